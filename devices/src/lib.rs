@@ -1,1 +1,17 @@
-//! Placeholder.
+//! Everything the guest can see or touch.
+//!
+//! Device models know neither QMP nor KVM. They are driven through [`bus`], ask for what they may
+//! use through [`cx::BuildCx`], and say what has to happen next with an [`effect::Effect`].
+
+pub mod backend;
+pub mod bus;
+pub mod clock;
+pub mod cx;
+pub mod effect;
+pub mod irq;
+pub mod model;
+pub mod pci;
+pub mod ram;
+pub mod registry;
+pub mod virtio;
+pub mod worker;

@@ -1,1 +1,4 @@
 //! Placeholder.
+
+/// Replaced by the block layer.
+pub trait BlockNode: Send + Sync {}

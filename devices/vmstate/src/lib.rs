@@ -1,1 +1,115 @@
-//! Placeholder.
+//! Saved state of devices: named, versioned sections with named fields.
+//!
+//! A device declares `type State` once; the same section travels over a socket, into a file or
+//! into an image. Bodies are CBOR maps with named fields, so a reader can refuse what it does not
+//! know by name (DESIGN: an older program accepts a newer stream exactly when the new field is
+//! unused).
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A device that can be saved and restored. Called only when quiesced.
+pub trait Snapshot {
+    /// Named fields; each one defaulted and skipped when default.
+    type State: Serialize + DeserializeOwned;
+    /// Names the kind of section.
+    const ID: &'static str;
+    /// Rises only for an incompatible shape.
+    const VERSION: u32;
+    /// The state by value.
+    fn save(&self) -> Self::State;
+    /// Puts the state into an already built device.
+    ///
+    /// # Errors
+    /// When the state does not fit this device.
+    fn restore(&mut self, state: Self::State) -> Result<(), StateError>;
+}
+
+/// One device's saved state.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Section {
+    /// [`Snapshot::ID`].
+    pub id: String,
+    /// Which one of several devices of a kind: its path in the machine.
+    pub instance: String,
+    /// [`Snapshot::VERSION`].
+    pub version: u32,
+    /// CBOR.
+    pub body: Vec<u8>,
+}
+
+/// Why a state was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The body is not what the device expects; names the field.
+    #[error("Section '{id}': {reason}")]
+    Body {
+        /// Section.
+        id: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A version this program does not know.
+    #[error("Section '{id}': version {found} is not supported (supported: {supported})")]
+    Version {
+        /// Section.
+        id: String,
+        /// In the stream.
+        found: u32,
+        /// Here.
+        supported: u32,
+    },
+}
+
+/// The object-safe face of [`Snapshot`].
+pub trait StateAccess {
+    /// Saves under an instance name.
+    ///
+    /// # Errors
+    /// When the state cannot be encoded.
+    fn save_section(&self, instance: &str) -> Result<Section, StateError>;
+    /// Restores from a section.
+    ///
+    /// # Errors
+    /// When the section is of another kind, version or shape.
+    fn restore_section(&mut self, section: &Section) -> Result<(), StateError>;
+}
+
+impl<T: Snapshot> StateAccess for T {
+    fn save_section(&self, instance: &str) -> Result<Section, StateError> {
+        let mut body = Vec::new();
+        ciborium::into_writer(&self.save(), &mut body).map_err(|e| body_error::<T>(&e))?;
+        Ok(Section {
+            id: T::ID.into(),
+            instance: instance.into(),
+            version: T::VERSION,
+            body,
+        })
+    }
+
+    fn restore_section(&mut self, section: &Section) -> Result<(), StateError> {
+        if section.id != T::ID {
+            return Err(body_error::<T>(&format!("found section '{}'", section.id)));
+        }
+        if section.version != T::VERSION {
+            return Err(StateError::Version {
+                id: T::ID.into(),
+                found: section.version,
+                supported: T::VERSION,
+            });
+        }
+        let mut rest = section.body.as_slice();
+        let state = ciborium::from_reader(&mut rest).map_err(|e| body_error::<T>(&e))?;
+        if !rest.is_empty() {
+            return Err(body_error::<T>(&"trailing bytes"));
+        }
+        self.restore(state)
+    }
+}
+
+fn body_error<T: Snapshot>(reason: &dyn std::fmt::Display) -> StateError {
+    StateError::Body {
+        id: T::ID.into(),
+        reason: reason.to_string(),
+    }
+}

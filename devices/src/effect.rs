@@ -1,0 +1,62 @@
+//! What a register write asks for, as plain data.
+
+/// The consequence of a guest's write. Whoever made the access carries it out, after it has let
+/// go of the device's lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "an effect must be carried out by the caller"]
+pub enum Effect {
+    /// Nothing beyond the device itself.
+    None,
+    /// BARs, bridge windows or decode enables changed: the address map must be rebuilt before the
+    /// guest goes on.
+    Remap,
+    /// The virtio driver set DRIVER_OK: hand the queues to their workers.
+    StartQueues,
+    /// The virtio driver reset the device: take the workers back before the guest goes on.
+    StopQueues,
+    /// The guest let go of the device in this slot (hot-unplug).
+    Ejected,
+    /// The machine as a whole is to change its state.
+    Power(PowerEffect),
+    /// Something that only watchers care about.
+    Notice(Notice),
+}
+
+impl Effect {
+    /// Whether there is nothing to carry out.
+    pub fn is_none(&self) -> bool {
+        *self == Effect::None
+    }
+}
+
+/// A change of the whole machine that the guest asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PowerEffect {
+    /// ACPI S5 or an equivalent: the guest switched itself off.
+    Shutdown,
+    /// Reset register 0xcf9, i8042 pulse, FADT reset.
+    Reset,
+    /// isa-debug-exit: end the process with this status.
+    Exit(u8),
+    /// pvpanic: the guest panicked.
+    Panicked,
+    /// pvpanic: the guest panicked and a crash kernel is loaded.
+    CrashLoaded,
+}
+
+/// Guest actions that become events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The guest set its clock; offset in seconds from the host's clock (RTC_CHANGE).
+    RtcChange {
+        /// Seconds between the guest's RTC and the base it was started with.
+        offset: i64,
+    },
+    /// A guest program opened or closed a virtio-serial port (VSERPORT_CHANGE).
+    SerialPort {
+        /// The port's device id.
+        id: String,
+        /// Whether it is open now.
+        open: bool,
+    },
+}

@@ -1,0 +1,1 @@
+//! Device models that are not virtio: one device a file.

@@ -1,0 +1,91 @@
+//! PCI Express as the guest sees it.
+
+use std::sync::{Arc, Mutex};
+
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::effect::Effect;
+
+/// Bus, device and function of a PCI function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DevFn(pub u8);
+
+impl DevFn {
+    /// From a slot (0 to 31) and a function (0 to 7).
+    pub const fn new(slot: u8, function: u8) -> Self {
+        DevFn((slot & 31) << 3 | (function & 7))
+    }
+    /// The slot.
+    pub const fn slot(self) -> u8 {
+        self.0 >> 3
+    }
+    /// The function.
+    pub const fn function(self) -> u8 {
+        self.0 & 7
+    }
+}
+
+/// A write anywhere in these bytes of a BAR only signals `event`: the accelerator may take a
+/// short cut (ioeventfd), and a plain BAR write does the same.
+#[derive(Clone)]
+pub struct BarIoEvent {
+    /// BAR index, 0 to 5.
+    pub bar: u8,
+    /// Byte offset in the BAR.
+    pub offset: u64,
+    /// What to signal.
+    pub event: Arc<EventFd>,
+}
+
+/// One PCI function. Called with its lock held and no other; never blocks, never panics.
+pub trait PciFunction: Send {
+    /// Configuration space: header, BARs, capabilities.
+    fn config(&mut self) -> &mut ConfigSpace;
+    /// Writes configuration space and acts on what changed (BARs, MSI-X, power, vendor windows).
+    fn config_write(&mut self, offset: u16, data: &[u8]) -> Effect;
+    /// Reads configuration space.
+    fn config_read(&mut self, offset: u16, data: &mut [u8]);
+    /// Reads from BAR `bar`.
+    fn bar_read(&mut self, bar: u8, offset: u64, data: &mut [u8]);
+    /// Writes to BAR `bar`.
+    fn bar_write(&mut self, bar: u8, offset: u64, data: &[u8]) -> Effect;
+    /// Back to the state after power-on, BARs cleared. Workers were taken back before.
+    fn reset(&mut self);
+    /// Short cuts to register while memory decoding is on.
+    fn io_events(&self) -> Vec<BarIoEvent> {
+        Vec::new()
+    }
+    /// The face of functions whose queues run on I/O threads.
+    fn queues(&mut self) -> Option<&mut dyn QueueHost> {
+        None
+    }
+    /// Saved state.
+    fn state(&mut self) -> Option<&mut dyn vmstate::StateAccess> {
+        None
+    }
+}
+
+/// Starts and stops the queue workers of a function; called by the control thread only.
+pub trait QueueHost {
+    /// Hands the queues that the driver made ready to their workers, if the driver has said
+    /// DRIVER_OK and they are not running.
+    fn start_queues(&mut self);
+    /// Takes the workers back, waiting until their requests are done. Idempotent.
+    fn stop_queues(&mut self);
+}
+
+/// A function shared between the address map and its owner; a leaf lock.
+pub type SharedFunction = Arc<Mutex<dyn PciFunction>>;
+
+/// Configuration space, built from data (PCI Local Bus 3.0, section 6).
+#[derive(Debug, Clone)]
+pub struct ConfigSpace {
+    bytes: Box<[u8; 4096]>,
+}
+
+impl ConfigSpace {
+    /// The raw bytes.
+    pub fn bytes(&self) -> &[u8; 4096] {
+        &self.bytes
+    }
+}
