@@ -1,0 +1,7 @@
+//! The program: command line, control loop, machine, accelerators and boot.
+//!
+//! `control` is the main thread and the sole owner of the machine. Everything reaches it as mail
+//! ([`event::Mail`]): commands from the `qmp` thread, events from vCPUs, timers and devices.
+
+pub mod event;
+pub mod logging;
