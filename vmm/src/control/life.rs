@@ -1,0 +1,414 @@
+//! The machine's life as a whole: a pure state machine. Control feeds it what happened and
+//! carries out what it says, in that order.
+//!
+//! ```text
+//!                cont                       stop
+//!  prelaunch ----------> running --> (parking) --> paused
+//!      ^                  ^  ^          |  |          |
+//!      | reset, stopped   |  +-- reset -+  +----------|--> shutdown, guest-panicked,
+//!      +------------------|-------------+             |    internal-error
+//!                         +---------- cont -----------+
+//! ```
+//!
+//! vCPUs park one after the other while commands go on being served; whatever else comes in for
+//! the machine as a whole meanwhile waits in a queue, so that order is kept.
+
+use std::collections::VecDeque;
+
+/// QEMU's names for what the machine is doing, as far as they occur here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunState {
+    /// Made, never started (or reset while stopped).
+    Prelaunch,
+    /// vCPUs run.
+    Running,
+    /// Stopped on request.
+    Paused,
+    /// The guest switched itself off and the process stays (`-no-shutdown`).
+    Shutdown,
+    /// KVM could not go on.
+    InternalError,
+    /// The guest said that it panicked.
+    GuestPanicked,
+}
+
+impl RunState {
+    /// Whether only a reset leads on from here.
+    pub fn needs_reset(self) -> bool {
+        matches!(self, RunState::Shutdown | RunState::InternalError)
+    }
+}
+
+/// `-action reboot=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RebootAction {
+    /// Reset the machine.
+    Reset,
+    /// Treat it as a shutdown.
+    Shutdown,
+}
+
+/// `-action shutdown=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShutdownAction {
+    /// End the process.
+    Poweroff,
+    /// Stop the machine and stay.
+    Pause,
+}
+
+/// `-action panic=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PanicAction {
+    /// Stop the machine and stay.
+    Pause,
+    /// Like a shutdown.
+    Shutdown,
+    /// Like a shutdown, with exit status 1.
+    ExitFailure,
+    /// Tell watchers only.
+    None,
+}
+
+/// What to do when the guest reboots, switches off or panics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// On reboot.
+    pub reboot: RebootAction,
+    /// On shutdown.
+    pub shutdown: ShutdownAction,
+    /// On panic.
+    pub panic: PanicAction,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            reboot: RebootAction::Reset,
+            shutdown: ShutdownAction::Poweroff,
+            panic: PanicAction::Shutdown,
+        }
+    }
+}
+
+/// Why the machine shuts down or resets; QEMU's ShutdownCause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The command quit.
+    HostQmpQuit,
+    /// The command system_reset.
+    HostQmpSystemReset,
+    /// SIGTERM, SIGINT or SIGHUP.
+    HostSignal,
+    /// The guest switched itself off.
+    GuestShutdown,
+    /// The guest reset itself.
+    GuestReset,
+    /// The guest panicked.
+    GuestPanic,
+}
+
+impl Cause {
+    /// Whether the guest is behind it.
+    pub fn by_guest(self) -> bool {
+        matches!(
+            self,
+            Cause::GuestShutdown | Cause::GuestReset | Cause::GuestPanic
+        )
+    }
+}
+
+/// Names the reply that a client waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// What came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// stop.
+    Stop(Ticket),
+    /// cont, or the end of start-up without `-S`.
+    Cont(Option<Ticket>),
+    /// system_reset, or the guest's reset.
+    Reset(Cause, Option<Ticket>),
+    /// quit, a signal, or the guest's power-off. The status is the process's.
+    Shutdown(Cause, u8, Option<Ticket>),
+    /// pvpanic; `crash_loaded` when a crash kernel takes over in the guest.
+    Panic {
+        /// The guest goes on with its crash kernel.
+        crash_loaded: bool,
+    },
+    /// A vCPU cannot go on.
+    Failed,
+    /// Every vCPU is parked.
+    Parked,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Ask every vCPU to park; `Input::Parked` follows.
+    Park,
+    /// Queues to their workers, clock on, vCPUs on.
+    Run,
+    /// Clock off, workers back, disks flushed.
+    Quiesce,
+    /// Every device back to power-on, kernel loaded again. The machine is quiet.
+    ResetMachine,
+    /// Tell watchers.
+    Emit(Emit),
+    /// Answer the client.
+    Reply(Ticket),
+    /// Refuse the client: only a reset leads on.
+    RefuseNeedsReset(Ticket),
+    /// Leave the loop with this status.
+    Exit(u8),
+}
+
+/// Events of this part of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Emit {
+    /// STOP.
+    Stop,
+    /// RESUME.
+    Resume,
+    /// RESET.
+    Reset(Cause),
+    /// SHUTDOWN.
+    Shutdown(Cause),
+    /// GUEST_PANICKED with this action.
+    Panicked(PanicEmit),
+    /// GUEST_CRASHLOADED.
+    CrashLoaded,
+}
+
+/// The `action` of GUEST_PANICKED.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PanicEmit {
+    /// The machine stops.
+    Pause,
+    /// The process ends.
+    Poweroff,
+    /// The guest goes on.
+    Run,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Motion {
+    Still,
+    Moving,
+    /// Parking; what is to happen then.
+    Parking(Then),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Stop(RunState, Option<Ticket>),
+    Reset(Cause, Option<Ticket>),
+    StopThenExit(RunState, Cause, u8),
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Life {
+    state: RunState,
+    motion: Motion,
+    policy: Policy,
+    waiting: VecDeque<Input>,
+}
+
+impl Life {
+    /// A machine that was made and not started.
+    pub fn new(policy: Policy) -> Self {
+        Life {
+            state: RunState::Prelaunch,
+            motion: Motion::Still,
+            policy,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// What the machine is doing.
+    pub fn state(&self) -> RunState {
+        self.state
+    }
+
+    /// Whether vCPUs are on their way to their parking places.
+    pub fn is_parking(&self) -> bool {
+        matches!(self.motion, Motion::Parking(_))
+    }
+
+    /// What to do on reboot, shutdown and panic.
+    pub fn policy_mut(&mut self) -> &mut Policy {
+        &mut self.policy
+    }
+
+    /// Takes in what happened; says what to do, in order.
+    pub fn step(&mut self, input: Input) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.take(input, &mut actions);
+        while !self.is_parking() {
+            let Some(next) = self.waiting.pop_front() else {
+                break;
+            };
+            self.take(next, &mut actions);
+        }
+        actions
+    }
+
+    fn take(&mut self, input: Input, out: &mut Vec<Action>) {
+        if let Motion::Parking(then) = self.motion {
+            match input {
+                Input::Parked => self.parked(then, out),
+                Input::Shutdown(cause, status, ticket) if !cause.by_guest() => {
+                    self.host_shutdown(cause, status, ticket, out);
+                }
+                other => self.waiting.push_back(other),
+            }
+            return;
+        }
+        match input {
+            Input::Stop(ticket) => self.halt(Then::Stop(RunState::Paused, Some(ticket)), out),
+            Input::Cont(ticket) => self.cont(ticket, out),
+            Input::Reset(cause, ticket) => self.reset(cause, ticket, out),
+            Input::Shutdown(cause, status, ticket) if cause.by_guest() => {
+                debug_assert!(ticket.is_none());
+                self.guest_shutdown(cause, status, out);
+            }
+            Input::Shutdown(cause, status, ticket) => {
+                self.host_shutdown(cause, status, ticket, out);
+            }
+            Input::Panic { crash_loaded: true } => out.push(Action::Emit(Emit::CrashLoaded)),
+            Input::Panic {
+                crash_loaded: false,
+            } => self.panicked(out),
+            Input::Failed => self.halt(Then::Stop(RunState::InternalError, None), out),
+            Input::Parked => {}
+        }
+    }
+
+    /// Parks when vCPUs run; otherwise nothing of the run state changes, as in QEMU.
+    fn halt(&mut self, then: Then, out: &mut Vec<Action>) {
+        match self.motion {
+            Motion::Moving => {
+                self.motion = Motion::Parking(then);
+                out.push(Action::Park);
+            }
+            Motion::Still | Motion::Parking(_) => match then {
+                Then::Stop(_, ticket) => out.extend(ticket.map(Action::Reply)),
+                Then::Reset(cause, ticket) => self.reset_quiet(cause, ticket, false, out),
+                Then::StopThenExit(_, cause, status) => {
+                    out.push(Action::Emit(Emit::Shutdown(cause)));
+                    out.push(Action::Exit(status));
+                }
+            },
+        }
+    }
+
+    fn parked(&mut self, then: Then, out: &mut Vec<Action>) {
+        self.motion = Motion::Still;
+        out.push(Action::Quiesce);
+        match then {
+            Then::Stop(state, ticket) => {
+                self.state = state;
+                out.push(Action::Emit(Emit::Stop));
+                out.extend(ticket.map(Action::Reply));
+            }
+            Then::Reset(cause, ticket) => self.reset_quiet(cause, ticket, true, out),
+            Then::StopThenExit(state, cause, status) => {
+                self.state = state;
+                out.push(Action::Emit(Emit::Stop));
+                out.push(Action::Emit(Emit::Shutdown(cause)));
+                out.push(Action::Exit(status));
+            }
+        }
+    }
+
+    fn cont(&mut self, ticket: Option<Ticket>, out: &mut Vec<Action>) {
+        if self.state.needs_reset() {
+            out.extend(ticket.map(Action::RefuseNeedsReset));
+            return;
+        }
+        if self.motion == Motion::Still {
+            self.motion = Motion::Moving;
+            self.state = RunState::Running;
+            // The event first: what the guest then does comes after it.
+            out.push(Action::Emit(Emit::Resume));
+            out.push(Action::Run);
+        }
+        out.extend(ticket.map(Action::Reply));
+    }
+
+    fn reset(&mut self, cause: Cause, ticket: Option<Ticket>, out: &mut Vec<Action>) {
+        if self.policy.reboot == RebootAction::Shutdown {
+            self.guest_shutdown(cause, 0, out);
+            out.extend(ticket.map(Action::Reply));
+        } else {
+            self.halt(Then::Reset(cause, ticket), out);
+        }
+    }
+
+    fn reset_quiet(
+        &mut self,
+        cause: Cause,
+        ticket: Option<Ticket>,
+        resume: bool,
+        out: &mut Vec<Action>,
+    ) {
+        out.push(Action::ResetMachine);
+        out.push(Action::Emit(Emit::Reset(cause)));
+        if resume {
+            self.motion = Motion::Moving;
+            out.push(Action::Run);
+        } else {
+            self.state = RunState::Prelaunch;
+        }
+        out.extend(ticket.map(Action::Reply));
+    }
+
+    fn guest_shutdown(&mut self, cause: Cause, status: u8, out: &mut Vec<Action>) {
+        out.push(Action::Emit(Emit::Shutdown(cause)));
+        match self.policy.shutdown {
+            ShutdownAction::Poweroff => out.push(Action::Exit(status)),
+            ShutdownAction::Pause => self.halt(Then::Stop(RunState::Shutdown, None), out),
+        }
+    }
+
+    /// quit and signals end the process whatever the policy says, and at once.
+    fn host_shutdown(
+        &mut self,
+        cause: Cause,
+        status: u8,
+        ticket: Option<Ticket>,
+        out: &mut Vec<Action>,
+    ) {
+        out.push(Action::Emit(Emit::Shutdown(cause)));
+        out.extend(ticket.map(Action::Reply));
+        out.push(Action::Exit(status));
+    }
+
+    fn panicked(&mut self, out: &mut Vec<Action>) {
+        let pause = match self.policy.panic {
+            PanicAction::Pause => true,
+            PanicAction::Shutdown => self.policy.shutdown == ShutdownAction::Pause,
+            PanicAction::ExitFailure => false,
+            PanicAction::None => {
+                out.push(Action::Emit(Emit::Panicked(PanicEmit::Run)));
+                return;
+            }
+        };
+        if pause {
+            out.push(Action::Emit(Emit::Panicked(PanicEmit::Pause)));
+            self.halt(Then::Stop(RunState::GuestPanicked, None), out);
+        } else {
+            let status = u8::from(self.policy.panic == PanicAction::ExitFailure);
+            out.push(Action::Emit(Emit::Panicked(PanicEmit::Poweroff)));
+            let then = Then::StopThenExit(RunState::GuestPanicked, Cause::GuestPanic, status);
+            self.halt(then, out);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "life_test.rs"]
+mod tests;

@@ -1,0 +1,171 @@
+use super::Action::{Exit, Park, Quiesce, RefuseNeedsReset, Reply, ResetMachine, Run};
+use super::*;
+
+const T: Ticket = Ticket(1);
+const U: Ticket = Ticket(2);
+
+fn emit(event: Emit) -> Action {
+    Action::Emit(event)
+}
+
+fn running(policy: Policy) -> Life {
+    let mut life = Life::new(policy);
+    assert_eq!(life.step(Input::Cont(None)), [emit(Emit::Resume), Run]);
+    life
+}
+
+fn policy(change: impl FnOnce(&mut Policy)) -> Policy {
+    let mut policy = Policy::default();
+    change(&mut policy);
+    policy
+}
+
+#[test]
+fn stop_and_cont_tell_watchers_once() {
+    let mut life = running(Policy::default());
+    assert_eq!(life.step(Input::Cont(Some(T))), [Reply(T)]);
+    assert_eq!(life.step(Input::Stop(T)), [Park]);
+    assert_eq!(life.state(), RunState::Running);
+    assert_eq!(
+        life.step(Input::Parked),
+        [Quiesce, emit(Emit::Stop), Reply(T)]
+    );
+    assert_eq!(life.state(), RunState::Paused);
+    assert_eq!(life.step(Input::Stop(T)), [Reply(T)]);
+    assert_eq!(
+        life.step(Input::Cont(Some(T))),
+        [emit(Emit::Resume), Run, Reply(T)]
+    );
+    assert_eq!(life.state(), RunState::Running);
+}
+
+#[test]
+fn stop_before_the_start_keeps_prelaunch() {
+    let mut life = Life::new(Policy::default());
+    assert_eq!(life.step(Input::Stop(T)), [Reply(T)]);
+    assert_eq!(life.state(), RunState::Prelaunch);
+}
+
+#[test]
+fn commands_that_come_while_parking_wait_their_turn() {
+    let mut life = running(Policy::default());
+    assert_eq!(life.step(Input::Stop(T)), [Park]);
+    assert_eq!(life.step(Input::Cont(Some(U))), []);
+    let expected = [
+        Quiesce,
+        emit(Emit::Stop),
+        Reply(T),
+        emit(Emit::Resume),
+        Run,
+        Reply(U),
+    ];
+    assert_eq!(life.step(Input::Parked), expected);
+}
+
+#[test]
+fn quit_does_not_wait_for_parking() {
+    let mut life = running(policy(|p| p.shutdown = ShutdownAction::Pause));
+    assert_eq!(life.step(Input::Stop(T)), [Park]);
+    let cause = Cause::HostQmpQuit;
+    let expected = [emit(Emit::Shutdown(cause)), Reply(U), Exit(0)];
+    assert_eq!(life.step(Input::Shutdown(cause, 0, Some(U))), expected);
+}
+
+#[test]
+fn reset_goes_on_when_it_ran_and_is_prelaunch_when_it_did_not() {
+    let cause = Cause::HostQmpSystemReset;
+    let mut life = running(Policy::default());
+    assert_eq!(life.step(Input::Reset(cause, Some(T))), [Park]);
+    let expected = [
+        Quiesce,
+        ResetMachine,
+        emit(Emit::Reset(cause)),
+        Run,
+        Reply(T),
+    ];
+    assert_eq!(life.step(Input::Parked), expected);
+    assert_eq!(life.state(), RunState::Running);
+
+    life.step(Input::Stop(T));
+    life.step(Input::Parked);
+    let expected = [ResetMachine, emit(Emit::Reset(cause)), Reply(T)];
+    assert_eq!(life.step(Input::Reset(cause, Some(T))), expected);
+    assert_eq!(life.state(), RunState::Prelaunch);
+}
+
+#[test]
+fn no_reboot_turns_a_reset_into_a_shutdown() {
+    let mut life = running(policy(|p| p.reboot = RebootAction::Shutdown));
+    let expected = [emit(Emit::Shutdown(Cause::GuestReset)), Exit(0)];
+    assert_eq!(life.step(Input::Reset(Cause::GuestReset, None)), expected);
+}
+
+#[test]
+fn no_shutdown_pauses_until_a_reset() {
+    let mut life = running(policy(|p| p.shutdown = ShutdownAction::Pause));
+    let cause = Cause::GuestShutdown;
+    let expected = [emit(Emit::Shutdown(cause)), Park];
+    assert_eq!(life.step(Input::Shutdown(cause, 0, None)), expected);
+    assert_eq!(life.step(Input::Parked), [Quiesce, emit(Emit::Stop)]);
+    assert_eq!(life.state(), RunState::Shutdown);
+    assert_eq!(life.step(Input::Cont(Some(T))), [RefuseNeedsReset(T)]);
+    life.step(Input::Reset(Cause::HostQmpSystemReset, Some(T)));
+    assert_eq!(
+        life.step(Input::Cont(Some(T))),
+        [emit(Emit::Resume), Run, Reply(T)]
+    );
+}
+
+#[test]
+fn panic_follows_the_policy() {
+    use PanicAction as P;
+    use PanicEmit as E;
+    use ShutdownAction as S;
+    // panic action, shutdown action, event, parks, exit status
+    for (panic, shutdown, event, parks, status) in [
+        (P::None, S::Poweroff, E::Run, false, None),
+        (P::Pause, S::Poweroff, E::Pause, true, None),
+        (P::Shutdown, S::Pause, E::Pause, true, None),
+        (P::Shutdown, S::Poweroff, E::Poweroff, true, Some(0)),
+        (P::ExitFailure, S::Poweroff, E::Poweroff, true, Some(1)),
+    ] {
+        let mut life = running(policy(|p| {
+            p.panic = panic;
+            p.shutdown = shutdown;
+        }));
+        let mut expected = vec![emit(Emit::Panicked(event))];
+        expected.extend(parks.then_some(Park));
+        assert_eq!(
+            life.step(Input::Panic {
+                crash_loaded: false
+            }),
+            expected
+        );
+        if !parks {
+            assert_eq!(life.state(), RunState::Running);
+            continue;
+        }
+        let mut expected = vec![Quiesce, emit(Emit::Stop)];
+        if let Some(status) = status {
+            expected.extend([emit(Emit::Shutdown(Cause::GuestPanic)), Exit(status)]);
+        }
+        assert_eq!(life.step(Input::Parked), expected);
+        assert_eq!(life.state(), RunState::GuestPanicked);
+    }
+}
+
+#[test]
+fn a_failed_vcpu_stops_the_machine() {
+    let mut life = running(Policy::default());
+    assert_eq!(life.step(Input::Failed), [Park]);
+    assert_eq!(life.step(Input::Failed), []);
+    assert_eq!(life.step(Input::Parked), [Quiesce, emit(Emit::Stop)]);
+    assert_eq!(life.state(), RunState::InternalError);
+}
+
+#[test]
+fn a_panic_with_a_crash_kernel_only_tells() {
+    let mut life = running(Policy::default());
+    let expected = [emit(Emit::CrashLoaded)];
+    assert_eq!(life.step(Input::Panic { crash_loaded: true }), expected);
+}
