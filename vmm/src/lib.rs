@@ -6,4 +6,6 @@
 pub mod control;
 pub mod event;
 pub mod logging;
+pub mod machine;
+pub mod process;
 pub mod sys;

@@ -42,3 +42,177 @@ fn check(result: i32) -> io::Result<i32> {
         Ok(result)
     }
 }
+
+/// Who goes on after [`fork`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forked {
+    /// The caller, which now has a child.
+    Parent,
+    /// The child.
+    Child,
+}
+
+/// Splits the process. Only for use before any thread was started.
+///
+/// # Errors
+/// Those of fork(2).
+pub fn fork() -> io::Result<Forked> {
+    // SAFETY: the caller is the only thread, so that no lock is held by one that vanishes.
+    Ok(if check(unsafe { libc::fork() })? == 0 {
+        Forked::Child
+    } else {
+        Forked::Parent
+    })
+}
+
+/// Leaves the terminal: a new session, and nothing readable by others by default.
+///
+/// # Errors
+/// Those of setsid(2).
+pub fn new_session() -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::setsid() })?;
+    // SAFETY: no pointers; cannot fail.
+    unsafe { libc::umask(0o027) };
+    Ok(())
+}
+
+/// Ends this process at once, without running destructors or exit handlers.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: no pointers; does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Makes `target` refer to what `source` refers to.
+///
+/// # Errors
+/// Those of dup2(2).
+pub fn redirect(source: &impl AsRawFd, target: RawFd) -> io::Result<()> {
+    // SAFETY: no pointers; both numbers are checked by the kernel.
+    check(unsafe { libc::dup2(source.as_raw_fd(), target) }).map(drop)
+}
+
+/// A pipe: its reading and its writing end.
+///
+/// # Errors
+/// Those of pipe2(2).
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    // SAFETY: `ends` has room for the two numbers.
+    check(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    // SAFETY: both were just made and belong to nobody else.
+    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+}
+
+/// Locks a whole file against other openers (an open file description lock).
+///
+/// # Errors
+/// EAGAIN when somebody has it.
+pub fn lock_file(file: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: all bytes zero are a valid flock: the range is the whole file.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as i16;
+    lock.l_whence = libc::SEEK_SET as i16;
+    // SAFETY: `lock` lives across the call.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock) }).map(drop)
+}
+
+/// Blocks `signals` in the calling thread, and so in all it starts later, and gives a descriptor
+/// that is readable when one came.
+///
+/// # Errors
+/// Those of signalfd(2).
+pub fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
+    // SAFETY: the set is initialised by sigemptyset before use and lives across all calls.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in signals {
+            check(libc::sigaddset(&mut set, *signal))?;
+        }
+        check(libc::pthread_sigmask(
+            libc::SIG_BLOCK,
+            &set,
+            std::ptr::null_mut(),
+        ))?;
+        let fd = check(libc::signalfd(
+            -1,
+            &set,
+            libc::SFD_CLOEXEC | libc::SFD_NONBLOCK,
+        ))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Takes the next signal from a descriptor of [`signal_fd`].
+pub fn next_signal(fd: &OwnedFd) -> Option<u32> {
+    let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
+    // SAFETY: the buffer has the size given.
+    let got = unsafe { libc::read(fd.as_raw_fd(), info.as_mut_ptr().cast(), info.len()) };
+    let number = info
+        .first_chunk::<4>()
+        .map(|bytes| u32::from_ne_bytes(*bytes));
+    number.filter(|_| usize::try_from(got) == Ok(info.len()))
+}
+
+/// An epoll set.
+#[derive(Debug)]
+pub struct Poll(OwnedFd);
+
+/// Whether a descriptor is reported as long as it is readable, or once for each arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// As long as it is readable.
+    Level,
+    /// Once for each arrival.
+    Edge,
+}
+
+impl Poll {
+    /// An empty set.
+    ///
+    /// # Errors
+    /// Those of epoll_create1(2).
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointers.
+        let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: just made, belongs to nobody else.
+        Ok(Poll(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Watches `fd` for input under `token`.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub fn watch(&self, fd: &impl AsRawFd, token: u64, trigger: Trigger) -> io::Result<()> {
+        let edge = if trigger == Trigger::Edge {
+            libc::EPOLLET
+        } else {
+            0
+        };
+        let mut event = libc::epoll_event {
+            events: (libc::EPOLLIN | edge) as u32,
+            u64: token,
+        };
+        let (set, fd) = (self.0.as_raw_fd(), fd.as_raw_fd());
+        // SAFETY: `event` lives across the call.
+        check(unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_ADD, fd, &mut event) }).map(drop)
+    }
+
+    /// Waits until something came or `timeout_ms` passed (-1: for ever); returns the tokens.
+    ///
+    /// # Errors
+    /// Those of epoll_wait(2), EINTR excepted.
+    pub fn wait(&self, timeout_ms: i32) -> io::Result<impl Iterator<Item = u64> + use<>> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
+        // SAFETY: the array has room for as many events as we say.
+        let count =
+            unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), 8, timeout_ms) };
+        let count = match check(count) {
+            Ok(count) => usize::try_from(count).unwrap_or(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => return Err(error),
+        };
+        Ok(events.into_iter().take(count).map(|event| event.u64))
+    }
+}

@@ -1,0 +1,257 @@
+//! Which function sits where on a PCI bus; the wording of refusals is QEMU's.
+
+use std::collections::BTreeMap;
+
+use devices::pci::DevFn;
+use thiserror::Error;
+
+/// Why a device gets no place.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum SlotError {
+    /// The text is not an address.
+    #[error("Property '{driver}.addr' doesn't take value '{value}'")]
+    BadAddress {
+        /// The device's driver.
+        driver: String,
+        /// What was given.
+        value: String,
+    },
+    /// The number is out of range.
+    #[error("Property {driver}.addr doesn't take value {value} (minimum: -1, maximum: 255)")]
+    BadNumber {
+        /// The device's driver.
+        driver: String,
+        /// What was given.
+        value: i64,
+    },
+    /// Somebody sits there.
+    #[error(
+        "PCI: slot {} function {} not available for {driver}, in use by {owner},id={owner_id}",
+        at.slot(), at.function()
+    )]
+    InUse {
+        /// The place.
+        at: DevFn,
+        /// Who wants it.
+        driver: String,
+        /// The driver that has it.
+        owner: String,
+        /// Its id, `(null)` when it has none.
+        owner_id: String,
+    },
+    /// Behind a port there is slot 0 only.
+    #[error(
+        "PCI: slot {} is not valid for {driver}, parent device only allows plugging into slot 0.",
+        at.slot()
+    )]
+    OnlySlotZero {
+        /// The place.
+        at: DevFn,
+        /// Who wants it.
+        driver: String,
+    },
+    /// No slot is free.
+    #[error("PCI: no slot/function available for {driver}, all in use or reserved")]
+    Full {
+        /// Who wants one.
+        driver: String,
+    },
+}
+
+/// Reads `addr=`: `slot` or `slot.function` in hexadecimal, with or without `0x`.
+pub fn parse_addr(driver: &str, value: &str) -> Result<DevFn, SlotError> {
+    let bad = || SlotError::BadAddress {
+        driver: driver.to_owned(),
+        value: value.to_owned(),
+    };
+    let (slot, function) = match value.split_once('.') {
+        Some((slot, function)) => (hex(slot), hex(function)),
+        None => (hex(value), Some(0)),
+    };
+    match (slot, function) {
+        (Some(slot @ 0..=31), Some(function @ 0..=7)) => Ok(DevFn::new(slot, function)),
+        _ => Err(bad()),
+    }
+}
+
+/// Reads `addr` given as a number: slot * 8 + function; -1 leaves the choice to us.
+pub fn numeric_addr(driver: &str, value: i64) -> Result<Option<DevFn>, SlotError> {
+    match value {
+        -1 => Ok(None),
+        0..=255 => Ok(u8::try_from(value).ok().map(DevFn)),
+        _ => Err(SlotError::BadNumber {
+            driver: driver.to_owned(),
+            value,
+        }),
+    }
+}
+
+fn hex(text: &str) -> Option<u8> {
+    let digits = text
+        .strip_prefix("0x")
+        .or_else(|| text.strip_prefix("0X"))
+        .unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    u8::from_str_radix(digits, 16).ok()
+}
+
+/// Who sits in a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its driver.
+    pub driver: String,
+    /// Its id, if the user gave one.
+    pub id: Option<String>,
+}
+
+/// The slots of one bus.
+#[derive(Debug, Default)]
+pub struct SlotMap {
+    taken: BTreeMap<DevFn, Tenant>,
+    /// Behind a PCI Express port there is one slot.
+    behind_port: bool,
+}
+
+impl SlotMap {
+    /// A root bus: 32 slots.
+    pub fn root() -> Self {
+        SlotMap::default()
+    }
+
+    /// The bus behind a PCI Express port: slot 0 alone.
+    pub fn behind_port() -> Self {
+        SlotMap {
+            behind_port: true,
+            ..SlotMap::default()
+        }
+    }
+
+    /// Gives `tenant` the place it asks for, or the first free slot.
+    ///
+    /// # Errors
+    /// When the place is taken or not there.
+    pub fn claim(&mut self, at: Option<DevFn>, tenant: Tenant) -> Result<DevFn, SlotError> {
+        let at = match at {
+            Some(at) => at,
+            None => self.first_free(&tenant)?,
+        };
+        if self.behind_port && at.slot() != 0 {
+            return Err(SlotError::OnlySlotZero {
+                at,
+                driver: tenant.driver,
+            });
+        }
+        if let Some(owner) = self.taken.get(&at) {
+            return Err(SlotError::InUse {
+                at,
+                driver: tenant.driver,
+                owner: owner.driver.clone(),
+                owner_id: owner.id.clone().unwrap_or_else(|| "(null)".into()),
+            });
+        }
+        self.taken.insert(at, tenant);
+        Ok(at)
+    }
+
+    /// Frees a place.
+    pub fn release(&mut self, at: DevFn) {
+        self.taken.remove(&at);
+    }
+
+    fn first_free(&self, tenant: &Tenant) -> Result<DevFn, SlotError> {
+        let slots = if self.behind_port { 0..1 } else { 0..32 };
+        slots
+            .map(|slot| DevFn::new(slot, 0))
+            .find(|at| !self.taken.contains_key(at))
+            .ok_or_else(|| SlotError::Full {
+                driver: tenant.driver.clone(),
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(driver: &str, id: Option<&str>) -> Tenant {
+        Tenant {
+            driver: driver.into(),
+            id: id.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn addresses_are_hexadecimal() {
+        for (text, at) in [
+            ("4", Some((4, 0))),
+            ("04.0", Some((4, 0))),
+            ("0x4", Some((4, 0))),
+            ("00.0", Some((0, 0))),
+            ("1f.7", Some((31, 7))),
+            ("1F", Some((31, 0))),
+            ("20", None),
+            ("4.8", None),
+            ("", None),
+            ("4.", None),
+            ("+4", None),
+            ("x", None),
+        ] {
+            let expected = at.map(|(slot, function)| DevFn::new(slot, function));
+            assert_eq!(parse_addr("d", text).ok(), expected, "{text}");
+        }
+        assert_eq!(numeric_addr("d", -1), Ok(None));
+        assert_eq!(numeric_addr("d", 8), Ok(Some(DevFn::new(1, 0))));
+        let error = numeric_addr("d", 256).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "Property d.addr doesn't take value 256 (minimum: -1, maximum: 255)"
+        );
+    }
+
+    #[test]
+    fn slots_are_given_once() {
+        let mut slots = SlotMap::root();
+        slots
+            .claim(Some(DevFn::new(0, 0)), tenant("mch", None))
+            .unwrap();
+        slots
+            .claim(Some(DevFn::new(4, 0)), tenant("a", Some("x")))
+            .unwrap();
+        assert_eq!(slots.claim(None, tenant("b", None)), Ok(DevFn::new(1, 0)));
+        let error = slots
+            .claim(Some(DevFn::new(4, 0)), tenant("c", None))
+            .unwrap_err();
+        let text = "PCI: slot 4 function 0 not available for c, in use by a,id=x";
+        assert_eq!(error.to_string(), text);
+        slots.release(DevFn::new(4, 0));
+        slots
+            .claim(Some(DevFn::new(4, 0)), tenant("c", None))
+            .unwrap();
+        for _ in 0..29 {
+            slots.claim(None, tenant("d", None)).unwrap();
+        }
+        let error = slots
+            .claim(None, tenant("e", None))
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "PCI: no slot/function available for e, all in use or reserved"
+        );
+    }
+
+    #[test]
+    fn a_port_has_one_slot() {
+        let mut slots = SlotMap::behind_port();
+        let refused = slots
+            .claim(Some(DevFn::new(1, 0)), tenant("a", None))
+            .unwrap_err();
+        let text =
+            "PCI: slot 1 is not valid for a, parent device only allows plugging into slot 0.";
+        assert_eq!(refused.to_string(), text);
+        slots.claim(None, tenant("a", None)).unwrap();
+        assert!(slots.claim(None, tenant("a", None)).is_err());
+    }
+}

@@ -1,0 +1,156 @@
+//! The process as the operating system sees it: going into the background, the pid file, signals.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::sys::{self, Forked};
+
+/// What the background process owes its parent: the parent waits for a byte of this pipe.
+pub struct Daemon {
+    report: File,
+}
+
+/// Goes into the background: the parent stays until [`Daemon::ready`] and then exits with status
+/// 0, or with status 1 when we end before. Must run before any thread is started.
+///
+/// # Errors
+/// When the host cannot fork.
+pub fn daemonize() -> Result<Daemon> {
+    let (read, write) = sys::pipe()?;
+    if sys::fork().context("Cannot go into the background")? == Forked::Parent {
+        drop(write);
+        let mut verdict = [1u8];
+        let got = File::from(read).read(&mut verdict);
+        sys::exit_now(if matches!(got, Ok(1)) {
+            i32::from(verdict[0])
+        } else {
+            1
+        });
+    }
+    drop(read);
+    sys::new_session()?;
+    if sys::fork().context("Cannot go into the background")? == Forked::Parent {
+        sys::exit_now(0);
+    }
+    Ok(Daemon {
+        report: File::from(write),
+    })
+}
+
+impl Daemon {
+    /// Everything is set up: lets the parent go and leaves terminal and directory.
+    ///
+    /// # Errors
+    /// When /dev/null cannot be opened.
+    pub fn ready(mut self) -> Result<()> {
+        std::env::set_current_dir("/")?;
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        for target in 0..3 {
+            sys::redirect(&null, target)?;
+        }
+        // The parent may be gone, which is no concern of ours.
+        let _ = self.report.write_all(&[0]);
+        Ok(())
+    }
+}
+
+/// The pid file: locked while we live, removed at the end.
+pub struct PidFile {
+    path: PathBuf,
+    _locked: File,
+}
+
+impl PidFile {
+    /// Writes our process id to `path`.
+    ///
+    /// # Errors
+    /// When the file cannot be made, or a living process has it.
+    pub fn create(path: &Path) -> Result<Self> {
+        loop {
+            let mut file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(path)
+                .map_err(|error| anyhow::anyhow!("Cannot open pid file: {}", errno(&error)))?;
+            if let Err(error) = sys::lock_file(&file) {
+                bail!("Cannot lock pid file: {}", errno(&error));
+            }
+            // Its last owner may have removed it between our open and our lock.
+            if !same_file(&file, path) {
+                continue;
+            }
+            file.set_len(0)?;
+            file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
+            let path = path.canonicalize()?;
+            return Ok(PidFile {
+                path,
+                _locked: file,
+            });
+        }
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn same_file(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (file.metadata(), path.metadata()) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    }
+}
+
+/// The system's words for an error, without Rust's number behind them.
+pub fn errno(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error ") {
+        Some(at) => text.get(..at).unwrap_or_default().to_owned(),
+        None => text,
+    }
+}
+
+/// Blocks the signals that end us and gives a descriptor that tells of them.
+///
+/// # Errors
+/// When the host is out of descriptors.
+pub fn termination_signals() -> std::io::Result<OwnedFd> {
+    sys::signal_fd(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_file_is_locked_and_removed() {
+        let path = std::env::temp_dir().join(format!("qvmd-pid-test-{}", std::process::id()));
+        let file = PidFile::create(&path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, format!("{}\n", std::process::id()));
+        let error = PidFile::create(&path).err().unwrap().to_string();
+        assert_eq!(
+            error,
+            "Cannot lock pid file: Resource temporarily unavailable"
+        );
+        drop(file);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn errors_lose_their_number() {
+        let error = std::io::Error::from_raw_os_error(libc::ENOENT);
+        assert_eq!(errno(&error), "No such file or directory");
+    }
+}
