@@ -3,6 +3,7 @@
 //! `control` is the main thread and the sole owner of the machine. Everything reaches it as mail
 //! ([`event::Mail`]): commands from the `qmp` thread, events from vCPUs, timers and devices.
 
+pub mod cli;
 pub mod control;
 pub mod event;
 pub mod logging;

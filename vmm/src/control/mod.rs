@@ -2,4 +2,5 @@
 //! never blocks, and publishes replies and events through one queue, so that their order holds.
 
 pub mod fds;
+pub mod hmp;
 pub mod life;

@@ -1,0 +1,3 @@
+//! The command line: QEMU's options, each decoded into the same types as its QMP command.
+
+pub mod args;

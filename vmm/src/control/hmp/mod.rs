@@ -1,0 +1,302 @@
+//! The text commands of human-monitor-command: one table for parsing and help.
+
+/// One text command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// `help [COMMAND]`.
+    Help,
+    /// `info TOPIC`.
+    Info,
+    /// stop.
+    Stop,
+    /// cont.
+    Cont,
+    /// quit.
+    Quit,
+    /// system_reset.
+    SystemReset,
+    /// system_powerdown.
+    SystemPowerdown,
+    /// inject-nmi.
+    Nmi,
+}
+
+/// What `info` tells about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// Run state.
+    Status,
+    /// Version of the program.
+    Version,
+    /// The guest's name.
+    Name,
+    /// The guest's UUID.
+    Uuid,
+    /// Whether KVM is there and used.
+    Kvm,
+    /// The vCPUs and their threads.
+    Cpus,
+    /// Registers of one vCPU or all.
+    Registers,
+    /// PCI functions.
+    Pci,
+    /// Devices and their properties.
+    Qtree,
+    /// Disks.
+    Block,
+    /// Character devices.
+    Chardev,
+}
+
+/// A parsed line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// Nothing on it.
+    Empty,
+    /// `help`, with the command asked about.
+    Help(Option<String>),
+    /// `info` about a topic with the words after it; `None` lists the topics.
+    Info(Option<Topic>, Vec<String>),
+    /// Any other command.
+    Run(Verb),
+}
+
+struct Entry {
+    name: &'static str,
+    alias: Option<&'static str>,
+    verb: Verb,
+    args: &'static str,
+    help: &'static str,
+}
+
+const fn entry(
+    name: &'static str,
+    alias: Option<&'static str>,
+    verb: Verb,
+    args: &'static str,
+    help: &'static str,
+) -> Entry {
+    Entry {
+        name,
+        alias,
+        verb,
+        args,
+        help,
+    }
+}
+
+static COMMANDS: [Entry; 8] = [
+    entry("cont", Some("c"), Verb::Cont, "", "let the guest run"),
+    entry(
+        "help",
+        Some("?"),
+        Verb::Help,
+        "[cmd]",
+        "tell what can be typed here",
+    ),
+    entry(
+        "info",
+        None,
+        Verb::Info,
+        "[subcommand]",
+        "tell about the machine",
+    ),
+    entry(
+        "nmi",
+        None,
+        Verb::Nmi,
+        "",
+        "send a non-maskable interrupt to every vCPU",
+    ),
+    entry("quit", Some("q"), Verb::Quit, "", "end the program"),
+    entry("stop", Some("s"), Verb::Stop, "", "hold the guest"),
+    entry(
+        "system_powerdown",
+        None,
+        Verb::SystemPowerdown,
+        "",
+        "press the power button",
+    ),
+    entry(
+        "system_reset",
+        None,
+        Verb::SystemReset,
+        "",
+        "press the reset button",
+    ),
+];
+
+struct TopicEntry {
+    name: &'static str,
+    topic: Topic,
+    args: &'static str,
+    help: &'static str,
+}
+
+const fn topic(
+    name: &'static str,
+    topic: Topic,
+    args: &'static str,
+    help: &'static str,
+) -> TopicEntry {
+    TopicEntry {
+        name,
+        topic,
+        args,
+        help,
+    }
+}
+
+static TOPICS: [TopicEntry; 11] = [
+    topic("block", Topic::Block, "", "disks and what backs them"),
+    topic("chardev", Topic::Chardev, "", "character devices"),
+    topic("cpus", Topic::Cpus, "", "vCPUs and their threads"),
+    topic("kvm", Topic::Kvm, "", "whether KVM is in use"),
+    topic("name", Topic::Name, "", "the guest's name"),
+    topic("pci", Topic::Pci, "", "PCI functions"),
+    topic(
+        "qtree",
+        Topic::Qtree,
+        "",
+        "buses, devices and their properties",
+    ),
+    topic(
+        "registers",
+        Topic::Registers,
+        "[-a|vcpu]",
+        "registers of a vCPU (-a: of all)",
+    ),
+    topic("status", Topic::Status, "", "whether the guest runs"),
+    topic("uuid", Topic::Uuid, "", "the guest's UUID"),
+    topic("version", Topic::Version, "", "the version of this program"),
+];
+
+fn find(word: &str) -> Option<&'static Entry> {
+    COMMANDS
+        .iter()
+        .find(|entry| entry.name == word || entry.alias == Some(word))
+}
+
+fn unknown(words: &str) -> String {
+    format!("unknown command: '{words}'\n")
+}
+
+fn extraneous(name: &str) -> String {
+    format!(
+        "{name}: extraneous characters at the end of line\n\
+         Try \"help {name}\" for more information\n"
+    )
+}
+
+/// Reads a line.
+///
+/// # Errors
+/// The text to answer with when the line is no command.
+pub fn parse(line: &str) -> Result<Line, String> {
+    let mut words = line.split_whitespace();
+    let Some(first) = words.next() else {
+        return Ok(Line::Empty);
+    };
+    let entry = find(first).ok_or_else(|| unknown(first))?;
+    match entry.verb {
+        Verb::Help => Ok(Line::Help(words.next().map(str::to_owned))),
+        Verb::Info => {
+            let Some(name) = words.next() else {
+                return Ok(Line::Info(None, Vec::new()));
+            };
+            let topic = TOPICS.iter().find(|topic| topic.name == name);
+            let topic = topic.ok_or_else(|| unknown(&format!("info {name}")))?;
+            let rest: Vec<String> = words.map(str::to_owned).collect();
+            if topic.args.is_empty() && !rest.is_empty() {
+                return Err(extraneous(&format!("info {name}")));
+            }
+            Ok(Line::Info(Some(topic.topic), rest))
+        }
+        verb => match words.next() {
+            Some(_) => Err(extraneous(entry.name)),
+            None => Ok(Line::Run(verb)),
+        },
+    }
+}
+
+/// The text of `help`, for one command or all.
+pub fn help(about: Option<&str>) -> String {
+    match about {
+        None => COMMANDS.iter().map(describe).collect(),
+        Some("info") => topics(),
+        Some(word) => find(word).map_or_else(|| unknown(word), describe),
+    }
+}
+
+fn describe(entry: &Entry) -> String {
+    let alias = entry
+        .alias
+        .map(|alias| format!("|{alias}"))
+        .unwrap_or_default();
+    let space = if entry.args.is_empty() { "" } else { " " };
+    format!(
+        "{}{alias}{space}{} -- {}\n",
+        entry.name, entry.args, entry.help
+    )
+}
+
+/// The text of `info` alone.
+pub fn topics() -> String {
+    let line = |topic: &TopicEntry| {
+        let space = if topic.args.is_empty() { "" } else { " " };
+        format!(
+            "info {}{space}{} -- {}\n",
+            topic.name, topic.args, topic.help
+        )
+    };
+    TOPICS.iter().map(line).collect()
+}
+
+/// Text as it goes to the client: lines end CRLF.
+pub fn wire(text: &str) -> String {
+    text.replace('\n', "\r\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read() {
+        for (line, expected) in [
+            ("", Ok(Line::Empty)),
+            ("  q ", Ok(Line::Run(Verb::Quit))),
+            ("c", Ok(Line::Run(Verb::Cont))),
+            ("system_reset", Ok(Line::Run(Verb::SystemReset))),
+            ("info", Ok(Line::Info(None, vec![]))),
+            ("info status", Ok(Line::Info(Some(Topic::Status), vec![]))),
+            (
+                "info registers 1",
+                Ok(Line::Info(Some(Topic::Registers), vec!["1".into()])),
+            ),
+            ("help", Ok(Line::Help(None))),
+            ("help info", Ok(Line::Help(Some("info".into())))),
+            ("foo bar", Err("unknown command: 'foo'\n")),
+            ("info foo", Err("unknown command: 'info foo'\n")),
+            (
+                "stop now",
+                Err("stop: extraneous characters at the end of line\n\
+                     Try \"help stop\" for more information\n"),
+            ),
+        ] {
+            assert_eq!(parse(line), expected.map_err(str::to_owned), "{line}");
+        }
+    }
+
+    #[test]
+    fn help_names_every_command() {
+        let text = help(None);
+        for entry in &COMMANDS {
+            assert!(text.contains(entry.name));
+            assert_eq!(help(Some(entry.name)).is_empty(), false);
+        }
+        assert_eq!(help(Some("quit")), "quit|q -- end the program\n");
+        assert_eq!(help(Some("x")), "unknown command: 'x'\n");
+        assert_eq!(wire("a\nb\n"), "a\r\nb\r\n");
+    }
+}
