@@ -1,0 +1,709 @@
+//! Written by api-spec-gen; change `schema/` instead.
+#![allow(clippy::large_enum_variant, clippy::too_many_lines)] // generated
+
+use super::types::*;
+use crate::decode::{At, DecodeMembers, Members, Mode};
+use crate::encode::Members as Out;
+use crate::reply::{CommandContext, Empty, RawJson, Reply, Responder};
+use crate::tables::RateLimit;
+use crate::{Object, QmpError, QmpResult, Value, to_json};
+/// A command with its decoded arguments.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// `query-status`
+    QueryStatus,
+    /// `set-action`
+    SetAction(SetActionArgs),
+    /// `stop`
+    Stop,
+    /// `cont`
+    Cont,
+    /// `system_reset`
+    SystemReset,
+    /// `system_powerdown`
+    SystemPowerdown,
+    /// `inject-nmi`
+    InjectNmi,
+    /// `quit`
+    Quit,
+    /// `query-version`
+    QueryVersion,
+    /// `query-commands`
+    QueryCommands,
+    /// `query-events`
+    QueryEvents,
+    /// `query-qmp-schema`
+    QueryQmpSchema,
+    /// `human-monitor-command`
+    HumanMonitorCommand(HumanMonitorCommandArgs),
+    /// `getfd`
+    Getfd(GetfdArgs),
+    /// `closefd`
+    Closefd(ClosefdArgs),
+    /// `add-fd`
+    AddFd(AddFdArgs),
+    /// `remove-fd`
+    RemoveFd(RemoveFdArgs),
+    /// `query-fdsets`
+    QueryFdsets,
+    /// `query-command-line-options`
+    QueryCommandLineOptions(QueryCommandLineOptionsArgs),
+    /// `query-name`
+    QueryName,
+    /// `query-uuid`
+    QueryUuid,
+    /// `query-kvm`
+    QueryKvm,
+    /// `query-target`
+    QueryTarget,
+    /// `query-machines`
+    QueryMachines(QueryMachinesArgs),
+    /// `query-cpus-fast`
+    QueryCpusFast,
+    /// `query-iothreads`
+    QueryIothreads,
+    /// `query-memdev`
+    QueryMemdev,
+    /// `query-memory-size-summary`
+    QueryMemorySizeSummary,
+    /// `query-pci`
+    QueryPci,
+    /// `qom-list`
+    QomList(QomListArgs),
+    /// `qom-get`
+    QomGet(QomGetArgs),
+    /// `qom-list-types`
+    QomListTypes(QomListTypesArgs),
+    /// `device-list-properties`
+    DeviceListProperties(DeviceListPropertiesArgs),
+    /// `object-add`
+    ObjectAdd(ObjectOptions),
+    /// `object-del`
+    ObjectDel(ObjectDelArgs),
+    /// `blockdev-add`
+    BlockdevAdd(BlockdevOptions),
+    /// `blockdev-del`
+    BlockdevDel(BlockdevDelArgs),
+    /// `query-block`
+    QueryBlock,
+    /// `query-blockstats`
+    QueryBlockstats(QueryBlockstatsArgs),
+    /// `query-named-block-nodes`
+    QueryNamedBlockNodes(QueryNamedBlockNodesArgs),
+    /// `query-chardev`
+    QueryChardev,
+    /// `ringbuf-write`
+    RingbufWrite(RingbufWriteArgs),
+    /// `ringbuf-read`
+    RingbufRead(RingbufReadArgs),
+    /// `chardev-add`
+    ChardevAdd(ChardevAddArgs),
+    /// `chardev-remove`
+    ChardevRemove(ChardevRemoveArgs),
+}
+impl Command {
+    /// The command's name on the wire.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Command::QueryStatus => "query-status",
+            Command::SetAction(_) => "set-action",
+            Command::Stop => "stop",
+            Command::Cont => "cont",
+            Command::SystemReset => "system_reset",
+            Command::SystemPowerdown => "system_powerdown",
+            Command::InjectNmi => "inject-nmi",
+            Command::Quit => "quit",
+            Command::QueryVersion => "query-version",
+            Command::QueryCommands => "query-commands",
+            Command::QueryEvents => "query-events",
+            Command::QueryQmpSchema => "query-qmp-schema",
+            Command::HumanMonitorCommand(_) => "human-monitor-command",
+            Command::Getfd(_) => "getfd",
+            Command::Closefd(_) => "closefd",
+            Command::AddFd(_) => "add-fd",
+            Command::RemoveFd(_) => "remove-fd",
+            Command::QueryFdsets => "query-fdsets",
+            Command::QueryCommandLineOptions(_) => "query-command-line-options",
+            Command::QueryName => "query-name",
+            Command::QueryUuid => "query-uuid",
+            Command::QueryKvm => "query-kvm",
+            Command::QueryTarget => "query-target",
+            Command::QueryMachines(_) => "query-machines",
+            Command::QueryCpusFast => "query-cpus-fast",
+            Command::QueryIothreads => "query-iothreads",
+            Command::QueryMemdev => "query-memdev",
+            Command::QueryMemorySizeSummary => "query-memory-size-summary",
+            Command::QueryPci => "query-pci",
+            Command::QomList(_) => "qom-list",
+            Command::QomGet(_) => "qom-get",
+            Command::QomListTypes(_) => "qom-list-types",
+            Command::DeviceListProperties(_) => "device-list-properties",
+            Command::ObjectAdd(_) => "object-add",
+            Command::ObjectDel(_) => "object-del",
+            Command::BlockdevAdd(_) => "blockdev-add",
+            Command::BlockdevDel(_) => "blockdev-del",
+            Command::QueryBlock => "query-block",
+            Command::QueryBlockstats(_) => "query-blockstats",
+            Command::QueryNamedBlockNodes(_) => "query-named-block-nodes",
+            Command::QueryChardev => "query-chardev",
+            Command::RingbufWrite(_) => "ringbuf-write",
+            Command::RingbufRead(_) => "ringbuf-read",
+            Command::ChardevAdd(_) => "chardev-add",
+            Command::ChardevRemove(_) => "chardev-remove",
+        }
+    }
+}
+/// Decodes a command and its arguments.
+///
+/// # Errors
+/// CommandNotFound for a name that does not exist; else what is wrong with the arguments.
+pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Command> {
+    let at = At::root(Mode::Strict);
+    let mut members = Members::arguments(arguments, &at);
+    let command = match name {
+        "query-status" => Command::QueryStatus,
+        "set-action" => Command::SetAction(SetActionArgs::take(&mut members)?),
+        "stop" => Command::Stop,
+        "cont" => Command::Cont,
+        "system_reset" => Command::SystemReset,
+        "system_powerdown" => Command::SystemPowerdown,
+        "inject-nmi" => Command::InjectNmi,
+        "quit" => Command::Quit,
+        "query-version" => Command::QueryVersion,
+        "query-commands" => Command::QueryCommands,
+        "query-events" => Command::QueryEvents,
+        "query-qmp-schema" => Command::QueryQmpSchema,
+        "human-monitor-command" => {
+            Command::HumanMonitorCommand(HumanMonitorCommandArgs::take(&mut members)?)
+        }
+        "getfd" => Command::Getfd(GetfdArgs::take(&mut members)?),
+        "closefd" => Command::Closefd(ClosefdArgs::take(&mut members)?),
+        "add-fd" => Command::AddFd(AddFdArgs::take(&mut members)?),
+        "remove-fd" => Command::RemoveFd(RemoveFdArgs::take(&mut members)?),
+        "query-fdsets" => Command::QueryFdsets,
+        "query-command-line-options" => {
+            Command::QueryCommandLineOptions(QueryCommandLineOptionsArgs::take(&mut members)?)
+        }
+        "query-name" => Command::QueryName,
+        "query-uuid" => Command::QueryUuid,
+        "query-kvm" => Command::QueryKvm,
+        "query-target" => Command::QueryTarget,
+        "query-machines" => Command::QueryMachines(QueryMachinesArgs::take(&mut members)?),
+        "query-cpus-fast" => Command::QueryCpusFast,
+        "query-iothreads" => Command::QueryIothreads,
+        "query-memdev" => Command::QueryMemdev,
+        "query-memory-size-summary" => Command::QueryMemorySizeSummary,
+        "query-pci" => Command::QueryPci,
+        "qom-list" => Command::QomList(QomListArgs::take(&mut members)?),
+        "qom-get" => Command::QomGet(QomGetArgs::take(&mut members)?),
+        "qom-list-types" => Command::QomListTypes(QomListTypesArgs::take(&mut members)?),
+        "device-list-properties" => {
+            Command::DeviceListProperties(DeviceListPropertiesArgs::take(&mut members)?)
+        }
+        "object-add" => Command::ObjectAdd(ObjectOptions::take(&mut members)?),
+        "object-del" => Command::ObjectDel(ObjectDelArgs::take(&mut members)?),
+        "blockdev-add" => Command::BlockdevAdd(BlockdevOptions::take(&mut members)?),
+        "blockdev-del" => Command::BlockdevDel(BlockdevDelArgs::take(&mut members)?),
+        "query-block" => Command::QueryBlock,
+        "query-blockstats" => Command::QueryBlockstats(QueryBlockstatsArgs::take(&mut members)?),
+        "query-named-block-nodes" => {
+            Command::QueryNamedBlockNodes(QueryNamedBlockNodesArgs::take(&mut members)?)
+        }
+        "query-chardev" => Command::QueryChardev,
+        "ringbuf-write" => Command::RingbufWrite(RingbufWriteArgs::take(&mut members)?),
+        "ringbuf-read" => Command::RingbufRead(RingbufReadArgs::take(&mut members)?),
+        "chardev-add" => Command::ChardevAdd(ChardevAddArgs::take(&mut members)?),
+        "chardev-remove" => Command::ChardevRemove(ChardevRemoveArgs::take(&mut members)?),
+
+        _ => return Err(QmpError::command_not_found(name)),
+    };
+    members.finish()?;
+    Ok(command)
+}
+/// Who carries commands out: one method per command. A missing one does not compile.
+pub trait Commands {
+    /// Tells whether the machine runs, and in which state it is.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_status(&mut self, cx: &mut CommandContext) -> QmpResult<StatusInfo>;
+    /// Sets what the machine does when its guest reboots, shuts down or panics, or when its
+    /// watchdog expires. What is left out stays as it is.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn set_action(&mut self, cx: &mut CommandContext, args: SetActionArgs) -> QmpResult<Empty>;
+    /// Pauses the machine: all processors are parked, disks are drained and flushed. Nothing
+    /// happens where it is paused already.
+    fn stop(&mut self, cx: &mut CommandContext, reply: Reply<Empty>);
+    /// Lets a paused machine run again. Nothing happens where it runs already.
+    fn cont(&mut self, cx: &mut CommandContext, reply: Reply<Empty>);
+    /// Resets the machine as its reset button would.
+    fn system_reset(&mut self, cx: &mut CommandContext, reply: Reply<Empty>);
+    /// Presses the power button. What the guest does then is up to the guest.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn system_powerdown(&mut self, cx: &mut CommandContext) -> QmpResult<Empty>;
+    /// Sends a non-maskable interrupt to every processor.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn inject_nmi(&mut self, cx: &mut CommandContext) -> QmpResult<Empty>;
+    /// Ends the program, without asking the guest.
+    fn quit(&mut self, cx: &mut CommandContext, reply: Reply<Empty>);
+    /// Tells the version.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_version(&mut self, cx: &mut CommandContext) -> QmpResult<VersionInfo>;
+    /// Lists the commands.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_commands(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<CommandDescription>>;
+    /// Lists the events.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_events(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<EventDescription>>;
+    /// Describes every command and event with all their types: exactly what this program has.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_qmp_schema(&mut self, cx: &mut CommandContext) -> QmpResult<RawJson>;
+    /// Runs a line of the text monitor and returns what it would print. It succeeds even where the
+    /// line fails; the text says so.
+    fn human_monitor_command(
+        &mut self,
+        cx: &mut CommandContext,
+        args: HumanMonitorCommandArgs,
+        reply: Reply<String>,
+    );
+    /// Takes the descriptor that came with the command and gives it a name. A name that is taken
+    /// loses its old descriptor.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn getfd(&mut self, cx: &mut CommandContext, args: GetfdArgs) -> QmpResult<Empty>;
+    /// Closes a named descriptor.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn closefd(&mut self, cx: &mut CommandContext, args: ClosefdArgs) -> QmpResult<Empty>;
+    /// Puts the descriptor that came with the command into a set, a new one where none is named.
+    /// `/dev/fdset/N` then opens it.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn add_fd(&mut self, cx: &mut CommandContext, args: AddFdArgs) -> QmpResult<AddfdInfo>;
+    /// Takes a descriptor, or all of them, out of a set. The set lives on while something that was
+    /// opened from it is in use.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn remove_fd(&mut self, cx: &mut CommandContext, args: RemoveFdArgs) -> QmpResult<Empty>;
+    /// Lists the sets of descriptors.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_fdsets(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<FdsetInfo>>;
+    /// Lists the options of the command line.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_command_line_options(
+        &mut self,
+        cx: &mut CommandContext,
+        args: QueryCommandLineOptionsArgs,
+    ) -> QmpResult<Vec<CommandLineOptionInfo>>;
+    /// Tells the guest's name.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_name(&mut self, cx: &mut CommandContext) -> QmpResult<NameInfo>;
+    /// Tells the guest's UUID.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_uuid(&mut self, cx: &mut CommandContext) -> QmpResult<UuidInfo>;
+    /// Tells whether KVM is in use.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_kvm(&mut self, cx: &mut CommandContext) -> QmpResult<KvmInfo>;
+    /// Tells the guest's architecture.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_target(&mut self, cx: &mut CommandContext) -> QmpResult<TargetInfo>;
+    /// Lists the types of machine.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_machines(
+        &mut self,
+        cx: &mut CommandContext,
+        args: QueryMachinesArgs,
+    ) -> QmpResult<Vec<MachineInfo>>;
+    /// Lists the processors without disturbing them.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_cpus_fast(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<CpuInfoFast>>;
+    /// Lists the I/O threads that were made as objects.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_iothreads(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<IOThreadInfo>>;
+    /// Lists the memory backends.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_memdev(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<Memdev>>;
+    /// Tells how much memory the guest has.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_memory_size_summary(&mut self, cx: &mut CommandContext) -> QmpResult<MemoryInfo>;
+    /// Lists what is on the PCI buses, as the guest has set it up.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_pci(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<PciInfo>>;
+    /// Lists the properties of an object.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn qom_list(
+        &mut self,
+        cx: &mut CommandContext,
+        args: QomListArgs,
+    ) -> QmpResult<Vec<ObjectPropertyInfo>>;
+    /// Reads a property of an object.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn qom_get(&mut self, cx: &mut CommandContext, args: QomGetArgs) -> QmpResult<Value>;
+    /// Lists the types of object.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn qom_list_types(
+        &mut self,
+        cx: &mut CommandContext,
+        args: QomListTypesArgs,
+    ) -> QmpResult<Vec<ObjectTypeInfo>>;
+    /// Lists the properties of a type of device.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn device_list_properties(
+        &mut self,
+        cx: &mut CommandContext,
+        args: DeviceListPropertiesArgs,
+    ) -> QmpResult<Vec<ObjectPropertyInfo>>;
+    /// Makes an object.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn object_add(&mut self, cx: &mut CommandContext, args: ObjectOptions) -> QmpResult<Empty>;
+    /// Removes an object that nothing uses.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn object_del(&mut self, cx: &mut CommandContext, args: ObjectDelArgs) -> QmpResult<Empty>;
+    /// Makes a block node.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn blockdev_add(&mut self, cx: &mut CommandContext, args: BlockdevOptions) -> QmpResult<Empty>;
+    /// Removes a block node that nothing uses.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn blockdev_del(&mut self, cx: &mut CommandContext, args: BlockdevDelArgs) -> QmpResult<Empty>;
+    /// Lists the block devices.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_block(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<BlockInfo>>;
+    /// Tells what block devices, or nodes, have done.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_blockstats(
+        &mut self,
+        cx: &mut CommandContext,
+        args: QueryBlockstatsArgs,
+    ) -> QmpResult<Vec<BlockStats>>;
+    /// Lists the block nodes.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_named_block_nodes(
+        &mut self,
+        cx: &mut CommandContext,
+        args: QueryNamedBlockNodesArgs,
+    ) -> QmpResult<Vec<BlockDeviceInfo>>;
+    /// Lists the character devices.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_chardev(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<ChardevInfo>>;
+    /// Puts bytes into a ring buffer device, for its front end.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn ringbuf_write(
+        &mut self,
+        cx: &mut CommandContext,
+        args: RingbufWriteArgs,
+    ) -> QmpResult<Empty>;
+    /// Takes bytes out of a ring buffer device.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn ringbuf_read(&mut self, cx: &mut CommandContext, args: RingbufReadArgs)
+    -> QmpResult<String>;
+    /// Makes a character device.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn chardev_add(
+        &mut self,
+        cx: &mut CommandContext,
+        args: ChardevAddArgs,
+    ) -> QmpResult<ChardevReturn>;
+    /// Removes a character device that nothing uses.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn chardev_remove(
+        &mut self,
+        cx: &mut CommandContext,
+        args: ChardevRemoveArgs,
+    ) -> QmpResult<Empty>;
+}
+/// Has a command carried out and answered.
+pub fn dispatch(
+    commands: &mut impl Commands,
+    cx: &mut CommandContext,
+    command: Command,
+    responder: Responder,
+) {
+    match command {
+        Command::QueryStatus => responder.send(commands.query_status(cx).map(|r| to_json(&r))),
+        Command::SetAction(args) => {
+            responder.send(commands.set_action(cx, args).map(|r| to_json(&r)))
+        }
+        Command::Stop => commands.stop(cx, Reply::new(responder)),
+        Command::Cont => commands.cont(cx, Reply::new(responder)),
+        Command::SystemReset => commands.system_reset(cx, Reply::new(responder)),
+        Command::SystemPowerdown => {
+            responder.send(commands.system_powerdown(cx).map(|r| to_json(&r)))
+        }
+        Command::InjectNmi => responder.send(commands.inject_nmi(cx).map(|r| to_json(&r))),
+        Command::Quit => commands.quit(cx, Reply::new(responder)),
+        Command::QueryVersion => responder.send(commands.query_version(cx).map(|r| to_json(&r))),
+        Command::QueryCommands => responder.send(commands.query_commands(cx).map(|r| to_json(&r))),
+        Command::QueryEvents => responder.send(commands.query_events(cx).map(|r| to_json(&r))),
+        Command::QueryQmpSchema => {
+            responder.send(commands.query_qmp_schema(cx).map(|r| to_json(&r)))
+        }
+        Command::HumanMonitorCommand(args) => {
+            commands.human_monitor_command(cx, args, Reply::new(responder))
+        }
+        Command::Getfd(args) => responder.send(commands.getfd(cx, args).map(|r| to_json(&r))),
+        Command::Closefd(args) => responder.send(commands.closefd(cx, args).map(|r| to_json(&r))),
+        Command::AddFd(args) => responder.send(commands.add_fd(cx, args).map(|r| to_json(&r))),
+        Command::RemoveFd(args) => {
+            responder.send(commands.remove_fd(cx, args).map(|r| to_json(&r)))
+        }
+        Command::QueryFdsets => responder.send(commands.query_fdsets(cx).map(|r| to_json(&r))),
+        Command::QueryCommandLineOptions(args) => responder.send(
+            commands
+                .query_command_line_options(cx, args)
+                .map(|r| to_json(&r)),
+        ),
+        Command::QueryName => responder.send(commands.query_name(cx).map(|r| to_json(&r))),
+        Command::QueryUuid => responder.send(commands.query_uuid(cx).map(|r| to_json(&r))),
+        Command::QueryKvm => responder.send(commands.query_kvm(cx).map(|r| to_json(&r))),
+        Command::QueryTarget => responder.send(commands.query_target(cx).map(|r| to_json(&r))),
+        Command::QueryMachines(args) => {
+            responder.send(commands.query_machines(cx, args).map(|r| to_json(&r)))
+        }
+        Command::QueryCpusFast => responder.send(commands.query_cpus_fast(cx).map(|r| to_json(&r))),
+        Command::QueryIothreads => {
+            responder.send(commands.query_iothreads(cx).map(|r| to_json(&r)))
+        }
+        Command::QueryMemdev => responder.send(commands.query_memdev(cx).map(|r| to_json(&r))),
+        Command::QueryMemorySizeSummary => {
+            responder.send(commands.query_memory_size_summary(cx).map(|r| to_json(&r)))
+        }
+        Command::QueryPci => responder.send(commands.query_pci(cx).map(|r| to_json(&r))),
+        Command::QomList(args) => responder.send(commands.qom_list(cx, args).map(|r| to_json(&r))),
+        Command::QomGet(args) => responder.send(commands.qom_get(cx, args).map(|r| to_json(&r))),
+        Command::QomListTypes(args) => {
+            responder.send(commands.qom_list_types(cx, args).map(|r| to_json(&r)))
+        }
+        Command::DeviceListProperties(args) => responder.send(
+            commands
+                .device_list_properties(cx, args)
+                .map(|r| to_json(&r)),
+        ),
+        Command::ObjectAdd(args) => {
+            responder.send(commands.object_add(cx, args).map(|r| to_json(&r)))
+        }
+        Command::ObjectDel(args) => {
+            responder.send(commands.object_del(cx, args).map(|r| to_json(&r)))
+        }
+        Command::BlockdevAdd(args) => {
+            responder.send(commands.blockdev_add(cx, args).map(|r| to_json(&r)))
+        }
+        Command::BlockdevDel(args) => {
+            responder.send(commands.blockdev_del(cx, args).map(|r| to_json(&r)))
+        }
+        Command::QueryBlock => responder.send(commands.query_block(cx).map(|r| to_json(&r))),
+        Command::QueryBlockstats(args) => {
+            responder.send(commands.query_blockstats(cx, args).map(|r| to_json(&r)))
+        }
+        Command::QueryNamedBlockNodes(args) => responder.send(
+            commands
+                .query_named_block_nodes(cx, args)
+                .map(|r| to_json(&r)),
+        ),
+        Command::QueryChardev => responder.send(commands.query_chardev(cx).map(|r| to_json(&r))),
+        Command::RingbufWrite(args) => {
+            responder.send(commands.ringbuf_write(cx, args).map(|r| to_json(&r)))
+        }
+        Command::RingbufRead(args) => {
+            responder.send(commands.ringbuf_read(cx, args).map(|r| to_json(&r)))
+        }
+        Command::ChardevAdd(args) => {
+            responder.send(commands.chardev_add(cx, args).map(|r| to_json(&r)))
+        }
+        Command::ChardevRemove(args) => {
+            responder.send(commands.chardev_remove(cx, args).map(|r| to_json(&r)))
+        }
+    }
+}
+/// Something that happened, told to every monitor.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The machine was shut down, or the program is about to end.
+    Shutdown {
+        /// Whether the guest caused it.
+        guest: bool,
+        /// Who did what.
+        reason: ShutdownCause,
+    },
+    /// The power button was pressed.
+    Powerdown,
+    /// The machine was reset.
+    Reset {
+        /// Whether the guest caused it.
+        guest: bool,
+        /// Who did what.
+        reason: ShutdownCause,
+    },
+    /// The machine was paused.
+    Stop,
+    /// The machine runs again.
+    Resume,
+    /// The guest told that it panicked.
+    GuestPanicked {
+        /// What the machine does about it.
+        action: GuestPanicAction,
+    },
+    /// The guest told that it panicked and handles that itself.
+    GuestCrashloaded {
+        /// What the machine does about it.
+        action: GuestPanicAction,
+    },
+    /// A program in the guest opened or closed a virtio-serial port.
+    VserportChange {
+        /// `id`.
+        id: String,
+        /// `open`.
+        open: bool,
+    },
+    /// The guest set its real-time clock.
+    RtcChange {
+        /// Seconds between the guest's clock and the host's.
+        offset: i64,
+        /// The clock.
+        qom_path: String,
+    },
+}
+impl Event {
+    /// The event's name on the wire.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Event::Shutdown { .. } => "SHUTDOWN",
+            Event::Powerdown => "POWERDOWN",
+            Event::Reset { .. } => "RESET",
+            Event::Stop => "STOP",
+            Event::Resume => "RESUME",
+            Event::GuestPanicked { .. } => "GUEST_PANICKED",
+            Event::GuestCrashloaded { .. } => "GUEST_CRASHLOADED",
+            Event::VserportChange { .. } => "VSERPORT_CHANGE",
+            Event::RtcChange { .. } => "RTC_CHANGE",
+        }
+    }
+    /// JSON text of `data`; events without a payload have none.
+    pub fn data_json(&self) -> Option<String> {
+        let mut text = String::new();
+        let mut members = Out::open(&mut text);
+        let out = &mut members;
+        match self {
+            Event::Shutdown { guest, reason } => {
+                out.put("guest", guest);
+                out.put("reason", reason);
+            }
+            Event::Powerdown => return None,
+            Event::Reset { guest, reason } => {
+                out.put("guest", guest);
+                out.put("reason", reason);
+            }
+            Event::Stop => return None,
+            Event::Resume => return None,
+            Event::GuestPanicked { action } => {
+                out.put("action", action);
+            }
+            Event::GuestCrashloaded { action } => {
+                out.put("action", action);
+            }
+            Event::VserportChange { id, open } => {
+                out.put("id", id);
+                out.put("open", open);
+            }
+            Event::RtcChange { offset, qom_path } => {
+                out.put("offset", offset);
+                out.put("qom-path", qom_path);
+            }
+        }
+        members.close();
+        Some(text)
+    }
+    /// How often it may be sent, for events that a guest can cause.
+    pub fn rate_limit(&self) -> Option<RateLimit> {
+        match self {
+            Event::Shutdown { .. } => None,
+            Event::Powerdown => None,
+            Event::Reset { .. } => None,
+            Event::Stop => None,
+            Event::Resume => None,
+            Event::GuestPanicked { .. } => None,
+            Event::GuestCrashloaded { .. } => None,
+            Event::VserportChange { id, .. } => Some(RateLimit {
+                interval_ms: 1000,
+                key: format!("{}:{}", self.name(), id),
+            }),
+            Event::RtcChange { .. } => Some(RateLimit {
+                interval_ms: 1000,
+                key: self.name().to_string(),
+            }),
+        }
+    }
+}

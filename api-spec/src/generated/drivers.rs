@@ -1,0 +1,514 @@
+//! Written by api-spec-gen; change `schema/` instead.
+#![allow(clippy::large_enum_variant)] // generated
+
+use super::types::*;
+use crate::decode::{At, Decode, Members};
+use crate::{QmpError, QmpResult, Value};
+/// Properties of `virtio-blk-pci`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VirtioBlkPciProps {
+    /// Node name or ID of a block device to use as a backend
+    pub drive: Option<String>,
+    /// Serial number, at most 20 bytes
+    pub serial: Option<String>,
+    /// Queues; one for each processor by default
+    pub num_queues: Option<u16>,
+    /// Entries of each queue, a power of two
+    pub queue_size: u16,
+    /// The limit on segments follows the queue's size
+    pub seg_max_adjust: bool,
+    /// The I/O thread that serves it
+    pub iothread: Option<String>,
+    /// Offer discards
+    pub discard: bool,
+    /// Offer writing zeroes
+    pub write_zeroes: bool,
+    /// The driver may switch the write cache
+    pub config_wce: bool,
+    /// Begin with the write cache on
+    pub write_cache: OnOffAuto,
+    /// Others may write the node too
+    pub share_rw: bool,
+    /// A power of two between 512 B and 2 MiB
+    pub logical_block_size: crate::decode::Size,
+    /// A power of two between 512 B and 2 MiB
+    pub physical_block_size: crate::decode::Size,
+    /// Preferred smallest request
+    pub min_io_size: crate::decode::Size,
+    /// Preferred request
+    pub opt_io_size: crate::decode::Size,
+    /// Granularity of discards
+    pub discard_granularity: Option<crate::decode::Size>,
+    /// Largest discard in sectors
+    pub max_discard_sectors: u32,
+    /// Largest request for zeroes in sectors
+    pub max_write_zeroes_sectors: u32,
+    /// Tell the driver of the granularity
+    pub report_discard_granularity: bool,
+    /// Place in the order of boot devices
+    pub bootindex: Option<i32>,
+    /// Accepted
+    pub request_merging: bool,
+    /// On failed reads: report is what is done
+    pub rerror: Option<String>,
+    /// On failed writes: report is what is done
+    pub werror: Option<String>,
+    /// Slot and optional function number, example: 06.0 or 06
+    pub addr: Option<crate::decode::PciAddr>,
+    /// Accepted empty; option ROMs are not run
+    pub romfile: Option<String>,
+    /// Accepted; option ROMs are not run
+    pub rombar: u32,
+    /// The slot has more functions than this one
+    pub multifunction: bool,
+    /// Not used
+    pub failover_pair_id: Option<String>,
+    /// Index for predictable names of network interfaces
+    pub acpi_index: u32,
+    /// Leave out the interface of virtio 0.9; only that without is here
+    pub disable_legacy: OnOffAuto,
+    /// Leave out the interface of virtio 1; refused when on
+    pub disable_modern: bool,
+    /// MSI-X vectors; chosen from the number of queues by default
+    pub vectors: Option<u32>,
+    /// Offer indirect descriptors
+    pub indirect_desc: bool,
+    /// Offer event indexes
+    pub event_idx: bool,
+    /// Offer ACCESS_PLATFORM; refused when on
+    pub iommu_platform: bool,
+    /// Offer packed queues; refused when on
+    pub packed: bool,
+    /// Address translation services; refused when on
+    pub ats: bool,
+    /// Let the accelerator deliver notifications
+    pub ioeventfd: bool,
+    /// Accepted
+    pub use_disabled_flag: bool,
+}
+impl VirtioBlkPciProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(VirtioBlkPciProps {
+            drive: members.optional("drive")?,
+            serial: members.optional("serial")?,
+            num_queues: members.optional("num-queues")?,
+            queue_size: members.optional("queue-size")?.unwrap_or(256),
+            seg_max_adjust: members.optional("seg-max-adjust")?.unwrap_or(true),
+            iothread: members.optional("iothread")?,
+            discard: members.optional("discard")?.unwrap_or(true),
+            write_zeroes: members.optional("write-zeroes")?.unwrap_or(true),
+            config_wce: members.optional("config-wce")?.unwrap_or(true),
+            write_cache: members.optional("write-cache")?.unwrap_or(OnOffAuto::Auto),
+            share_rw: members.optional("share-rw")?.unwrap_or(false),
+            logical_block_size: members
+                .optional("logical_block_size")?
+                .unwrap_or(crate::decode::Size(512)),
+            physical_block_size: members
+                .optional("physical_block_size")?
+                .unwrap_or(crate::decode::Size(512)),
+            min_io_size: members
+                .optional("min_io_size")?
+                .unwrap_or(crate::decode::Size(0)),
+            opt_io_size: members
+                .optional("opt_io_size")?
+                .unwrap_or(crate::decode::Size(0)),
+            discard_granularity: members.optional("discard_granularity")?,
+            max_discard_sectors: members.optional("max-discard-sectors")?.unwrap_or(4194303),
+            max_write_zeroes_sectors: members
+                .optional("max-write-zeroes-sectors")?
+                .unwrap_or(4194303),
+            report_discard_granularity: members
+                .optional("report-discard-granularity")?
+                .unwrap_or(true),
+            bootindex: members.optional("bootindex")?,
+            request_merging: members.optional("request-merging")?.unwrap_or(true),
+            rerror: members.optional("rerror")?,
+            werror: members.optional("werror")?,
+            addr: members.optional("addr")?,
+            romfile: members.optional("romfile")?,
+            rombar: members.optional("rombar")?.unwrap_or(1),
+            multifunction: members.optional("multifunction")?.unwrap_or(false),
+            failover_pair_id: members.optional("failover_pair_id")?,
+            acpi_index: members.optional("acpi-index")?.unwrap_or(0),
+            disable_legacy: members
+                .optional("disable-legacy")?
+                .unwrap_or(OnOffAuto::Auto),
+            disable_modern: members.optional("disable-modern")?.unwrap_or(false),
+            vectors: members.optional("vectors")?,
+            indirect_desc: members.optional("indirect_desc")?.unwrap_or(true),
+            event_idx: members.optional("event_idx")?.unwrap_or(true),
+            iommu_platform: members.optional("iommu_platform")?.unwrap_or(false),
+            packed: members.optional("packed")?.unwrap_or(false),
+            ats: members.optional("ats")?.unwrap_or(false),
+            ioeventfd: members.optional("ioeventfd")?.unwrap_or(true),
+            use_disabled_flag: members.optional("use-disabled-flag")?.unwrap_or(true),
+        })
+    }
+}
+/// Properties of `virtio-serial-pci`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VirtioSerialPciProps {
+    /// Ports it can have, 1 to 511
+    pub max_ports: u32,
+    /// Offer emergency writes
+    pub emergency_write: bool,
+    /// Slot and optional function number, example: 06.0 or 06
+    pub addr: Option<crate::decode::PciAddr>,
+    /// Accepted empty; option ROMs are not run
+    pub romfile: Option<String>,
+    /// Accepted; option ROMs are not run
+    pub rombar: u32,
+    /// The slot has more functions than this one
+    pub multifunction: bool,
+    /// Not used
+    pub failover_pair_id: Option<String>,
+    /// Index for predictable names of network interfaces
+    pub acpi_index: u32,
+    /// Leave out the interface of virtio 0.9; only that without is here
+    pub disable_legacy: OnOffAuto,
+    /// Leave out the interface of virtio 1; refused when on
+    pub disable_modern: bool,
+    /// MSI-X vectors; chosen from the number of queues by default
+    pub vectors: Option<u32>,
+    /// Offer indirect descriptors
+    pub indirect_desc: bool,
+    /// Offer event indexes
+    pub event_idx: bool,
+    /// Offer ACCESS_PLATFORM; refused when on
+    pub iommu_platform: bool,
+    /// Offer packed queues; refused when on
+    pub packed: bool,
+    /// Address translation services; refused when on
+    pub ats: bool,
+    /// Let the accelerator deliver notifications
+    pub ioeventfd: bool,
+    /// Accepted
+    pub use_disabled_flag: bool,
+}
+impl VirtioSerialPciProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(VirtioSerialPciProps {
+            max_ports: members.optional("max_ports")?.unwrap_or(31),
+            emergency_write: members.optional("emergency-write")?.unwrap_or(true),
+            addr: members.optional("addr")?,
+            romfile: members.optional("romfile")?,
+            rombar: members.optional("rombar")?.unwrap_or(1),
+            multifunction: members.optional("multifunction")?.unwrap_or(false),
+            failover_pair_id: members.optional("failover_pair_id")?,
+            acpi_index: members.optional("acpi-index")?.unwrap_or(0),
+            disable_legacy: members
+                .optional("disable-legacy")?
+                .unwrap_or(OnOffAuto::Auto),
+            disable_modern: members.optional("disable-modern")?.unwrap_or(false),
+            vectors: members.optional("vectors")?,
+            indirect_desc: members.optional("indirect_desc")?.unwrap_or(true),
+            event_idx: members.optional("event_idx")?.unwrap_or(true),
+            iommu_platform: members.optional("iommu_platform")?.unwrap_or(false),
+            packed: members.optional("packed")?.unwrap_or(false),
+            ats: members.optional("ats")?.unwrap_or(false),
+            ioeventfd: members.optional("ioeventfd")?.unwrap_or(true),
+            use_disabled_flag: members.optional("use-disabled-flag")?.unwrap_or(true),
+        })
+    }
+}
+/// Properties of `virtconsole`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VirtconsoleProps {
+    /// ID of a chardev to use as a backend
+    pub chardev: Option<String>,
+    /// Number of the port
+    pub nr: Option<u32>,
+    /// Name that the guest sees
+    pub name: Option<String>,
+}
+impl VirtconsoleProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(VirtconsoleProps {
+            chardev: members.optional("chardev")?,
+            nr: members.optional("nr")?,
+            name: members.optional("name")?,
+        })
+    }
+}
+/// Properties of `virtserialport`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VirtserialportProps {
+    /// ID of a chardev to use as a backend
+    pub chardev: Option<String>,
+    /// Number of the port
+    pub nr: Option<u32>,
+    /// Name that the guest sees
+    pub name: Option<String>,
+}
+impl VirtserialportProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(VirtserialportProps {
+            chardev: members.optional("chardev")?,
+            nr: members.optional("nr")?,
+            name: members.optional("name")?,
+        })
+    }
+}
+/// Properties of `virtio-rng-pci`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VirtioRngPciProps {
+    /// Object that gives the entropy; the host's random numbers by default
+    pub rng: Option<String>,
+    /// Bytes per period at most
+    pub max_bytes: u64,
+    /// Milliseconds of a period
+    pub period: u32,
+    /// Slot and optional function number, example: 06.0 or 06
+    pub addr: Option<crate::decode::PciAddr>,
+    /// Accepted empty; option ROMs are not run
+    pub romfile: Option<String>,
+    /// Accepted; option ROMs are not run
+    pub rombar: u32,
+    /// The slot has more functions than this one
+    pub multifunction: bool,
+    /// Not used
+    pub failover_pair_id: Option<String>,
+    /// Index for predictable names of network interfaces
+    pub acpi_index: u32,
+    /// Leave out the interface of virtio 0.9; only that without is here
+    pub disable_legacy: OnOffAuto,
+    /// Leave out the interface of virtio 1; refused when on
+    pub disable_modern: bool,
+    /// MSI-X vectors; chosen from the number of queues by default
+    pub vectors: Option<u32>,
+    /// Offer indirect descriptors
+    pub indirect_desc: bool,
+    /// Offer event indexes
+    pub event_idx: bool,
+    /// Offer ACCESS_PLATFORM; refused when on
+    pub iommu_platform: bool,
+    /// Offer packed queues; refused when on
+    pub packed: bool,
+    /// Address translation services; refused when on
+    pub ats: bool,
+    /// Let the accelerator deliver notifications
+    pub ioeventfd: bool,
+    /// Accepted
+    pub use_disabled_flag: bool,
+}
+impl VirtioRngPciProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(VirtioRngPciProps {
+            rng: members.optional("rng")?,
+            max_bytes: members
+                .optional("max-bytes")?
+                .unwrap_or(9223372036854775807),
+            period: members.optional("period")?.unwrap_or(65536),
+            addr: members.optional("addr")?,
+            romfile: members.optional("romfile")?,
+            rombar: members.optional("rombar")?.unwrap_or(1),
+            multifunction: members.optional("multifunction")?.unwrap_or(false),
+            failover_pair_id: members.optional("failover_pair_id")?,
+            acpi_index: members.optional("acpi-index")?.unwrap_or(0),
+            disable_legacy: members
+                .optional("disable-legacy")?
+                .unwrap_or(OnOffAuto::Auto),
+            disable_modern: members.optional("disable-modern")?.unwrap_or(false),
+            vectors: members.optional("vectors")?,
+            indirect_desc: members.optional("indirect_desc")?.unwrap_or(true),
+            event_idx: members.optional("event_idx")?.unwrap_or(true),
+            iommu_platform: members.optional("iommu_platform")?.unwrap_or(false),
+            packed: members.optional("packed")?.unwrap_or(false),
+            ats: members.optional("ats")?.unwrap_or(false),
+            ioeventfd: members.optional("ioeventfd")?.unwrap_or(true),
+            use_disabled_flag: members.optional("use-disabled-flag")?.unwrap_or(true),
+        })
+    }
+}
+/// Properties of `pcie-root-port`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PcieRootPortProps {
+    /// Port number
+    pub port: u8,
+    /// Chassis number, unique among ports
+    pub chassis: u8,
+    /// Slot number
+    pub slot: u16,
+    /// Devices can be plugged into it
+    pub hotplug: bool,
+    /// Accepted
+    pub bus_reserve: u32,
+    /// Room for ports behind it
+    pub io_reserve: Option<crate::decode::Size>,
+    /// Room for memory behind it
+    pub mem_reserve: Option<crate::decode::Size>,
+    /// Room for prefetchable memory behind it
+    pub pref64_reserve: Option<crate::decode::Size>,
+    /// Slot and optional function number, example: 06.0 or 06
+    pub addr: Option<crate::decode::PciAddr>,
+    /// Accepted empty; option ROMs are not run
+    pub romfile: Option<String>,
+    /// Accepted; option ROMs are not run
+    pub rombar: u32,
+    /// The slot has more functions than this one
+    pub multifunction: bool,
+    /// Not used
+    pub failover_pair_id: Option<String>,
+    /// Index for predictable names of network interfaces
+    pub acpi_index: u32,
+}
+impl PcieRootPortProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(PcieRootPortProps {
+            port: members.optional("port")?.unwrap_or(0),
+            chassis: members.optional("chassis")?.unwrap_or(0),
+            slot: members.optional("slot")?.unwrap_or(0),
+            hotplug: members.optional("hotplug")?.unwrap_or(true),
+            bus_reserve: members.optional("bus-reserve")?.unwrap_or(4294967295),
+            io_reserve: members.optional("io-reserve")?,
+            mem_reserve: members.optional("mem-reserve")?,
+            pref64_reserve: members.optional("pref64-reserve")?,
+            addr: members.optional("addr")?,
+            romfile: members.optional("romfile")?,
+            rombar: members.optional("rombar")?.unwrap_or(1),
+            multifunction: members.optional("multifunction")?.unwrap_or(false),
+            failover_pair_id: members.optional("failover_pair_id")?,
+            acpi_index: members.optional("acpi-index")?.unwrap_or(0),
+        })
+    }
+}
+/// Properties of `isa-serial`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IsaSerialProps {
+    /// ID of a chardev to use as a backend
+    pub chardev: Option<String>,
+    /// 0 to 3: the usual ports and interrupts of COM1 to COM4
+    pub index: Option<u32>,
+    /// First port
+    pub iobase: Option<u32>,
+    /// Interrupt
+    pub irq: Option<u32>,
+    /// Accepted
+    pub wakeup: bool,
+}
+impl IsaSerialProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(IsaSerialProps {
+            chardev: members.optional("chardev")?,
+            index: members.optional("index")?,
+            iobase: members.optional("iobase")?,
+            irq: members.optional("irq")?,
+            wakeup: members.optional("wakeup")?.unwrap_or(false),
+        })
+    }
+}
+/// Properties of `pvpanic`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PvpanicProps {
+    /// Its port
+    pub ioport: u16,
+    /// Events it offers, as bits
+    pub events: u8,
+}
+impl PvpanicProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(PvpanicProps {
+            ioport: members.optional("ioport")?.unwrap_or(1285),
+            events: members.optional("events")?.unwrap_or(3),
+        })
+    }
+}
+/// Properties of `isa-debug-exit`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IsaDebugExitProps {
+    /// First port
+    pub iobase: u32,
+    /// Bytes of ports
+    pub iosize: u32,
+}
+impl IsaDebugExitProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(IsaDebugExitProps {
+            iobase: members.optional("iobase")?.unwrap_or(1281),
+            iosize: members.optional("iosize")?.unwrap_or(2),
+        })
+    }
+}
+/// A driver with its typed properties.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DeviceDriver {
+    /// `virtio-blk-pci`
+    VirtioBlkPci(VirtioBlkPciProps),
+    /// `virtio-serial-pci`
+    VirtioSerialPci(VirtioSerialPciProps),
+    /// `virtconsole`
+    Virtconsole(VirtconsoleProps),
+    /// `virtserialport`
+    Virtserialport(VirtserialportProps),
+    /// `virtio-rng-pci`
+    VirtioRngPci(VirtioRngPciProps),
+    /// `pcie-root-port`
+    PcieRootPort(PcieRootPortProps),
+    /// `isa-serial`
+    IsaSerial(IsaSerialProps),
+    /// `pvpanic`
+    Pvpanic(PvpanicProps),
+    /// `isa-debug-exit`
+    IsaDebugExit(IsaDebugExitProps),
+}
+impl DeviceDriver {
+    /// The driver's type name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            DeviceDriver::VirtioBlkPci(_) => "virtio-blk-pci",
+            DeviceDriver::VirtioSerialPci(_) => "virtio-serial-pci",
+            DeviceDriver::Virtconsole(_) => "virtconsole",
+            DeviceDriver::Virtserialport(_) => "virtserialport",
+            DeviceDriver::VirtioRngPci(_) => "virtio-rng-pci",
+            DeviceDriver::PcieRootPort(_) => "pcie-root-port",
+            DeviceDriver::IsaSerial(_) => "isa-serial",
+            DeviceDriver::Pvpanic(_) => "pvpanic",
+            DeviceDriver::IsaDebugExit(_) => "isa-debug-exit",
+        }
+    }
+}
+/// What `-device` and device_add take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceOptions {
+    /// The device's id.
+    pub id: Option<String>,
+    /// The bus it goes on.
+    pub bus: Option<String>,
+    /// What it is.
+    pub driver: DeviceDriver,
+}
+impl Decode for DeviceOptions {
+    fn decode(value: Value, at: &At) -> QmpResult<Self> {
+        let mut members = Members::open(value, at)?;
+        let name: String = members.required("driver")?;
+        let id = members.optional("id")?;
+        let bus = members.optional("bus")?;
+        let driver = match name.as_str() {
+            "virtio-blk-pci" => DeviceDriver::VirtioBlkPci(VirtioBlkPciProps::take(&mut members)?),
+            "virtio-serial-pci" => {
+                DeviceDriver::VirtioSerialPci(VirtioSerialPciProps::take(&mut members)?)
+            }
+            "virtconsole" => DeviceDriver::Virtconsole(VirtconsoleProps::take(&mut members)?),
+            "virtserialport" => {
+                DeviceDriver::Virtserialport(VirtserialportProps::take(&mut members)?)
+            }
+            "virtio-rng-pci" => DeviceDriver::VirtioRngPci(VirtioRngPciProps::take(&mut members)?),
+            "pcie-root-port" => DeviceDriver::PcieRootPort(PcieRootPortProps::take(&mut members)?),
+            "isa-serial" => DeviceDriver::IsaSerial(IsaSerialProps::take(&mut members)?),
+            "pvpanic" => DeviceDriver::Pvpanic(PvpanicProps::take(&mut members)?),
+            "isa-debug-exit" => DeviceDriver::IsaDebugExit(IsaDebugExitProps::take(&mut members)?),
+
+            _ => {
+                return Err(QmpError::generic(format!(
+                    "'{name}' is not a valid device model name"
+                )));
+            }
+        };
+        if let Some(extra) = members.left_over() {
+            return Err(QmpError::generic(format!(
+                "Property '{name}.{extra}' not found"
+            )));
+        }
+        Ok(DeviceOptions { id, bus, driver })
+    }
+}

@@ -1,0 +1,3893 @@
+//! Written by api-spec-gen; change `schema/` instead.
+#![allow(clippy::large_enum_variant, clippy::too_many_lines)] // generated
+
+use crate::decode::{At, Decode, DecodeMembers, Members, not_accepted};
+use crate::encode::{Encode, Members as Out};
+use crate::{QmpResult, Value};
+
+/// Writes its members into an object that may hold others' members too.
+pub trait EncodeMembers {
+    /// Appends its members.
+    fn put(&self, out: &mut Out);
+}
+
+macro_rules! object {
+    ($name:ident) => {
+        impl Decode for $name {
+            fn decode(value: Value, at: &At) -> QmpResult<Self> {
+                let mut members = Members::open(value, at)?;
+                let taken = Self::take(&mut members)?;
+                members.finish()?;
+                Ok(taken)
+            }
+        }
+        impl Encode for $name {
+            fn encode(&self, out: &mut String) {
+                let mut members = Out::open(out);
+                self.put(&mut members);
+                members.close();
+            }
+        }
+    };
+}
+
+macro_rules! names {
+    ($name:ident { $($variant:ident = $text:literal),* $(,)? }) => {
+        impl $name {
+            /// Every value.
+            pub const ALL: &[$name] = &[$($name::$variant),*];
+            /// The value's name on the wire.
+            pub const fn name(self) -> &'static str {
+                match self { $($name::$variant => $text),* }
+            }
+        }
+        impl Decode for $name {
+            fn decode(value: Value, at: &At) -> QmpResult<Self> {
+                let text = value.as_str().ok_or_else(|| at.wrong_type("string"))?;
+                match text { $($text => Ok($name::$variant),)* _ => Err(not_accepted(at, text)) }
+            }
+        }
+        impl Encode for $name {
+            fn encode(&self, out: &mut String) {
+                self.name().encode(out);
+            }
+        }
+    };
+}
+
+/// What the machine as a whole is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RunState {
+    /// `debug`
+    Debug,
+    /// `inmigrate`
+    Inmigrate,
+    /// `internal-error`
+    InternalError,
+    /// `io-error`
+    IoError,
+    /// `paused`
+    Paused,
+    /// `postmigrate`
+    Postmigrate,
+    /// `prelaunch`
+    Prelaunch,
+    /// `finish-migrate`
+    FinishMigrate,
+    /// `restore-vm`
+    RestoreVm,
+    /// `running`
+    Running,
+    /// `save-vm`
+    SaveVm,
+    /// `shutdown`
+    Shutdown,
+    /// `suspended`
+    Suspended,
+    /// `watchdog`
+    Watchdog,
+    /// `guest-panicked`
+    GuestPanicked,
+    /// `colo`
+    Colo,
+}
+names!(RunState { Debug = "debug", Inmigrate = "inmigrate", InternalError = "internal-error", IoError = "io-error", Paused = "paused", Postmigrate = "postmigrate", Prelaunch = "prelaunch", FinishMigrate = "finish-migrate", RestoreVm = "restore-vm", Running = "running", SaveVm = "save-vm", Shutdown = "shutdown", Suspended = "suspended", Watchdog = "watchdog", GuestPanicked = "guest-panicked", Colo = "colo" });
+
+/// Why the machine was shut down or reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ShutdownCause {
+    /// `none`
+    None,
+    /// `host-error`
+    HostError,
+    /// `host-qmp-quit`
+    HostQmpQuit,
+    /// `host-qmp-system-reset`
+    HostQmpSystemReset,
+    /// `host-signal`
+    HostSignal,
+    /// `host-ui`
+    HostUi,
+    /// `guest-shutdown`
+    GuestShutdown,
+    /// `guest-reset`
+    GuestReset,
+    /// `guest-panic`
+    GuestPanic,
+    /// `subsystem-reset`
+    SubsystemReset,
+    /// `snapshot-load`
+    SnapshotLoad,
+}
+names!(ShutdownCause { None = "none", HostError = "host-error", HostQmpQuit = "host-qmp-quit", HostQmpSystemReset = "host-qmp-system-reset", HostSignal = "host-signal", HostUi = "host-ui", GuestShutdown = "guest-shutdown", GuestReset = "guest-reset", GuestPanic = "guest-panic", SubsystemReset = "subsystem-reset", SnapshotLoad = "snapshot-load" });
+
+/// The machine's run state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatusInfo {
+    /// Whether the processors run.
+    pub running: bool,
+    /// The state by name.
+    pub status: RunState,
+}
+impl DecodeMembers for StatusInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(StatusInfo {
+            running: members.required("running")?,
+            status: members.required("status")?,
+        })
+    }
+}
+impl EncodeMembers for StatusInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("running", &self.running);
+        out.put("status", &self.status);
+    }
+}
+object!(StatusInfo);
+
+/// What a guest's reboot does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RebootAction {
+    /// `reset`
+    Reset,
+    /// `shutdown`
+    Shutdown,
+}
+names!(RebootAction { Reset = "reset", Shutdown = "shutdown" });
+
+/// What a guest's shutdown does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ShutdownAction {
+    /// `poweroff`
+    Poweroff,
+    /// `pause`
+    Pause,
+}
+names!(ShutdownAction { Poweroff = "poweroff", Pause = "pause" });
+
+/// What a guest's panic does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PanicAction {
+    /// `pause`
+    Pause,
+    /// `shutdown`
+    Shutdown,
+    /// `exit-failure`
+    ExitFailure,
+    /// `none`
+    None,
+}
+names!(PanicAction { Pause = "pause", Shutdown = "shutdown", ExitFailure = "exit-failure", None = "none" });
+
+/// What an expired watchdog does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WatchdogAction {
+    /// `reset`
+    Reset,
+    /// `shutdown`
+    Shutdown,
+    /// `poweroff`
+    Poweroff,
+    /// `pause`
+    Pause,
+    /// `debug`
+    Debug,
+    /// `none`
+    None,
+    /// `inject-nmi`
+    InjectNmi,
+}
+names!(WatchdogAction { Reset = "reset", Shutdown = "shutdown", Poweroff = "poweroff", Pause = "pause", Debug = "debug", None = "none", InjectNmi = "inject-nmi" });
+
+/// What was done about a guest's panic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum GuestPanicAction {
+    /// `pause`
+    Pause,
+    /// `poweroff`
+    Poweroff,
+    /// `run`
+    Run,
+}
+names!(GuestPanicAction { Pause = "pause", Poweroff = "poweroff", Run = "run" });
+
+/// What a client can have switched on in its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum QMPCapability {
+    /// `oob`
+    Oob,
+}
+names!(QMPCapability { Oob = "oob" });
+
+/// A version in three parts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VersionTriple {
+    /// `major`.
+    pub major: i64,
+    /// `minor`.
+    pub minor: i64,
+    /// `micro`.
+    pub micro: i64,
+}
+impl DecodeMembers for VersionTriple {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(VersionTriple {
+            major: members.required("major")?,
+            minor: members.required("minor")?,
+            micro: members.required("micro")?,
+        })
+    }
+}
+impl EncodeMembers for VersionTriple {
+    fn put(&self, out: &mut Out) {
+        out.put("major", &self.major);
+        out.put("minor", &self.minor);
+        out.put("micro", &self.micro);
+    }
+}
+object!(VersionTriple);
+
+/// The version spoken and the program that speaks it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VersionInfo {
+    /// The version of the interface.
+    pub qemu: VersionTriple,
+    /// The program and its own version.
+    pub package: String,
+}
+impl DecodeMembers for VersionInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(VersionInfo {
+            qemu: members.required("qemu")?,
+            package: members.required("package")?,
+        })
+    }
+}
+impl EncodeMembers for VersionInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("qemu", &self.qemu);
+        out.put("package", &self.package);
+    }
+}
+object!(VersionInfo);
+
+/// A command that exists.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommandDescription {
+    /// Its name.
+    pub name: String,
+}
+impl DecodeMembers for CommandDescription {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(CommandDescription {
+            name: members.required("name")?,
+        })
+    }
+}
+impl EncodeMembers for CommandDescription {
+    fn put(&self, out: &mut Out) {
+        out.put("name", &self.name);
+    }
+}
+object!(CommandDescription);
+
+/// An event that exists.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventDescription {
+    /// Its name.
+    pub name: String,
+}
+impl DecodeMembers for EventDescription {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(EventDescription {
+            name: members.required("name")?,
+        })
+    }
+}
+impl EncodeMembers for EventDescription {
+    fn put(&self, out: &mut Out) {
+        out.put("name", &self.name);
+    }
+}
+object!(EventDescription);
+
+/// The kind of an entry of the schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SchemaMetaType {
+    /// `builtin`
+    Builtin,
+    /// `enum`
+    Enum,
+    /// `array`
+    Array,
+    /// `object`
+    Object,
+    /// `alternate`
+    Alternate,
+    /// `command`
+    Command,
+    /// `event`
+    Event,
+}
+names!(SchemaMetaType { Builtin = "builtin", Enum = "enum", Array = "array", Object = "object", Alternate = "alternate", Command = "command", Event = "event" });
+
+/// A type of JSON, with numbers split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum JSONType {
+    /// `string`
+    String,
+    /// `number`
+    Number,
+    /// `int`
+    Int,
+    /// `boolean`
+    Boolean,
+    /// `null`
+    Null,
+    /// `object`
+    Object,
+    /// `array`
+    Array,
+    /// `value`
+    Value,
+}
+names!(JSONType { String = "string", Number = "number", Int = "int", Boolean = "boolean", Null = "null", Object = "object", Array = "array", Value = "value" });
+
+/// A type that needs no definition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchemaInfoBuiltin {
+    /// `json-type`.
+    pub json_type: JSONType,
+}
+impl DecodeMembers for SchemaInfoBuiltin {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(SchemaInfoBuiltin {
+            json_type: members.required("json-type")?,
+        })
+    }
+}
+impl EncodeMembers for SchemaInfoBuiltin {
+    fn put(&self, out: &mut Out) {
+        out.put("json-type", &self.json_type);
+    }
+}
+object!(SchemaInfoBuiltin);
+
+/// A value of an enumeration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchemaInfoEnumMember {
+    /// `name`.
+    pub name: String,
+    /// `features`.
+    pub features: Option<Vec<String>>,
+}
+impl DecodeMembers for SchemaInfoEnumMember {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(SchemaInfoEnumMember {
+            name: members.required("name")?,
+            features: members.optional("features")?,
+        })
+    }
+}
+impl EncodeMembers for SchemaInfoEnumMember {
+    fn put(&self, out: &mut Out) {
+        out.put("name", &self.name);
+        out.put_some("features", &self.features);
+    }
+}
+object!(SchemaInfoEnumMember);
+
+/// An enumeration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchemaInfoEnum {
+    /// `members`.
+    pub members: Vec<SchemaInfoEnumMember>,
+    /// `values`.
+    pub values: Vec<String>,
+}
+impl DecodeMembers for SchemaInfoEnum {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(SchemaInfoEnum {
+            members: members.required("members")?,
+            values: members.required("values")?,
+        })
+    }
+}
+impl EncodeMembers for SchemaInfoEnum {
+    fn put(&self, out: &mut Out) {
+        out.put("members", &self.members);
+        out.put("values", &self.values);
+    }
+}
+object!(SchemaInfoEnum);
+
+/// A list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchemaInfoArray {
+    /// `element-type`.
+    pub element_type: String,
+}
+impl DecodeMembers for SchemaInfoArray {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(SchemaInfoArray {
+            element_type: members.required("element-type")?,
+        })
+    }
+}
+impl EncodeMembers for SchemaInfoArray {
+    fn put(&self, out: &mut Out) {
+        out.put("element-type", &self.element_type);
+    }
+}
+object!(SchemaInfoArray);
+
+/// A member of an object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchemaInfoObjectMember {
+    /// `name`.
+    pub name: String,
+    /// `type`.
+    pub r#type: String,
+    /// `default`.
+    pub default: Option<Value>,
+    /// `features`.
+    pub features: Option<Vec<String>>,
+}
+impl DecodeMembers for SchemaInfoObjectMember {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(SchemaInfoObjectMember {
+            name: members.required("name")?,
+            r#type: members.required("type")?,
+            default: members.optional("default")?,
+            features: members.optional("features")?,
+        })
+    }
+}
+impl EncodeMembers for SchemaInfoObjectMember {
+    fn put(&self, out: &mut Out) {
+        out.put("name", &self.name);
+        out.put("type", &self.r#type);
+        out.put_some("default", &self.default);
+        out.put_some("features", &self.features);
+    }
+}
+object!(SchemaInfoObjectMember);
+
+/// What a value of the tag adds to an object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchemaInfoObjectVariant {
+    /// `case`.
+    pub case: String,
+    /// `type`.
+    pub r#type: String,
+}
+impl DecodeMembers for SchemaInfoObjectVariant {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(SchemaInfoObjectVariant {
+            case: members.required("case")?,
+            r#type: members.required("type")?,
+        })
+    }
+}
+impl EncodeMembers for SchemaInfoObjectVariant {
+    fn put(&self, out: &mut Out) {
+        out.put("case", &self.case);
+        out.put("type", &self.r#type);
+    }
+}
+object!(SchemaInfoObjectVariant);
+
+/// An object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchemaInfoObject {
+    /// `members`.
+    pub members: Vec<SchemaInfoObjectMember>,
+    /// `tag`.
+    pub tag: Option<String>,
+    /// `variants`.
+    pub variants: Option<Vec<SchemaInfoObjectVariant>>,
+}
+impl DecodeMembers for SchemaInfoObject {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(SchemaInfoObject {
+            members: members.required("members")?,
+            tag: members.optional("tag")?,
+            variants: members.optional("variants")?,
+        })
+    }
+}
+impl EncodeMembers for SchemaInfoObject {
+    fn put(&self, out: &mut Out) {
+        out.put("members", &self.members);
+        out.put_some("tag", &self.tag);
+        out.put_some("variants", &self.variants);
+    }
+}
+object!(SchemaInfoObject);
+
+/// One of the types that an alternate may have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchemaInfoAlternateMember {
+    /// `type`.
+    pub r#type: String,
+}
+impl DecodeMembers for SchemaInfoAlternateMember {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(SchemaInfoAlternateMember {
+            r#type: members.required("type")?,
+        })
+    }
+}
+impl EncodeMembers for SchemaInfoAlternateMember {
+    fn put(&self, out: &mut Out) {
+        out.put("type", &self.r#type);
+    }
+}
+object!(SchemaInfoAlternateMember);
+
+/// A value of one of several types.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchemaInfoAlternate {
+    /// `members`.
+    pub members: Vec<SchemaInfoAlternateMember>,
+}
+impl DecodeMembers for SchemaInfoAlternate {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(SchemaInfoAlternate {
+            members: members.required("members")?,
+        })
+    }
+}
+impl EncodeMembers for SchemaInfoAlternate {
+    fn put(&self, out: &mut Out) {
+        out.put("members", &self.members);
+    }
+}
+object!(SchemaInfoAlternate);
+
+/// A command.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchemaInfoCommand {
+    /// `arg-type`.
+    pub arg_type: String,
+    /// `ret-type`.
+    pub ret_type: String,
+    /// `allow-oob`.
+    pub allow_oob: Option<bool>,
+}
+impl DecodeMembers for SchemaInfoCommand {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(SchemaInfoCommand {
+            arg_type: members.required("arg-type")?,
+            ret_type: members.required("ret-type")?,
+            allow_oob: members.optional("allow-oob")?,
+        })
+    }
+}
+impl EncodeMembers for SchemaInfoCommand {
+    fn put(&self, out: &mut Out) {
+        out.put("arg-type", &self.arg_type);
+        out.put("ret-type", &self.ret_type);
+        out.put_some("allow-oob", &self.allow_oob);
+    }
+}
+object!(SchemaInfoCommand);
+
+/// An event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchemaInfoEvent {
+    /// `arg-type`.
+    pub arg_type: String,
+}
+impl DecodeMembers for SchemaInfoEvent {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(SchemaInfoEvent {
+            arg_type: members.required("arg-type")?,
+        })
+    }
+}
+impl EncodeMembers for SchemaInfoEvent {
+    fn put(&self, out: &mut Out) {
+        out.put("arg-type", &self.arg_type);
+    }
+}
+object!(SchemaInfoEvent);
+
+/// An entry of the schema. Names of types are numbers without a meaning.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchemaInfo {
+    /// `name`.
+    pub name: String,
+    /// `features`.
+    pub features: Option<Vec<String>>,
+    /// What `meta-type` says, with what belongs to it.
+    pub meta_type: SchemaInfoBranch,
+}
+/// The branches of [`SchemaInfo`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum SchemaInfoBranch {
+    /// `builtin`
+    Builtin(SchemaInfoBuiltin),
+    /// `enum`
+    Enum(SchemaInfoEnum),
+    /// `array`
+    Array(SchemaInfoArray),
+    /// `object`
+    Object(SchemaInfoObject),
+    /// `alternate`
+    Alternate(SchemaInfoAlternate),
+    /// `command`
+    Command(SchemaInfoCommand),
+    /// `event`
+    Event(SchemaInfoEvent),
+}
+impl SchemaInfoBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> SchemaMetaType {
+        match self {
+            SchemaInfoBranch::Builtin(_) => SchemaMetaType::Builtin,
+            SchemaInfoBranch::Enum(_) => SchemaMetaType::Enum,
+            SchemaInfoBranch::Array(_) => SchemaMetaType::Array,
+            SchemaInfoBranch::Object(_) => SchemaMetaType::Object,
+            SchemaInfoBranch::Alternate(_) => SchemaMetaType::Alternate,
+            SchemaInfoBranch::Command(_) => SchemaMetaType::Command,
+            SchemaInfoBranch::Event(_) => SchemaMetaType::Event,
+        }
+    }
+}
+impl DecodeMembers for SchemaInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<SchemaMetaType>("meta-type")?;
+        let name = members.required("name")?;
+        let features = members.optional("features")?;
+
+        let meta_type = match kind {
+            SchemaMetaType::Builtin => SchemaInfoBranch::Builtin(SchemaInfoBuiltin::take(members)?),
+            SchemaMetaType::Enum => SchemaInfoBranch::Enum(SchemaInfoEnum::take(members)?),
+            SchemaMetaType::Array => SchemaInfoBranch::Array(SchemaInfoArray::take(members)?),
+            SchemaMetaType::Object => SchemaInfoBranch::Object(SchemaInfoObject::take(members)?),
+            SchemaMetaType::Alternate => {
+                SchemaInfoBranch::Alternate(SchemaInfoAlternate::take(members)?)
+            }
+            SchemaMetaType::Command => SchemaInfoBranch::Command(SchemaInfoCommand::take(members)?),
+            SchemaMetaType::Event => SchemaInfoBranch::Event(SchemaInfoEvent::take(members)?),
+        };
+        Ok(SchemaInfo {
+            name,
+            features,
+            meta_type,
+        })
+    }
+}
+impl EncodeMembers for SchemaInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("name", &self.name);
+        out.put_some("features", &self.features);
+
+        out.put("meta-type", &self.meta_type.kind());
+        match &self.meta_type {
+            SchemaInfoBranch::Builtin(branch) => branch.put(out),
+            SchemaInfoBranch::Enum(branch) => branch.put(out),
+            SchemaInfoBranch::Array(branch) => branch.put(out),
+            SchemaInfoBranch::Object(branch) => branch.put(out),
+            SchemaInfoBranch::Alternate(branch) => branch.put(out),
+            SchemaInfoBranch::Command(branch) => branch.put(out),
+            SchemaInfoBranch::Event(branch) => branch.put(out),
+        }
+    }
+}
+object!(SchemaInfo);
+
+/// A descriptor that was added to a set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AddfdInfo {
+    /// The set.
+    pub fdset_id: i64,
+    /// The descriptor's number in the program.
+    pub fd: i64,
+}
+impl DecodeMembers for AddfdInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(AddfdInfo {
+            fdset_id: members.required("fdset-id")?,
+            fd: members.required("fd")?,
+        })
+    }
+}
+impl EncodeMembers for AddfdInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("fdset-id", &self.fdset_id);
+        out.put("fd", &self.fd);
+    }
+}
+object!(AddfdInfo);
+
+/// A descriptor of a set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FdsetFdInfo {
+    /// `fd`.
+    pub fd: i64,
+    /// `opaque`.
+    pub opaque: Option<String>,
+}
+impl DecodeMembers for FdsetFdInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(FdsetFdInfo {
+            fd: members.required("fd")?,
+            opaque: members.optional("opaque")?,
+        })
+    }
+}
+impl EncodeMembers for FdsetFdInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("fd", &self.fd);
+        out.put_some("opaque", &self.opaque);
+    }
+}
+object!(FdsetFdInfo);
+
+/// A set of descriptors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FdsetInfo {
+    /// `fdset-id`.
+    pub fdset_id: i64,
+    /// `fds`.
+    pub fds: Vec<FdsetFdInfo>,
+}
+impl DecodeMembers for FdsetInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(FdsetInfo {
+            fdset_id: members.required("fdset-id")?,
+            fds: members.required("fds")?,
+        })
+    }
+}
+impl EncodeMembers for FdsetInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("fdset-id", &self.fdset_id);
+        out.put("fds", &self.fds);
+    }
+}
+object!(FdsetInfo);
+
+/// The type of a parameter of an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CommandLineParameterType {
+    /// `string`
+    String,
+    /// `boolean`
+    Boolean,
+    /// `number`
+    Number,
+    /// `size`
+    Size,
+}
+names!(CommandLineParameterType { String = "string", Boolean = "boolean", Number = "number", Size = "size" });
+
+/// A parameter of an option.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommandLineParameterInfo {
+    /// `name`.
+    pub name: String,
+    /// `type`.
+    pub r#type: CommandLineParameterType,
+    /// `help`.
+    pub help: Option<String>,
+    /// `default`.
+    pub default: Option<String>,
+}
+impl DecodeMembers for CommandLineParameterInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(CommandLineParameterInfo {
+            name: members.required("name")?,
+            r#type: members.required("type")?,
+            help: members.optional("help")?,
+            default: members.optional("default")?,
+        })
+    }
+}
+impl EncodeMembers for CommandLineParameterInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("name", &self.name);
+        out.put("type", &self.r#type);
+        out.put_some("help", &self.help);
+        out.put_some("default", &self.default);
+    }
+}
+object!(CommandLineParameterInfo);
+
+/// An option of the command line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommandLineOptionInfo {
+    /// `option`.
+    pub option: String,
+    /// `parameters`.
+    pub parameters: Vec<CommandLineParameterInfo>,
+}
+impl DecodeMembers for CommandLineOptionInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(CommandLineOptionInfo {
+            option: members.required("option")?,
+            parameters: members.required("parameters")?,
+        })
+    }
+}
+impl EncodeMembers for CommandLineOptionInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("option", &self.option);
+        out.put("parameters", &self.parameters);
+    }
+}
+object!(CommandLineOptionInfo);
+
+/// The guest's name.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NameInfo {
+    /// `name`.
+    pub name: Option<String>,
+}
+impl DecodeMembers for NameInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(NameInfo {
+            name: members.optional("name")?,
+        })
+    }
+}
+impl EncodeMembers for NameInfo {
+    fn put(&self, out: &mut Out) {
+        out.put_some("name", &self.name);
+    }
+}
+object!(NameInfo);
+
+/// The guest's UUID; all zeroes where none was given.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UuidInfo {
+    /// `UUID`.
+    pub uuid: String,
+}
+impl DecodeMembers for UuidInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(UuidInfo {
+            uuid: members.required("UUID")?,
+        })
+    }
+}
+impl EncodeMembers for UuidInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("UUID", &self.uuid);
+    }
+}
+object!(UuidInfo);
+
+/// Whether KVM is used, and could be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KvmInfo {
+    /// The machine runs on it.
+    pub enabled: bool,
+    /// The program can use it.
+    pub present: bool,
+}
+impl DecodeMembers for KvmInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(KvmInfo {
+            enabled: members.required("enabled")?,
+            present: members.required("present")?,
+        })
+    }
+}
+impl EncodeMembers for KvmInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("enabled", &self.enabled);
+        out.put("present", &self.present);
+    }
+}
+object!(KvmInfo);
+
+/// Architectures of guests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SysEmuTarget {
+    /// `x86_64`
+    X8664,
+}
+names!(SysEmuTarget { X8664 = "x86_64" });
+
+/// The guest's architecture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TargetInfo {
+    /// `arch`.
+    pub arch: SysEmuTarget,
+}
+impl DecodeMembers for TargetInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(TargetInfo {
+            arch: members.required("arch")?,
+        })
+    }
+}
+impl EncodeMembers for TargetInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("arch", &self.arch);
+    }
+}
+object!(TargetInfo);
+
+/// A type of machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MachineInfo {
+    /// Its name.
+    pub name: String,
+    /// Another name that means this one.
+    pub alias: Option<String>,
+    /// Taken where none is named.
+    pub is_default: Option<bool>,
+    /// Most processors it can have.
+    pub cpu_max: i64,
+    /// `hotpluggable-cpus`.
+    pub hotpluggable_cpus: bool,
+    /// `numa-mem-supported`.
+    pub numa_mem_supported: bool,
+    /// `deprecated`.
+    pub deprecated: bool,
+    /// Its processor where none is named.
+    pub default_cpu_type: Option<String>,
+    /// The id of its memory.
+    pub default_ram_id: Option<String>,
+    /// `acpi`.
+    pub acpi: bool,
+}
+impl DecodeMembers for MachineInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MachineInfo {
+            name: members.required("name")?,
+            alias: members.optional("alias")?,
+            is_default: members.optional("is-default")?,
+            cpu_max: members.required("cpu-max")?,
+            hotpluggable_cpus: members.required("hotpluggable-cpus")?,
+            numa_mem_supported: members.required("numa-mem-supported")?,
+            deprecated: members.required("deprecated")?,
+            default_cpu_type: members.optional("default-cpu-type")?,
+            default_ram_id: members.optional("default-ram-id")?,
+            acpi: members.required("acpi")?,
+        })
+    }
+}
+impl EncodeMembers for MachineInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("name", &self.name);
+        out.put_some("alias", &self.alias);
+        out.put_some("is-default", &self.is_default);
+        out.put("cpu-max", &self.cpu_max);
+        out.put("hotpluggable-cpus", &self.hotpluggable_cpus);
+        out.put("numa-mem-supported", &self.numa_mem_supported);
+        out.put("deprecated", &self.deprecated);
+        out.put_some("default-cpu-type", &self.default_cpu_type);
+        out.put_some("default-ram-id", &self.default_ram_id);
+        out.put("acpi", &self.acpi);
+    }
+}
+object!(MachineInfo);
+
+/// Where a processor sits.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CpuInstanceProperties {
+    /// `node-id`.
+    pub node_id: Option<i64>,
+    /// `socket-id`.
+    pub socket_id: Option<i64>,
+    /// `die-id`.
+    pub die_id: Option<i64>,
+    /// `core-id`.
+    pub core_id: Option<i64>,
+    /// `thread-id`.
+    pub thread_id: Option<i64>,
+}
+impl DecodeMembers for CpuInstanceProperties {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(CpuInstanceProperties {
+            node_id: members.optional("node-id")?,
+            socket_id: members.optional("socket-id")?,
+            die_id: members.optional("die-id")?,
+            core_id: members.optional("core-id")?,
+            thread_id: members.optional("thread-id")?,
+        })
+    }
+}
+impl EncodeMembers for CpuInstanceProperties {
+    fn put(&self, out: &mut Out) {
+        out.put_some("node-id", &self.node_id);
+        out.put_some("socket-id", &self.socket_id);
+        out.put_some("die-id", &self.die_id);
+        out.put_some("core-id", &self.core_id);
+        out.put_some("thread-id", &self.thread_id);
+    }
+}
+object!(CpuInstanceProperties);
+
+/// A processor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CpuInfoFast {
+    /// Its number.
+    pub cpu_index: i64,
+    /// Its object.
+    pub qom_path: String,
+    /// The host's thread that runs it.
+    pub thread_id: i64,
+    /// Where it sits.
+    pub props: Option<CpuInstanceProperties>,
+    /// Its architecture.
+    pub target: SysEmuTarget,
+}
+impl DecodeMembers for CpuInfoFast {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(CpuInfoFast {
+            cpu_index: members.required("cpu-index")?,
+            qom_path: members.required("qom-path")?,
+            thread_id: members.required("thread-id")?,
+            props: members.optional("props")?,
+            target: members.required("target")?,
+        })
+    }
+}
+impl EncodeMembers for CpuInfoFast {
+    fn put(&self, out: &mut Out) {
+        out.put("cpu-index", &self.cpu_index);
+        out.put("qom-path", &self.qom_path);
+        out.put("thread-id", &self.thread_id);
+        out.put_some("props", &self.props);
+        out.put("target", &self.target);
+    }
+}
+object!(CpuInfoFast);
+
+/// An I/O thread.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IOThreadInfo {
+    /// `id`.
+    pub id: String,
+    /// `thread-id`.
+    pub thread_id: i64,
+    /// `poll-max-ns`.
+    pub poll_max_ns: i64,
+    /// `poll-grow`.
+    pub poll_grow: i64,
+    /// `poll-shrink`.
+    pub poll_shrink: i64,
+    /// `aio-max-batch`.
+    pub aio_max_batch: i64,
+}
+impl DecodeMembers for IOThreadInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(IOThreadInfo {
+            id: members.required("id")?,
+            thread_id: members.required("thread-id")?,
+            poll_max_ns: members.required("poll-max-ns")?,
+            poll_grow: members.required("poll-grow")?,
+            poll_shrink: members.required("poll-shrink")?,
+            aio_max_batch: members.required("aio-max-batch")?,
+        })
+    }
+}
+impl EncodeMembers for IOThreadInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+        out.put("thread-id", &self.thread_id);
+        out.put("poll-max-ns", &self.poll_max_ns);
+        out.put("poll-grow", &self.poll_grow);
+        out.put("poll-shrink", &self.poll_shrink);
+        out.put("aio-max-batch", &self.aio_max_batch);
+    }
+}
+object!(IOThreadInfo);
+
+/// Which host nodes memory comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HostMemPolicy {
+    /// `default`
+    Default,
+    /// `preferred`
+    Preferred,
+    /// `bind`
+    Bind,
+    /// `interleave`
+    Interleave,
+}
+names!(HostMemPolicy { Default = "default", Preferred = "preferred", Bind = "bind", Interleave = "interleave" });
+
+/// A memory backend.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Memdev {
+    /// `id`.
+    pub id: Option<String>,
+    /// `size`.
+    pub size: crate::decode::Size,
+    /// `merge`.
+    pub merge: bool,
+    /// `dump`.
+    pub dump: bool,
+    /// `prealloc`.
+    pub prealloc: bool,
+    /// `share`.
+    pub share: bool,
+    /// `reserve`.
+    pub reserve: Option<bool>,
+    /// `host-nodes`.
+    pub host_nodes: Vec<u16>,
+    /// `policy`.
+    pub policy: HostMemPolicy,
+}
+impl DecodeMembers for Memdev {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(Memdev {
+            id: members.optional("id")?,
+            size: members.required("size")?,
+            merge: members.required("merge")?,
+            dump: members.required("dump")?,
+            prealloc: members.required("prealloc")?,
+            share: members.required("share")?,
+            reserve: members.optional("reserve")?,
+            host_nodes: members.required("host-nodes")?,
+            policy: members.required("policy")?,
+        })
+    }
+}
+impl EncodeMembers for Memdev {
+    fn put(&self, out: &mut Out) {
+        out.put_some("id", &self.id);
+        out.put("size", &self.size);
+        out.put("merge", &self.merge);
+        out.put("dump", &self.dump);
+        out.put("prealloc", &self.prealloc);
+        out.put("share", &self.share);
+        out.put_some("reserve", &self.reserve);
+        out.put("host-nodes", &self.host_nodes);
+        out.put("policy", &self.policy);
+    }
+}
+object!(Memdev);
+
+/// How much memory the guest has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoryInfo {
+    /// From the start.
+    pub base_memory: crate::decode::Size,
+    /// Added since.
+    pub plugged_memory: Option<crate::decode::Size>,
+}
+impl DecodeMembers for MemoryInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MemoryInfo {
+            base_memory: members.required("base-memory")?,
+            plugged_memory: members.optional("plugged-memory")?,
+        })
+    }
+}
+impl EncodeMembers for MemoryInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("base-memory", &self.base_memory);
+        out.put_some("plugged-memory", &self.plugged_memory);
+    }
+}
+object!(MemoryInfo);
+
+/// A range of addresses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PciMemoryRange {
+    /// `base`.
+    pub base: i64,
+    /// `limit`.
+    pub limit: i64,
+}
+impl DecodeMembers for PciMemoryRange {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(PciMemoryRange {
+            base: members.required("base")?,
+            limit: members.required("limit")?,
+        })
+    }
+}
+impl EncodeMembers for PciMemoryRange {
+    fn put(&self, out: &mut Out) {
+        out.put("base", &self.base);
+        out.put("limit", &self.limit);
+    }
+}
+object!(PciMemoryRange);
+
+/// A base address register.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PciMemoryRegion {
+    /// `bar`.
+    pub bar: i64,
+    /// `io` or `memory`.
+    pub r#type: String,
+    /// -1 where the guest has not placed it.
+    pub address: i64,
+    /// `size`.
+    pub size: i64,
+    /// `prefetch`.
+    pub prefetch: Option<bool>,
+    /// `mem_type_64`.
+    pub mem_type_64: Option<bool>,
+}
+impl DecodeMembers for PciMemoryRegion {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(PciMemoryRegion {
+            bar: members.required("bar")?,
+            r#type: members.required("type")?,
+            address: members.required("address")?,
+            size: members.required("size")?,
+            prefetch: members.optional("prefetch")?,
+            mem_type_64: members.optional("mem_type_64")?,
+        })
+    }
+}
+impl EncodeMembers for PciMemoryRegion {
+    fn put(&self, out: &mut Out) {
+        out.put("bar", &self.bar);
+        out.put("type", &self.r#type);
+        out.put("address", &self.address);
+        out.put("size", &self.size);
+        out.put_some("prefetch", &self.prefetch);
+        out.put_some("mem_type_64", &self.mem_type_64);
+    }
+}
+object!(PciMemoryRegion);
+
+/// The bus behind a bridge.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PciBusInfo {
+    /// `number`.
+    pub number: i64,
+    /// `secondary`.
+    pub secondary: i64,
+    /// `subordinate`.
+    pub subordinate: i64,
+    /// `io_range`.
+    pub io_range: PciMemoryRange,
+    /// `memory_range`.
+    pub memory_range: PciMemoryRange,
+    /// `prefetchable_range`.
+    pub prefetchable_range: PciMemoryRange,
+}
+impl DecodeMembers for PciBusInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(PciBusInfo {
+            number: members.required("number")?,
+            secondary: members.required("secondary")?,
+            subordinate: members.required("subordinate")?,
+            io_range: members.required("io_range")?,
+            memory_range: members.required("memory_range")?,
+            prefetchable_range: members.required("prefetchable_range")?,
+        })
+    }
+}
+impl EncodeMembers for PciBusInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("number", &self.number);
+        out.put("secondary", &self.secondary);
+        out.put("subordinate", &self.subordinate);
+        out.put("io_range", &self.io_range);
+        out.put("memory_range", &self.memory_range);
+        out.put("prefetchable_range", &self.prefetchable_range);
+    }
+}
+object!(PciBusInfo);
+
+/// A bridge and what is behind it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PciBridgeInfo {
+    /// `bus`.
+    pub bus: PciBusInfo,
+    /// `devices`.
+    pub devices: Option<Vec<PciDeviceInfo>>,
+}
+impl DecodeMembers for PciBridgeInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(PciBridgeInfo {
+            bus: members.required("bus")?,
+            devices: members.optional("devices")?,
+        })
+    }
+}
+impl EncodeMembers for PciBridgeInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("bus", &self.bus);
+        out.put_some("devices", &self.devices);
+    }
+}
+object!(PciBridgeInfo);
+
+/// A class code.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PciDeviceClass {
+    /// `desc`.
+    pub desc: Option<String>,
+    /// `class`.
+    pub class: i64,
+}
+impl DecodeMembers for PciDeviceClass {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(PciDeviceClass {
+            desc: members.optional("desc")?,
+            class: members.required("class")?,
+        })
+    }
+}
+impl EncodeMembers for PciDeviceClass {
+    fn put(&self, out: &mut Out) {
+        out.put_some("desc", &self.desc);
+        out.put("class", &self.class);
+    }
+}
+object!(PciDeviceClass);
+
+/// Who made a function, and what it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PciDeviceId {
+    /// `device`.
+    pub device: i64,
+    /// `vendor`.
+    pub vendor: i64,
+    /// `subsystem`.
+    pub subsystem: Option<i64>,
+    /// `subsystem-vendor`.
+    pub subsystem_vendor: Option<i64>,
+}
+impl DecodeMembers for PciDeviceId {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(PciDeviceId {
+            device: members.required("device")?,
+            vendor: members.required("vendor")?,
+            subsystem: members.optional("subsystem")?,
+            subsystem_vendor: members.optional("subsystem-vendor")?,
+        })
+    }
+}
+impl EncodeMembers for PciDeviceId {
+    fn put(&self, out: &mut Out) {
+        out.put("device", &self.device);
+        out.put("vendor", &self.vendor);
+        out.put_some("subsystem", &self.subsystem);
+        out.put_some("subsystem-vendor", &self.subsystem_vendor);
+    }
+}
+object!(PciDeviceId);
+
+/// A function on a bus.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PciDeviceInfo {
+    /// `bus`.
+    pub bus: i64,
+    /// `slot`.
+    pub slot: i64,
+    /// `function`.
+    pub function: i64,
+    /// `class_info`.
+    pub class_info: PciDeviceClass,
+    /// `id`.
+    pub id: PciDeviceId,
+    /// `irq`.
+    pub irq: Option<i64>,
+    /// `irq_pin`.
+    pub irq_pin: i64,
+    /// `qdev_id`.
+    pub qdev_id: String,
+    /// `pci_bridge`.
+    pub pci_bridge: Option<PciBridgeInfo>,
+    /// `regions`.
+    pub regions: Vec<PciMemoryRegion>,
+}
+impl DecodeMembers for PciDeviceInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(PciDeviceInfo {
+            bus: members.required("bus")?,
+            slot: members.required("slot")?,
+            function: members.required("function")?,
+            class_info: members.required("class_info")?,
+            id: members.required("id")?,
+            irq: members.optional("irq")?,
+            irq_pin: members.required("irq_pin")?,
+            qdev_id: members.required("qdev_id")?,
+            pci_bridge: members.optional("pci_bridge")?,
+            regions: members.required("regions")?,
+        })
+    }
+}
+impl EncodeMembers for PciDeviceInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("bus", &self.bus);
+        out.put("slot", &self.slot);
+        out.put("function", &self.function);
+        out.put("class_info", &self.class_info);
+        out.put("id", &self.id);
+        out.put_some("irq", &self.irq);
+        out.put("irq_pin", &self.irq_pin);
+        out.put("qdev_id", &self.qdev_id);
+        out.put_some("pci_bridge", &self.pci_bridge);
+        out.put("regions", &self.regions);
+    }
+}
+object!(PciDeviceInfo);
+
+/// A root bus.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PciInfo {
+    /// `bus`.
+    pub bus: i64,
+    /// `devices`.
+    pub devices: Vec<PciDeviceInfo>,
+}
+impl DecodeMembers for PciInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(PciInfo {
+            bus: members.required("bus")?,
+            devices: members.required("devices")?,
+        })
+    }
+}
+impl EncodeMembers for PciInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("bus", &self.bus);
+        out.put("devices", &self.devices);
+    }
+}
+object!(PciInfo);
+
+/// A property of an object or a type.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObjectPropertyInfo {
+    /// `name`.
+    pub name: String,
+    /// A plain type, `child<T>` for an object below, or `link<T>` for one elsewhere.
+    pub r#type: String,
+    /// `description`.
+    pub description: Option<String>,
+    /// `default-value`.
+    pub default_value: Option<Value>,
+}
+impl DecodeMembers for ObjectPropertyInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ObjectPropertyInfo {
+            name: members.required("name")?,
+            r#type: members.required("type")?,
+            description: members.optional("description")?,
+            default_value: members.optional("default-value")?,
+        })
+    }
+}
+impl EncodeMembers for ObjectPropertyInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("name", &self.name);
+        out.put("type", &self.r#type);
+        out.put_some("description", &self.description);
+        out.put_some("default-value", &self.default_value);
+    }
+}
+object!(ObjectPropertyInfo);
+
+/// A type of object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObjectTypeInfo {
+    /// `name`.
+    pub name: String,
+    /// `abstract`.
+    pub r#abstract: Option<bool>,
+    /// `parent`.
+    pub parent: Option<String>,
+}
+impl DecodeMembers for ObjectTypeInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ObjectTypeInfo {
+            name: members.required("name")?,
+            r#abstract: members.optional("abstract")?,
+            parent: members.optional("parent")?,
+        })
+    }
+}
+impl EncodeMembers for ObjectTypeInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("name", &self.name);
+        out.put_some("abstract", &self.r#abstract);
+        out.put_some("parent", &self.parent);
+    }
+}
+object!(ObjectTypeInfo);
+
+/// Types that object-add makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectType {
+    /// `iothread`
+    Iothread,
+    /// `memory-backend-file`
+    MemoryBackendFile,
+    /// `memory-backend-memfd`
+    MemoryBackendMemfd,
+    /// `memory-backend-ram`
+    MemoryBackendRam,
+    /// `rng-builtin`
+    RngBuiltin,
+    /// `rng-random`
+    RngRandom,
+}
+names!(ObjectType { Iothread = "iothread", MemoryBackendFile = "memory-backend-file", MemoryBackendMemfd = "memory-backend-memfd", MemoryBackendRam = "memory-backend-ram", RngBuiltin = "rng-builtin", RngRandom = "rng-random" });
+
+/// What all memory backends have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoryBackendProperties {
+    /// In core dumps; on unless the machine says otherwise.
+    pub dump: Option<bool>,
+    /// Host nodes that the policy speaks of.
+    pub host_nodes: Option<Vec<u16>>,
+    /// May be merged with equal pages (KSM).
+    pub merge: Option<bool>,
+    /// Which host nodes it comes from.
+    pub policy: Option<HostMemPolicy>,
+    /// Taken from the host at once.
+    pub prealloc: Option<bool>,
+    /// Threads that do so.
+    pub prealloc_threads: Option<u32>,
+    /// Shared with other processes that map it.
+    pub share: Option<bool>,
+    /// Swap space is reserved.
+    pub reserve: Option<bool>,
+    /// Bytes.
+    pub size: crate::decode::Size,
+}
+impl DecodeMembers for MemoryBackendProperties {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MemoryBackendProperties {
+            dump: members.optional("dump")?,
+            host_nodes: members.optional("host-nodes")?,
+            merge: members.optional("merge")?,
+            policy: members.optional("policy")?,
+            prealloc: members.optional("prealloc")?,
+            prealloc_threads: members.optional("prealloc-threads")?,
+            share: members.optional("share")?,
+            reserve: members.optional("reserve")?,
+            size: members.required("size")?,
+        })
+    }
+}
+impl EncodeMembers for MemoryBackendProperties {
+    fn put(&self, out: &mut Out) {
+        out.put_some("dump", &self.dump);
+        out.put_some("host-nodes", &self.host_nodes);
+        out.put_some("merge", &self.merge);
+        out.put_some("policy", &self.policy);
+        out.put_some("prealloc", &self.prealloc);
+        out.put_some("prealloc-threads", &self.prealloc_threads);
+        out.put_some("share", &self.share);
+        out.put_some("reserve", &self.reserve);
+        out.put("size", &self.size);
+    }
+}
+object!(MemoryBackendProperties);
+
+/// Memory from a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoryBackendFileProperties {
+    /// In core dumps; on unless the machine says otherwise.
+    pub dump: Option<bool>,
+    /// Host nodes that the policy speaks of.
+    pub host_nodes: Option<Vec<u16>>,
+    /// May be merged with equal pages (KSM).
+    pub merge: Option<bool>,
+    /// Which host nodes it comes from.
+    pub policy: Option<HostMemPolicy>,
+    /// Taken from the host at once.
+    pub prealloc: Option<bool>,
+    /// Threads that do so.
+    pub prealloc_threads: Option<u32>,
+    /// Shared with other processes that map it.
+    pub share: Option<bool>,
+    /// Swap space is reserved.
+    pub reserve: Option<bool>,
+    /// Bytes.
+    pub size: crate::decode::Size,
+    /// Alignment of the mapping.
+    pub align: Option<crate::decode::Size>,
+    /// Where in the file it begins.
+    pub offset: Option<crate::decode::Size>,
+    /// Contents need not be kept at exit.
+    pub discard_data: Option<bool>,
+    /// The file, or a directory in which a nameless one is made.
+    pub mem_path: String,
+    /// The file is opened for reading only.
+    pub readonly: Option<bool>,
+}
+impl DecodeMembers for MemoryBackendFileProperties {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MemoryBackendFileProperties {
+            dump: members.optional("dump")?,
+            host_nodes: members.optional("host-nodes")?,
+            merge: members.optional("merge")?,
+            policy: members.optional("policy")?,
+            prealloc: members.optional("prealloc")?,
+            prealloc_threads: members.optional("prealloc-threads")?,
+            share: members.optional("share")?,
+            reserve: members.optional("reserve")?,
+            size: members.required("size")?,
+            align: members.optional("align")?,
+            offset: members.optional("offset")?,
+            discard_data: members.optional("discard-data")?,
+            mem_path: members.required("mem-path")?,
+            readonly: members.optional("readonly")?,
+        })
+    }
+}
+impl EncodeMembers for MemoryBackendFileProperties {
+    fn put(&self, out: &mut Out) {
+        out.put_some("dump", &self.dump);
+        out.put_some("host-nodes", &self.host_nodes);
+        out.put_some("merge", &self.merge);
+        out.put_some("policy", &self.policy);
+        out.put_some("prealloc", &self.prealloc);
+        out.put_some("prealloc-threads", &self.prealloc_threads);
+        out.put_some("share", &self.share);
+        out.put_some("reserve", &self.reserve);
+        out.put("size", &self.size);
+        out.put_some("align", &self.align);
+        out.put_some("offset", &self.offset);
+        out.put_some("discard-data", &self.discard_data);
+        out.put("mem-path", &self.mem_path);
+        out.put_some("readonly", &self.readonly);
+    }
+}
+object!(MemoryBackendFileProperties);
+
+/// Memory from a memfd.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoryBackendMemfdProperties {
+    /// In core dumps; on unless the machine says otherwise.
+    pub dump: Option<bool>,
+    /// Host nodes that the policy speaks of.
+    pub host_nodes: Option<Vec<u16>>,
+    /// May be merged with equal pages (KSM).
+    pub merge: Option<bool>,
+    /// Which host nodes it comes from.
+    pub policy: Option<HostMemPolicy>,
+    /// Taken from the host at once.
+    pub prealloc: Option<bool>,
+    /// Threads that do so.
+    pub prealloc_threads: Option<u32>,
+    /// Shared with other processes that map it.
+    pub share: Option<bool>,
+    /// Swap space is reserved.
+    pub reserve: Option<bool>,
+    /// Bytes.
+    pub size: crate::decode::Size,
+    /// In huge pages.
+    pub hugetlb: Option<bool>,
+    /// Of this size.
+    pub hugetlbsize: Option<crate::decode::Size>,
+    /// Its size is sealed; on by default.
+    pub seal: Option<bool>,
+}
+impl DecodeMembers for MemoryBackendMemfdProperties {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MemoryBackendMemfdProperties {
+            dump: members.optional("dump")?,
+            host_nodes: members.optional("host-nodes")?,
+            merge: members.optional("merge")?,
+            policy: members.optional("policy")?,
+            prealloc: members.optional("prealloc")?,
+            prealloc_threads: members.optional("prealloc-threads")?,
+            share: members.optional("share")?,
+            reserve: members.optional("reserve")?,
+            size: members.required("size")?,
+            hugetlb: members.optional("hugetlb")?,
+            hugetlbsize: members.optional("hugetlbsize")?,
+            seal: members.optional("seal")?,
+        })
+    }
+}
+impl EncodeMembers for MemoryBackendMemfdProperties {
+    fn put(&self, out: &mut Out) {
+        out.put_some("dump", &self.dump);
+        out.put_some("host-nodes", &self.host_nodes);
+        out.put_some("merge", &self.merge);
+        out.put_some("policy", &self.policy);
+        out.put_some("prealloc", &self.prealloc);
+        out.put_some("prealloc-threads", &self.prealloc_threads);
+        out.put_some("share", &self.share);
+        out.put_some("reserve", &self.reserve);
+        out.put("size", &self.size);
+        out.put_some("hugetlb", &self.hugetlb);
+        out.put_some("hugetlbsize", &self.hugetlbsize);
+        out.put_some("seal", &self.seal);
+    }
+}
+object!(MemoryBackendMemfdProperties);
+
+/// An I/O thread.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct IothreadProperties {
+    /// How long to poll before sleeping, at most.
+    pub poll_max_ns: Option<i64>,
+    /// Factor by which polling time grows.
+    pub poll_grow: Option<i64>,
+    /// Divisor by which it shrinks.
+    pub poll_shrink: Option<i64>,
+    /// Requests per submission; 0 leaves it to the engine.
+    pub aio_max_batch: Option<i64>,
+    /// Worker threads kept.
+    pub thread_pool_min: Option<i64>,
+    /// Worker threads at most.
+    pub thread_pool_max: Option<i64>,
+}
+impl DecodeMembers for IothreadProperties {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(IothreadProperties {
+            poll_max_ns: members.optional("poll-max-ns")?,
+            poll_grow: members.optional("poll-grow")?,
+            poll_shrink: members.optional("poll-shrink")?,
+            aio_max_batch: members.optional("aio-max-batch")?,
+            thread_pool_min: members.optional("thread-pool-min")?,
+            thread_pool_max: members.optional("thread-pool-max")?,
+        })
+    }
+}
+impl EncodeMembers for IothreadProperties {
+    fn put(&self, out: &mut Out) {
+        out.put_some("poll-max-ns", &self.poll_max_ns);
+        out.put_some("poll-grow", &self.poll_grow);
+        out.put_some("poll-shrink", &self.poll_shrink);
+        out.put_some("aio-max-batch", &self.aio_max_batch);
+        out.put_some("thread-pool-min", &self.thread_pool_min);
+        out.put_some("thread-pool-max", &self.thread_pool_max);
+    }
+}
+object!(IothreadProperties);
+
+/// What all entropy sources have.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RngProperties {
+    /// `opened`.
+    pub opened: Option<bool>,
+}
+impl DecodeMembers for RngProperties {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(RngProperties {
+            opened: members.optional("opened")?,
+        })
+    }
+}
+impl EncodeMembers for RngProperties {
+    fn put(&self, out: &mut Out) {
+        out.put_some("opened", &self.opened);
+    }
+}
+object!(RngProperties);
+
+/// Entropy from a device of the host.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RngRandomProperties {
+    /// `opened`.
+    pub opened: Option<bool>,
+    /// The device; /dev/urandom by default.
+    pub filename: Option<String>,
+}
+impl DecodeMembers for RngRandomProperties {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(RngRandomProperties {
+            opened: members.optional("opened")?,
+            filename: members.optional("filename")?,
+        })
+    }
+}
+impl EncodeMembers for RngRandomProperties {
+    fn put(&self, out: &mut Out) {
+        out.put_some("opened", &self.opened);
+        out.put_some("filename", &self.filename);
+    }
+}
+object!(RngRandomProperties);
+
+/// An object to make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObjectOptions {
+    /// Its name.
+    pub id: String,
+    /// What `qom-type` says, with what belongs to it.
+    pub qom_type: ObjectOptionsBranch,
+}
+/// The branches of [`ObjectOptions`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum ObjectOptionsBranch {
+    /// `iothread`
+    Iothread(IothreadProperties),
+    /// `memory-backend-file`
+    MemoryBackendFile(MemoryBackendFileProperties),
+    /// `memory-backend-memfd`
+    MemoryBackendMemfd(MemoryBackendMemfdProperties),
+    /// `memory-backend-ram`
+    MemoryBackendRam(MemoryBackendProperties),
+    /// `rng-builtin`
+    RngBuiltin(RngProperties),
+    /// `rng-random`
+    RngRandom(RngRandomProperties),
+}
+impl ObjectOptionsBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> ObjectType {
+        match self {
+            ObjectOptionsBranch::Iothread(_) => ObjectType::Iothread,
+            ObjectOptionsBranch::MemoryBackendFile(_) => ObjectType::MemoryBackendFile,
+            ObjectOptionsBranch::MemoryBackendMemfd(_) => ObjectType::MemoryBackendMemfd,
+            ObjectOptionsBranch::MemoryBackendRam(_) => ObjectType::MemoryBackendRam,
+            ObjectOptionsBranch::RngBuiltin(_) => ObjectType::RngBuiltin,
+            ObjectOptionsBranch::RngRandom(_) => ObjectType::RngRandom,
+        }
+    }
+}
+impl DecodeMembers for ObjectOptions {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<ObjectType>("qom-type")?;
+        let id = members.required("id")?;
+
+        let qom_type = match kind {
+            ObjectType::Iothread => {
+                ObjectOptionsBranch::Iothread(IothreadProperties::take(members)?)
+            }
+            ObjectType::MemoryBackendFile => {
+                ObjectOptionsBranch::MemoryBackendFile(MemoryBackendFileProperties::take(members)?)
+            }
+            ObjectType::MemoryBackendMemfd => ObjectOptionsBranch::MemoryBackendMemfd(
+                MemoryBackendMemfdProperties::take(members)?,
+            ),
+            ObjectType::MemoryBackendRam => {
+                ObjectOptionsBranch::MemoryBackendRam(MemoryBackendProperties::take(members)?)
+            }
+            ObjectType::RngBuiltin => {
+                ObjectOptionsBranch::RngBuiltin(RngProperties::take(members)?)
+            }
+            ObjectType::RngRandom => {
+                ObjectOptionsBranch::RngRandom(RngRandomProperties::take(members)?)
+            }
+        };
+        Ok(ObjectOptions { id, qom_type })
+    }
+}
+impl EncodeMembers for ObjectOptions {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+
+        out.put("qom-type", &self.qom_type.kind());
+        match &self.qom_type {
+            ObjectOptionsBranch::Iothread(branch) => branch.put(out),
+            ObjectOptionsBranch::MemoryBackendFile(branch) => branch.put(out),
+            ObjectOptionsBranch::MemoryBackendMemfd(branch) => branch.put(out),
+            ObjectOptionsBranch::MemoryBackendRam(branch) => branch.put(out),
+            ObjectOptionsBranch::RngBuiltin(branch) => branch.put(out),
+            ObjectOptionsBranch::RngRandom(branch) => branch.put(out),
+        }
+    }
+}
+object!(ObjectOptions);
+
+/// On, off, or as the program sees fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum OnOffAuto {
+    /// `auto`
+    Auto,
+    /// `on`
+    On,
+    /// `off`
+    Off,
+}
+names!(OnOffAuto { Auto = "auto", On = "on", Off = "off" });
+
+/// Drivers of block nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlockdevDriver {
+    /// `file`
+    File,
+    /// `host_device`
+    HostDevice,
+    /// `null-co`
+    NullCo,
+    /// `raw`
+    Raw,
+}
+names!(BlockdevDriver { File = "file", HostDevice = "host_device", NullCo = "null-co", Raw = "raw" });
+
+/// What a node does with discards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlockdevDiscardOptions {
+    /// `ignore`
+    Ignore,
+    /// `unmap`
+    Unmap,
+}
+names!(BlockdevDiscardOptions { Ignore = "ignore", Unmap = "unmap" });
+
+/// What a node does with written zeroes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlockdevDetectZeroesOptions {
+    /// `off`
+    Off,
+    /// `on`
+    On,
+    /// `unmap`
+    Unmap,
+}
+names!(BlockdevDetectZeroesOptions { Off = "off", On = "on", Unmap = "unmap" });
+
+/// How requests reach the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlockdevAioOptions {
+    /// `threads`
+    Threads,
+    /// `native`
+    Native,
+    /// `io_uring`
+    IoUring,
+}
+names!(BlockdevAioOptions { Threads = "threads", Native = "native", IoUring = "io_uring" });
+
+/// How a node uses the host's cache.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BlockdevCacheOptions {
+    /// The page cache is passed by.
+    pub direct: Option<bool>,
+    /// Flushes are not carried out.
+    pub no_flush: Option<bool>,
+}
+impl DecodeMembers for BlockdevCacheOptions {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevCacheOptions {
+            direct: members.optional("direct")?,
+            no_flush: members.optional("no-flush")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevCacheOptions {
+    fn put(&self, out: &mut Out) {
+        out.put_some("direct", &self.direct);
+        out.put_some("no-flush", &self.no_flush);
+    }
+}
+object!(BlockdevCacheOptions);
+
+/// A file or a host device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevOptionsFile {
+    /// Its path; `/dev/fdset/N` for a descriptor that was passed.
+    pub filename: String,
+    /// Not available here.
+    pub pr_manager: Option<String>,
+    /// Whether the image is locked against other programs.
+    pub locking: Option<OnOffAuto>,
+    /// How requests reach the host.
+    pub aio: Option<BlockdevAioOptions>,
+    /// Requests per submission.
+    pub aio_max_batch: Option<i64>,
+}
+impl DecodeMembers for BlockdevOptionsFile {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevOptionsFile {
+            filename: members.required("filename")?,
+            pr_manager: members.optional("pr-manager")?,
+            locking: members.optional("locking")?,
+            aio: members.optional("aio")?,
+            aio_max_batch: members.optional("aio-max-batch")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOptionsFile {
+    fn put(&self, out: &mut Out) {
+        out.put("filename", &self.filename);
+        out.put_some("pr-manager", &self.pr_manager);
+        out.put_some("locking", &self.locking);
+        out.put_some("aio", &self.aio);
+        out.put_some("aio-max-batch", &self.aio_max_batch);
+    }
+}
+object!(BlockdevOptionsFile);
+
+/// No storage behind it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BlockdevOptionsNull {
+    /// Bytes; 1 GiB by default.
+    pub size: Option<i64>,
+    /// How long a request takes.
+    pub latency_ns: Option<u64>,
+    /// Reads give zeroes rather than leave the buffer.
+    pub read_zeroes: Option<bool>,
+}
+impl DecodeMembers for BlockdevOptionsNull {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevOptionsNull {
+            size: members.optional("size")?,
+            latency_ns: members.optional("latency-ns")?,
+            read_zeroes: members.optional("read-zeroes")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOptionsNull {
+    fn put(&self, out: &mut Out) {
+        out.put_some("size", &self.size);
+        out.put_some("latency-ns", &self.latency_ns);
+        out.put_some("read-zeroes", &self.read_zeroes);
+    }
+}
+object!(BlockdevOptionsNull);
+
+/// A node by name, or one to make.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BlockdevRef {
+    /// `definition`
+    Definition(Box<BlockdevOptions>),
+    /// `reference`
+    Reference(String),
+}
+impl Decode for BlockdevRef {
+    fn decode(value: Value, at: &At) -> QmpResult<Self> {
+        match value {
+            Value::Object(_) => Decode::decode(value, at).map(BlockdevRef::Definition),
+            Value::String(_) => Decode::decode(value, at).map(BlockdevRef::Reference),
+            _ => Err(at.wrong_type("object or string")),
+        }
+    }
+}
+impl Encode for BlockdevRef {
+    fn encode(&self, out: &mut String) {
+        match self {
+            BlockdevRef::Definition(inner) => inner.encode(out),
+            BlockdevRef::Reference(inner) => inner.encode(out),
+        }
+    }
+}
+
+/// The bytes of a node as they are, or a window of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevOptionsRaw {
+    /// The node below.
+    pub file: BlockdevRef,
+    /// Where the window begins.
+    pub offset: Option<i64>,
+    /// How large it is.
+    pub size: Option<i64>,
+}
+impl DecodeMembers for BlockdevOptionsRaw {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevOptionsRaw {
+            file: members.required("file")?,
+            offset: members.optional("offset")?,
+            size: members.optional("size")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOptionsRaw {
+    fn put(&self, out: &mut Out) {
+        out.put("file", &self.file);
+        out.put_some("offset", &self.offset);
+        out.put_some("size", &self.size);
+    }
+}
+object!(BlockdevOptionsRaw);
+
+/// A block node to make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevOptions {
+    /// Its name.
+    pub node_name: Option<String>,
+    /// What it does with discards.
+    pub discard: Option<BlockdevDiscardOptions>,
+    /// How it uses the host's cache.
+    pub cache: Option<BlockdevCacheOptions>,
+    /// It cannot be written.
+    pub read_only: Option<bool>,
+    /// It falls back to read-only where it cannot be written.
+    pub auto_read_only: Option<bool>,
+    /// Others may write it while it is read here.
+    pub force_share: Option<bool>,
+    /// What it does with written zeroes.
+    pub detect_zeroes: Option<BlockdevDetectZeroesOptions>,
+    /// What `driver` says, with what belongs to it.
+    pub driver: BlockdevOptionsBranch,
+}
+/// The branches of [`BlockdevOptions`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum BlockdevOptionsBranch {
+    /// `file`
+    File(BlockdevOptionsFile),
+    /// `host_device`
+    HostDevice(BlockdevOptionsFile),
+    /// `null-co`
+    NullCo(BlockdevOptionsNull),
+    /// `raw`
+    Raw(BlockdevOptionsRaw),
+}
+impl BlockdevOptionsBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> BlockdevDriver {
+        match self {
+            BlockdevOptionsBranch::File(_) => BlockdevDriver::File,
+            BlockdevOptionsBranch::HostDevice(_) => BlockdevDriver::HostDevice,
+            BlockdevOptionsBranch::NullCo(_) => BlockdevDriver::NullCo,
+            BlockdevOptionsBranch::Raw(_) => BlockdevDriver::Raw,
+        }
+    }
+}
+impl DecodeMembers for BlockdevOptions {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<BlockdevDriver>("driver")?;
+        let node_name = members.optional("node-name")?;
+        let discard = members.optional("discard")?;
+        let cache = members.optional("cache")?;
+        let read_only = members.optional("read-only")?;
+        let auto_read_only = members.optional("auto-read-only")?;
+        let force_share = members.optional("force-share")?;
+        let detect_zeroes = members.optional("detect-zeroes")?;
+
+        let driver = match kind {
+            BlockdevDriver::File => {
+                BlockdevOptionsBranch::File(BlockdevOptionsFile::take(members)?)
+            }
+            BlockdevDriver::HostDevice => {
+                BlockdevOptionsBranch::HostDevice(BlockdevOptionsFile::take(members)?)
+            }
+            BlockdevDriver::NullCo => {
+                BlockdevOptionsBranch::NullCo(BlockdevOptionsNull::take(members)?)
+            }
+            BlockdevDriver::Raw => BlockdevOptionsBranch::Raw(BlockdevOptionsRaw::take(members)?),
+        };
+        Ok(BlockdevOptions {
+            node_name,
+            discard,
+            cache,
+            read_only,
+            auto_read_only,
+            force_share,
+            detect_zeroes,
+            driver,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOptions {
+    fn put(&self, out: &mut Out) {
+        out.put_some("node-name", &self.node_name);
+        out.put_some("discard", &self.discard);
+        out.put_some("cache", &self.cache);
+        out.put_some("read-only", &self.read_only);
+        out.put_some("auto-read-only", &self.auto_read_only);
+        out.put_some("force-share", &self.force_share);
+        out.put_some("detect-zeroes", &self.detect_zeroes);
+
+        out.put("driver", &self.driver.kind());
+        match &self.driver {
+            BlockdevOptionsBranch::File(branch) => branch.put(out),
+            BlockdevOptionsBranch::HostDevice(branch) => branch.put(out),
+            BlockdevOptionsBranch::NullCo(branch) => branch.put(out),
+            BlockdevOptionsBranch::Raw(branch) => branch.put(out),
+        }
+    }
+}
+object!(BlockdevOptions);
+
+/// How a node uses the host's cache.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevCacheInfo {
+    /// `writeback`.
+    pub writeback: bool,
+    /// `direct`.
+    pub direct: bool,
+    /// `no-flush`.
+    pub no_flush: bool,
+}
+impl DecodeMembers for BlockdevCacheInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevCacheInfo {
+            writeback: members.required("writeback")?,
+            direct: members.required("direct")?,
+            no_flush: members.required("no-flush")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevCacheInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("writeback", &self.writeback);
+        out.put("direct", &self.direct);
+        out.put("no-flush", &self.no_flush);
+    }
+}
+object!(BlockdevCacheInfo);
+
+/// What an image is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageInfo {
+    /// `filename`.
+    pub filename: String,
+    /// `format`.
+    pub format: String,
+    /// `dirty-flag`.
+    pub dirty_flag: Option<bool>,
+    /// `actual-size`.
+    pub actual_size: Option<i64>,
+    /// `virtual-size`.
+    pub virtual_size: i64,
+    /// `cluster-size`.
+    pub cluster_size: Option<i64>,
+    /// `encrypted`.
+    pub encrypted: Option<bool>,
+    /// `compressed`.
+    pub compressed: Option<bool>,
+    /// `backing-filename`.
+    pub backing_filename: Option<String>,
+    /// `full-backing-filename`.
+    pub full_backing_filename: Option<String>,
+    /// `backing-filename-format`.
+    pub backing_filename_format: Option<String>,
+}
+impl DecodeMembers for ImageInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ImageInfo {
+            filename: members.required("filename")?,
+            format: members.required("format")?,
+            dirty_flag: members.optional("dirty-flag")?,
+            actual_size: members.optional("actual-size")?,
+            virtual_size: members.required("virtual-size")?,
+            cluster_size: members.optional("cluster-size")?,
+            encrypted: members.optional("encrypted")?,
+            compressed: members.optional("compressed")?,
+            backing_filename: members.optional("backing-filename")?,
+            full_backing_filename: members.optional("full-backing-filename")?,
+            backing_filename_format: members.optional("backing-filename-format")?,
+        })
+    }
+}
+impl EncodeMembers for ImageInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("filename", &self.filename);
+        out.put("format", &self.format);
+        out.put_some("dirty-flag", &self.dirty_flag);
+        out.put_some("actual-size", &self.actual_size);
+        out.put("virtual-size", &self.virtual_size);
+        out.put_some("cluster-size", &self.cluster_size);
+        out.put_some("encrypted", &self.encrypted);
+        out.put_some("compressed", &self.compressed);
+        out.put_some("backing-filename", &self.backing_filename);
+        out.put_some("full-backing-filename", &self.full_backing_filename);
+        out.put_some("backing-filename-format", &self.backing_filename_format);
+    }
+}
+object!(ImageInfo);
+
+/// A node below another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevChild {
+    /// `child`.
+    pub child: String,
+    /// `node-name`.
+    pub node_name: String,
+}
+impl DecodeMembers for BlockdevChild {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevChild {
+            child: members.required("child")?,
+            node_name: members.required("node-name")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevChild {
+    fn put(&self, out: &mut Out) {
+        out.put("child", &self.child);
+        out.put("node-name", &self.node_name);
+    }
+}
+object!(BlockdevChild);
+
+/// A block node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockDeviceInfo {
+    /// `file`.
+    pub file: String,
+    /// `node-name`.
+    pub node_name: Option<String>,
+    /// `ro`.
+    pub ro: bool,
+    /// `drv`.
+    pub drv: String,
+    /// `backing_file`.
+    pub backing_file: Option<String>,
+    /// `backing_file_depth`.
+    pub backing_file_depth: i64,
+    /// `encrypted`.
+    pub encrypted: bool,
+    /// `detect_zeroes`.
+    pub detect_zeroes: BlockdevDetectZeroesOptions,
+    /// `bps`.
+    pub bps: i64,
+    /// `bps_rd`.
+    pub bps_rd: i64,
+    /// `bps_wr`.
+    pub bps_wr: i64,
+    /// `iops`.
+    pub iops: i64,
+    /// `iops_rd`.
+    pub iops_rd: i64,
+    /// `iops_wr`.
+    pub iops_wr: i64,
+    /// `image`.
+    pub image: ImageInfo,
+    /// `active`.
+    pub active: Option<bool>,
+    /// `cache`.
+    pub cache: BlockdevCacheInfo,
+    /// `write_threshold`.
+    pub write_threshold: i64,
+}
+impl DecodeMembers for BlockDeviceInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockDeviceInfo {
+            file: members.required("file")?,
+            node_name: members.optional("node-name")?,
+            ro: members.required("ro")?,
+            drv: members.required("drv")?,
+            backing_file: members.optional("backing_file")?,
+            backing_file_depth: members.required("backing_file_depth")?,
+            encrypted: members.required("encrypted")?,
+            detect_zeroes: members.required("detect_zeroes")?,
+            bps: members.required("bps")?,
+            bps_rd: members.required("bps_rd")?,
+            bps_wr: members.required("bps_wr")?,
+            iops: members.required("iops")?,
+            iops_rd: members.required("iops_rd")?,
+            iops_wr: members.required("iops_wr")?,
+            image: members.required("image")?,
+            active: members.optional("active")?,
+            cache: members.required("cache")?,
+            write_threshold: members.required("write_threshold")?,
+        })
+    }
+}
+impl EncodeMembers for BlockDeviceInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("file", &self.file);
+        out.put_some("node-name", &self.node_name);
+        out.put("ro", &self.ro);
+        out.put("drv", &self.drv);
+        out.put_some("backing_file", &self.backing_file);
+        out.put("backing_file_depth", &self.backing_file_depth);
+        out.put("encrypted", &self.encrypted);
+        out.put("detect_zeroes", &self.detect_zeroes);
+        out.put("bps", &self.bps);
+        out.put("bps_rd", &self.bps_rd);
+        out.put("bps_wr", &self.bps_wr);
+        out.put("iops", &self.iops);
+        out.put("iops_rd", &self.iops_rd);
+        out.put("iops_wr", &self.iops_wr);
+        out.put("image", &self.image);
+        out.put_some("active", &self.active);
+        out.put("cache", &self.cache);
+        out.put("write_threshold", &self.write_threshold);
+    }
+}
+object!(BlockDeviceInfo);
+
+/// How a device's requests end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlockDeviceIoStatus {
+    /// `ok`
+    Ok,
+    /// `failed`
+    Failed,
+    /// `nospace`
+    Nospace,
+}
+names!(BlockDeviceIoStatus { Ok = "ok", Failed = "failed", Nospace = "nospace" });
+
+/// A block device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockInfo {
+    /// `device`.
+    pub device: String,
+    /// `qdev`.
+    pub qdev: Option<String>,
+    /// `type`.
+    pub r#type: String,
+    /// `removable`.
+    pub removable: bool,
+    /// `locked`.
+    pub locked: bool,
+    /// `inserted`.
+    pub inserted: Option<BlockDeviceInfo>,
+    /// `tray_open`.
+    pub tray_open: Option<bool>,
+    /// `io-status`.
+    pub io_status: Option<BlockDeviceIoStatus>,
+}
+impl DecodeMembers for BlockInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockInfo {
+            device: members.required("device")?,
+            qdev: members.optional("qdev")?,
+            r#type: members.required("type")?,
+            removable: members.required("removable")?,
+            locked: members.required("locked")?,
+            inserted: members.optional("inserted")?,
+            tray_open: members.optional("tray_open")?,
+            io_status: members.optional("io-status")?,
+        })
+    }
+}
+impl EncodeMembers for BlockInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("device", &self.device);
+        out.put_some("qdev", &self.qdev);
+        out.put("type", &self.r#type);
+        out.put("removable", &self.removable);
+        out.put("locked", &self.locked);
+        out.put_some("inserted", &self.inserted);
+        out.put_some("tray_open", &self.tray_open);
+        out.put_some("io-status", &self.io_status);
+    }
+}
+object!(BlockInfo);
+
+/// What happened in an interval.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockDeviceTimedStats {
+    /// `interval_length`.
+    pub interval_length: i64,
+    /// `min_rd_latency_ns`.
+    pub min_rd_latency_ns: i64,
+    /// `max_rd_latency_ns`.
+    pub max_rd_latency_ns: i64,
+    /// `avg_rd_latency_ns`.
+    pub avg_rd_latency_ns: i64,
+    /// `min_wr_latency_ns`.
+    pub min_wr_latency_ns: i64,
+    /// `max_wr_latency_ns`.
+    pub max_wr_latency_ns: i64,
+    /// `avg_wr_latency_ns`.
+    pub avg_wr_latency_ns: i64,
+    /// `min_flush_latency_ns`.
+    pub min_flush_latency_ns: i64,
+    /// `max_flush_latency_ns`.
+    pub max_flush_latency_ns: i64,
+    /// `avg_flush_latency_ns`.
+    pub avg_flush_latency_ns: i64,
+    /// `avg_rd_queue_depth`.
+    pub avg_rd_queue_depth: f64,
+    /// `avg_wr_queue_depth`.
+    pub avg_wr_queue_depth: f64,
+}
+impl DecodeMembers for BlockDeviceTimedStats {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockDeviceTimedStats {
+            interval_length: members.required("interval_length")?,
+            min_rd_latency_ns: members.required("min_rd_latency_ns")?,
+            max_rd_latency_ns: members.required("max_rd_latency_ns")?,
+            avg_rd_latency_ns: members.required("avg_rd_latency_ns")?,
+            min_wr_latency_ns: members.required("min_wr_latency_ns")?,
+            max_wr_latency_ns: members.required("max_wr_latency_ns")?,
+            avg_wr_latency_ns: members.required("avg_wr_latency_ns")?,
+            min_flush_latency_ns: members.required("min_flush_latency_ns")?,
+            max_flush_latency_ns: members.required("max_flush_latency_ns")?,
+            avg_flush_latency_ns: members.required("avg_flush_latency_ns")?,
+            avg_rd_queue_depth: members.required("avg_rd_queue_depth")?,
+            avg_wr_queue_depth: members.required("avg_wr_queue_depth")?,
+        })
+    }
+}
+impl EncodeMembers for BlockDeviceTimedStats {
+    fn put(&self, out: &mut Out) {
+        out.put("interval_length", &self.interval_length);
+        out.put("min_rd_latency_ns", &self.min_rd_latency_ns);
+        out.put("max_rd_latency_ns", &self.max_rd_latency_ns);
+        out.put("avg_rd_latency_ns", &self.avg_rd_latency_ns);
+        out.put("min_wr_latency_ns", &self.min_wr_latency_ns);
+        out.put("max_wr_latency_ns", &self.max_wr_latency_ns);
+        out.put("avg_wr_latency_ns", &self.avg_wr_latency_ns);
+        out.put("min_flush_latency_ns", &self.min_flush_latency_ns);
+        out.put("max_flush_latency_ns", &self.max_flush_latency_ns);
+        out.put("avg_flush_latency_ns", &self.avg_flush_latency_ns);
+        out.put("avg_rd_queue_depth", &self.avg_rd_queue_depth);
+        out.put("avg_wr_queue_depth", &self.avg_wr_queue_depth);
+    }
+}
+object!(BlockDeviceTimedStats);
+
+/// What a block device has done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockDeviceStats {
+    /// `rd_bytes`.
+    pub rd_bytes: i64,
+    /// `wr_bytes`.
+    pub wr_bytes: i64,
+    /// `zone_append_bytes`.
+    pub zone_append_bytes: i64,
+    /// `unmap_bytes`.
+    pub unmap_bytes: i64,
+    /// `rd_operations`.
+    pub rd_operations: i64,
+    /// `wr_operations`.
+    pub wr_operations: i64,
+    /// `zone_append_operations`.
+    pub zone_append_operations: i64,
+    /// `flush_operations`.
+    pub flush_operations: i64,
+    /// `unmap_operations`.
+    pub unmap_operations: i64,
+    /// `rd_total_time_ns`.
+    pub rd_total_time_ns: i64,
+    /// `wr_total_time_ns`.
+    pub wr_total_time_ns: i64,
+    /// `zone_append_total_time_ns`.
+    pub zone_append_total_time_ns: i64,
+    /// `flush_total_time_ns`.
+    pub flush_total_time_ns: i64,
+    /// `unmap_total_time_ns`.
+    pub unmap_total_time_ns: i64,
+    /// `wr_highest_offset`.
+    pub wr_highest_offset: i64,
+    /// `rd_merged`.
+    pub rd_merged: i64,
+    /// `wr_merged`.
+    pub wr_merged: i64,
+    /// `zone_append_merged`.
+    pub zone_append_merged: i64,
+    /// `unmap_merged`.
+    pub unmap_merged: i64,
+    /// `idle_time_ns`.
+    pub idle_time_ns: Option<i64>,
+    /// `failed_rd_operations`.
+    pub failed_rd_operations: i64,
+    /// `failed_wr_operations`.
+    pub failed_wr_operations: i64,
+    /// `failed_zone_append_operations`.
+    pub failed_zone_append_operations: i64,
+    /// `failed_flush_operations`.
+    pub failed_flush_operations: i64,
+    /// `failed_unmap_operations`.
+    pub failed_unmap_operations: i64,
+    /// `invalid_rd_operations`.
+    pub invalid_rd_operations: i64,
+    /// `invalid_wr_operations`.
+    pub invalid_wr_operations: i64,
+    /// `invalid_zone_append_operations`.
+    pub invalid_zone_append_operations: i64,
+    /// `invalid_flush_operations`.
+    pub invalid_flush_operations: i64,
+    /// `invalid_unmap_operations`.
+    pub invalid_unmap_operations: i64,
+    /// `account_invalid`.
+    pub account_invalid: bool,
+    /// `account_failed`.
+    pub account_failed: bool,
+    /// `timed_stats`.
+    pub timed_stats: Vec<BlockDeviceTimedStats>,
+}
+impl DecodeMembers for BlockDeviceStats {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockDeviceStats {
+            rd_bytes: members.required("rd_bytes")?,
+            wr_bytes: members.required("wr_bytes")?,
+            zone_append_bytes: members.required("zone_append_bytes")?,
+            unmap_bytes: members.required("unmap_bytes")?,
+            rd_operations: members.required("rd_operations")?,
+            wr_operations: members.required("wr_operations")?,
+            zone_append_operations: members.required("zone_append_operations")?,
+            flush_operations: members.required("flush_operations")?,
+            unmap_operations: members.required("unmap_operations")?,
+            rd_total_time_ns: members.required("rd_total_time_ns")?,
+            wr_total_time_ns: members.required("wr_total_time_ns")?,
+            zone_append_total_time_ns: members.required("zone_append_total_time_ns")?,
+            flush_total_time_ns: members.required("flush_total_time_ns")?,
+            unmap_total_time_ns: members.required("unmap_total_time_ns")?,
+            wr_highest_offset: members.required("wr_highest_offset")?,
+            rd_merged: members.required("rd_merged")?,
+            wr_merged: members.required("wr_merged")?,
+            zone_append_merged: members.required("zone_append_merged")?,
+            unmap_merged: members.required("unmap_merged")?,
+            idle_time_ns: members.optional("idle_time_ns")?,
+            failed_rd_operations: members.required("failed_rd_operations")?,
+            failed_wr_operations: members.required("failed_wr_operations")?,
+            failed_zone_append_operations: members.required("failed_zone_append_operations")?,
+            failed_flush_operations: members.required("failed_flush_operations")?,
+            failed_unmap_operations: members.required("failed_unmap_operations")?,
+            invalid_rd_operations: members.required("invalid_rd_operations")?,
+            invalid_wr_operations: members.required("invalid_wr_operations")?,
+            invalid_zone_append_operations: members.required("invalid_zone_append_operations")?,
+            invalid_flush_operations: members.required("invalid_flush_operations")?,
+            invalid_unmap_operations: members.required("invalid_unmap_operations")?,
+            account_invalid: members.required("account_invalid")?,
+            account_failed: members.required("account_failed")?,
+            timed_stats: members.required("timed_stats")?,
+        })
+    }
+}
+impl EncodeMembers for BlockDeviceStats {
+    fn put(&self, out: &mut Out) {
+        out.put("rd_bytes", &self.rd_bytes);
+        out.put("wr_bytes", &self.wr_bytes);
+        out.put("zone_append_bytes", &self.zone_append_bytes);
+        out.put("unmap_bytes", &self.unmap_bytes);
+        out.put("rd_operations", &self.rd_operations);
+        out.put("wr_operations", &self.wr_operations);
+        out.put("zone_append_operations", &self.zone_append_operations);
+        out.put("flush_operations", &self.flush_operations);
+        out.put("unmap_operations", &self.unmap_operations);
+        out.put("rd_total_time_ns", &self.rd_total_time_ns);
+        out.put("wr_total_time_ns", &self.wr_total_time_ns);
+        out.put("zone_append_total_time_ns", &self.zone_append_total_time_ns);
+        out.put("flush_total_time_ns", &self.flush_total_time_ns);
+        out.put("unmap_total_time_ns", &self.unmap_total_time_ns);
+        out.put("wr_highest_offset", &self.wr_highest_offset);
+        out.put("rd_merged", &self.rd_merged);
+        out.put("wr_merged", &self.wr_merged);
+        out.put("zone_append_merged", &self.zone_append_merged);
+        out.put("unmap_merged", &self.unmap_merged);
+        out.put_some("idle_time_ns", &self.idle_time_ns);
+        out.put("failed_rd_operations", &self.failed_rd_operations);
+        out.put("failed_wr_operations", &self.failed_wr_operations);
+        out.put(
+            "failed_zone_append_operations",
+            &self.failed_zone_append_operations,
+        );
+        out.put("failed_flush_operations", &self.failed_flush_operations);
+        out.put("failed_unmap_operations", &self.failed_unmap_operations);
+        out.put("invalid_rd_operations", &self.invalid_rd_operations);
+        out.put("invalid_wr_operations", &self.invalid_wr_operations);
+        out.put(
+            "invalid_zone_append_operations",
+            &self.invalid_zone_append_operations,
+        );
+        out.put("invalid_flush_operations", &self.invalid_flush_operations);
+        out.put("invalid_unmap_operations", &self.invalid_unmap_operations);
+        out.put("account_invalid", &self.account_invalid);
+        out.put("account_failed", &self.account_failed);
+        out.put("timed_stats", &self.timed_stats);
+    }
+}
+object!(BlockDeviceStats);
+
+/// What a block device or node has done, and those below it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockStats {
+    /// `device`.
+    pub device: Option<String>,
+    /// `qdev`.
+    pub qdev: Option<String>,
+    /// `node-name`.
+    pub node_name: Option<String>,
+    /// `stats`.
+    pub stats: BlockDeviceStats,
+    /// `parent`.
+    pub parent: Option<Box<BlockStats>>,
+    /// `backing`.
+    pub backing: Option<Box<BlockStats>>,
+}
+impl DecodeMembers for BlockStats {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockStats {
+            device: members.optional("device")?,
+            qdev: members.optional("qdev")?,
+            node_name: members.optional("node-name")?,
+            stats: members.required("stats")?,
+            parent: members.optional("parent")?,
+            backing: members.optional("backing")?,
+        })
+    }
+}
+impl EncodeMembers for BlockStats {
+    fn put(&self, out: &mut Out) {
+        out.put_some("device", &self.device);
+        out.put_some("qdev", &self.qdev);
+        out.put_some("node-name", &self.node_name);
+        out.put("stats", &self.stats);
+        out.put_some("parent", &self.parent);
+        out.put_some("backing", &self.backing);
+    }
+}
+object!(BlockStats);
+
+/// A character device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChardevInfo {
+    /// `label`.
+    pub label: String,
+    /// What it is connected to.
+    pub filename: String,
+    /// `frontend-open`.
+    pub frontend_open: bool,
+}
+impl DecodeMembers for ChardevInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevInfo {
+            label: members.required("label")?,
+            filename: members.required("filename")?,
+            frontend_open: members.required("frontend-open")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("label", &self.label);
+        out.put("filename", &self.filename);
+        out.put("frontend-open", &self.frontend_open);
+    }
+}
+object!(ChardevInfo);
+
+/// How bytes are written as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DataFormat {
+    /// `utf8`
+    Utf8,
+    /// `base64`
+    Base64,
+}
+names!(DataFormat { Utf8 = "utf8", Base64 = "base64" });
+
+/// What all character devices have.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ChardevCommon {
+    /// All output is also written here.
+    pub logfile: Option<String>,
+    /// Keep what is in the log file.
+    pub logappend: Option<bool>,
+}
+impl DecodeMembers for ChardevCommon {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevCommon {
+            logfile: members.optional("logfile")?,
+            logappend: members.optional("logappend")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevCommon {
+    fn put(&self, out: &mut Out) {
+        out.put_some("logfile", &self.logfile);
+        out.put_some("logappend", &self.logappend);
+    }
+}
+object!(ChardevCommon);
+
+/// A file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChardevFile {
+    /// All output is also written here.
+    pub logfile: Option<String>,
+    /// Keep what is in the log file.
+    pub logappend: Option<bool>,
+    /// `in`.
+    pub r#in: Option<String>,
+    /// `out`.
+    pub out: String,
+    /// `append`.
+    pub append: Option<bool>,
+}
+impl DecodeMembers for ChardevFile {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevFile {
+            logfile: members.optional("logfile")?,
+            logappend: members.optional("logappend")?,
+            r#in: members.optional("in")?,
+            out: members.required("out")?,
+            append: members.optional("append")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevFile {
+    fn put(&self, out: &mut Out) {
+        out.put_some("logfile", &self.logfile);
+        out.put_some("logappend", &self.logappend);
+        out.put_some("in", &self.r#in);
+        out.put("out", &self.out);
+        out.put_some("append", &self.append);
+    }
+}
+object!(ChardevFile);
+
+/// A terminal or port of the host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChardevHostdev {
+    /// All output is also written here.
+    pub logfile: Option<String>,
+    /// Keep what is in the log file.
+    pub logappend: Option<bool>,
+    /// `device`.
+    pub device: String,
+}
+impl DecodeMembers for ChardevHostdev {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevHostdev {
+            logfile: members.optional("logfile")?,
+            logappend: members.optional("logappend")?,
+            device: members.required("device")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevHostdev {
+    fn put(&self, out: &mut Out) {
+        out.put_some("logfile", &self.logfile);
+        out.put_some("logappend", &self.logappend);
+        out.put("device", &self.device);
+    }
+}
+object!(ChardevHostdev);
+
+/// A TCP address.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InetSocketAddress {
+    /// `host`.
+    pub host: String,
+    /// `port`.
+    pub port: String,
+    /// `numeric`.
+    pub numeric: Option<bool>,
+    /// `to`.
+    pub to: Option<u16>,
+    /// `ipv4`.
+    pub ipv4: Option<bool>,
+    /// `ipv6`.
+    pub ipv6: Option<bool>,
+    /// `keep-alive`.
+    pub keep_alive: Option<bool>,
+}
+impl DecodeMembers for InetSocketAddress {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(InetSocketAddress {
+            host: members.required("host")?,
+            port: members.required("port")?,
+            numeric: members.optional("numeric")?,
+            to: members.optional("to")?,
+            ipv4: members.optional("ipv4")?,
+            ipv6: members.optional("ipv6")?,
+            keep_alive: members.optional("keep-alive")?,
+        })
+    }
+}
+impl EncodeMembers for InetSocketAddress {
+    fn put(&self, out: &mut Out) {
+        out.put("host", &self.host);
+        out.put("port", &self.port);
+        out.put_some("numeric", &self.numeric);
+        out.put_some("to", &self.to);
+        out.put_some("ipv4", &self.ipv4);
+        out.put_some("ipv6", &self.ipv6);
+        out.put_some("keep-alive", &self.keep_alive);
+    }
+}
+object!(InetSocketAddress);
+
+/// A path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnixSocketAddress {
+    /// `path`.
+    pub path: String,
+    /// `abstract`.
+    pub r#abstract: Option<bool>,
+    /// `tight`.
+    pub tight: Option<bool>,
+}
+impl DecodeMembers for UnixSocketAddress {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(UnixSocketAddress {
+            path: members.required("path")?,
+            r#abstract: members.optional("abstract")?,
+            tight: members.optional("tight")?,
+        })
+    }
+}
+impl EncodeMembers for UnixSocketAddress {
+    fn put(&self, out: &mut Out) {
+        out.put("path", &self.path);
+        out.put_some("abstract", &self.r#abstract);
+        out.put_some("tight", &self.tight);
+    }
+}
+object!(UnixSocketAddress);
+
+/// A descriptor that was passed or inherited, by name or number.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FdSocketAddress {
+    /// `str`.
+    pub str: String,
+}
+impl DecodeMembers for FdSocketAddress {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(FdSocketAddress {
+            str: members.required("str")?,
+        })
+    }
+}
+impl EncodeMembers for FdSocketAddress {
+    fn put(&self, out: &mut Out) {
+        out.put("str", &self.str);
+    }
+}
+object!(FdSocketAddress);
+
+/// Kinds of address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SocketAddressType {
+    /// `inet`
+    Inet,
+    /// `unix`
+    Unix,
+    /// `fd`
+    Fd,
+}
+names!(SocketAddressType { Inet = "inet", Unix = "unix", Fd = "fd" });
+
+/// An address.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SocketAddress {
+    /// What `type` says, with what belongs to it.
+    pub r#type: SocketAddressBranch,
+}
+/// The branches of [`SocketAddress`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum SocketAddressBranch {
+    /// `inet`
+    Inet(InetSocketAddress),
+    /// `unix`
+    Unix(UnixSocketAddress),
+    /// `fd`
+    Fd(FdSocketAddress),
+}
+impl SocketAddressBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> SocketAddressType {
+        match self {
+            SocketAddressBranch::Inet(_) => SocketAddressType::Inet,
+            SocketAddressBranch::Unix(_) => SocketAddressType::Unix,
+            SocketAddressBranch::Fd(_) => SocketAddressType::Fd,
+        }
+    }
+}
+impl DecodeMembers for SocketAddress {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<SocketAddressType>("type")?;
+
+        let r#type = match kind {
+            SocketAddressType::Inet => SocketAddressBranch::Inet(InetSocketAddress::take(members)?),
+            SocketAddressType::Unix => SocketAddressBranch::Unix(UnixSocketAddress::take(members)?),
+            SocketAddressType::Fd => SocketAddressBranch::Fd(FdSocketAddress::take(members)?),
+        };
+        Ok(SocketAddress { r#type })
+    }
+}
+impl EncodeMembers for SocketAddress {
+    fn put(&self, out: &mut Out) {
+        out.put("type", &self.r#type.kind());
+        match &self.r#type {
+            SocketAddressBranch::Inet(branch) => branch.put(out),
+            SocketAddressBranch::Unix(branch) => branch.put(out),
+            SocketAddressBranch::Fd(branch) => branch.put(out),
+        }
+    }
+}
+object!(SocketAddress);
+
+/// A TCP address, wrapped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InetSocketAddressWrapper {
+    /// `data`.
+    pub data: InetSocketAddress,
+}
+impl DecodeMembers for InetSocketAddressWrapper {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(InetSocketAddressWrapper {
+            data: members.required("data")?,
+        })
+    }
+}
+impl EncodeMembers for InetSocketAddressWrapper {
+    fn put(&self, out: &mut Out) {
+        out.put("data", &self.data);
+    }
+}
+object!(InetSocketAddressWrapper);
+
+/// A path, wrapped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnixSocketAddressWrapper {
+    /// `data`.
+    pub data: UnixSocketAddress,
+}
+impl DecodeMembers for UnixSocketAddressWrapper {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(UnixSocketAddressWrapper {
+            data: members.required("data")?,
+        })
+    }
+}
+impl EncodeMembers for UnixSocketAddressWrapper {
+    fn put(&self, out: &mut Out) {
+        out.put("data", &self.data);
+    }
+}
+object!(UnixSocketAddressWrapper);
+
+/// A descriptor, wrapped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FdSocketAddressWrapper {
+    /// `data`.
+    pub data: FdSocketAddress,
+}
+impl DecodeMembers for FdSocketAddressWrapper {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(FdSocketAddressWrapper {
+            data: members.required("data")?,
+        })
+    }
+}
+impl EncodeMembers for FdSocketAddressWrapper {
+    fn put(&self, out: &mut Out) {
+        out.put("data", &self.data);
+    }
+}
+object!(FdSocketAddressWrapper);
+
+/// An address in the older, wrapped notation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SocketAddressLegacy {
+    /// What `type` says, with what belongs to it.
+    pub r#type: SocketAddressLegacyBranch,
+}
+/// The branches of [`SocketAddressLegacy`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum SocketAddressLegacyBranch {
+    /// `inet`
+    Inet(InetSocketAddressWrapper),
+    /// `unix`
+    Unix(UnixSocketAddressWrapper),
+    /// `fd`
+    Fd(FdSocketAddressWrapper),
+}
+impl SocketAddressLegacyBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> SocketAddressType {
+        match self {
+            SocketAddressLegacyBranch::Inet(_) => SocketAddressType::Inet,
+            SocketAddressLegacyBranch::Unix(_) => SocketAddressType::Unix,
+            SocketAddressLegacyBranch::Fd(_) => SocketAddressType::Fd,
+        }
+    }
+}
+impl DecodeMembers for SocketAddressLegacy {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<SocketAddressType>("type")?;
+
+        let r#type = match kind {
+            SocketAddressType::Inet => {
+                SocketAddressLegacyBranch::Inet(InetSocketAddressWrapper::take(members)?)
+            }
+            SocketAddressType::Unix => {
+                SocketAddressLegacyBranch::Unix(UnixSocketAddressWrapper::take(members)?)
+            }
+            SocketAddressType::Fd => {
+                SocketAddressLegacyBranch::Fd(FdSocketAddressWrapper::take(members)?)
+            }
+        };
+        Ok(SocketAddressLegacy { r#type })
+    }
+}
+impl EncodeMembers for SocketAddressLegacy {
+    fn put(&self, out: &mut Out) {
+        out.put("type", &self.r#type.kind());
+        match &self.r#type {
+            SocketAddressLegacyBranch::Inet(branch) => branch.put(out),
+            SocketAddressLegacyBranch::Unix(branch) => branch.put(out),
+            SocketAddressLegacyBranch::Fd(branch) => branch.put(out),
+        }
+    }
+}
+object!(SocketAddressLegacy);
+
+/// A stream socket.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChardevSocket {
+    /// All output is also written here.
+    pub logfile: Option<String>,
+    /// Keep what is in the log file.
+    pub logappend: Option<bool>,
+    /// `addr`.
+    pub addr: SocketAddressLegacy,
+    /// Listen; on by default.
+    pub server: Option<bool>,
+    /// A server waits for its first client at the start.
+    pub wait: Option<bool>,
+    /// Send small packets at once.
+    pub nodelay: Option<bool>,
+    /// `telnet`.
+    pub telnet: Option<bool>,
+    /// `tn3270`.
+    pub tn3270: Option<bool>,
+    /// `websocket`.
+    pub websocket: Option<bool>,
+    /// Seconds until a client tries again.
+    pub reconnect: Option<i64>,
+    /// Milliseconds until a client tries again.
+    pub reconnect_ms: Option<i64>,
+}
+impl DecodeMembers for ChardevSocket {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevSocket {
+            logfile: members.optional("logfile")?,
+            logappend: members.optional("logappend")?,
+            addr: members.required("addr")?,
+            server: members.optional("server")?,
+            wait: members.optional("wait")?,
+            nodelay: members.optional("nodelay")?,
+            telnet: members.optional("telnet")?,
+            tn3270: members.optional("tn3270")?,
+            websocket: members.optional("websocket")?,
+            reconnect: members.optional("reconnect")?,
+            reconnect_ms: members.optional("reconnect-ms")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevSocket {
+    fn put(&self, out: &mut Out) {
+        out.put_some("logfile", &self.logfile);
+        out.put_some("logappend", &self.logappend);
+        out.put("addr", &self.addr);
+        out.put_some("server", &self.server);
+        out.put_some("wait", &self.wait);
+        out.put_some("nodelay", &self.nodelay);
+        out.put_some("telnet", &self.telnet);
+        out.put_some("tn3270", &self.tn3270);
+        out.put_some("websocket", &self.websocket);
+        out.put_some("reconnect", &self.reconnect);
+        out.put_some("reconnect-ms", &self.reconnect_ms);
+    }
+}
+object!(ChardevSocket);
+
+/// Standard input and output.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ChardevStdio {
+    /// All output is also written here.
+    pub logfile: Option<String>,
+    /// Keep what is in the log file.
+    pub logappend: Option<bool>,
+    /// Control-C ends the program.
+    pub signal: Option<bool>,
+}
+impl DecodeMembers for ChardevStdio {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevStdio {
+            logfile: members.optional("logfile")?,
+            logappend: members.optional("logappend")?,
+            signal: members.optional("signal")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevStdio {
+    fn put(&self, out: &mut Out) {
+        out.put_some("logfile", &self.logfile);
+        out.put_some("logappend", &self.logappend);
+        out.put_some("signal", &self.signal);
+    }
+}
+object!(ChardevStdio);
+
+/// A ring buffer in memory.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ChardevRingbuf {
+    /// All output is also written here.
+    pub logfile: Option<String>,
+    /// Keep what is in the log file.
+    pub logappend: Option<bool>,
+    /// Bytes, a power of two; 65536 by default.
+    pub size: Option<i64>,
+}
+impl DecodeMembers for ChardevRingbuf {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevRingbuf {
+            logfile: members.optional("logfile")?,
+            logappend: members.optional("logappend")?,
+            size: members.optional("size")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevRingbuf {
+    fn put(&self, out: &mut Out) {
+        out.put_some("logfile", &self.logfile);
+        out.put_some("logappend", &self.logappend);
+        out.put_some("size", &self.size);
+    }
+}
+object!(ChardevRingbuf);
+
+/// Kinds of character device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ChardevBackendKind {
+    /// `file`
+    File,
+    /// `pty`
+    Pty,
+    /// `null`
+    Null,
+    /// `socket`
+    Socket,
+    /// `stdio`
+    Stdio,
+    /// `ringbuf`
+    Ringbuf,
+    /// `memory`
+    Memory,
+}
+names!(ChardevBackendKind { File = "file", Pty = "pty", Null = "null", Socket = "socket", Stdio = "stdio", Ringbuf = "ringbuf", Memory = "memory" });
+
+/// A file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChardevFileWrapper {
+    /// `data`.
+    pub data: ChardevFile,
+}
+impl DecodeMembers for ChardevFileWrapper {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevFileWrapper {
+            data: members.required("data")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevFileWrapper {
+    fn put(&self, out: &mut Out) {
+        out.put("data", &self.data);
+    }
+}
+object!(ChardevFileWrapper);
+
+/// A stream socket.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChardevSocketWrapper {
+    /// `data`.
+    pub data: ChardevSocket,
+}
+impl DecodeMembers for ChardevSocketWrapper {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevSocketWrapper {
+            data: members.required("data")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevSocketWrapper {
+    fn put(&self, out: &mut Out) {
+        out.put("data", &self.data);
+    }
+}
+object!(ChardevSocketWrapper);
+
+/// A kind without options of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChardevCommonWrapper {
+    /// `data`.
+    pub data: ChardevCommon,
+}
+impl DecodeMembers for ChardevCommonWrapper {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevCommonWrapper {
+            data: members.required("data")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevCommonWrapper {
+    fn put(&self, out: &mut Out) {
+        out.put("data", &self.data);
+    }
+}
+object!(ChardevCommonWrapper);
+
+/// Standard input and output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChardevStdioWrapper {
+    /// `data`.
+    pub data: ChardevStdio,
+}
+impl DecodeMembers for ChardevStdioWrapper {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevStdioWrapper {
+            data: members.required("data")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevStdioWrapper {
+    fn put(&self, out: &mut Out) {
+        out.put("data", &self.data);
+    }
+}
+object!(ChardevStdioWrapper);
+
+/// A ring buffer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChardevRingbufWrapper {
+    /// `data`.
+    pub data: ChardevRingbuf,
+}
+impl DecodeMembers for ChardevRingbufWrapper {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevRingbufWrapper {
+            data: members.required("data")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevRingbufWrapper {
+    fn put(&self, out: &mut Out) {
+        out.put("data", &self.data);
+    }
+}
+object!(ChardevRingbufWrapper);
+
+/// The host side of a character device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChardevBackend {
+    /// What `type` says, with what belongs to it.
+    pub r#type: ChardevBackendBranch,
+}
+/// The branches of [`ChardevBackend`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChardevBackendBranch {
+    /// `file`
+    File(ChardevFileWrapper),
+    /// `pty`
+    Pty(ChardevCommonWrapper),
+    /// `null`
+    Null(ChardevCommonWrapper),
+    /// `socket`
+    Socket(ChardevSocketWrapper),
+    /// `stdio`
+    Stdio(ChardevStdioWrapper),
+    /// `ringbuf`
+    Ringbuf(ChardevRingbufWrapper),
+    /// `memory`
+    Memory(ChardevRingbufWrapper),
+}
+impl ChardevBackendBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> ChardevBackendKind {
+        match self {
+            ChardevBackendBranch::File(_) => ChardevBackendKind::File,
+            ChardevBackendBranch::Pty(_) => ChardevBackendKind::Pty,
+            ChardevBackendBranch::Null(_) => ChardevBackendKind::Null,
+            ChardevBackendBranch::Socket(_) => ChardevBackendKind::Socket,
+            ChardevBackendBranch::Stdio(_) => ChardevBackendKind::Stdio,
+            ChardevBackendBranch::Ringbuf(_) => ChardevBackendKind::Ringbuf,
+            ChardevBackendBranch::Memory(_) => ChardevBackendKind::Memory,
+        }
+    }
+}
+impl DecodeMembers for ChardevBackend {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<ChardevBackendKind>("type")?;
+
+        let r#type = match kind {
+            ChardevBackendKind::File => {
+                ChardevBackendBranch::File(ChardevFileWrapper::take(members)?)
+            }
+            ChardevBackendKind::Pty => {
+                ChardevBackendBranch::Pty(ChardevCommonWrapper::take(members)?)
+            }
+            ChardevBackendKind::Null => {
+                ChardevBackendBranch::Null(ChardevCommonWrapper::take(members)?)
+            }
+            ChardevBackendKind::Socket => {
+                ChardevBackendBranch::Socket(ChardevSocketWrapper::take(members)?)
+            }
+            ChardevBackendKind::Stdio => {
+                ChardevBackendBranch::Stdio(ChardevStdioWrapper::take(members)?)
+            }
+            ChardevBackendKind::Ringbuf => {
+                ChardevBackendBranch::Ringbuf(ChardevRingbufWrapper::take(members)?)
+            }
+            ChardevBackendKind::Memory => {
+                ChardevBackendBranch::Memory(ChardevRingbufWrapper::take(members)?)
+            }
+        };
+        Ok(ChardevBackend { r#type })
+    }
+}
+impl EncodeMembers for ChardevBackend {
+    fn put(&self, out: &mut Out) {
+        out.put("type", &self.r#type.kind());
+        match &self.r#type {
+            ChardevBackendBranch::File(branch) => branch.put(out),
+            ChardevBackendBranch::Pty(branch) => branch.put(out),
+            ChardevBackendBranch::Null(branch) => branch.put(out),
+            ChardevBackendBranch::Socket(branch) => branch.put(out),
+            ChardevBackendBranch::Stdio(branch) => branch.put(out),
+            ChardevBackendBranch::Ringbuf(branch) => branch.put(out),
+            ChardevBackendBranch::Memory(branch) => branch.put(out),
+        }
+    }
+}
+object!(ChardevBackend);
+
+/// What making a character device gave.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ChardevReturn {
+    /// The terminal to open.
+    pub pty: Option<String>,
+}
+impl DecodeMembers for ChardevReturn {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevReturn {
+            pty: members.optional("pty")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevReturn {
+    fn put(&self, out: &mut Out) {
+        out.put_some("pty", &self.pty);
+    }
+}
+object!(ChardevReturn);
+/// Arguments of `set-action`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SetActionArgs {
+    /// On a guest's reboot.
+    pub reboot: Option<RebootAction>,
+    /// On a guest's shutdown.
+    pub shutdown: Option<ShutdownAction>,
+    /// On a guest's panic.
+    pub panic: Option<PanicAction>,
+    /// On an expired watchdog.
+    pub watchdog: Option<WatchdogAction>,
+}
+impl DecodeMembers for SetActionArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(SetActionArgs {
+            reboot: members.optional("reboot")?,
+            shutdown: members.optional("shutdown")?,
+            panic: members.optional("panic")?,
+            watchdog: members.optional("watchdog")?,
+        })
+    }
+}
+impl EncodeMembers for SetActionArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("reboot", &self.reboot);
+        out.put_some("shutdown", &self.shutdown);
+        out.put_some("panic", &self.panic);
+        out.put_some("watchdog", &self.watchdog);
+    }
+}
+object!(SetActionArgs);
+/// Arguments of `qmp_capabilities`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct QmpCapabilitiesArgs {
+    /// Capabilities to switch on.
+    pub enable: Option<Vec<QMPCapability>>,
+}
+impl DecodeMembers for QmpCapabilitiesArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(QmpCapabilitiesArgs {
+            enable: members.optional("enable")?,
+        })
+    }
+}
+impl EncodeMembers for QmpCapabilitiesArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("enable", &self.enable);
+    }
+}
+object!(QmpCapabilitiesArgs);
+/// Arguments of `human-monitor-command`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HumanMonitorCommandArgs {
+    /// The line.
+    pub command_line: String,
+    /// The processor that lines on registers look at.
+    pub cpu_index: Option<i64>,
+}
+impl DecodeMembers for HumanMonitorCommandArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(HumanMonitorCommandArgs {
+            command_line: members.required("command-line")?,
+            cpu_index: members.optional("cpu-index")?,
+        })
+    }
+}
+impl EncodeMembers for HumanMonitorCommandArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("command-line", &self.command_line);
+        out.put_some("cpu-index", &self.cpu_index);
+    }
+}
+object!(HumanMonitorCommandArgs);
+/// Arguments of `getfd`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GetfdArgs {
+    /// The name; it must not begin with a digit.
+    pub fdname: String,
+}
+impl DecodeMembers for GetfdArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(GetfdArgs {
+            fdname: members.required("fdname")?,
+        })
+    }
+}
+impl EncodeMembers for GetfdArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("fdname", &self.fdname);
+    }
+}
+object!(GetfdArgs);
+/// Arguments of `closefd`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClosefdArgs {
+    /// The name.
+    pub fdname: String,
+}
+impl DecodeMembers for ClosefdArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ClosefdArgs {
+            fdname: members.required("fdname")?,
+        })
+    }
+}
+impl EncodeMembers for ClosefdArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("fdname", &self.fdname);
+    }
+}
+object!(ClosefdArgs);
+/// Arguments of `add-fd`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct AddFdArgs {
+    /// The set.
+    pub fdset_id: Option<i64>,
+    /// Text that query-fdsets gives back.
+    pub opaque: Option<String>,
+}
+impl DecodeMembers for AddFdArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(AddFdArgs {
+            fdset_id: members.optional("fdset-id")?,
+            opaque: members.optional("opaque")?,
+        })
+    }
+}
+impl EncodeMembers for AddFdArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("fdset-id", &self.fdset_id);
+        out.put_some("opaque", &self.opaque);
+    }
+}
+object!(AddFdArgs);
+/// Arguments of `remove-fd`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoveFdArgs {
+    /// The set.
+    pub fdset_id: i64,
+    /// The descriptor.
+    pub fd: Option<i64>,
+}
+impl DecodeMembers for RemoveFdArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(RemoveFdArgs {
+            fdset_id: members.required("fdset-id")?,
+            fd: members.optional("fd")?,
+        })
+    }
+}
+impl EncodeMembers for RemoveFdArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("fdset-id", &self.fdset_id);
+        out.put_some("fd", &self.fd);
+    }
+}
+object!(RemoveFdArgs);
+/// Arguments of `query-command-line-options`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct QueryCommandLineOptionsArgs {
+    /// Only this one.
+    pub option: Option<String>,
+}
+impl DecodeMembers for QueryCommandLineOptionsArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(QueryCommandLineOptionsArgs {
+            option: members.optional("option")?,
+        })
+    }
+}
+impl EncodeMembers for QueryCommandLineOptionsArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("option", &self.option);
+    }
+}
+object!(QueryCommandLineOptionsArgs);
+/// Arguments of `query-machines`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct QueryMachinesArgs {
+    /// Accepted; no type has any here.
+    pub compat_props: Option<bool>,
+}
+impl DecodeMembers for QueryMachinesArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(QueryMachinesArgs {
+            compat_props: members.optional("compat-props")?,
+        })
+    }
+}
+impl EncodeMembers for QueryMachinesArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("compat-props", &self.compat_props);
+    }
+}
+object!(QueryMachinesArgs);
+/// Arguments of `qom-list`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QomListArgs {
+    /// The object; a part of a path is enough where it is unique.
+    pub path: String,
+}
+impl DecodeMembers for QomListArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(QomListArgs {
+            path: members.required("path")?,
+        })
+    }
+}
+impl EncodeMembers for QomListArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("path", &self.path);
+    }
+}
+object!(QomListArgs);
+/// Arguments of `qom-get`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QomGetArgs {
+    /// `path`.
+    pub path: String,
+    /// `property`.
+    pub property: String,
+}
+impl DecodeMembers for QomGetArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(QomGetArgs {
+            path: members.required("path")?,
+            property: members.required("property")?,
+        })
+    }
+}
+impl EncodeMembers for QomGetArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("path", &self.path);
+        out.put("property", &self.property);
+    }
+}
+object!(QomGetArgs);
+/// Arguments of `qom-list-types`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct QomListTypesArgs {
+    /// Only those that are this type or below it.
+    pub implements: Option<String>,
+    /// Whether types without instances are listed too.
+    pub r#abstract: Option<bool>,
+}
+impl DecodeMembers for QomListTypesArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(QomListTypesArgs {
+            implements: members.optional("implements")?,
+            r#abstract: members.optional("abstract")?,
+        })
+    }
+}
+impl EncodeMembers for QomListTypesArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("implements", &self.implements);
+        out.put_some("abstract", &self.r#abstract);
+    }
+}
+object!(QomListTypesArgs);
+/// Arguments of `device-list-properties`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceListPropertiesArgs {
+    /// `typename`.
+    pub typename: String,
+}
+impl DecodeMembers for DeviceListPropertiesArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(DeviceListPropertiesArgs {
+            typename: members.required("typename")?,
+        })
+    }
+}
+impl EncodeMembers for DeviceListPropertiesArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("typename", &self.typename);
+    }
+}
+object!(DeviceListPropertiesArgs);
+/// Arguments of `object-del`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObjectDelArgs {
+    /// `id`.
+    pub id: String,
+}
+impl DecodeMembers for ObjectDelArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ObjectDelArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for ObjectDelArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(ObjectDelArgs);
+/// Arguments of `blockdev-del`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevDelArgs {
+    /// `node-name`.
+    pub node_name: String,
+}
+impl DecodeMembers for BlockdevDelArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevDelArgs {
+            node_name: members.required("node-name")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevDelArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("node-name", &self.node_name);
+    }
+}
+object!(BlockdevDelArgs);
+/// Arguments of `query-blockstats`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct QueryBlockstatsArgs {
+    /// Ask for nodes rather than devices.
+    pub query_nodes: Option<bool>,
+}
+impl DecodeMembers for QueryBlockstatsArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(QueryBlockstatsArgs {
+            query_nodes: members.optional("query-nodes")?,
+        })
+    }
+}
+impl EncodeMembers for QueryBlockstatsArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("query-nodes", &self.query_nodes);
+    }
+}
+object!(QueryBlockstatsArgs);
+/// Arguments of `query-named-block-nodes`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct QueryNamedBlockNodesArgs {
+    /// Leave out what is below each.
+    pub flat: Option<bool>,
+}
+impl DecodeMembers for QueryNamedBlockNodesArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(QueryNamedBlockNodesArgs {
+            flat: members.optional("flat")?,
+        })
+    }
+}
+impl EncodeMembers for QueryNamedBlockNodesArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("flat", &self.flat);
+    }
+}
+object!(QueryNamedBlockNodesArgs);
+/// Arguments of `ringbuf-write`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RingbufWriteArgs {
+    /// `device`.
+    pub device: String,
+    /// `data`.
+    pub data: String,
+    /// `format`.
+    pub format: Option<DataFormat>,
+}
+impl DecodeMembers for RingbufWriteArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(RingbufWriteArgs {
+            device: members.required("device")?,
+            data: members.required("data")?,
+            format: members.optional("format")?,
+        })
+    }
+}
+impl EncodeMembers for RingbufWriteArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("device", &self.device);
+        out.put("data", &self.data);
+        out.put_some("format", &self.format);
+    }
+}
+object!(RingbufWriteArgs);
+/// Arguments of `ringbuf-read`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RingbufReadArgs {
+    /// `device`.
+    pub device: String,
+    /// `size`.
+    pub size: i64,
+    /// `format`.
+    pub format: Option<DataFormat>,
+}
+impl DecodeMembers for RingbufReadArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(RingbufReadArgs {
+            device: members.required("device")?,
+            size: members.required("size")?,
+            format: members.optional("format")?,
+        })
+    }
+}
+impl EncodeMembers for RingbufReadArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("device", &self.device);
+        out.put("size", &self.size);
+        out.put_some("format", &self.format);
+    }
+}
+object!(RingbufReadArgs);
+/// Arguments of `chardev-add`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChardevAddArgs {
+    /// `id`.
+    pub id: String,
+    /// `backend`.
+    pub backend: ChardevBackend,
+}
+impl DecodeMembers for ChardevAddArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevAddArgs {
+            id: members.required("id")?,
+            backend: members.required("backend")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevAddArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+        out.put("backend", &self.backend);
+    }
+}
+object!(ChardevAddArgs);
+/// Arguments of `chardev-remove`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChardevRemoveArgs {
+    /// `id`.
+    pub id: String,
+}
+impl DecodeMembers for ChardevRemoveArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevRemoveArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevRemoveArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(ChardevRemoveArgs);
