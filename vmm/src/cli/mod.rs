@@ -2,4 +2,6 @@
 
 pub mod args;
 pub mod chardev;
+pub mod decode;
 pub mod opts;
+pub mod plan;
