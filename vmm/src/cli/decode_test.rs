@@ -53,14 +53,8 @@ fn repeated_options_add_up() {
         (Some(4), Some(2))
     );
     assert_eq!(plan.machine.memory.as_ref().unwrap().0, 512 << 20);
-    assert_eq!(
-        plan.policy.shutdown,
-        crate::control::life::ShutdownAction::Pause
-    );
-    assert_eq!(
-        plan.policy.reboot,
-        crate::control::life::RebootAction::Shutdown
-    );
+    assert_eq!(plan.policy.shutdown, api_spec::ShutdownAction::Pause);
+    assert_eq!(plan.policy.reboot, api_spec::RebootAction::Shutdown);
 }
 
 #[test]

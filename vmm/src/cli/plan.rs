@@ -3,10 +3,11 @@
 
 use std::path::PathBuf;
 
+use api_spec::Command;
 use serde_json::{Map, Value};
 
 use super::args::Arg;
-use crate::control::life::{PanicAction, Policy, RebootAction, ShutdownAction};
+use crate::control::life::Policy;
 use crate::machine::topology::SmpRequest;
 
 /// Everything that was asked for. Lists keep the order of the command line.
@@ -175,22 +176,12 @@ impl Plan {
     /// # Errors
     /// QEMU's wording for an unknown policy or action.
     pub fn set_policy(policy: &mut Policy, key: &str, value: &str) -> Result<(), String> {
-        let refuse = || format!("Parameter '{key}' does not accept value '{value}'");
-        match (key, value) {
-            ("reboot", "reset") => policy.reboot = RebootAction::Reset,
-            ("reboot", "shutdown") => policy.reboot = RebootAction::Shutdown,
-            ("shutdown", "poweroff") => policy.shutdown = ShutdownAction::Poweroff,
-            ("shutdown", "pause") => policy.shutdown = ShutdownAction::Pause,
-            ("panic", "pause") => policy.panic = PanicAction::Pause,
-            ("panic", "shutdown") => policy.panic = PanicAction::Shutdown,
-            ("panic", "exit-failure") => policy.panic = PanicAction::ExitFailure,
-            ("panic", "none") => policy.panic = PanicAction::None,
-            // There is no watchdog yet whose bark it could answer.
-            (
-                "watchdog",
-                "reset" | "shutdown" | "poweroff" | "pause" | "debug" | "none" | "inject-nmi",
-            ) => {}
-            _ => return Err(refuse()),
+        let mut arguments = Map::new();
+        arguments.insert(key.to_owned(), Value::String(value.to_owned()));
+        match api_spec::decode_command("set-action", Some(arguments)) {
+            Ok(Command::SetAction(args)) => policy.set(&args),
+            Ok(_) => {}
+            Err(error) => return Err(error.desc),
         }
         Ok(())
     }

@@ -15,59 +15,22 @@
 
 use std::collections::VecDeque;
 
-/// QEMU's names for what the machine is doing, as far as they occur here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunState {
-    /// Made, never started (or reset while stopped).
-    Prelaunch,
-    /// vCPUs run.
-    Running,
-    /// Stopped on request.
-    Paused,
-    /// The guest switched itself off and the process stays (`-no-shutdown`).
-    Shutdown,
-    /// KVM could not go on.
-    InternalError,
-    /// The guest said that it panicked.
-    GuestPanicked,
+use api_spec::{
+    GuestPanicAction, PanicAction, RebootAction, RunState, SetActionArgs, ShutdownAction,
+    ShutdownCause as Cause,
+};
+
+/// Whether only a reset leads on from here.
+pub fn needs_reset(state: RunState) -> bool {
+    matches!(state, RunState::Shutdown | RunState::InternalError)
 }
 
-impl RunState {
-    /// Whether only a reset leads on from here.
-    pub fn needs_reset(self) -> bool {
-        matches!(self, RunState::Shutdown | RunState::InternalError)
-    }
-}
-
-/// `-action reboot=`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RebootAction {
-    /// Reset the machine.
-    Reset,
-    /// Treat it as a shutdown.
-    Shutdown,
-}
-
-/// `-action shutdown=`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShutdownAction {
-    /// End the process.
-    Poweroff,
-    /// Stop the machine and stay.
-    Pause,
-}
-
-/// `-action panic=`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PanicAction {
-    /// Stop the machine and stay.
-    Pause,
-    /// Like a shutdown.
-    Shutdown,
-    /// Like a shutdown, with exit status 1.
-    ExitFailure,
-    /// Tell watchers only.
-    None,
+/// Whether the guest is behind it.
+pub fn by_guest(cause: Cause) -> bool {
+    matches!(
+        cause,
+        Cause::GuestShutdown | Cause::GuestReset | Cause::GuestPanic
+    )
 }
 
 /// What to do when the guest reboots, switches off or panics.
@@ -81,6 +44,16 @@ pub struct Policy {
     pub panic: PanicAction,
 }
 
+impl Policy {
+    /// set-action: what is left out stays as it is. There is no watchdog yet whose bark it could
+    /// answer.
+    pub fn set(&mut self, args: &SetActionArgs) {
+        self.reboot = args.reboot.unwrap_or(self.reboot);
+        self.shutdown = args.shutdown.unwrap_or(self.shutdown);
+        self.panic = args.panic.unwrap_or(self.panic);
+    }
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Policy {
@@ -88,33 +61,6 @@ impl Default for Policy {
             shutdown: ShutdownAction::Poweroff,
             panic: PanicAction::Shutdown,
         }
-    }
-}
-
-/// Why the machine shuts down or resets; QEMU's ShutdownCause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// The command quit.
-    HostQmpQuit,
-    /// The command system_reset.
-    HostQmpSystemReset,
-    /// SIGTERM, SIGINT or SIGHUP.
-    HostSignal,
-    /// The guest switched itself off.
-    GuestShutdown,
-    /// The guest reset itself.
-    GuestReset,
-    /// The guest panicked.
-    GuestPanic,
-}
-
-impl Cause {
-    /// Whether the guest is behind it.
-    pub fn by_guest(self) -> bool {
-        matches!(
-            self,
-            Cause::GuestShutdown | Cause::GuestReset | Cause::GuestPanic
-        )
     }
 }
 
@@ -177,20 +123,9 @@ pub enum Emit {
     /// SHUTDOWN.
     Shutdown(Cause),
     /// GUEST_PANICKED with this action.
-    Panicked(PanicEmit),
+    Panicked(GuestPanicAction),
     /// GUEST_CRASHLOADED.
     CrashLoaded,
-}
-
-/// The `action` of GUEST_PANICKED.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PanicEmit {
-    /// The machine stops.
-    Pause,
-    /// The process ends.
-    Poweroff,
-    /// The guest goes on.
-    Run,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,7 +195,7 @@ impl Life {
         if let Motion::Parking(then) = self.motion {
             match input {
                 Input::Parked => self.parked(then, out),
-                Input::Shutdown(cause, status, ticket) if !cause.by_guest() => {
+                Input::Shutdown(cause, status, ticket) if !by_guest(cause) => {
                     self.host_shutdown(cause, status, ticket, out);
                 }
                 other => self.waiting.push_back(other),
@@ -271,7 +206,7 @@ impl Life {
             Input::Stop(ticket) => self.halt(Then::Stop(RunState::Paused, Some(ticket)), out),
             Input::Cont(ticket) => self.cont(ticket, out),
             Input::Reset(cause, ticket) => self.reset(cause, ticket, out),
-            Input::Shutdown(cause, status, ticket) if cause.by_guest() => {
+            Input::Shutdown(cause, status, ticket) if by_guest(cause) => {
                 debug_assert!(ticket.is_none());
                 self.guest_shutdown(cause, status, out);
             }
@@ -325,7 +260,7 @@ impl Life {
     }
 
     fn cont(&mut self, ticket: Option<Ticket>, out: &mut Vec<Action>) {
-        if self.state.needs_reset() {
+        if needs_reset(self.state) {
             out.extend(ticket.map(Action::RefuseNeedsReset));
             return;
         }
@@ -393,16 +328,16 @@ impl Life {
             PanicAction::Shutdown => self.policy.shutdown == ShutdownAction::Pause,
             PanicAction::ExitFailure => false,
             PanicAction::None => {
-                out.push(Action::Emit(Emit::Panicked(PanicEmit::Run)));
+                out.push(Action::Emit(Emit::Panicked(GuestPanicAction::Run)));
                 return;
             }
         };
         if pause {
-            out.push(Action::Emit(Emit::Panicked(PanicEmit::Pause)));
+            out.push(Action::Emit(Emit::Panicked(GuestPanicAction::Pause)));
             self.halt(Then::Stop(RunState::GuestPanicked, None), out);
         } else {
             let status = u8::from(self.policy.panic == PanicAction::ExitFailure);
-            out.push(Action::Emit(Emit::Panicked(PanicEmit::Poweroff)));
+            out.push(Action::Emit(Emit::Panicked(GuestPanicAction::Poweroff)));
             let then = Then::StopThenExit(RunState::GuestPanicked, Cause::GuestPanic, status);
             self.halt(then, out);
         }

@@ -118,8 +118,8 @@ fn no_shutdown_pauses_until_a_reset() {
 
 #[test]
 fn panic_follows_the_policy() {
+    use GuestPanicAction as E;
     use PanicAction as P;
-    use PanicEmit as E;
     use ShutdownAction as S;
     // panic action, shutdown action, event, parks, exit status
     for (panic, shutdown, event, parks, status) in [

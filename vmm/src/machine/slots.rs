@@ -8,22 +8,6 @@ use thiserror::Error;
 /// Why a device gets no place.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum SlotError {
-    /// The text is not an address.
-    #[error("Property '{driver}.addr' doesn't take value '{value}'")]
-    BadAddress {
-        /// The device's driver.
-        driver: String,
-        /// What was given.
-        value: String,
-    },
-    /// The number is out of range.
-    #[error("Property {driver}.addr doesn't take value {value} (minimum: -1, maximum: 255)")]
-    BadNumber {
-        /// The device's driver.
-        driver: String,
-        /// What was given.
-        value: i64,
-    },
     /// Somebody sits there.
     #[error(
         "PCI: slot {} function {} not available for {driver}, in use by {owner},id={owner_id}",
@@ -56,45 +40,6 @@ pub enum SlotError {
         /// Who wants one.
         driver: String,
     },
-}
-
-/// Reads `addr=`: `slot` or `slot.function` in hexadecimal, with or without `0x`.
-pub fn parse_addr(driver: &str, value: &str) -> Result<DevFn, SlotError> {
-    let bad = || SlotError::BadAddress {
-        driver: driver.to_owned(),
-        value: value.to_owned(),
-    };
-    let (slot, function) = match value.split_once('.') {
-        Some((slot, function)) => (hex(slot), hex(function)),
-        None => (hex(value), Some(0)),
-    };
-    match (slot, function) {
-        (Some(slot @ 0..=31), Some(function @ 0..=7)) => Ok(DevFn::new(slot, function)),
-        _ => Err(bad()),
-    }
-}
-
-/// Reads `addr` given as a number: slot * 8 + function; -1 leaves the choice to us.
-pub fn numeric_addr(driver: &str, value: i64) -> Result<Option<DevFn>, SlotError> {
-    match value {
-        -1 => Ok(None),
-        0..=255 => Ok(u8::try_from(value).ok().map(DevFn)),
-        _ => Err(SlotError::BadNumber {
-            driver: driver.to_owned(),
-            value,
-        }),
-    }
-}
-
-fn hex(text: &str) -> Option<u8> {
-    let digits = text
-        .strip_prefix("0x")
-        .or_else(|| text.strip_prefix("0X"))
-        .unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    u8::from_str_radix(digits, 16).ok()
 }
 
 /// Who sits in a slot.
@@ -180,34 +125,6 @@ mod tests {
             driver: driver.into(),
             id: id.map(Into::into),
         }
-    }
-
-    #[test]
-    fn addresses_are_hexadecimal() {
-        for (text, at) in [
-            ("4", Some((4, 0))),
-            ("04.0", Some((4, 0))),
-            ("0x4", Some((4, 0))),
-            ("00.0", Some((0, 0))),
-            ("1f.7", Some((31, 7))),
-            ("1F", Some((31, 0))),
-            ("20", None),
-            ("4.8", None),
-            ("", None),
-            ("4.", None),
-            ("+4", None),
-            ("x", None),
-        ] {
-            let expected = at.map(|(slot, function)| DevFn::new(slot, function));
-            assert_eq!(parse_addr("d", text).ok(), expected, "{text}");
-        }
-        assert_eq!(numeric_addr("d", -1), Ok(None));
-        assert_eq!(numeric_addr("d", 8), Ok(Some(DevFn::new(1, 0))));
-        let error = numeric_addr("d", 256).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "Property d.addr doesn't take value 256 (minimum: -1, maximum: 255)"
-        );
     }
 
     #[test]
