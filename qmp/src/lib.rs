@@ -1,1 +1,12 @@
-//! Placeholder.
+//! The wire of QMP, and nothing else: framing with limits, the session's state machine, a server
+//! for any number of monitors, descriptor passing, events with rate limits, and a client.
+
+pub mod client;
+mod connection;
+mod events;
+pub mod framing;
+pub mod server;
+pub mod session;
+mod sys;
+
+pub use server::{CommandSink, Endpoint, MonitorOptions, Server, ServerHandle};
