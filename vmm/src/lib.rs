@@ -6,7 +6,10 @@
 pub mod cli;
 pub mod control;
 pub mod event;
+pub mod layout;
 pub mod logging;
 pub mod machine;
+pub mod memory;
 pub mod process;
 pub mod sys;
+pub mod threads;

@@ -216,3 +216,9 @@ impl Poll {
         Ok(events.into_iter().take(count).map(|event| event.u64))
     }
 }
+
+/// The calling thread's number, as in /proc/self/task.
+pub fn thread_id() -> i32 {
+    // SAFETY: no pointers; cannot fail.
+    unsafe { libc::gettid() }
+}

@@ -1,0 +1,106 @@
+use super::*;
+use vm_memory::{Bytes, GuestAddressSpace};
+
+fn refusal(options: BackendOptions) -> String {
+    Backend::new(options).unwrap_err().to_string()
+}
+
+#[test]
+fn ram_around_the_hole_is_one_back_end() {
+    let mut options = BackendOptions::ram(5 << 30);
+    options.reserve = false;
+    let ram = MachineRam::q35(&Backend::new(options).unwrap()).unwrap();
+    assert_eq!(ram.slots.len(), 2);
+    assert_eq!(ram.slots[1].guest, 4 << 30);
+    assert_eq!(ram.slots[1].host - ram.slots[0].host, 2 << 30);
+    let memory = ram.handle.memory();
+    memory
+        .write_obj(0x1234_5678u32, GuestAddress(4 << 30))
+        .unwrap();
+    let found: u32 = memory.read_obj(GuestAddress(4 << 30)).unwrap();
+    assert_eq!(found, 0x1234_5678);
+    assert!(memory.write_obj(0u32, GuestAddress(0xe000_0000)).is_err());
+}
+
+#[test]
+fn memfd_is_shared_sealed_and_preallocated() {
+    let mut options = BackendOptions::ram(4 << 20);
+    options.kind = Kind::Memfd {
+        hugetlb: None,
+        seal: true,
+    };
+    options.share = true;
+    options.prealloc = true;
+    options.prealloc_threads = 2;
+    let backend = Backend::new(options).unwrap();
+    let file = backend.file.clone().unwrap();
+    assert!(file.set_len(1).is_err());
+    let ram = MachineRam::q35(&backend).unwrap();
+    ram.handle.memory().write_obj(7u8, GuestAddress(9)).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 9).unwrap();
+    assert_eq!(byte, [7]);
+}
+
+#[test]
+fn files_are_made_grown_or_refused() {
+    let dir = std::env::temp_dir().join(format!("qvmd-memory-{}", std::process::id()));
+    std::fs::create_dir(&dir).unwrap();
+    let path = dir.join("ram");
+    let with = |path: &Path, readonly| {
+        let mut options = BackendOptions::ram(1 << 20);
+        options.kind = Kind::File {
+            path: path.to_owned(),
+            offset: 0,
+            align: 0,
+            readonly,
+            discard_data: false,
+        };
+        options
+    };
+    let missing = refusal(with(&path, true));
+    let wanted = format!(
+        "can't open backing store {} for guest RAM: No such file or directory",
+        path.display()
+    );
+    assert_eq!(missing, wanted);
+    Backend::new(with(&path, false)).unwrap();
+    assert_eq!(path.metadata().unwrap().len(), 1 << 20);
+    File::create(&path).unwrap().set_len(4096).unwrap();
+    let short = refusal(with(&path, false));
+    assert_eq!(
+        short,
+        "backing store size 0x1000 does not match 'size' option 0x100000"
+    );
+    Backend::new(with(&dir, false)).unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn what_the_host_cannot_give_is_said() {
+    assert_eq!(
+        refusal(BackendOptions::ram(1 << 50)),
+        "cannot set up guest memory 'pc.ram': Cannot allocate memory"
+    );
+    assert_eq!(
+        refusal(BackendOptions::ram(0)),
+        "property 'size' of memory-backend-ram doesn't take value '0'"
+    );
+    let mut options = BackendOptions::ram(4096);
+    options.host_nodes = vec![0];
+    assert!(refusal(options.clone()).starts_with("host-nodes must be empty for policy default"));
+    options.policy = HostMemPolicy::Bind;
+    options.host_nodes = vec![1000];
+    assert!(refusal(options.clone()).starts_with("cannot bind memory to host NUMA nodes: "));
+    options.host_nodes.clear();
+    assert_eq!(refusal(options), "host-nodes must be set for policy bind");
+    let mut options = BackendOptions::ram(3 << 20);
+    options.kind = Kind::Memfd {
+        hugetlb: Some(2 << 20),
+        seal: true,
+    };
+    assert_eq!(
+        refusal(options),
+        "memory size 0x300000 must be multiple of page size 0x200000"
+    );
+}

@@ -1,0 +1,65 @@
+//! Every thread of the process starts here: with a name, a small stack, signals blocked, and a
+//! word to control when it panics.
+
+pub mod io_thread;
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::{Builder, JoinHandle};
+
+use crate::event::{MachineEvent, MailSender};
+
+/// What a thread does; decides on its stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ThreadKind {
+    /// Serves the monitors.
+    Qmp,
+    /// Serves character devices.
+    Chardev,
+    /// Runs queue workers.
+    Io,
+    /// Runs a vCPU.
+    Vcpu,
+    /// Serves the qtest protocol.
+    Qtest,
+    /// Does slow work for control.
+    Worker,
+}
+
+impl ThreadKind {
+    /// Bytes of stack; touched pages only count.
+    const fn stack(self) -> usize {
+        match self {
+            // Decoding recurses over nested JSON.
+            ThreadKind::Qmp | ThreadKind::Worker | ThreadKind::Qtest => 512 << 10,
+            ThreadKind::Chardev | ThreadKind::Io | ThreadKind::Vcpu => 256 << 10,
+        }
+    }
+}
+
+/// Starts a thread. When `body` panics, `mail` tells control.
+///
+/// # Errors
+/// When the host gives no thread.
+#[allow(clippy::disallowed_methods)] // the one place that may
+pub fn spawn<T: Send + 'static>(
+    kind: ThreadKind,
+    name: &str,
+    mail: Option<MailSender>,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<Option<T>>> {
+    let name = name.to_owned();
+    let builder = Builder::new().name(name.clone()).stack_size(kind.stack());
+    builder.spawn(move || {
+        let result = catch_unwind(AssertUnwindSafe(body));
+        match result {
+            Ok(value) => Some(value),
+            Err(_) => {
+                if let Some(mail) = mail {
+                    mail.event(MachineEvent::ThreadPanicked { name });
+                }
+                None
+            }
+        }
+    })
+}
