@@ -3,7 +3,9 @@
 //! `control` is the main thread and the sole owner of the machine. Everything reaches it as mail
 //! ([`event::Mail`]): commands from the `qmp` thread, events from vCPUs, timers and devices.
 
+pub mod accel;
 pub mod cli;
+pub mod clock;
 pub mod control;
 pub mod event;
 pub mod layout;
@@ -13,3 +15,4 @@ pub mod memory;
 pub mod process;
 pub mod sys;
 pub mod threads;
+pub mod vcpu;

@@ -222,3 +222,16 @@ pub fn thread_id() -> i32 {
     // SAFETY: no pointers; cannot fail.
     unsafe { libc::gettid() }
 }
+
+/// Seconds by which local time is ahead of universal time at that time.
+pub fn utc_offset(seconds: i64) -> i64 {
+    // SAFETY: all bytes zero are a valid tm, and both arguments live across the call.
+    unsafe {
+        let mut parts: libc::tm = std::mem::zeroed();
+        if libc::localtime_r(&seconds, &mut parts).is_null() {
+            0
+        } else {
+            parts.tm_gmtoff
+        }
+    }
+}

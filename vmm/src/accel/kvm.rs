@@ -1,0 +1,275 @@
+//! KVM: one virtual machine of the Linux kernel, with its interrupt controllers and timer in the
+//! kernel.
+#![allow(unsafe_code)] // hands guest RAM to the kernel
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use devices::irq::IrqProvider;
+use kvm_bindings::{
+    KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_MEM_LOG_DIRTY_PAGES,
+    KVM_PIT_SPEAKER_DUMMY, kvm_clock_data, kvm_irqchip, kvm_pit_config, kvm_pit_state2,
+    kvm_userspace_memory_region,
+};
+use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VcpuFd, VmFd};
+
+use super::kvm_irq::KvmIrqs;
+use super::{Accel, AccelError, AccelKind, IoEvent, Space};
+use crate::layout;
+use crate::memory::RamSlot;
+
+/// The version that every kernel since 2.6.22 speaks.
+const API_VERSION: i32 = 12;
+
+/// A virtual machine.
+pub struct KvmAccel {
+    kvm: Kvm,
+    vm: Arc<VmFd>,
+    irqs: Arc<KvmIrqs>,
+    /// Slots in force; held for one ioctl. Leaf.
+    slots: Mutex<HashMap<u32, kvm_userspace_memory_region>>,
+    /// What kvm-clock showed when it was stopped; a leaf.
+    clock: Mutex<Option<kvm_clock_data>>,
+    at_power_on: Chips,
+}
+
+/// Interrupt controllers and timer.
+struct Chips {
+    chips: [kvm_irqchip; 3],
+    pit: kvm_pit_state2,
+}
+
+fn open() -> Result<Kvm, AccelError> {
+    Kvm::new().map_err(|error| {
+        let error = io::Error::from(error);
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            AccelError::Forbidden {
+                group: device_group(),
+            }
+        } else {
+            AccelError::Absent(error)
+        }
+    })
+}
+
+/// The name of the group that /dev/kvm belongs to.
+fn device_group() -> String {
+    let gid = std::fs::metadata("/dev/kvm")
+        .map_or(0, |data| data.gid())
+        .to_string();
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let entry = groups
+        .lines()
+        .find(|line| line.split(':').nth(2) == Some(&gid));
+    let name = entry.and_then(|line| line.split(':').next());
+    name.map_or(gid.clone(), str::to_owned)
+}
+
+impl KvmAccel {
+    /// Makes a virtual machine without RAM and vCPUs.
+    ///
+    /// # Errors
+    /// When /dev/kvm is absent, forbidden or too old.
+    pub fn new() -> Result<Self, AccelError> {
+        let kvm = open()?;
+        if kvm.get_api_version() != API_VERSION {
+            return Err(AccelError::Missing("API version 12"));
+        }
+        for (cap, name) in [
+            (Cap::Irqchip, "KVM_CAP_IRQCHIP"),
+            (Cap::Pit2, "KVM_CAP_PIT2"),
+            (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
+            (Cap::SignalMsi, "KVM_CAP_SIGNAL_MSI"),
+            (Cap::IoeventfdNoLength, "KVM_CAP_IOEVENTFD_NO_LENGTH"),
+        ] {
+            if !kvm.check_extension(cap) {
+                return Err(AccelError::Missing(name));
+            }
+        }
+        let vm = create_vm(&kvm)?;
+        // Both before the first vCPU; only Intel's KVM uses them.
+        let address = usize::try_from(layout::TSS).unwrap_or(0);
+        vm.set_tss_address(address)
+            .map_err(AccelError::failed("KVM_SET_TSS_ADDR"))?;
+        vm.set_identity_map_address(layout::IDENTITY_MAP)
+            .map_err(AccelError::failed("KVM_SET_IDENTITY_MAP_ADDR"))?;
+        vm.create_irq_chip()
+            .map_err(AccelError::failed("KVM_CREATE_IRQCHIP"))?;
+        let pit = kvm_pit_config {
+            flags: KVM_PIT_SPEAKER_DUMMY,
+            ..Default::default()
+        };
+        vm.create_pit2(pit)
+            .map_err(AccelError::failed("KVM_CREATE_PIT2"))?;
+        let at_power_on = read_chips(&vm).map_err(AccelError::failed("KVM_GET_IRQCHIP"))?;
+        let vm = Arc::new(vm);
+        let irqs = KvmIrqs::new(vm.clone()).map_err(AccelError::failed("KVM_SET_GSI_ROUTING"))?;
+        Ok(KvmAccel {
+            kvm,
+            vm,
+            irqs: Arc::new(irqs),
+            slots: Mutex::default(),
+            clock: Mutex::default(),
+            at_power_on,
+        })
+    }
+
+    /// The kernel's KVM as such.
+    pub fn kvm(&self) -> &Kvm {
+        &self.kvm
+    }
+
+    /// The virtual machine.
+    pub fn vm(&self) -> &Arc<VmFd> {
+        &self.vm
+    }
+
+    /// Makes a vCPU whose APIC id is `apic_id`.
+    ///
+    /// # Errors
+    /// When the kernel has no more.
+    pub fn create_vcpu(&self, apic_id: u32) -> Result<VcpuFd, AccelError> {
+        self.vm
+            .create_vcpu(u64::from(apic_id))
+            .map_err(AccelError::failed("KVM_CREATE_VCPU"))
+    }
+
+    /// Starts or stops the log of written pages of all slots.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn log_dirty_pages(&self, on: bool) -> io::Result<()> {
+        let mut slots = lock(&self.slots);
+        for region in slots.values_mut() {
+            region.flags = if on { KVM_MEM_LOG_DIRTY_PAGES } else { 0 };
+            self.set_region(*region)?;
+        }
+        Ok(())
+    }
+
+    fn set_region(&self, region: kvm_userspace_memory_region) -> io::Result<()> {
+        // SAFETY: the range is guest RAM, which stays mapped until the process ends (see
+        // `MachineRam::q35`), or the slot is being emptied.
+        unsafe { self.vm.set_user_memory_region(region) }.map_err(io::Error::from)
+    }
+}
+
+fn create_vm(kvm: &Kvm) -> Result<VmFd, AccelError> {
+    loop {
+        match kvm.create_vm() {
+            Ok(vm) => return Ok(vm),
+            Err(error) if error.errno() == libc::EINTR => {}
+            Err(error) => return Err(AccelError::failed("KVM_CREATE_VM")(error)),
+        }
+    }
+}
+
+fn read_chips(vm: &VmFd) -> Result<Chips, kvm_ioctls::Error> {
+    let mut chips = [
+        KVM_IRQCHIP_PIC_MASTER,
+        KVM_IRQCHIP_PIC_SLAVE,
+        KVM_IRQCHIP_IOAPIC,
+    ]
+    .map(|chip_id| kvm_irqchip {
+        chip_id,
+        ..Default::default()
+    });
+    for chip in &mut chips {
+        vm.get_irqchip(chip)?;
+    }
+    Ok(Chips {
+        chips,
+        pit: vm.get_pit2()?,
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn address(event: &IoEvent) -> IoEventAddress {
+    match event.space {
+        Space::Io => IoEventAddress::Pio(event.addr),
+        Space::Memory => IoEventAddress::Mmio(event.addr),
+    }
+}
+
+impl Accel for KvmAccel {
+    fn kind(&self) -> AccelKind {
+        AccelKind::Kvm
+    }
+
+    fn irqs(&self) -> Arc<dyn IrqProvider> {
+        self.irqs.clone()
+    }
+
+    fn map_ram(&self, slot: u32, ram: RamSlot) -> io::Result<()> {
+        let mut slots = lock(&self.slots);
+        let region = kvm_userspace_memory_region {
+            slot,
+            flags: slots.get(&slot).map_or(0, |old| old.flags),
+            guest_phys_addr: ram.guest,
+            memory_size: ram.len,
+            userspace_addr: ram.host,
+        };
+        if slots.remove(&slot).is_some() {
+            // The kernel moves and shrinks no slot in place.
+            self.set_region(kvm_userspace_memory_region {
+                memory_size: 0,
+                ..region
+            })?;
+        }
+        self.set_region(region)?;
+        slots.insert(slot, region);
+        Ok(())
+    }
+
+    fn unmap_ram(&self, slot: u32) -> io::Result<()> {
+        match lock(&self.slots).remove(&slot) {
+            Some(old) => self.set_region(kvm_userspace_memory_region {
+                memory_size: 0,
+                ..old
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn add_io_event(&self, event: &IoEvent) -> io::Result<()> {
+        self.vm
+            .register_ioevent(&event.event, &address(event), NoDatamatch)
+            .map_err(Into::into)
+    }
+
+    fn remove_io_event(&self, event: &IoEvent) -> io::Result<()> {
+        self.vm
+            .unregister_ioevent(&event.event, &address(event), NoDatamatch)
+            .map_err(Into::into)
+    }
+
+    fn clock_start(&self) {
+        if let Some(mut clock) = lock(&self.clock).take() {
+            // Only the time counts; the rest says how it was taken.
+            clock.flags = 0;
+            if let Err(error) = self.vm.set_clock(&clock) {
+                log::warn!("Cannot set kvm-clock: {error}");
+            }
+        }
+    }
+
+    fn clock_stop(&self) {
+        match self.vm.get_clock() {
+            Ok(clock) => *lock(&self.clock) = Some(clock),
+            Err(error) => log::warn!("Cannot read kvm-clock: {error}"),
+        }
+    }
+
+    fn reset(&self) -> io::Result<()> {
+        for chip in &self.at_power_on.chips {
+            self.vm.set_irqchip(chip)?;
+        }
+        self.vm.set_pit2(&self.at_power_on.pit)?;
+        Ok(())
+    }
+}

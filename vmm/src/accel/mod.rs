@@ -1,0 +1,190 @@
+//! What runs the guest: KVM, or nobody (qtest). Devices cannot tell which.
+
+pub mod kvm;
+mod kvm_irq;
+mod lines;
+
+use std::io;
+use std::sync::Arc;
+
+use devices::effect::Effect;
+use devices::irq::IrqProvider;
+use thiserror::Error;
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::memory::RamSlot;
+use crate::process::errno;
+
+/// Why an accelerator cannot be had.
+#[derive(Debug, Error)]
+pub enum AccelError {
+    /// No /dev/kvm.
+    #[error(
+        "Could not access KVM kernel module: {}\nfailed to initialize kvm: {}",
+        errno(.0),
+        errno(.0)
+    )]
+    Absent(#[source] io::Error),
+    /// We may not use it.
+    #[error(
+        "Could not access KVM kernel module: Permission denied\nfailed to initialize kvm: \
+         Permission denied\n/dev/kvm belongs to the group {group}: add the user to it"
+    )]
+    Forbidden {
+        /// The group that may.
+        group: String,
+    },
+    /// The kernel's KVM is too old or too small.
+    #[error("kvm does not support {0}")]
+    Missing(&'static str),
+    /// KVM refused something it should not.
+    #[error("{what}: {}", errno(.source))]
+    Failed {
+        /// What we asked for.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl AccelError {
+    pub(crate) fn failed<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| AccelError::Failed {
+            what,
+            source: source.into(),
+        }
+    }
+}
+
+/// The accelerators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccelKind {
+    /// The Linux kernel's virtual machines.
+    Kvm,
+    /// No processor runs; a test plays the guest.
+    Qtest,
+}
+
+impl AccelKind {
+    /// All of them, in the order of `-accel help`.
+    pub const ALL: [AccelKind; 2] = [AccelKind::Kvm, AccelKind::Qtest];
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            AccelKind::Kvm => "kvm",
+            AccelKind::Qtest => "qtest",
+        }
+    }
+
+    /// The accelerator of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        AccelKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// The address spaces of a PC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Space {
+    /// Ports.
+    Io,
+    /// Memory.
+    Memory,
+}
+
+/// A write anywhere at this address only signals `event`.
+#[derive(Debug, Clone)]
+pub struct IoEvent {
+    /// Which space.
+    pub space: Space,
+    /// The address; writes of every width count.
+    pub addr: u64,
+    /// What to signal.
+    pub event: Arc<EventFd>,
+}
+
+impl IoEvent {
+    fn same(&self, other: &IoEvent) -> bool {
+        (self.space, self.addr) == (other.space, other.addr)
+            && Arc::ptr_eq(&self.event, &other.event)
+    }
+}
+
+/// What the machine asks of an accelerator. Called by control; nothing here waits for the guest.
+pub trait Accel: Send + Sync {
+    /// Which one it is.
+    fn kind(&self) -> AccelKind;
+    /// Interrupt lines and message routes. All lines of one input are ORed.
+    fn irqs(&self) -> Arc<dyn IrqProvider>;
+    /// Maps RAM into the guest as slot `slot`, replacing what the slot had.
+    ///
+    /// # Errors
+    /// When the kernel has no slots left or refuses the range.
+    fn map_ram(&self, slot: u32, ram: RamSlot) -> io::Result<()>;
+    /// Takes a slot out of the guest.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn unmap_ram(&self, slot: u32) -> io::Result<()>;
+    /// Takes the short cut from a write to an eventfd.
+    ///
+    /// # Errors
+    /// EEXIST when the address has one; the plain write goes on to work then.
+    fn add_io_event(&self, event: &IoEvent) -> io::Result<()>;
+    /// Gives it up.
+    ///
+    /// # Errors
+    /// ENOENT when there is none.
+    fn remove_io_event(&self, event: &IoEvent) -> io::Result<()>;
+    /// The guest's clocks go on: called before vCPUs run.
+    fn clock_start(&self);
+    /// The guest's clocks stop: called after vCPUs have parked.
+    fn clock_stop(&self);
+    /// Interrupt controllers and timers of the accelerator as after power-on. vCPUs are parked.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn reset(&self) -> io::Result<()>;
+}
+
+/// The ioeventfds in force; follows the address map.
+#[derive(Default)]
+pub struct IoEvents {
+    active: Vec<IoEvent>,
+}
+
+impl IoEvents {
+    /// Makes `wanted` the ones in force. Where the accelerator refuses one, plain writes do.
+    pub fn apply(&mut self, accel: &dyn Accel, wanted: Vec<IoEvent>) {
+        let mut kept = Vec::with_capacity(wanted.len());
+        for old in self.active.drain(..) {
+            if wanted.iter().any(|new| new.same(&old)) {
+                kept.push(old);
+            } else if let Err(error) = accel.remove_io_event(&old) {
+                log::warn!("Cannot remove the short cut at {:#x}: {error}", old.addr);
+            }
+        }
+        for new in wanted {
+            if kept.iter().any(|old| old.same(&new)) {
+                continue;
+            }
+            match accel.add_io_event(&new) {
+                Ok(()) => kept.push(new),
+                Err(error) => log::warn!("No short cut at {:#x}: {error}", new.addr),
+            }
+        }
+        self.active = kept;
+    }
+}
+
+/// The guest's address spaces as a vCPU or a test reaches them; RAM excepted, which is mapped.
+///
+/// Implemented by the machine over the address map in force. A call takes at most one device's
+/// lock and never blocks. Any length is allowed; what nobody answers for reads as all ones.
+pub trait GuestBus: Send + Sync {
+    /// Reads.
+    fn read(&self, space: Space, addr: u64, data: &mut [u8]);
+    /// Writes; gives back what is to be done and the id of the device that asks for it. The
+    /// caller carries it out.
+    fn write(&self, space: Space, addr: u64, data: &[u8]) -> (Effect, Option<Arc<str>>);
+}

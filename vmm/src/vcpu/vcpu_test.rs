@@ -1,0 +1,252 @@
+//! Small guests, written by hand, on this machine's KVM. Skipped where there is none.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::*;
+use crate::accel::Accel;
+use crate::event::{Mail, Mailbox};
+use crate::memory::{Backend, BackendOptions, MachineRam};
+use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
+
+/// Remembers what was written; port 0xf4 asks for something.
+#[derive(Default)]
+struct Recorder {
+    writes: Mutex<Vec<(Space, u64, Vec<u8>)>>,
+}
+
+impl GuestBus for Recorder {
+    fn read(&self, _: Space, addr: u64, data: &mut [u8]) {
+        let low = u8::try_from(addr & 0xff).unwrap();
+        data.fill(low);
+    }
+    fn write(&self, space: Space, addr: u64, data: &[u8]) -> (Effect, Option<Arc<str>>) {
+        self.writes
+            .lock()
+            .unwrap()
+            .push((space, addr, data.to_vec()));
+        let effect = match (space, addr) {
+            (Space::Io, 0xf4) => Effect::Power(PowerEffect::Exit(7)),
+            _ => Effect::None,
+        };
+        (effect, (addr == 0xf4).then(|| "exit0".into()))
+    }
+}
+
+struct Lab {
+    vcpus: Vcpus,
+    bus: Arc<Recorder>,
+    mailbox: Mailbox,
+    accel: KvmAccel,
+    ram: MachineRam,
+}
+
+const CODE: u64 = 0x8000;
+const ENTRY: Entry = Entry::Protected {
+    eip: 0x8000,
+    ebx: 0x1234,
+    gdt: 0x500,
+};
+
+/// A guest of one vCPU with this 32-bit code; `None` where there is no KVM.
+fn lab(code: &[u8]) -> Option<Lab> {
+    let accel = match KvmAccel::new() {
+        Ok(accel) => accel,
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            return None;
+        }
+    };
+    let backend = Backend::new(BackendOptions::ram(4 << 20)).unwrap();
+    let ram = MachineRam::q35(&backend).unwrap();
+    for (slot, region) in (0..).zip(&ram.slots) {
+        accel.map_ram(slot, *region).unwrap();
+    }
+    ram.handle
+        .memory()
+        .write_slice(code, GuestAddress(CODE))
+        .unwrap();
+    let bus = Arc::new(Recorder::default());
+    let mailbox = Mailbox::new().unwrap();
+    let cpuid = accel
+        .kvm()
+        .get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES)
+        .unwrap();
+    let dyn_bus: Arc<dyn GuestBus> = bus.clone();
+    let configs = vec![VcpuConfig { apic_id: 0, cpuid }];
+    let vcpus = Vcpus::start(&accel, configs, &dyn_bus, &mailbox.sender()).unwrap();
+    vcpus.set_entry(ENTRY).unwrap();
+    Some(Lab {
+        vcpus,
+        bus,
+        mailbox,
+        accel,
+        ram,
+    })
+}
+
+impl Lab {
+    /// Takes mail until `f` says enough.
+    fn mail(&self, mut f: impl FnMut(MachineEvent) -> bool) {
+        let start = Instant::now();
+        let mut batch = VecDeque::new();
+        while start.elapsed() < Duration::from_secs(10) {
+            self.mailbox.take(&mut batch);
+            for mail in batch.drain(..) {
+                #[allow(irrefutable_let_patterns)] // more kinds of mail come
+                if let Mail::Machine(event) = mail
+                    && f(event)
+                {
+                    return;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("no answer from the guest");
+    }
+
+    fn pause(&self) {
+        if !self.vcpus.request_pause() {
+            self.mail(|event| {
+                matches!(event, MachineEvent::VcpuParked { .. }) && self.vcpus.all_parked()
+            });
+        }
+    }
+}
+
+#[test]
+fn accesses_reach_the_bus_and_effects_reach_control() {
+    let Some(lab) = lab(&[
+        0xb8, 0x41, 0, 0, 0, // mov eax, 'A'
+        0xe6, 0x80, // out 0x80, al
+        0xe4, 0x55, // in al, 0x55
+        0xe7, 0x82, // out 0x82, eax
+        0xa1, 0x34, 0, 0, 0xd0, // mov eax, [0xd0000034]
+        0xa3, 0x78, 0, 0, 0xd0, // mov [0xd0000078], eax
+        0x89, 0x1d, 0, 0x90, 0, 0, // mov [0x9000], ebx
+        0xe6, 0xf4, // out 0xf4, al
+        0xe6, 0x81, // out 0x81, al
+        0xeb, 0xfe, // jmp self
+    ]) else {
+        return;
+    };
+    assert!(lab.vcpus.all_parked());
+    assert!(lab.vcpus.thread_ids()[0] > 0);
+    lab.vcpus.resume();
+    lab.mail(|event| match event {
+        MachineEvent::Effect {
+            device,
+            effect,
+            done,
+        } => {
+            assert_eq!(effect, Effect::Power(PowerEffect::Exit(7)));
+            assert_eq!(&*device, "exit0");
+            let last = lab.bus.writes.lock().unwrap().last().cloned().unwrap();
+            assert_eq!(last.1, 0xf4, "the guest waits");
+            drop(done);
+            true
+        }
+        _ => false,
+    });
+    while lab.bus.writes.lock().unwrap().len() < 5 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let text = lab.vcpus.registers(0).unwrap();
+    assert!(text.contains("RBX=0000000000001234"), "{text}");
+    assert!(text.contains("CS =0010"), "{text}");
+    lab.pause();
+    let writes = lab.bus.writes.lock().unwrap().clone();
+    assert_eq!(writes[0], (Space::Io, 0x80, vec![0x41]));
+    assert_eq!(writes[1], (Space::Io, 0x82, vec![0x55, 0, 0, 0]));
+    assert_eq!(writes[2], (Space::Memory, 0xd000_0078, vec![0x34; 4]));
+    assert_eq!(writes[4], (Space::Io, 0x81, vec![0x34]));
+    let stored: u32 = lab
+        .ram
+        .handle
+        .memory()
+        .read_obj(GuestAddress(0x9000))
+        .unwrap();
+    assert_eq!(stored, 0x1234);
+}
+
+#[test]
+fn pause_resume_and_reset() {
+    // Counts in memory; says so once at the start.
+    let Some(mut lab) = lab(&[
+        0xe6, 0x80, // out 0x80, al
+        0xff, 0x05, 0, 0x90, 0, 0, // inc dword [0x9000]
+        0xeb, 0xf8, // jmp to the inc
+    ]) else {
+        return;
+    };
+    let count = || {
+        lab.ram
+            .handle
+            .memory()
+            .read_obj::<u32>(GuestAddress(0x9000))
+            .unwrap()
+    };
+    let wait_for_progress = || {
+        let before = count();
+        while count() == before {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    assert!(lab.vcpus.request_pause(), "parked from the start");
+    for round in 0..3 {
+        lab.accel.clock_start();
+        lab.vcpus.resume();
+        wait_for_progress();
+        assert!(!lab.vcpus.all_parked());
+        lab.pause();
+        lab.accel.clock_stop();
+        let stopped = count();
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(count(), stopped, "round {round}");
+    }
+    assert_eq!(lab.bus.writes.lock().unwrap().len(), 1);
+    lab.accel.reset().unwrap();
+    lab.vcpus.reset(ENTRY).unwrap();
+    assert!(
+        lab.vcpus
+            .registers(0)
+            .unwrap()
+            .contains("RIP=0000000000008000")
+    );
+    lab.vcpus.resume();
+    wait_for_progress();
+    assert_eq!(lab.bus.writes.lock().unwrap().len(), 2);
+    lab.vcpus.stop();
+    assert_eq!(lab.vcpus.count(), 0);
+}
+
+#[test]
+fn a_triple_fault_is_a_reset() {
+    let Some(lab) = lab(&[0x0f, 0x0b]) else {
+        return;
+    }; // ud2 without a table of handlers
+    lab.vcpus.resume();
+    lab.mail(|event| match event {
+        MachineEvent::Effect { effect, .. } => {
+            assert_eq!(effect, Effect::Power(PowerEffect::Reset));
+            true
+        }
+        MachineEvent::VcpuFailed { reason, .. } => panic!("{reason}"),
+        _ => false,
+    });
+}
+
+#[test]
+fn idle_vcpus_are_shown() {
+    let vcpus = Vcpus::idle(3);
+    assert_eq!(vcpus.count(), 3);
+    assert_eq!(
+        vcpus.thread_ids(),
+        vec![i32::try_from(std::process::id()).unwrap(); 3]
+    );
+    assert!(vcpus.request_pause());
+    assert_eq!(
+        vcpus.inject_nmi().unwrap_err(),
+        "machine does not provide NMIs"
+    );
+}
