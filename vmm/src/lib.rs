@@ -4,6 +4,7 @@
 //! ([`event::Mail`]): commands from the `qmp` thread, events from vCPUs, timers and devices.
 
 pub mod accel;
+pub mod boot;
 pub mod cli;
 pub mod clock;
 pub mod control;

@@ -26,29 +26,39 @@ pub enum Entry {
         /// The descriptor table at which the flat segments below are found.
         gdt: u64,
     },
-    /// In 32-bit protected mode without paging (Xen's PVH ABI, docs/misc/pvh).
+    /// In 32-bit protected mode without paging (Xen's PVH ABI, docs/misc/pvh; Linux's 32-bit
+    /// boot protocol).
     Protected {
         /// EIP.
         eip: u32,
         /// EBX.
         ebx: u32,
+        /// ESI.
+        esi: u32,
         /// See above.
         gdt: u64,
     },
 }
 
-/// Selectors in the descriptor table of [`GDT`].
-pub const CODE64: u16 = 0x08;
-/// Flat 32-bit code.
-pub const CODE32: u16 = 0x10;
-/// Flat data.
+/// Flat code, 64 or 32 bits wide by table: Linux's `__BOOT_CS`.
+pub const CODE: u16 = 0x10;
+/// Flat data: Linux's `__BOOT_DS`.
 pub const DATA: u16 = 0x18;
 /// A task segment, which Intel's KVM insists on.
 pub const TSS: u16 = 0x20;
-/// Null, 64-bit code, 32-bit code, data, task (Intel SDM 3A, section 3.4.5).
-pub const GDT: [u64; 6] = [
+/// Null, null, 64-bit code, data, task and its upper half (Intel SDM 3A, section 3.4.5).
+pub const LONG_GDT: [u64; 6] = [
+    0,
     0,
     0x00af_9b00_0000_ffff,
+    0x00cf_9300_0000_ffff,
+    0x0000_8b00_0000_0067,
+    0,
+];
+/// Null, null, 32-bit code, data, task.
+pub const PROTECTED_GDT: [u64; 6] = [
+    0,
+    0,
     0x00cf_9b00_0000_ffff,
     0x00cf_9300_0000_ffff,
     0x0000_8b00_0000_0067,
@@ -94,17 +104,18 @@ impl PowerOn {
                     rflags: 2,
                     ..Default::default()
                 };
-                flat(&mut sregs, CODE64, gdt);
+                flat(&mut sregs, true, gdt);
                 sregs.cr0 = 0x8000_0031; // PG, NE, ET, PE
                 sregs.cr3 = page_tables;
                 sregs.cr4 = 0x20; // PAE
                 sregs.efer = 0x500; // LMA, LME
             }
-            Some(Entry::Protected { eip, ebx, gdt }) => {
+            Some(Entry::Protected { eip, ebx, esi, gdt }) => {
                 regs.rip = u64::from(eip);
                 regs.rbx = u64::from(ebx);
+                regs.rsi = u64::from(esi);
                 regs.rdx = 0;
-                flat(&mut sregs, CODE32, gdt);
+                flat(&mut sregs, false, gdt);
                 sregs.cr0 = 0x11; // ET, PE
             }
         }
@@ -166,7 +177,7 @@ pub fn set_cpuid(vcpu: &VcpuFd, cpuid: &CpuId) -> Result<()> {
     vcpu.set_cpuid2(cpuid)
 }
 
-fn flat(sregs: &mut kvm_sregs, code: u16, gdt: u64) {
+fn flat(sregs: &mut kvm_sregs, long: bool, gdt: u64) {
     let segment = kvm_segment {
         base: 0,
         limit: 0xffff_ffff,
@@ -175,9 +186,8 @@ fn flat(sregs: &mut kvm_sregs, code: u16, gdt: u64) {
         g: 1,
         ..Default::default()
     };
-    let long = code == CODE64;
     sregs.cs = kvm_segment {
-        selector: code,
+        selector: CODE,
         type_: 11,
         l: u8::from(long),
         db: u8::from(!long),
@@ -200,7 +210,7 @@ fn flat(sregs: &mut kvm_sregs, code: u16, gdt: u64) {
         ..segment
     };
     sregs.gdt.base = gdt;
-    sregs.gdt.limit = u16::try_from(size_of_val(&GDT))
+    sregs.gdt.limit = u16::try_from(size_of_val(&LONG_GDT))
         .unwrap_or(0)
         .wrapping_sub(1);
     sregs.idt.base = 0;

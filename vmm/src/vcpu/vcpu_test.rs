@@ -45,6 +45,7 @@ const CODE: u64 = 0x8000;
 const ENTRY: Entry = Entry::Protected {
     eip: 0x8000,
     ebx: 0x1234,
+    esi: 0,
     gdt: 0x500,
 };
 
