@@ -1,6 +1,6 @@
 //! How accesses of the guest reach devices: the device face and the address map.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::effect::Effect;
 
@@ -34,3 +34,9 @@ pub trait BusDevice: Send {
 /// A device shared between the address map and its owner. Its lock is a leaf: whoever holds it
 /// takes no other device's lock.
 pub type SharedDevice = Arc<Mutex<dyn BusDevice>>;
+
+/// Takes a device's lock. A panic in the device is reported by the thread it happened on; others
+/// go on with the state that it left.
+pub fn lock<T: ?Sized>(device: &Mutex<T>) -> MutexGuard<'_, T> {
+    device.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -9,9 +9,15 @@ pub mod clock;
 pub mod cx;
 pub mod effect;
 pub mod irq;
+pub mod map;
 pub mod model;
 pub mod pci;
 pub mod ram;
 pub mod registry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod virtio;
 pub mod worker;
+
+#[cfg(test)]
+mod map_test;

@@ -1,10 +1,37 @@
 //! PCI Express as the guest sees it.
 
+mod assign;
+mod bar;
+mod caps;
+mod config;
+mod host;
+mod msix;
+pub mod regs;
+mod root_port;
+mod topology;
+
+#[cfg(test)]
+mod config_test;
+#[cfg(test)]
+mod msix_test;
+
 use std::sync::{Arc, Mutex};
 
 use vmm_sys_util::eventfd::EventFd;
 
+pub use assign::{Windows, assign, swizzle};
+pub use bar::{BarAddress, BarKind};
+pub use caps::{ExpressRole, LINK_ACTIVE, SLOT_PRESENT, Slot, express};
+pub use config::{BridgeWindows, ConfigChange, ConfigSpace, HeaderKind, Identity};
+pub use host::HostBridge;
+pub use msix::{MAX_VECTORS, Msix, MsixVector};
+pub use root_port::{RootPort, RootPortProps};
+pub use topology::{PciTopology, PlugError, Plugged, Seen, SeenFunction};
+
+use crate::bus::SharedDevice;
 use crate::effect::Effect;
+use crate::map::Space;
+use crate::registry::Region;
 
 /// Bus, device and function of a PCI function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +64,36 @@ pub struct BarIoEvent {
     pub event: Arc<EventFd>,
 }
 
+/// Something that a function decodes beside its BARs, at an address that its registers tell.
+#[derive(Clone)]
+pub enum Decode {
+    /// Registers of the function itself: reads and writes come to `bar_read` and `bar_write`
+    /// with this number, 6 or higher.
+    Window {
+        /// Port or memory space.
+        space: Space,
+        /// Number, first address and length.
+        region: Region,
+    },
+    /// Registers of a device next to it (a chipset's power management block).
+    Device {
+        /// Port or memory space.
+        space: Space,
+        /// Number in the device, first address and length.
+        region: Region,
+        /// The device.
+        device: SharedDevice,
+    },
+    /// The window in which memory accesses reach configuration space (PCI Express Base 3.0,
+    /// section 7.2.2), 1 MiB for each bus.
+    Ecam {
+        /// First address.
+        base: u64,
+        /// Bytes.
+        len: u64,
+    },
+}
+
 /// One PCI function. Called with its lock held and no other; never blocks, never panics.
 pub trait PciFunction: Send {
     /// Configuration space: header, BARs, capabilities.
@@ -51,6 +108,10 @@ pub trait PciFunction: Send {
     fn bar_write(&mut self, bar: u8, offset: u64, data: &[u8]) -> Effect;
     /// Back to the state after power-on, BARs cleared. Workers were taken back before.
     fn reset(&mut self);
+    /// What it decodes beside its BARs now; asked for after each [`Effect::Remap`].
+    fn decodes(&self) -> Vec<Decode> {
+        Vec::new()
+    }
     /// Short cuts to register while memory decoding is on.
     fn io_events(&self) -> Vec<BarIoEvent> {
         Vec::new()
@@ -76,16 +137,3 @@ pub trait QueueHost {
 
 /// A function shared between the address map and its owner; a leaf lock.
 pub type SharedFunction = Arc<Mutex<dyn PciFunction>>;
-
-/// Configuration space, built from data (PCI Local Bus 3.0, section 6).
-#[derive(Debug, Clone)]
-pub struct ConfigSpace {
-    bytes: Box<[u8; 4096]>,
-}
-
-impl ConfigSpace {
-    /// The raw bytes.
-    pub fn bytes(&self) -> &[u8; 4096] {
-        &self.bytes
-    }
-}

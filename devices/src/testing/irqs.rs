@@ -1,0 +1,80 @@
+//! Interrupts that are only counted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::bus::lock;
+use crate::irq::{Interrupt, IrqLine, IrqProvider, MsiRoute, TestLine};
+
+/// Hands out routes and lines, and keeps the routes for a look at them.
+#[derive(Default)]
+pub struct FakeIrqs {
+    routes: Mutex<Vec<Arc<FakeRoute>>>,
+}
+
+impl FakeIrqs {
+    /// The routes handed out, in order.
+    pub fn routes(&self) -> Vec<Arc<FakeRoute>> {
+        lock(&self.routes).clone()
+    }
+}
+
+impl IrqProvider for FakeIrqs {
+    fn isa_line(&self, _irq: u8) -> Arc<dyn IrqLine> {
+        Arc::new(TestLine::default())
+    }
+
+    fn gsi_line(&self, _gsi: u8) -> Arc<dyn IrqLine> {
+        Arc::new(TestLine::default())
+    }
+
+    fn msi_route(&self) -> std::io::Result<Arc<dyn MsiRoute>> {
+        let route = Arc::new(FakeRoute::default());
+        lock(&self.routes).push(route.clone());
+        Ok(route)
+    }
+}
+
+/// A route that counts.
+#[derive(Default)]
+pub struct FakeRoute {
+    message: Mutex<Option<(u64, u32)>>,
+    enables: AtomicU64,
+    signals: AtomicU64,
+}
+
+impl FakeRoute {
+    /// Address and data, while enabled.
+    pub fn message(&self) -> Option<(u64, u32)> {
+        *lock(&self.message)
+    }
+
+    /// How often it was enabled.
+    pub fn enables(&self) -> u64 {
+        self.enables.load(Ordering::SeqCst)
+    }
+
+    /// How often it was signalled while enabled.
+    pub fn signals(&self) -> u64 {
+        self.signals.load(Ordering::SeqCst)
+    }
+}
+
+impl Interrupt for FakeRoute {
+    fn signal(&self) {
+        if self.message().is_some() {
+            self.signals.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl MsiRoute for FakeRoute {
+    fn enable(&self, address: u64, data: u32) {
+        *lock(&self.message) = Some((address, data));
+        self.enables.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn disable(&self) {
+        *lock(&self.message) = None;
+    }
+}
