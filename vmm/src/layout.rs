@@ -76,7 +76,28 @@ pub const RESET_PORT: u16 = 0xcf9;
 /// See [`RESET_PORT`].
 pub const RESET_VALUE: u8 = 0x0f;
 
-/// First byte of the area in which firmware looks for tables.
+/// PCI interrupt links A to H are inputs 16 to 23 of the I/O APIC.
+pub const PIRQ_GSI: u8 = 16;
+
+/// Which interrupt link (0 for A to 7 for H) a pin of a slot on the root bus is wired to, as on
+/// QEMU's q35: slots 0 to 24 take turns on E to H, 25 to 29 and 31 have A to D in order, 30 has
+/// E to H in order. Pins count from 0 for INTA.
+pub const fn pirq(slot: u8, pin: u8) -> u8 {
+    let pin = pin & 3;
+    match slot & 31 {
+        slot @ 0..=24 => 4 + ((slot + pin) & 3),
+        30 => 4 + pin,
+        _ => pin,
+    }
+}
+
+/// The I/O APIC input that a pin of a slot on the root bus is wired to.
+pub const fn intx_gsi(slot: u8, pin: u8) -> u8 {
+    PIRQ_GSI + pirq(slot, pin)
+}
+
+/// Where firmware puts its tables: the ACPI root pointer and the SMBIOS entry point are looked
+/// for in the upper half.
 pub const TABLES: Window = Window::new(0xe_0000, 0x10_0000);
 /// What programs leave alone: video memory and option ROMs.
 pub const LEGACY_HOLE: Window = Window::new(0xa_0000, 0x10_0000);

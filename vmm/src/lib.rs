@@ -4,6 +4,7 @@
 //! ([`event::Mail`]): commands from the `qmp` thread, events from vCPUs, timers and devices.
 
 pub mod accel;
+pub mod acpi;
 pub mod boot;
 pub mod cli;
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod logging;
 pub mod machine;
 pub mod memory;
 pub mod process;
+pub mod smbios;
 pub mod sys;
 pub mod threads;
 pub mod vcpu;

@@ -228,11 +228,7 @@ impl Boot {
         }
     }
 
-    fn enter_long(
-        &self,
-        put: &dyn Fn(u64, &[u8]) -> Result<(), BootError>,
-        rip: u64,
-    ) -> Result<Entry, BootError> {
+    fn enter_long(&self, put: &Put, rip: u64) -> Result<Entry, BootError> {
         put(GDT, &params::bytes_of(&LONG_GDT))?;
         put(PAGE_TABLES, &params::page_tables(PAGE_TABLES))?;
         Ok(Entry::Long {
@@ -344,6 +340,9 @@ impl Initrd {
         })
     }
 }
+
+/// Writes bytes at an address of guest RAM.
+type Put<'a> = dyn Fn(u64, &[u8]) -> Result<(), BootError> + 'a;
 
 fn low(addr: u64) -> u32 {
     u32::try_from(addr).unwrap_or(0)
