@@ -9,6 +9,7 @@ pub mod boot;
 pub mod cli;
 pub mod clock;
 pub mod control;
+pub mod cpuid;
 pub mod event;
 pub mod layout;
 pub mod logging;
