@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::irq::IrqProvider;
+use devices::map::{IoEvent, Space};
 use kvm_bindings::{
     KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_MEM_LOG_DIRTY_PAGES,
     KVM_PIT_SPEAKER_DUMMY, kvm_clock_data, kvm_irqchip, kvm_pit_config, kvm_pit_state2,
@@ -16,7 +17,7 @@ use kvm_bindings::{
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VcpuFd, VmFd};
 
 use super::kvm_irq::KvmIrqs;
-use super::{Accel, AccelError, AccelKind, IoEvent, Space};
+use super::{Accel, AccelError, AccelKind};
 use crate::layout;
 use crate::memory::RamSlot;
 
@@ -191,8 +192,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn address(event: &IoEvent) -> IoEventAddress {
     match event.space {
-        Space::Io => IoEventAddress::Pio(event.addr),
-        Space::Memory => IoEventAddress::Mmio(event.addr),
+        Space::Port => IoEventAddress::Pio(event.address),
+        Space::Memory => IoEventAddress::Mmio(event.address),
     }
 }
 

@@ -7,10 +7,10 @@ mod lines;
 use std::io;
 use std::sync::Arc;
 
-use devices::effect::Effect;
+use arc_swap::ArcSwap;
 use devices::irq::IrqProvider;
+use devices::map::{AddressMap, IoEvent};
 use thiserror::Error;
-use vmm_sys_util::eventfd::EventFd;
 
 use crate::memory::RamSlot;
 use crate::process::errno;
@@ -83,31 +83,12 @@ impl AccelKind {
     }
 }
 
-/// The address spaces of a PC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Space {
-    /// Ports.
-    Io,
-    /// Memory.
-    Memory,
-}
+/// The address map in force: vCPUs load it for each access, control replaces it.
+pub type SharedMap = ArcSwap<AddressMap>;
 
-/// A write anywhere at this address only signals `event`.
-#[derive(Debug, Clone)]
-pub struct IoEvent {
-    /// Which space.
-    pub space: Space,
-    /// The address; writes of every width count.
-    pub addr: u64,
-    /// What to signal.
-    pub event: Arc<EventFd>,
-}
-
-impl IoEvent {
-    fn same(&self, other: &IoEvent) -> bool {
-        (self.space, self.addr) == (other.space, other.addr)
-            && Arc::ptr_eq(&self.event, &other.event)
-    }
+fn same(one: &IoEvent, other: &IoEvent) -> bool {
+    (one.space, one.address) == (other.space, other.address)
+        && Arc::ptr_eq(&one.event, &other.event)
 }
 
 /// What the machine asks of an accelerator. Called by control; nothing here waits for the guest.
@@ -155,36 +136,24 @@ pub struct IoEvents {
 
 impl IoEvents {
     /// Makes `wanted` the ones in force. Where the accelerator refuses one, plain writes do.
-    pub fn apply(&mut self, accel: &dyn Accel, wanted: Vec<IoEvent>) {
+    pub fn apply(&mut self, accel: &dyn Accel, wanted: &[IoEvent]) {
         let mut kept = Vec::with_capacity(wanted.len());
         for old in self.active.drain(..) {
-            if wanted.iter().any(|new| new.same(&old)) {
+            if wanted.iter().any(|new| same(new, &old)) {
                 kept.push(old);
             } else if let Err(error) = accel.remove_io_event(&old) {
-                log::warn!("Cannot remove the short cut at {:#x}: {error}", old.addr);
+                log::warn!("Cannot remove the short cut at {:#x}: {error}", old.address);
             }
         }
         for new in wanted {
-            if kept.iter().any(|old| old.same(&new)) {
+            if kept.iter().any(|old| same(old, new)) {
                 continue;
             }
-            match accel.add_io_event(&new) {
-                Ok(()) => kept.push(new),
-                Err(error) => log::warn!("No short cut at {:#x}: {error}", new.addr),
+            match accel.add_io_event(new) {
+                Ok(()) => kept.push(new.clone()),
+                Err(error) => log::warn!("No short cut at {:#x}: {error}", new.address),
             }
         }
         self.active = kept;
     }
-}
-
-/// The guest's address spaces as a vCPU or a test reaches them; RAM excepted, which is mapped.
-///
-/// Implemented by the machine over the address map in force. A call takes at most one device's
-/// lock and never blocks. Any length is allowed; what nobody answers for reads as all ones.
-pub trait GuestBus: Send + Sync {
-    /// Reads.
-    fn read(&self, space: Space, addr: u64, data: &mut [u8]);
-    /// Writes; gives back what is to be done and the id of the device that asks for it. The
-    /// caller carries it out.
-    fn write(&self, space: Space, addr: u64, data: &[u8]) -> (Effect, Option<Arc<str>>);
 }

@@ -20,11 +20,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use devices::effect::{Effect, PowerEffect};
+use devices::map::Space;
 use kvm_bindings::{CpuId, kvm_msi};
 use kvm_ioctls::{VcpuFd, VmFd};
 
 use crate::accel::kvm::KvmAccel;
-use crate::accel::{AccelError, GuestBus, Space};
+use crate::accel::{AccelError, SharedMap};
 use crate::event::{MachineEvent, MailSender};
 use crate::sys;
 use crate::threads::{self, ThreadKind};
@@ -139,7 +140,7 @@ impl Vcpus {
     pub fn start(
         accel: &KvmAccel,
         configs: Vec<VcpuConfig>,
-        bus: &Arc<dyn GuestBus>,
+        map: &Arc<SharedMap>,
         mail: &MailSender,
     ) -> Result<Self, AccelError> {
         run::install_kick_handler().map_err(AccelError::failed("sigaction"))?;
@@ -167,12 +168,12 @@ impl Vcpus {
                 power_on: PowerOn::capture(&fd).map_err(failed("KVM_GET_SREGS"))?,
                 fd,
             });
-            let (own, bus, mail2) = (vcpu.clone(), bus.clone(), mail.clone());
+            let (own, map, mail2) = (vcpu.clone(), map.clone(), mail.clone());
             let name = format!("CPU {index}/KVM");
             let body = move || {
                 Runner {
                     vcpu: &own,
-                    bus: &*bus,
+                    map: &map,
                     mail: &mail2,
                 }
                 .serve()
@@ -322,7 +323,7 @@ impl Drop for Vcpus {
 /// The thread of one vCPU.
 struct Runner<'a> {
     vcpu: &'a Vcpu,
-    bus: &'a dyn GuestBus,
+    map: &'a SharedMap,
     mail: &'a MailSender,
 }
 
@@ -386,16 +387,16 @@ impl Runner<'_> {
             match run.run() {
                 Exit::PortWrite { port, size, data } => {
                     for part in data.chunks(size) {
-                        self.write(Space::Io, u64::from(port), part);
+                        self.write(Space::Port, u64::from(port), part);
                     }
                 }
                 Exit::PortRead { port, size, data } => {
                     for part in data.chunks_mut(size) {
-                        self.bus.read(Space::Io, u64::from(port), part);
+                        self.map.load().read(Space::Port, u64::from(port), part);
                     }
                 }
                 Exit::MemoryWrite { addr, data } => self.write(Space::Memory, addr, data),
-                Exit::MemoryRead { addr, data } => self.bus.read(Space::Memory, addr, data),
+                Exit::MemoryRead { addr, data } => self.map.load().read(Space::Memory, addr, data),
                 Exit::Interrupted => {
                     let turn = self.vcpu.turn();
                     if turn.want != Want::Run {
@@ -404,24 +405,22 @@ impl Runner<'_> {
                     self.vcpu.page.set_immediate_exit(false);
                 }
                 Exit::Nothing => {}
-                Exit::Shutdown => self.carry_out(Effect::Power(PowerEffect::Reset), None),
+                Exit::Shutdown => self.carry_out(Effect::Power(PowerEffect::Reset), "".into()),
                 Exit::Failed(reason) => return Pause::Failed(reason),
             }
         }
     }
 
     fn write(&self, space: Space, addr: u64, data: &[u8]) {
-        let (effect, source) = self.bus.write(space, addr, data);
-        if !effect.is_none() {
-            self.carry_out(effect, source);
+        for raised in self.map.load().write(space, addr, data) {
+            self.carry_out(raised.effect, raised.source.id);
         }
     }
 
     /// Has control do what a device asked for, and waits for it: the guest must see the finished
     /// state when its instruction completes.
     #[cold]
-    fn carry_out(&self, effect: Effect, source: Option<Arc<str>>) {
-        let device = source.unwrap_or_else(|| "".into());
+    fn carry_out(&self, effect: Effect, device: Arc<str>) {
         if matches!(effect, Effect::Notice(_)) {
             self.mail.event(MachineEvent::Effect {
                 device,

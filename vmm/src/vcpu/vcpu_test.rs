@@ -3,39 +3,66 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use devices::bus::{Access, BusDevice, SharedDevice};
+use devices::map::MapBuilder;
+use devices::registry::Region;
+
 use super::*;
 use crate::accel::Accel;
 use crate::event::{Mail, Mailbox};
 use crate::memory::{Backend, BackendOptions, MachineRam};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
 
-/// Remembers what was written; port 0xf4 asks for something.
-#[derive(Default)]
-struct Recorder {
-    writes: Mutex<Vec<(Space, u64, Vec<u8>)>>,
+type Writes = Arc<Mutex<Vec<(Space, u64, Vec<u8>)>>>;
+
+/// Remembers what was written; port 0xf4 asks for something. Region 0 is ports 0x40 to 0xff,
+/// region 1 is memory at 0xd0000000.
+struct Recorder(Writes);
+
+impl BusDevice for Recorder {
+    fn read(&mut self, access: Access, data: &mut [u8]) {
+        let base = if access.region == 0 { 0x40 } else { 0 };
+        data.fill(u8::try_from((access.offset + base) & 0xff).unwrap());
+    }
+    fn write(&mut self, access: Access, data: &[u8]) -> Effect {
+        let (space, base) = if access.region == 0 {
+            (Space::Port, 0x40)
+        } else {
+            (Space::Memory, 0xd000_0000)
+        };
+        let addr = access.offset + base;
+        self.0.lock().unwrap().push((space, addr, data.to_vec()));
+        match addr {
+            0xf4 => Effect::Power(PowerEffect::Exit(7)),
+            _ => Effect::None,
+        }
+    }
+    fn reset(&mut self) {}
 }
 
-impl GuestBus for Recorder {
-    fn read(&self, _: Space, addr: u64, data: &mut [u8]) {
-        let low = u8::try_from(addr & 0xff).unwrap();
-        data.fill(low);
-    }
-    fn write(&self, space: Space, addr: u64, data: &[u8]) -> (Effect, Option<Arc<str>>) {
-        self.writes
-            .lock()
-            .unwrap()
-            .push((space, addr, data.to_vec()));
-        let effect = match (space, addr) {
-            (Space::Io, 0xf4) => Effect::Power(PowerEffect::Exit(7)),
-            _ => Effect::None,
-        };
-        (effect, (addr == 0xf4).then(|| "exit0".into()))
-    }
+fn recorder() -> (Arc<SharedMap>, Writes) {
+    let writes = Writes::default();
+    let device: SharedDevice = Arc::new(Mutex::new(Recorder(writes.clone())));
+    let mut map = MapBuilder::new();
+    let id: Arc<str> = "exit0".into();
+    let ports = Region {
+        region: 0,
+        base: 0x40,
+        len: 0xc0,
+    };
+    map.device(&id, Space::Port, ports, &device).unwrap();
+    let memory = Region {
+        region: 1,
+        base: 0xd000_0000,
+        len: 0x1000,
+    };
+    map.device(&id, Space::Memory, memory, &device).unwrap();
+    (Arc::new(SharedMap::from_pointee(map.build())), writes)
 }
 
 struct Lab {
     vcpus: Vcpus,
-    bus: Arc<Recorder>,
+    writes: Writes,
     mailbox: Mailbox,
     accel: KvmAccel,
     ram: MachineRam,
@@ -67,19 +94,18 @@ fn lab(code: &[u8]) -> Option<Lab> {
         .memory()
         .write_slice(code, GuestAddress(CODE))
         .unwrap();
-    let bus = Arc::new(Recorder::default());
+    let (map, writes) = recorder();
     let mailbox = Mailbox::new().unwrap();
     let cpuid = accel
         .kvm()
         .get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES)
         .unwrap();
-    let dyn_bus: Arc<dyn GuestBus> = bus.clone();
     let configs = vec![VcpuConfig { apic_id: 0, cpuid }];
-    let vcpus = Vcpus::start(&accel, configs, &dyn_bus, &mailbox.sender()).unwrap();
+    let vcpus = Vcpus::start(&accel, configs, &map, &mailbox.sender()).unwrap();
     vcpus.set_entry(ENTRY).unwrap();
     Some(Lab {
         vcpus,
-        bus,
+        writes,
         mailbox,
         accel,
         ram,
@@ -142,25 +168,25 @@ fn accesses_reach_the_bus_and_effects_reach_control() {
         } => {
             assert_eq!(effect, Effect::Power(PowerEffect::Exit(7)));
             assert_eq!(&*device, "exit0");
-            let last = lab.bus.writes.lock().unwrap().last().cloned().unwrap();
+            let last = lab.writes.lock().unwrap().last().cloned().unwrap();
             assert_eq!(last.1, 0xf4, "the guest waits");
             drop(done);
             true
         }
         _ => false,
     });
-    while lab.bus.writes.lock().unwrap().len() < 5 {
+    while lab.writes.lock().unwrap().len() < 5 {
         std::thread::sleep(Duration::from_millis(1));
     }
     let text = lab.vcpus.registers(0).unwrap();
     assert!(text.contains("RBX=0000000000001234"), "{text}");
     assert!(text.contains("CS =0010"), "{text}");
     lab.pause();
-    let writes = lab.bus.writes.lock().unwrap().clone();
-    assert_eq!(writes[0], (Space::Io, 0x80, vec![0x41]));
-    assert_eq!(writes[1], (Space::Io, 0x82, vec![0x55, 0, 0, 0]));
+    let writes = lab.writes.lock().unwrap().clone();
+    assert_eq!(writes[0], (Space::Port, 0x80, vec![0x41]));
+    assert_eq!(writes[1], (Space::Port, 0x82, vec![0x55, 0, 0, 0]));
     assert_eq!(writes[2], (Space::Memory, 0xd000_0078, vec![0x34; 4]));
-    assert_eq!(writes[4], (Space::Io, 0x81, vec![0x34]));
+    assert_eq!(writes[4], (Space::Port, 0x81, vec![0x34]));
     let stored: u32 = lab
         .ram
         .handle
@@ -205,7 +231,7 @@ fn pause_resume_and_reset() {
         std::thread::sleep(Duration::from_millis(5));
         assert_eq!(count(), stopped, "round {round}");
     }
-    assert_eq!(lab.bus.writes.lock().unwrap().len(), 1);
+    assert_eq!(lab.writes.lock().unwrap().len(), 1);
     lab.accel.reset().unwrap();
     lab.vcpus.reset(ENTRY).unwrap();
     assert!(
@@ -216,7 +242,7 @@ fn pause_resume_and_reset() {
     );
     lab.vcpus.resume();
     wait_for_progress();
-    assert_eq!(lab.bus.writes.lock().unwrap().len(), 2);
+    assert_eq!(lab.writes.lock().unwrap().len(), 2);
     lab.vcpus.stop();
     assert_eq!(lab.vcpus.count(), 0);
 }
