@@ -30,7 +30,6 @@ impl<P: Pins> Inputs<P> {
         }
     }
 
-    #[cfg(test)]
     pub fn pins(&self) -> &P {
         &self.pins
     }

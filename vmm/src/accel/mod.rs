@@ -3,6 +3,9 @@
 pub mod kvm;
 mod kvm_irq;
 mod lines;
+pub mod qtest;
+pub mod qtest_server;
+mod words;
 
 use std::io;
 use std::sync::Arc;

@@ -1,0 +1,248 @@
+//! No processor runs: a test plays the guest over a socket (see [`super::qtest_server`]).
+//!
+//! What the kernel does under KVM is done here: a message-signalled interrupt is a write of four
+//! bytes to its address, an irqfd is served by the test's thread, lines only remember their level
+//! and are reported where the test asked for it.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use devices::irq::{Interrupt, IrqLine, IrqProvider, MsiRoute};
+use devices::map::{IoEvent, Space};
+use devices::ram::RamHandle;
+use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryBackend};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use super::lines::{Inputs, Pins, Source};
+use super::{Accel, AccelKind, SharedMap};
+use crate::event::{MachineEvent, MailSender};
+use crate::memory::RamSlot;
+use crate::sys::{Poll, Trigger};
+
+/// Tokens below this are not irqfds.
+pub(super) const FIRST_IRQFD: u64 = 16;
+
+/// The accelerator without a processor.
+pub struct QtestAccel {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// Told of interrupt lines that change while the test listens to them.
+pub(super) type LineSink = Box<dyn Fn(u8, bool) + Send + Sync>;
+
+/// What accelerator, interrupts and server share.
+pub(super) struct Shared {
+    pub map: Arc<SharedMap>,
+    pub ram: RamHandle,
+    pub mail: MailSender,
+    pub inputs: Arc<Inputs<Reporter>>,
+    pub poll: Poll,
+    /// Routes that asked for an irqfd, by token; a leaf.
+    irqfds: Mutex<HashMap<u64, Weak<Route>>>,
+    next_token: AtomicU64,
+}
+
+/// Reports lines to the test.
+#[derive(Default)]
+pub(super) struct Reporter(OnceLock<LineSink>);
+
+impl Reporter {
+    /// Reports from now on; false where that is so already.
+    pub fn report_to(&self, sink: LineSink) -> bool {
+        self.0.set(sink).is_ok()
+    }
+}
+
+impl Pins for Reporter {
+    fn drive(&self, gsi: u8, level: bool) {
+        if let Some(sink) = self.0.get() {
+            sink(gsi, level);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl QtestAccel {
+    /// An accelerator over this RAM and address map.
+    ///
+    /// # Errors
+    /// When the host is out of descriptors.
+    pub fn new(ram: RamHandle, map: Arc<SharedMap>, mail: MailSender) -> io::Result<Self> {
+        Ok(QtestAccel {
+            shared: Arc::new(Shared {
+                map,
+                ram,
+                mail,
+                inputs: Arc::new(Inputs::new(Reporter::default())),
+                poll: Poll::new()?,
+                irqfds: Mutex::default(),
+                next_token: AtomicU64::new(FIRST_IRQFD),
+            }),
+        })
+    }
+}
+
+impl Shared {
+    /// Writes memory as a device would: RAM, or whoever is at that address.
+    fn deliver(&self, address: u64, data: u32) {
+        let bytes = data.to_le_bytes();
+        let memory = self.ram.memory();
+        if memory.write_slice(&bytes, GuestAddress(address)).is_ok() {
+            return;
+        }
+        for raised in self.map.load().write(Space::Memory, address, &bytes) {
+            let (device, effect) = (raised.source.id, raised.effect);
+            self.mail.event(MachineEvent::Effect {
+                device,
+                effect,
+                done: None,
+            });
+        }
+    }
+
+    /// Serves the irqfd of this token.
+    pub fn serve_irqfd(&self, token: u64) {
+        let route = lock(&self.irqfds).get(&token).and_then(Weak::upgrade);
+        if let Some(route) = route {
+            if let Some(Some(event)) = route.irqfd.get() {
+                let _ = event.read();
+            }
+            route.signal();
+        }
+    }
+
+    /// How many bytes from `addr` on are RAM, at most `len`; or how many are not.
+    pub fn piece(&self, addr: u64, len: usize) -> (bool, usize) {
+        let memory = self.ram.memory();
+        let cut = |left: u64| usize::try_from(left).map_or(len, |left| left.min(len));
+        let mut before_next = u64::MAX;
+        for region in memory.iter() {
+            use vm_memory::{Address, GuestMemoryRegion};
+            let (start, last) = (
+                region.start_addr().raw_value(),
+                region.last_addr().raw_value(),
+            );
+            if (start..=last).contains(&addr) {
+                return (true, cut((last - addr).saturating_add(1)));
+            }
+            if start > addr {
+                before_next = before_next.min(start - addr);
+            }
+        }
+        (false, cut(before_next))
+    }
+}
+
+impl Accel for QtestAccel {
+    fn kind(&self) -> AccelKind {
+        AccelKind::Qtest
+    }
+
+    fn irqs(&self) -> Arc<dyn IrqProvider> {
+        Arc::new(QtestIrqs(self.shared.clone()))
+    }
+
+    fn map_ram(&self, _slot: u32, _ram: RamSlot) -> io::Result<()> {
+        // Reached through the handle.
+        Ok(())
+    }
+
+    fn unmap_ram(&self, _slot: u32) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn add_io_event(&self, _event: &IoEvent) -> io::Result<()> {
+        // The plain write signals it.
+        Ok(())
+    }
+
+    fn remove_io_event(&self, _event: &IoEvent) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn clock_start(&self) {}
+
+    fn clock_stop(&self) {}
+
+    fn reset(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct QtestIrqs(Arc<Shared>);
+
+impl IrqProvider for QtestIrqs {
+    fn isa_line(&self, irq: u8) -> Arc<dyn IrqLine> {
+        self.gsi_line(irq)
+    }
+
+    fn gsi_line(&self, gsi: u8) -> Arc<dyn IrqLine> {
+        Arc::new(Source::new(&self.0.inputs, gsi))
+    }
+
+    fn msi_route(&self) -> io::Result<Arc<dyn MsiRoute>> {
+        let token = self.0.next_token.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new_cyclic(|this| Route {
+            shared: self.0.clone(),
+            message: Mutex::default(),
+            irqfd: OnceLock::new(),
+            token,
+            this: this.clone(),
+        }))
+    }
+}
+
+struct Route {
+    shared: Arc<Shared>,
+    /// Address and data; `None` while out of service. A leaf.
+    message: Mutex<Option<(u64, u32)>>,
+    irqfd: OnceLock<Option<EventFd>>,
+    token: u64,
+    this: Weak<Route>,
+}
+
+impl Route {
+    fn make_irqfd(&self) -> io::Result<EventFd> {
+        let event = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
+        lock(&self.shared.irqfds).insert(self.token, self.this.clone());
+        let fd: RawFd = event.as_raw_fd();
+        self.shared.poll.watch(&fd, self.token, Trigger::Level)?;
+        Ok(event)
+    }
+}
+
+impl Interrupt for Route {
+    fn signal(&self) {
+        let message = *lock(&self.message);
+        if let Some((address, data)) = message {
+            self.shared.deliver(address, data);
+        }
+    }
+
+    fn event_fd(&self) -> Option<&EventFd> {
+        self.irqfd.get_or_init(|| self.make_irqfd().ok()).as_ref()
+    }
+}
+
+impl MsiRoute for Route {
+    fn enable(&self, address: u64, data: u32) {
+        *lock(&self.message) = Some((address, data));
+    }
+
+    fn disable(&self) {
+        *lock(&self.message) = None;
+    }
+}
+
+impl Drop for Route {
+    fn drop(&mut self) {
+        // The kernel forgets the descriptor when it is closed.
+        lock(&self.shared.irqfds).remove(&self.token);
+    }
+}
