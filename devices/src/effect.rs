@@ -10,9 +10,11 @@ pub enum Effect {
     /// BARs, bridge windows or decode enables changed: the address map must be rebuilt before the
     /// guest goes on.
     Remap,
-    /// The virtio driver set DRIVER_OK: hand the queues to their workers.
+    /// The virtio driver set DRIVER_OK: hand the queues to their workers, then rebuild the map
+    /// as for [`Effect::Remap`], because the kicks' short cuts are there only now.
     StartQueues,
-    /// The virtio driver reset the device: take the workers back before the guest goes on.
+    /// The virtio driver reset the device: take the workers back before the guest goes on, then
+    /// rebuild the map, because the short cuts are gone.
     StopQueues,
     /// The guest let go of the device in this slot (hot-unplug).
     Ejected,

@@ -1,5 +1,23 @@
 //! Virtio 1.2 devices and the PCI transport.
 
+mod chain;
+pub mod common;
+pub mod layout;
+mod queue;
+pub mod rng;
+mod signals;
+mod state;
+mod transport;
+
+#[cfg(test)]
+mod rng_test;
+#[cfg(test)]
+mod transport_test;
+
+pub use chain::{Chain, MAX_SEGMENTS, Segment, Segments};
+pub use queue::Virtqueue;
+pub use transport::{VirtioPci, VirtioPciProps};
+
 use std::sync::Arc;
 
 use vmm_sys_util::eventfd::EventFd;
@@ -18,6 +36,8 @@ pub struct VirtioTraits {
     pub features: u64,
     /// Largest size of each queue, in order.
     pub queue_sizes: Vec<u16>,
+    /// MSI-X vectors unless the user chose another number.
+    pub vectors: u16,
     /// PCI class code, 24 bits.
     pub class: u32,
     /// Bytes of device configuration space.
@@ -46,8 +66,12 @@ pub trait VirtioDevice: Send {
     fn stopped(&mut self, states: &[QueueState]);
     /// The driver reset the device.
     fn reset(&mut self);
-    /// Saved state beyond the transport's.
-    fn state(&mut self) -> Option<&mut dyn vmstate::StateAccess> {
+    /// Saved state beyond the transport's, to save.
+    fn state(&self) -> Option<&dyn vmstate::StateAccess> {
+        None
+    }
+    /// The same, to restore.
+    fn state_mut(&mut self) -> Option<&mut dyn vmstate::StateAccess> {
         None
     }
 }
@@ -80,7 +104,7 @@ pub trait DeviceSignals: Send + Sync {
     fn needs_reset(&self, why: &str);
 }
 
-/// One virtqueue, owned by its worker.
+/// One virtqueue on its way to its worker.
 pub struct ActiveQueue {
     /// Index in the device.
     pub index: u16,

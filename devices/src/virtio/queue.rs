@@ -1,0 +1,210 @@
+//! One split virtqueue in the hands of its worker (Virtio 1.2, section 2.7): takes descriptor
+//! chains, gives them back, and interrupts the driver once for a batch.
+//!
+//! A driver that breaks the rules (a loop, a descriptor outside memory, readable buffers behind
+//! writable ones) gets NEEDS_RESET, and its queue is left alone from then on.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use virtio_bindings::bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryBackend};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::chain::Chain;
+use super::{ActiveQueue, DeviceSignals};
+use crate::irq::Interrupt;
+use crate::ram::{GuestRam, RamHandle};
+use crate::worker::QueueState;
+
+/// A virtqueue, owned by one worker.
+pub struct Virtqueue {
+    index: u16,
+    queue: Queue,
+    kick: Arc<EventFd>,
+    interrupt: Arc<dyn Interrupt>,
+    ram: RamHandle,
+    device: Arc<dyn DeviceSignals>,
+    /// Kicks are suppressed while the queue is looked at anyway.
+    quiet: bool,
+    /// Something was completed since the last look at interrupting.
+    completed: bool,
+    broken: bool,
+}
+
+impl Virtqueue {
+    /// Takes a queue over.
+    pub fn new(active: ActiveQueue, ram: &RamHandle, device: &Arc<dyn DeviceSignals>) -> Self {
+        Virtqueue {
+            index: active.index,
+            queue: active.queue,
+            kick: active.kick,
+            interrupt: active.interrupt,
+            ram: ram.clone(),
+            device: device.clone(),
+            quiet: false,
+            completed: false,
+            broken: false,
+        }
+    }
+
+    /// The queue's index in its device.
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// Entries.
+    pub fn size(&self) -> u16 {
+        self.queue.size()
+    }
+
+    /// The descriptor that kicks make readable.
+    pub fn kick_fd(&self) -> RawFd {
+        self.kick.as_raw_fd()
+    }
+
+    /// Takes note of a kick, before looking at the queue.
+    pub fn take_kick(&self) {
+        // Fails only when there was none.
+        let _ = self.kick.read();
+    }
+
+    /// Looks at the queue again soon, after others had their turn.
+    pub fn kick_self(&self) {
+        // Fails only when the counter is full, and then it is readable already.
+        let _ = self.kick.write(1);
+    }
+
+    /// The RAM in force; take it once for a batch. Requests that are under way keep their own.
+    pub fn memory(&self) -> Arc<GuestRam> {
+        self.ram.memory().into_inner()
+    }
+
+    /// Whether the driver broke the rules.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Takes the next chain; false when there is none. Kicks are asked for again then, and a
+    /// chain that came just before that is not missed.
+    pub fn pop(&mut self, memory: &GuestRam, chain: &mut Chain) -> bool {
+        if self.broken {
+            return false;
+        }
+        match self.try_pop(memory, chain) {
+            Ok(found) => found,
+            Err(why) => {
+                self.break_down(why);
+                false
+            }
+        }
+    }
+
+    fn try_pop(&mut self, memory: &GuestRam, chain: &mut Chain) -> Result<bool, &'static str> {
+        let unreachable = |_| "a ring is outside memory";
+        let mut seen_more = false;
+        loop {
+            if !self.quiet {
+                self.queue
+                    .disable_notification(memory)
+                    .map_err(unreachable)?;
+                self.quiet = true;
+            }
+            let mut available = self
+                .queue
+                .iter(memory)
+                .map_err(|_| "the available index ran ahead of the queue")?;
+            if let Some(next) = available.next() {
+                let (size, head) = (self.queue.size(), next.head_index());
+                if head >= size {
+                    return Err("a head is outside the descriptor table");
+                }
+                chain.fill(memory, GuestAddress(self.queue.desc_table()), size, head)?;
+                return Ok(true);
+            }
+            if seen_more {
+                return Err("the available ring cannot be read");
+            }
+            self.quiet = false;
+            seen_more = self
+                .queue
+                .enable_notification(memory)
+                .map_err(unreachable)?;
+            if !seen_more {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Puts back the chain that `pop` gave last; it comes again.
+    pub fn unpop(&mut self) {
+        self.queue.go_to_previous_position();
+    }
+
+    /// Whether chains are waiting.
+    pub fn has_more(&self, memory: &GuestRam) -> bool {
+        let next = self.queue.next_avail();
+        let index = self.queue.avail_idx(memory, Ordering::Acquire);
+        !self.broken && index.is_ok_and(|index| index.0 != next)
+    }
+
+    /// Gives a chain back with `written` bytes in its writable buffers. The driver learns of it
+    /// with [`Self::notify`].
+    pub fn complete(&mut self, memory: &GuestRam, head: u16, written: u32) {
+        if self.broken {
+            return;
+        }
+        if self.queue.add_used(memory, head, written).is_err() {
+            self.break_down("the used ring is outside memory");
+        }
+        self.completed = true;
+    }
+
+    /// Interrupts the driver, if something was completed and it wants to know.
+    pub fn notify(&mut self, memory: &GuestRam) {
+        if std::mem::take(&mut self.completed) && self.wants_interrupt(memory) {
+            self.interrupt.signal();
+        }
+    }
+
+    fn wants_interrupt(&mut self, memory: &GuestRam) -> bool {
+        if self.queue.event_idx_enabled() {
+            return self.queue.needs_notification(memory).unwrap_or(true);
+        }
+        // The used index has to be visible before the flags are looked at.
+        fence(Ordering::SeqCst);
+        let flags = memory.load::<u16>(GuestAddress(self.queue.avail_ring()), Ordering::Relaxed);
+        flags.map_or(true, |flags| {
+            u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0
+        })
+    }
+
+    /// Gives the queue up: the driver has to reset the device.
+    pub fn break_down(&mut self, why: &str) {
+        self.broken = true;
+        self.device
+            .needs_reset(&format!("queue {}: {why}", self.index));
+    }
+
+    /// Where it stopped.
+    pub fn state(&self) -> QueueState {
+        QueueState {
+            index: self.index,
+            next_avail: self.queue.next_avail(),
+            next_used: self.queue.next_used(),
+        }
+    }
+}
+
+/// Whether the three rings lie in RAM.
+pub fn rings_in_ram(queue: &Queue, memory: &GuestRam) -> bool {
+    let size = usize::from(queue.size());
+    let inside = |at: u64, len: usize| {
+        at.checked_add(len as u64).is_some() && memory.check_range(GuestAddress(at), len)
+    };
+    inside(queue.desc_table(), 16 * size)
+        && inside(queue.avail_ring(), 6 + 2 * size)
+        && inside(queue.used_ring(), 6 + 8 * size)
+}

@@ -1,0 +1,273 @@
+//! `virtio-rng-pci`: entropy for the guest (Virtio 1.2, section 5.4).
+
+use std::io;
+use std::sync::Arc;
+
+use api_spec::{QmpError, QmpResult};
+
+use super::{
+    ActiveQueues, Chain, PlacedWorker, VirtioDevice, VirtioPci, VirtioPciProps, VirtioTraits,
+    Virtqueue,
+};
+use crate::backend::rng::{BuiltinEntropy, Entropy};
+use crate::cx::BuildCx;
+use crate::worker::{QueueState, QueueWorker, Watch, WatchToken};
+
+const DEVICE_TYPE: u16 = 4;
+/// PCI class "other".
+const CLASS: u32 = 0xff_0000;
+const QUEUE_SIZE: u16 = 8;
+/// Bytes asked of the source at once.
+const CHUNK: usize = 4096;
+/// Bytes for one request of the driver at most; the driver asks again.
+const MOST_PER_REQUEST: usize = 64 << 10;
+/// When to ask a dry source again that cannot be watched.
+const RETRY_NS: u64 = 10_000_000;
+
+const KICK: WatchToken = WatchToken(0);
+const SOURCE: WatchToken = WatchToken(1);
+
+/// What can be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RngProps {
+    /// Bytes for each period at most.
+    pub max_bytes: u64,
+    /// Milliseconds of a period.
+    pub period_ms: u32,
+    /// The transport.
+    pub pci: VirtioPciProps,
+}
+
+impl Default for RngProps {
+    /// QEMU's defaults: as good as no limit.
+    fn default() -> Self {
+        RngProps {
+            max_bytes: i64::MAX as u64,
+            period_ms: 1 << 16,
+            pci: VirtioPciProps::default(),
+        }
+    }
+}
+
+/// Builds the function around `cx.entropy`, or the kernel's generator.
+///
+/// # Errors
+/// For limits that make no sense, and when there are no interrupt routes left.
+pub fn build(props: RngProps, cx: &BuildCx) -> QmpResult<VirtioPci> {
+    if props.period_ms == 0 {
+        return Err(QmpError::generic(
+            "'period' parameter expects a positive integer",
+        ));
+    }
+    if i64::try_from(props.max_bytes).is_err() {
+        let desc = "'max-bytes' parameter must be non-negative, and less than 2^63";
+        return Err(QmpError::generic(desc));
+    }
+    let device = Rng {
+        entropy: cx
+            .entropy
+            .clone()
+            .unwrap_or_else(|| Arc::new(BuiltinEntropy)),
+        max_bytes: props.max_bytes,
+        period_ns: u64::from(props.period_ms) * 1_000_000,
+    };
+    VirtioPci::new(Box::new(device), props.pci, cx)
+        .map_err(|error| QmpError::generic(error.to_string()))
+}
+
+struct Rng {
+    entropy: Arc<dyn Entropy>,
+    max_bytes: u64,
+    period_ns: u64,
+}
+
+impl VirtioDevice for Rng {
+    fn traits(&self) -> VirtioTraits {
+        VirtioTraits {
+            device_type: DEVICE_TYPE,
+            features: 0,
+            queue_sizes: vec![QUEUE_SIZE],
+            vectors: 2,
+            class: CLASS,
+            config_len: 0,
+        }
+    }
+
+    fn config_read(&self, _offset: usize, _data: &mut [u8]) {}
+
+    fn start(&mut self, active: ActiveQueues) -> io::Result<Vec<PlacedWorker>> {
+        let ActiveQueues {
+            queues,
+            ram,
+            device,
+            features: _,
+        } = active;
+        let worker = |queue| PlacedWorker {
+            thread: 0,
+            worker: Box::new(RngWorker {
+                queue: Virtqueue::new(queue, &ram, &device),
+                chain: Chain::new(),
+                entropy: self.entropy.clone(),
+                max_bytes: self.max_bytes,
+                period_ns: self.period_ns,
+                quota: self.max_bytes,
+                timer: Timer::Off,
+                source_watched: false,
+                quiet: false,
+            }),
+        };
+        Ok(queues.into_iter().map(worker).collect())
+    }
+
+    fn stopped(&mut self, _states: &[QueueState]) {}
+
+    fn reset(&mut self) {}
+}
+
+/// What the worker's timeout is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Timer {
+    Off,
+    /// A period ends, and the quota is full again.
+    Period,
+    /// A dry source may have something.
+    Retry,
+}
+
+struct RngWorker {
+    queue: Virtqueue,
+    chain: Chain,
+    entropy: Arc<dyn Entropy>,
+    max_bytes: u64,
+    period_ns: u64,
+    /// Bytes left in this period.
+    quota: u64,
+    timer: Timer,
+    source_watched: bool,
+    quiet: bool,
+}
+
+/// How a chain was served.
+enum Served {
+    /// Given back.
+    Done,
+    /// The source is dry; the chain was put back.
+    Dry,
+}
+
+impl RngWorker {
+    fn serve(&mut self, watch: &mut dyn Watch) {
+        let memory = self.queue.memory();
+        while !self.quiet && self.quota > 0 && self.queue.pop(&memory, &mut self.chain) {
+            self.start_period(watch);
+            match self.fill_chain(&memory) {
+                Ok(Served::Done) => {}
+                Ok(Served::Dry) => {
+                    self.queue.unpop();
+                    self.wait_for_source(watch);
+                    break;
+                }
+                Err(error) => {
+                    // Served without bytes, so that the driver sees that there are none.
+                    log::warn!("Entropy source failed: {error}");
+                    self.queue.complete(&memory, self.chain.head(), 0);
+                }
+            }
+        }
+        self.queue.notify(&memory);
+    }
+
+    fn fill_chain(&mut self, memory: &crate::ram::GuestRam) -> io::Result<Served> {
+        let room = usize::try_from(self.chain.writable.len().min(self.quota)).unwrap_or(CHUNK);
+        let room = room.min(MOST_PER_REQUEST);
+        let mut buffer = [0; CHUNK];
+        let mut done = 0usize;
+        while done < room {
+            let len = CHUNK.min(room.saturating_sub(done));
+            let part = buffer.get_mut(..len).unwrap_or(&mut []);
+            let got = match self.entropy.fill(part) {
+                Err(error) if done == 0 => return Err(error),
+                Err(_) | Ok(0) => break,
+                Ok(got) => got.min(len),
+            };
+            let bytes = buffer.get(..got).unwrap_or(&[]);
+            self.chain.writable.write(memory, done as u64, bytes);
+            done = done.saturating_add(got);
+        }
+        if done == 0 && room > 0 {
+            return Ok(Served::Dry);
+        }
+        self.quota = self.quota.saturating_sub(done as u64);
+        let written = u32::try_from(done).unwrap_or(u32::MAX);
+        self.queue.complete(memory, self.chain.head(), written);
+        Ok(Served::Done)
+    }
+
+    /// A period begins with the first request in it.
+    fn start_period(&mut self, watch: &mut dyn Watch) {
+        if self.timer == Timer::Off && self.max_bytes < i64::MAX as u64 {
+            self.timer = Timer::Period;
+            watch.timeout(Some(self.period_ns));
+        }
+    }
+
+    fn wait_for_source(&mut self, watch: &mut dyn Watch) {
+        if self.source_watched {
+            return;
+        }
+        let watched = self.entropy.event_fd().map(|fd| watch.readable(fd, SOURCE));
+        self.source_watched = matches!(watched, Some(Ok(())));
+        if !self.source_watched && self.timer == Timer::Off {
+            self.timer = Timer::Retry;
+            watch.timeout(Some(RETRY_NS));
+        }
+    }
+
+    fn leave_source(&mut self, watch: &mut dyn Watch) {
+        if std::mem::take(&mut self.source_watched)
+            && let Some(fd) = self.entropy.event_fd()
+        {
+            watch.remove(fd);
+        }
+    }
+}
+
+impl QueueWorker for RngWorker {
+    fn register(&mut self, watch: &mut dyn Watch) -> io::Result<()> {
+        watch.readable(self.queue.kick_fd(), KICK)?;
+        self.serve(watch);
+        Ok(())
+    }
+
+    fn on_event(&mut self, token: WatchToken, watch: &mut dyn Watch) {
+        if token == SOURCE {
+            self.leave_source(watch);
+        } else {
+            self.queue.take_kick();
+        }
+        self.serve(watch);
+    }
+
+    fn on_timeout(&mut self, watch: &mut dyn Watch) {
+        if std::mem::replace(&mut self.timer, Timer::Off) == Timer::Period {
+            self.quota = self.max_bytes;
+        }
+        self.serve(watch);
+    }
+
+    fn quiesce(&mut self, watch: &mut dyn Watch) {
+        if !std::mem::replace(&mut self.quiet, true) {
+            watch.remove(self.queue.kick_fd());
+            self.leave_source(watch);
+            watch.timeout(None);
+        }
+    }
+
+    fn drained(&self) -> bool {
+        true
+    }
+
+    fn into_state(self: Box<Self>) -> Vec<QueueState> {
+        vec![self.queue.state()]
+    }
+}

@@ -1,0 +1,115 @@
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::rng::{RngProps, build};
+use crate::backend::rng::Entropy;
+use crate::testing::{Buffer, Driver, FakeGuest, RAM_HIGH};
+
+/// Gives the bytes 1, 2, 3 ... up to a limit.
+struct Counter {
+    next: AtomicUsize,
+    limit: AtomicUsize,
+}
+
+impl Entropy for Counter {
+    fn fill(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.limit.load(Ordering::SeqCst) - self.next.load(Ordering::SeqCst);
+        let count = buffer.len().min(left);
+        for byte in &mut buffer[..count] {
+            *byte = (self.next.fetch_add(1, Ordering::SeqCst) + 1) as u8;
+        }
+        Ok(count)
+    }
+}
+
+fn driver(guest: &FakeGuest, props: RngProps, limit: usize) -> (Driver<'_>, Arc<Counter>) {
+    let source = Arc::new(Counter {
+        next: AtomicUsize::new(0),
+        limit: AtomicUsize::new(limit),
+    });
+    let mut cx = guest.cx("rng0");
+    cx.entropy = Some(source.clone());
+    (Driver::new(guest, build(props, &cx).unwrap()), source)
+}
+
+#[test]
+fn bytes_arrive_in_every_buffer() {
+    let guest = FakeGuest::new();
+    let (mut driver, _) = driver(&guest, RngProps::default(), usize::MAX);
+    driver.negotiate(u64::MAX);
+    let mut ring = driver.queue(0, 0x1000, 8);
+    driver.go();
+    let buffers = [Buffer::In(0x10_0000, 3), Buffer::In(RAM_HIGH + 0x100, 5)];
+    assert_eq!(driver.request(&mut ring, &buffers), 8);
+    assert_eq!(guest.read(0x10_0000, 4), [1, 2, 3, 0]);
+    assert_eq!(guest.read(RAM_HIGH + 0x100, 6), [4, 5, 6, 7, 8, 0]);
+}
+
+#[test]
+fn the_default_source_gives_random_bytes() {
+    let guest = FakeGuest::new();
+    let function = build(RngProps::default(), &guest.cx("rng0")).unwrap();
+    let mut driver = Driver::new(&guest, function);
+    driver.negotiate(0);
+    let mut ring = driver.queue(0, 0x1000, 8);
+    driver.go();
+    assert_eq!(driver.request(&mut ring, &[Buffer::In(0x10_0000, 64)]), 64);
+    assert_ne!(guest.read(0x10_0000, 64), [0; 64]);
+}
+
+#[test]
+fn a_quota_lasts_for_its_period() {
+    let guest = FakeGuest::new();
+    let props = RngProps {
+        max_bytes: 10,
+        period_ms: 1000,
+        ..RngProps::default()
+    };
+    let (mut driver, _) = driver(&guest, props, usize::MAX);
+    driver.negotiate(0);
+    let mut ring = driver.queue(0, 0x1000, 8);
+    driver.go();
+    assert_eq!(driver.request(&mut ring, &[Buffer::In(0x10_0000, 8)]), 8);
+    assert_eq!(driver.request(&mut ring, &[Buffer::In(0x10_0000, 8)]), 2);
+    assert_eq!(guest.thread.timeouts(), [1_000_000_000]);
+    ring.add(&guest, &[Buffer::In(0x10_0000, 8)]);
+    driver.kick(&ring);
+    assert_eq!(ring.take_used(&guest), None);
+    guest.thread.pass_timeouts();
+    assert_eq!(ring.take_used(&guest).unwrap().1, 8);
+}
+
+#[test]
+fn a_dry_source_is_asked_again_and_nothing_is_lost_by_a_stop() {
+    let guest = FakeGuest::new();
+    let (mut driver, source) = driver(&guest, RngProps::default(), 0);
+    driver.negotiate(0);
+    let mut ring = driver.queue(0, 0x1000, 8);
+    driver.go();
+    ring.add(&guest, &[Buffer::In(0x10_0000, 4)]);
+    driver.kick(&ring);
+    assert_eq!(ring.take_used(&guest), None);
+    driver.carry_out(crate::effect::Effect::StopQueues);
+    assert!(guest.thread.is_empty());
+    source.limit.store(100, Ordering::SeqCst);
+    driver.carry_out(crate::effect::Effect::StartQueues);
+    assert_eq!(ring.take_used(&guest).unwrap().1, 4);
+}
+
+#[test]
+fn limits_without_sense_are_refused() {
+    let guest = FakeGuest::new();
+    let refuse = |props| build(props, &guest.cx("rng0")).err().unwrap().desc;
+    let props = RngProps::default();
+    let period = refuse(RngProps {
+        period_ms: 0,
+        ..props
+    });
+    assert_eq!(period, "'period' parameter expects a positive integer");
+    let bytes = refuse(RngProps {
+        max_bytes: u64::MAX,
+        ..props
+    });
+    assert!(bytes.starts_with("'max-bytes' parameter"));
+}
