@@ -74,6 +74,8 @@ struct Queue {
     next_id: u64,
     /// Readable when the earliest deadline has passed.
     alarm: TimerFd,
+    /// Whether the alarm is on.
+    armed: bool,
 }
 
 struct Entry {
@@ -110,6 +112,7 @@ impl GuestClock {
                 timers: HashMap::new(),
                 next_id: 0,
                 alarm,
+                armed: false,
             }),
         }))
     }
@@ -185,14 +188,17 @@ impl GuestClock {
     /// Sets the alarm to the earliest deadline, or off.
     fn set_alarm(&self, queue: &mut Queue) {
         let first = queue.deadlines.first().map(|(deadline, _)| *deadline);
-        let result = match first {
-            Some(deadline) if self.running() => {
+        let wanted = first.filter(|_| self.running());
+        let result = match wanted {
+            Some(deadline) => {
                 // Zero would switch it off.
                 let wait = deadline.saturating_sub(self.now_ns()).max(1);
                 queue.alarm.reset(Duration::from_nanos(wait), None)
             }
-            Some(_) | None => queue.alarm.clear(),
+            None if queue.armed => queue.alarm.clear(),
+            None => Ok(()),
         };
+        queue.armed = wanted.is_some();
         if let Err(error) = result {
             log::error!("Cannot set the timer of the virtual clock: {error}");
         }

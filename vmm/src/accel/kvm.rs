@@ -69,11 +69,14 @@ fn device_group() -> String {
 }
 
 impl KvmAccel {
-    /// Makes a virtual machine without RAM and vCPUs.
+    /// Makes a virtual machine with this RAM and without vCPUs.
+    ///
+    /// RAM comes before the interrupt controllers: each change of the kernel's list of slots
+    /// waits for a grace period that making those begins (6 ms instead of 0.2 ms, measured).
     ///
     /// # Errors
     /// When /dev/kvm is absent, forbidden or too old.
-    pub fn new() -> Result<Self, AccelError> {
+    pub fn new(ram: &[RamSlot]) -> Result<Self, AccelError> {
         let kvm = open()?;
         if kvm.get_api_version() != API_VERSION {
             return Err(AccelError::Missing("API version 12"));
@@ -96,6 +99,12 @@ impl KvmAccel {
             .map_err(AccelError::failed("KVM_SET_TSS_ADDR"))?;
         vm.set_identity_map_address(layout::IDENTITY_MAP)
             .map_err(AccelError::failed("KVM_SET_IDENTITY_MAP_ADDR"))?;
+        let mut slots = HashMap::new();
+        for (slot, ram) in (0u32..).zip(ram) {
+            let region = region(slot, *ram, 0);
+            set_region(&vm, region).map_err(AccelError::failed("KVM_SET_USER_MEMORY_REGION"))?;
+            slots.insert(slot, region);
+        }
         vm.create_irq_chip()
             .map_err(AccelError::failed("KVM_CREATE_IRQCHIP"))?;
         let pit = kvm_pit_config {
@@ -111,7 +120,7 @@ impl KvmAccel {
             kvm,
             vm,
             irqs: Arc::new(irqs),
-            slots: Mutex::default(),
+            slots: Mutex::new(slots),
             clock: Mutex::default(),
             at_power_on,
         })
@@ -145,16 +154,26 @@ impl KvmAccel {
         let mut slots = lock(&self.slots);
         for region in slots.values_mut() {
             region.flags = if on { KVM_MEM_LOG_DIRTY_PAGES } else { 0 };
-            self.set_region(*region)?;
+            set_region(&self.vm, *region)?;
         }
         Ok(())
     }
+}
 
-    fn set_region(&self, region: kvm_userspace_memory_region) -> io::Result<()> {
-        // SAFETY: the range is guest RAM, which stays mapped until the process ends (see
-        // `MachineRam::q35`), or the slot is being emptied.
-        unsafe { self.vm.set_user_memory_region(region) }.map_err(io::Error::from)
+fn region(slot: u32, ram: RamSlot, flags: u32) -> kvm_userspace_memory_region {
+    kvm_userspace_memory_region {
+        slot,
+        flags,
+        guest_phys_addr: ram.guest,
+        memory_size: ram.len,
+        userspace_addr: ram.host,
     }
+}
+
+fn set_region(vm: &VmFd, region: kvm_userspace_memory_region) -> io::Result<()> {
+    // SAFETY: the range is guest RAM, which stays mapped until the process ends (see
+    // `MachineRam::q35`), or the slot is being emptied.
+    unsafe { vm.set_user_memory_region(region) }.map_err(io::Error::from)
 }
 
 fn create_vm(kvm: &Kvm) -> Result<VmFd, AccelError> {
@@ -208,31 +227,32 @@ impl Accel for KvmAccel {
 
     fn map_ram(&self, slot: u32, ram: RamSlot) -> io::Result<()> {
         let mut slots = lock(&self.slots);
-        let region = kvm_userspace_memory_region {
-            slot,
-            flags: slots.get(&slot).map_or(0, |old| old.flags),
-            guest_phys_addr: ram.guest,
-            memory_size: ram.len,
-            userspace_addr: ram.host,
-        };
+        let flags = slots.get(&slot).map_or(0, |old| old.flags);
+        let region = region(slot, ram, flags);
         if slots.remove(&slot).is_some() {
             // The kernel moves and shrinks no slot in place.
-            self.set_region(kvm_userspace_memory_region {
-                memory_size: 0,
-                ..region
-            })?;
+            set_region(
+                &self.vm,
+                kvm_userspace_memory_region {
+                    memory_size: 0,
+                    ..region
+                },
+            )?;
         }
-        self.set_region(region)?;
+        set_region(&self.vm, region)?;
         slots.insert(slot, region);
         Ok(())
     }
 
     fn unmap_ram(&self, slot: u32) -> io::Result<()> {
         match lock(&self.slots).remove(&slot) {
-            Some(old) => self.set_region(kvm_userspace_memory_region {
-                memory_size: 0,
-                ..old
-            }),
+            Some(old) => set_region(
+                &self.vm,
+                kvm_userspace_memory_region {
+                    memory_size: 0,
+                    ..old
+                },
+            ),
             None => Ok(()),
         }
     }

@@ -78,7 +78,7 @@ fn the_host_is_passed_on_but_for_what_would_mislead() {
     assert!(template.warnings.is_empty());
     let cpuid = template.for_vcpu(9).unwrap();
     // Socket 1, core 1, thread 1: three bits below the package.
-    assert_eq!(template.apic_id(9), 0b1_01_1);
+    assert_eq!(template.apic_id(9), 0b1011);
     let one = get(&cpuid, 1, 0).unwrap();
     assert_eq!(one.eax, 0x806f8);
     assert_eq!(one.ebx, 0x0b08_0800);

@@ -182,9 +182,6 @@ impl Vcpus {
                 .map_err(AccelError::failed("clone"))?;
             vcpus.list.push((vcpu, thread));
         }
-        for (vcpu, _) in &vcpus.list {
-            vcpu.wait_while(|_| vcpu.tid.load(Ordering::Acquire) == 0);
-        }
         Ok(vcpus)
     }
 
@@ -200,10 +197,12 @@ impl Vcpus {
             let own = i32::try_from(std::process::id()).unwrap_or(0);
             return vec![own; self.idle];
         }
-        self.list
-            .iter()
-            .map(|(vcpu, _)| vcpu.tid.load(Ordering::Acquire))
-            .collect()
+        let tid = |vcpu: &Vcpu| {
+            // The thread may not have got that far yet.
+            vcpu.wait_while(|_| vcpu.tid.load(Ordering::Acquire) == 0);
+            vcpu.tid.load(Ordering::Acquire)
+        };
+        self.list.iter().map(|(vcpu, _)| tid(vcpu)).collect()
     }
 
     /// Sets where the guest starts; for vCPUs that were never run.
@@ -336,7 +335,10 @@ enum Pause {
 impl Runner<'_> {
     fn serve(&self) {
         let vcpu = self.vcpu;
-        vcpu.tid.store(sys::thread_id(), Ordering::Release);
+        {
+            let _turn = vcpu.turn();
+            vcpu.tid.store(sys::thread_id(), Ordering::Release);
+        }
         vcpu.changed.notify_all();
         let mut run = RunLoop::new(&vcpu.page);
         let mut ran = false;

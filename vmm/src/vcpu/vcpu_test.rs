@@ -78,18 +78,15 @@ const ENTRY: Entry = Entry::Protected {
 
 /// A guest of one vCPU with this 32-bit code; `None` where there is no KVM.
 fn lab(code: &[u8]) -> Option<Lab> {
-    let accel = match KvmAccel::new() {
+    let backend = Backend::new(BackendOptions::ram(4 << 20)).unwrap();
+    let ram = MachineRam::q35(&backend).unwrap();
+    let accel = match KvmAccel::new(&ram.slots) {
         Ok(accel) => accel,
         Err(error) => {
             eprintln!("skipped: {error}");
             return None;
         }
     };
-    let backend = Backend::new(BackendOptions::ram(4 << 20)).unwrap();
-    let ram = MachineRam::q35(&backend).unwrap();
-    for (slot, region) in (0..).zip(&ram.slots) {
-        accel.map_ram(slot, *region).unwrap();
-    }
     ram.handle
         .memory()
         .write_slice(code, GuestAddress(CODE))
