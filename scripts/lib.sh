@@ -1,0 +1,121 @@
+# Shared by the scripts beside it; sourced, not run. Sets `root` (the tree) and `cache` (everything that
+# is fetched or made: always inside the tree, git-ignored).
+# shellcheck shell=bash
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${QVMD_CACHE:-$root/.cache}
+mkdir -p "$cache"
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "${0##*/}: $*"; exit 1; }
+
+# as_root COMMAND...: runs it as root, by sudo where needed.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+installed() { [ "$(dpkg-query -W -f '${Status}' "$1" 2>/dev/null)" = "install ok installed" ]; }
+
+# Package lists, at most once per script and only when something is to be fetched.
+lists_fresh=no
+refresh_lists() {
+  [ $lists_fresh = no ] || return 0
+  lists_fresh=yes
+  as_root apt-get update -qq >/dev/null 2>&1 || say "apt-get update failed; going on with the lists at hand"
+}
+
+# need_packages NAME...: installs what is missing.
+need_packages() {
+  local p missing=()
+  for p in "$@"; do installed "$p" || missing+=("$p"); done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  command -v apt-get >/dev/null || fail "missing: ${missing[*]} (no apt-get to install them with)"
+  say "installing ${missing[*]}"
+  refresh_lists
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+    "${missing[@]}" >"$cache/apt.log" 2>&1 || { cat "$cache/apt.log" >&2; fail "cannot install ${missing[*]}"; }
+}
+
+# need_commands COMMAND=PACKAGE...: installs the package where the command is missing, whoever else gave it.
+need_commands() {
+  local pair packages=()
+  for pair in "$@"; do command -v "${pair%%=*}" >/dev/null || packages+=("${pair#*=}"); done
+  [ ${#packages[@]} = 0 ] || need_packages "${packages[@]}"
+}
+
+# unpack_packages DIRECTORY NAME[=VERSION]...: their files, beside the system and not in it.
+unpack_packages() {
+  local into=$1 d; shift
+  refresh_lists
+  mkdir -p "$into/deb"
+  (cd "$into/deb" && for d in "$@"; do apt-get download -qq "$d" >/dev/null 2>&1 || say "cannot fetch $d"; done)
+  for d in "$into"/deb/*.deb; do dpkg-deb -x "$d" "$into"; done
+  rm -rf "$into/deb"
+}
+
+# debian_kernel: unpacks Debian's generic kernel with its modules, and a static busybox; sets
+# kernel_dir and kernel_version. Once per tree.
+debian_kernel() {
+  kernel_dir=$cache/debian-kernel
+  if [ ! -e "$kernel_dir/done" ]; then
+    need_commands depmod=kmod xz=xz-utils zstd=zstd
+    say "fetching Debian's kernel"
+    rm -rf "$kernel_dir"; mkdir -p "$kernel_dir"
+    refresh_lists
+    local package
+    package=$(apt-cache depends linux-image-amd64 | grep -o 'linux-image-[0-9][^ ]*' | head -1)
+    [ -n "$package" ] || fail "no package linux-image-amd64 (are Debian's sources set up?)"
+    unpack_packages "$kernel_dir" "$package" busybox-static
+    # With a merged /usr the modules and busybox lie below usr.
+    local part
+    for part in lib/modules bin/busybox; do
+      [ -e "$kernel_dir/$part" ] || { mkdir -p "$kernel_dir/${part%/*}"; mv "$kernel_dir/usr/$part" "$kernel_dir/$part"; }
+    done
+    depmod -b "$kernel_dir" "$(ls "$kernel_dir/lib/modules")"
+    touch "$kernel_dir/done"
+  fi
+  kernel_version=$(ls "$kernel_dir/lib/modules")
+}
+
+# copy_modules DIRECTORY NAME...: the modules and what they depend on, unpacked, into DIRECTORY, with
+# their order of loading in DIRECTORY/order. Names that are built in, or that this kernel lacks, are skipped.
+copy_modules() {
+  local into=$1 name line file plain; shift
+  local tree=$kernel_dir/lib/modules/$kernel_version
+  mkdir -p "$into"; : >"$into/order"
+  for name in "$@"; do
+    line=$(grep -m1 "^[^:]*/$name\.ko[.:]" "$tree/modules.dep" || true)
+    [ -n "$line" ] || continue
+    for file in $(tr ' ' '\n' <<<"${line/:/}" | tac); do
+      plain=${file##*/}; plain=${plain%.xz}; plain=${plain%.zst}
+      [ ! -e "$into/$plain" ] || continue
+      case $file in
+        *.xz) xz -dc "$tree/$file" ;;
+        *.zst) zstd -qdc "$tree/$file" ;;
+        *) cat "$tree/$file" ;;
+      esac >"$into/$plain"
+      echo "$plain" >>"$into/order"
+    done
+  done
+}
+
+# kvm_usable: is there a /dev/kvm that this user may open?
+kvm_usable() { [ -c /dev/kvm ] && [ -r /dev/kvm ] && [ -w /dev/kvm ]; }
+
+# kvm_runs_linux PROGRAM: whether /dev/kvm here can run a Linux kernel, and so the guest suite, directly.
+# Without hardware virtualization (some clouds give a /dev/kvm that interprets privileged code) it cannot;
+# with it, a real boot of PROGRAM decides. A yes is kept, per kernel of this machine.
+kvm_runs_linux() {
+  kvm_usable || return 1
+  grep -qwE 'vmx|svm' /proc/cpuinfo || return 1
+  local known="$cache/kvm-runs-linux.$(uname -r)"
+  [ ! -e "$known" ] || return 0
+  "$root/scripts/guest-artifacts"
+  local console
+  console=$(mktemp)
+  timeout -k 5 60 "$1" -M q35,accel=kvm -cpu host -m 512 -nodefaults -display none -no-reboot -serial stdio \
+    -kernel "$cache/guest/bzImage" -initrd "$cache/guest/initrd" -append "console=ttyS0 panic=-1 poweroff" \
+    >"$console" 2>/dev/null </dev/null || true
+  if grep -q QVMD-GUEST-READY "$console"; then touch "$known"; rm -f "$console"; return 0; fi
+  rm -f "$console"; return 1
+}
