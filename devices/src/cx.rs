@@ -26,6 +26,8 @@ pub struct BuildCx {
     pub irqs: Arc<dyn IrqProvider>,
     /// The PCI interrupt pin's line (INTA) of the slot the device goes to; a null line otherwise.
     pub intx: Arc<dyn IrqLine>,
+    /// Whether the device goes behind a PCI Express port, where functions are Express endpoints.
+    pub express: bool,
     /// Virtual clock.
     pub clock: Arc<dyn Clock>,
     /// Timers on it.

@@ -72,6 +72,7 @@ impl FakeGuest {
             id: id.to_owned(),
             ram: self.ram.clone(),
             irqs: self.irqs.clone(),
+            express: false,
             intx: self.line.clone(),
             clock: Arc::new(self.timers.clone()),
             timers: Arc::new(self.timers.clone()),

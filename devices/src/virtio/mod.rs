@@ -3,6 +3,7 @@
 mod chain;
 pub mod common;
 pub mod layout;
+mod props;
 mod queue;
 pub mod rng;
 mod signals;
@@ -15,6 +16,7 @@ mod rng_test;
 mod transport_test;
 
 pub use chain::{Chain, MAX_SEGMENTS, Segment, Segments};
+pub use props::TransportChoice;
 pub use queue::Virtqueue;
 pub use transport::{VirtioPci, VirtioPciProps};
 
