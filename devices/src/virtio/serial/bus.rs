@@ -215,8 +215,11 @@ impl SerialBus {
             }
             Some(nr) => nr,
             None if kind == PortKind::Console && !ports.contains_key(&0) => 0,
-            // Number 0 is kept for a console, which drivers without multiport see.
-            None => match (1..self.max_ports()).find(|nr| !ports.contains_key(nr)) {
+            // Number 0 is kept for a console, which drivers without multiport see. Numbers are
+            // looked for in whole words of 32, and the last of them may be out of range.
+            None => match (1..self.max_ports().next_multiple_of(32))
+                .find(|nr| !ports.contains_key(nr))
+            {
                 Some(nr) => nr,
                 None => {
                     return refuse(

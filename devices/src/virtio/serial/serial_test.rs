@@ -219,12 +219,21 @@ fn ports_are_numbered_and_refused_as_qemu_does() {
     assert_eq!(add(options(Serial, None, None)), Ok(3));
     refused(
         add(options(Console, None, None)),
-        "virtio-serial-bus: Maximum port limit for this device reached",
+        "virtio-serial-bus: Out-of-range port id specified, max. allowed: 3",
     );
     assert!(bus.remove_port(1));
     assert!(!bus.remove_port(1));
     assert_eq!(add(options(Console, None, Some("a"))), Ok(1));
     assert_eq!(bus.numbers(), [0, 1, 2, 3]);
+    let (_, bus) = build(&props(32), &guest.cx("vs0")).unwrap();
+    let add = || bus.add_port(options(Serial, None, None), None, None, effects.clone());
+    for nr in 1..32 {
+        assert_eq!(add(), Ok(nr));
+    }
+    refused(
+        add(),
+        "virtio-serial-bus: Maximum port limit for this device reached",
+    );
 }
 
 #[test]
