@@ -1,6 +1,7 @@
 //! A guest, interrupt controllers, I/O threads and clocks for tests, all in one thread.
 
 mod clock;
+pub mod conformance;
 mod driver;
 mod guest;
 mod io_thread;
