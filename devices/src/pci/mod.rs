@@ -6,6 +6,7 @@ mod caps;
 mod config;
 mod host;
 mod msix;
+mod pirq;
 pub mod regs;
 mod root_port;
 mod topology;
@@ -27,6 +28,7 @@ pub use config::{BridgeWindows, ConfigChange, ConfigSpace, HeaderKind, Identity}
 pub use host::HostBridge;
 pub use msix::state::MsixV1;
 pub use msix::{MAX_VECTORS, Msix, MsixVector};
+pub use pirq::{InterruptRouter, LINKS};
 pub use root_port::{RootPort, RootPortProps};
 pub use topology::{PciTopology, PlugError, Plugged, Seen, SeenFunction};
 
