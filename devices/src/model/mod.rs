@@ -4,6 +4,7 @@ mod calendar;
 mod debug_exit;
 mod fw_cfg;
 mod i8042;
+pub mod isa_serial;
 mod lpc;
 mod pm;
 mod port61;
@@ -11,6 +12,7 @@ mod port92;
 mod pvpanic;
 mod registers;
 mod rtc;
+pub mod serial;
 mod timed;
 
 #[cfg(test)]
@@ -19,6 +21,8 @@ mod fw_cfg_test;
 mod lpc_test;
 #[cfg(test)]
 mod rtc_test;
+#[cfg(test)]
+mod serial_test;
 
 pub use debug_exit::DebugExit;
 pub use fw_cfg::{FwCfg, FwCfgError, Machine as FwCfgMachine, key as fw_cfg_key};
