@@ -8,7 +8,7 @@
 //!
 //! The clock must stand still while a check runs: devices are compared by what they read as.
 
-use vmstate::Section;
+use vmstate::{Section, StateAccess};
 
 use crate::bus::{Access, SharedDevice, lock};
 use crate::effect::Effect;
@@ -57,7 +57,7 @@ trait Subject {
     fn read(&self, area: u16, offset: u64, data: &mut [u8]);
     fn write(&self, area: u16, offset: u64, data: &[u8]);
     fn save(&self) -> Option<Section>;
-    fn restore(&self, section: &Section) -> bool;
+    fn restore(&self, section: &Section) -> Result<(), String>;
     fn reset(&self);
     /// Takes workers back: before the state is looked at.
     fn quiesce(&self) {}
@@ -73,7 +73,7 @@ fn check<S: Subject>(after: AfterReset, make: impl Fn() -> S) {
         poke(&device, &mut dice);
         if let Some(section) = device.save() {
             let other = make();
-            assert!(other.restore(&section), "its own state is refused");
+            assert_eq!(other.restore(&section), Ok(()), "its own state");
             assert_eq!(other.save(), Some(section.clone()), "save after restore");
             damage(&make, &section, &mut dice);
             assert_same(&device, &other, "restored device");
@@ -141,7 +141,7 @@ fn damage<S: Subject>(make: &impl Fn() -> S, section: &Section, dice: &mut Dice)
             }
         }
         let device = make();
-        if device.restore(&section) {
+        if device.restore(&section).is_ok() {
             poke(&device, dice);
             device.reset();
         }
@@ -149,10 +149,10 @@ fn damage<S: Subject>(make: &impl Fn() -> S, section: &Section, dice: &mut Dice)
     let device = make();
     let mut wrong = section.clone();
     wrong.version += 1;
-    assert!(!device.restore(&wrong), "a version from the future");
+    assert!(device.restore(&wrong).is_err(), "a version from the future");
     wrong.version -= 1;
     wrong.id.push('x');
-    assert!(!device.restore(&wrong), "another device's state");
+    assert!(device.restore(&wrong).is_err(), "another device's state");
 }
 
 /// Two devices are in the same state and read the same. Reading may change both, in the same way.
@@ -168,6 +168,12 @@ fn assert_same(one: &impl Subject, other: &impl Subject, what: &str) {
         }
     }
     assert_eq!(one.save(), other.save(), "{what}: saved state after reads");
+}
+
+fn restore_into(state: Option<&mut dyn StateAccess>, section: &Section) -> Result<(), String> {
+    let state = state.ok_or("no state is expected")?;
+    let restored = state.restore_section(section);
+    restored.map_err(|error| error.to_string())
 }
 
 struct Bus {
@@ -197,10 +203,10 @@ impl Subject for Bus {
         })
     }
 
-    fn restore(&self, section: &Section) -> bool {
+    fn restore(&self, section: &Section) -> Result<(), String> {
         let mut device = lock(&self.device);
         let state = device.state();
-        state.is_some_and(|state| state.restore_section(section).is_ok())
+        restore_into(state, section)
     }
 
     fn reset(&self) {
@@ -264,10 +270,10 @@ impl Subject for Pci {
         })
     }
 
-    fn restore(&self, section: &Section) -> bool {
+    fn restore(&self, section: &Section) -> Result<(), String> {
         let mut function = lock(&self.0);
         let state = function.state();
-        state.is_some_and(|state| state.restore_section(section).is_ok())
+        restore_into(state, section)
     }
 
     fn reset(&self) {
