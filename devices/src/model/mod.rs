@@ -1,11 +1,9 @@
 //! Device models that are not virtio: one device a file.
 
-mod calendar;
 mod debug_exit;
 mod fw_cfg;
 mod i8042;
 mod lpc;
-mod pm;
 mod port61;
 mod port92;
 mod pvpanic;
@@ -15,10 +13,6 @@ mod timed;
 
 #[cfg(test)]
 mod fw_cfg_test;
-#[cfg(test)]
-mod lpc_test;
-#[cfg(test)]
-mod rtc_test;
 
 pub use debug_exit::DebugExit;
 pub use fw_cfg::{FwCfg, FwCfgError, Machine as FwCfgMachine, key as fw_cfg_key};
@@ -33,8 +27,8 @@ pub use rtc::{CmosMemory, Rtc};
 pub mod state {
     pub use super::fw_cfg::state::FwCfgV1;
     pub use super::i8042::state::I8042V1;
+    pub use super::lpc::pm::state::PmV1;
     pub use super::lpc::state::LpcV1;
-    pub use super::pm::state::PmV1;
     pub use super::port61::state::Port61V1;
     pub use super::port92::state::Port92V1;
     pub use super::rtc::state::RtcV1;

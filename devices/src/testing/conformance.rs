@@ -301,3 +301,91 @@ impl Dice {
         (mixed ^ (mixed >> 31)).checked_rem(end).unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use serde::{Deserialize, Serialize};
+    use vmstate::{Snapshot, StateError};
+
+    use super::*;
+    use crate::bus::BusDevice;
+
+    const REGIONS: &[Region] = &[Region {
+        region: 0,
+        base: 0,
+        len: 4,
+    }];
+
+    /// What is wrong with it.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fault {
+        None,
+        KeepsAtReset,
+        ForgetsInState,
+        Panics,
+    }
+
+    struct Memory(u8, Fault);
+
+    #[derive(Serialize, Deserialize)]
+    struct MemoryV1(u8);
+
+    impl BusDevice for Memory {
+        fn read(&mut self, _access: Access, data: &mut [u8]) {
+            data.fill(self.0);
+        }
+
+        fn write(&mut self, _access: Access, data: &[u8]) -> Effect {
+            self.0 = data.last().copied().unwrap_or(0);
+            assert!(self.1 != Fault::Panics || self.0 != 0x80);
+            Effect::None
+        }
+
+        fn reset(&mut self) {
+            if self.1 != Fault::KeepsAtReset {
+                self.0 = 0;
+            }
+        }
+
+        fn state(&mut self) -> Option<&mut dyn StateAccess> {
+            Some(self)
+        }
+    }
+
+    impl Snapshot for Memory {
+        type State = MemoryV1;
+        const ID: &'static str = "memory";
+        const VERSION: u32 = 1;
+
+        fn save(&self) -> MemoryV1 {
+            MemoryV1(self.0)
+        }
+
+        fn restore(&mut self, MemoryV1(byte): MemoryV1) -> Result<(), StateError> {
+            if self.1 != Fault::ForgetsInState {
+                self.0 = byte;
+            }
+            Ok(())
+        }
+    }
+
+    fn conforms(fault: Fault, after: AfterReset) -> bool {
+        let check = || bus_device(REGIONS, after, || Arc::new(Mutex::new(Memory(0, fault))));
+        std::panic::catch_unwind(check).is_ok()
+    }
+
+    #[test]
+    fn faults_are_found() {
+        for (fault, fresh, kept) in [
+            (Fault::None, true, true),
+            (Fault::KeepsAtReset, false, true),
+            (Fault::ForgetsInState, false, false),
+            (Fault::Panics, false, false),
+        ] {
+            assert_eq!(conforms(fault, AfterReset::Fresh), fresh);
+            assert_eq!(conforms(fault, AfterReset::Kept), kept);
+        }
+    }
+}
