@@ -30,6 +30,8 @@ mod status {
     pub const UNLOCKED: u8 = 1 << 4;
     pub const FROM_AUX: u8 = 1 << 5;
     pub const TIMED_OUT: u8 = 1 << 6;
+    /// Those that describe the byte for the guest.
+    pub const OUTPUT: u8 = OUTPUT_FULL | FROM_AUX | TIMED_OUT;
 }
 
 /// Bits of the command byte.
@@ -355,7 +357,7 @@ impl Snapshot for I8042 {
             awaiting,
             last_was_command,
             output,
-            output_status,
+            output_status: output_status & status::OUTPUT,
         };
         self.drive();
         Ok(())

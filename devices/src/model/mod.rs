@@ -1,12 +1,10 @@
 //! Device models that are not virtio: one device a file.
 
-mod calendar;
 mod debug_exit;
 mod fw_cfg;
 mod i8042;
 pub mod isa_serial;
 mod lpc;
-mod pm;
 mod port61;
 mod port92;
 mod pvpanic;
@@ -37,8 +35,8 @@ pub use rtc::{CmosMemory, Rtc};
 pub mod state {
     pub use super::fw_cfg::state::FwCfgV1;
     pub use super::i8042::state::I8042V1;
+    pub use super::lpc::pm::state::PmV1;
     pub use super::lpc::state::LpcV1;
-    pub use super::pm::state::PmV1;
     pub use super::port61::state::Port61V1;
     pub use super::port92::state::Port92V1;
     pub use super::rtc::state::RtcV1;

@@ -8,6 +8,7 @@ mod host;
 mod msix;
 mod pirq;
 pub mod regs;
+mod reserve;
 mod root_port;
 mod topology;
 
@@ -29,7 +30,8 @@ pub use host::HostBridge;
 pub use msix::state::MsixV1;
 pub use msix::{MAX_VECTORS, Msix, MsixVector};
 pub use pirq::{InterruptRouter, LINKS};
-pub use root_port::{RootPort, RootPortProps};
+pub use reserve::Reserve;
+pub use root_port::{RootPort, RootPortProps, build as build_root_port};
 pub use topology::{PciTopology, PlugError, Plugged, Seen, SeenFunction};
 
 use crate::bus::SharedDevice;

@@ -8,7 +8,7 @@
 //!
 //! The clock must stand still while a check runs: devices are compared by what they read as.
 
-use vmstate::Section;
+use vmstate::{Section, StateAccess};
 
 use crate::bus::{Access, SharedDevice, lock};
 use crate::effect::Effect;
@@ -57,7 +57,7 @@ trait Subject {
     fn read(&self, area: u16, offset: u64, data: &mut [u8]);
     fn write(&self, area: u16, offset: u64, data: &[u8]);
     fn save(&self) -> Option<Section>;
-    fn restore(&self, section: &Section) -> bool;
+    fn restore(&self, section: &Section) -> Result<(), String>;
     fn reset(&self);
     /// Takes workers back: before the state is looked at.
     fn quiesce(&self) {}
@@ -73,7 +73,7 @@ fn check<S: Subject>(after: AfterReset, make: impl Fn() -> S) {
         poke(&device, &mut dice);
         if let Some(section) = device.save() {
             let other = make();
-            assert!(other.restore(&section), "its own state is refused");
+            assert_eq!(other.restore(&section), Ok(()), "its own state");
             assert_eq!(other.save(), Some(section.clone()), "save after restore");
             damage(&make, &section, &mut dice);
             assert_same(&device, &other, "restored device");
@@ -141,7 +141,7 @@ fn damage<S: Subject>(make: &impl Fn() -> S, section: &Section, dice: &mut Dice)
             }
         }
         let device = make();
-        if device.restore(&section) {
+        if device.restore(&section).is_ok() {
             poke(&device, dice);
             device.reset();
         }
@@ -149,10 +149,10 @@ fn damage<S: Subject>(make: &impl Fn() -> S, section: &Section, dice: &mut Dice)
     let device = make();
     let mut wrong = section.clone();
     wrong.version += 1;
-    assert!(!device.restore(&wrong), "a version from the future");
+    assert!(device.restore(&wrong).is_err(), "a version from the future");
     wrong.version -= 1;
     wrong.id.push('x');
-    assert!(!device.restore(&wrong), "another device's state");
+    assert!(device.restore(&wrong).is_err(), "another device's state");
 }
 
 /// Two devices are in the same state and read the same. Reading may change both, in the same way.
@@ -168,6 +168,12 @@ fn assert_same(one: &impl Subject, other: &impl Subject, what: &str) {
         }
     }
     assert_eq!(one.save(), other.save(), "{what}: saved state after reads");
+}
+
+fn restore_into(state: Option<&mut dyn StateAccess>, section: &Section) -> Result<(), String> {
+    let state = state.ok_or("no state is expected")?;
+    let restored = state.restore_section(section);
+    restored.map_err(|error| error.to_string())
 }
 
 struct Bus {
@@ -197,10 +203,10 @@ impl Subject for Bus {
         })
     }
 
-    fn restore(&self, section: &Section) -> bool {
+    fn restore(&self, section: &Section) -> Result<(), String> {
         let mut device = lock(&self.device);
         let state = device.state();
-        state.is_some_and(|state| state.restore_section(section).is_ok())
+        restore_into(state, section)
     }
 
     fn reset(&self) {
@@ -264,10 +270,10 @@ impl Subject for Pci {
         })
     }
 
-    fn restore(&self, section: &Section) -> bool {
+    fn restore(&self, section: &Section) -> Result<(), String> {
         let mut function = lock(&self.0);
         let state = function.state();
-        state.is_some_and(|state| state.restore_section(section).is_ok())
+        restore_into(state, section)
     }
 
     fn reset(&self) {
@@ -293,5 +299,93 @@ impl Dice {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)).checked_rem(end).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use serde::{Deserialize, Serialize};
+    use vmstate::{Snapshot, StateError};
+
+    use super::*;
+    use crate::bus::BusDevice;
+
+    const REGIONS: &[Region] = &[Region {
+        region: 0,
+        base: 0,
+        len: 4,
+    }];
+
+    /// What is wrong with it.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fault {
+        None,
+        KeepsAtReset,
+        ForgetsInState,
+        Panics,
+    }
+
+    struct Memory(u8, Fault);
+
+    #[derive(Serialize, Deserialize)]
+    struct MemoryV1(u8);
+
+    impl BusDevice for Memory {
+        fn read(&mut self, _access: Access, data: &mut [u8]) {
+            data.fill(self.0);
+        }
+
+        fn write(&mut self, _access: Access, data: &[u8]) -> Effect {
+            self.0 = data.last().copied().unwrap_or(0);
+            assert!(self.1 != Fault::Panics || self.0 != 0x80);
+            Effect::None
+        }
+
+        fn reset(&mut self) {
+            if self.1 != Fault::KeepsAtReset {
+                self.0 = 0;
+            }
+        }
+
+        fn state(&mut self) -> Option<&mut dyn StateAccess> {
+            Some(self)
+        }
+    }
+
+    impl Snapshot for Memory {
+        type State = MemoryV1;
+        const ID: &'static str = "memory";
+        const VERSION: u32 = 1;
+
+        fn save(&self) -> MemoryV1 {
+            MemoryV1(self.0)
+        }
+
+        fn restore(&mut self, MemoryV1(byte): MemoryV1) -> Result<(), StateError> {
+            if self.1 != Fault::ForgetsInState {
+                self.0 = byte;
+            }
+            Ok(())
+        }
+    }
+
+    fn conforms(fault: Fault, after: AfterReset) -> bool {
+        let check = || bus_device(REGIONS, after, || Arc::new(Mutex::new(Memory(0, fault))));
+        std::panic::catch_unwind(check).is_ok()
+    }
+
+    #[test]
+    fn faults_are_found() {
+        for (fault, fresh, kept) in [
+            (Fault::None, true, true),
+            (Fault::KeepsAtReset, false, true),
+            (Fault::ForgetsInState, false, false),
+            (Fault::Panics, false, false),
+        ] {
+            assert_eq!(conforms(fault, AfterReset::Fresh), fresh);
+            assert_eq!(conforms(fault, AfterReset::Kept), kept);
+        }
     }
 }

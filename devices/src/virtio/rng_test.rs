@@ -1,10 +1,10 @@
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::rng::{RngProps, build};
 use crate::backend::rng::Entropy;
-use crate::testing::{Buffer, Driver, FakeGuest, RAM_HIGH};
+use crate::testing::{Buffer, Driver, FakeGuest, RAM_HIGH, conformance};
 
 /// Gives the bytes 1, 2, 3 ... up to a limit.
 struct Counter {
@@ -112,4 +112,13 @@ fn limits_without_sense_are_refused() {
         ..props
     });
     assert!(bytes.starts_with("'max-bytes' parameter"));
+}
+
+#[test]
+fn conforms() {
+    let guest = FakeGuest::new();
+    conformance::pci_function(conformance::AfterReset::Fresh, || {
+        let device = build(RngProps::default(), &guest.cx("rng0")).unwrap();
+        Arc::new(Mutex::new(device))
+    });
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::registers::{is_default, show, written};
 use crate::clock::{Clock, Timer};
 use crate::effect::{Effect, PowerEffect};
 use crate::irq::{IrqLine, IrqProvider};
+use crate::model::registers::{is_default, show, written};
 
 /// Bytes of the block.
 pub(super) const LEN: u64 = 128;
@@ -308,9 +308,9 @@ impl PmBlock {
             smi_enable,
         } = state;
         self.registers = Registers {
-            status: status & !event::TIMER,
-            enable,
-            control,
+            status: status & event::ALL & !event::TIMER,
+            enable: enable & event::ALL,
+            control: control & CONTROL_BITS as u16,
             overflow,
             gpe_status,
             gpe_enable,

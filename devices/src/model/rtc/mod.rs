@@ -5,13 +5,17 @@
 //! looks, from the wall clock and an offset to it. A timer is set only for an interrupt that the
 //! guest has enabled and not yet been told of.
 
+mod calendar;
+mod cmos;
+#[cfg(test)]
+mod rtc_test;
+pub mod state;
+
 use std::sync::{Arc, Mutex};
 
-use serde::{Deserialize, Serialize};
-use vmstate::{Blob, Snapshot, StateError};
+use calendar::{Alarm, Fields, Format};
+pub use cmos::CmosMemory;
 
-use super::calendar::{Alarm, Fields, Format};
-use super::registers::is_default;
 use super::timed::{Timed, with_timer};
 use crate::bus::{Access, BusDevice};
 use crate::clock::{Clock, Timer};
@@ -83,47 +87,6 @@ mod c {
 
 /// Register D: the battery is good.
 const BATTERY: u8 = 0x80;
-
-/// What firmware would write into the memory about the machine.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CmosMemory {
-    /// Bytes of RAM from address 0 on.
-    pub below_4g: u64,
-    /// Bytes of RAM from 4 GiB on.
-    pub above_4g: u64,
-    /// Processors present.
-    pub cpus: u32,
-}
-
-impl CmosMemory {
-    /// Places and bytes, as PC firmware has them since the AT.
-    fn bytes(self) -> Vec<(u8, u8)> {
-        const KIB: u64 = 1 << 10;
-        const MIB: u64 = 1 << 20;
-        let word = |value: u64| u16::try_from(value).unwrap_or(u16::MAX).to_le_bytes();
-        let [base0, base1] = word((self.below_4g / KIB).min(640));
-        let [extended0, extended1] = word(self.below_4g.saturating_sub(MIB) / KIB);
-        let [high0, high1] = word(self.below_4g.saturating_sub(16 * MIB) / (64 * KIB));
-        let [above0, above1, above2, ..] = (self.above_4g / (64 * KIB)).to_le_bytes();
-        let cpus = u8::try_from(self.cpus.saturating_sub(1)).unwrap_or(u8::MAX);
-        vec![
-            // A coprocessor is there.
-            (0x14, 0x02),
-            (0x15, base0),
-            (0x16, base1),
-            (0x17, extended0),
-            (0x18, extended1),
-            (0x30, extended0),
-            (0x31, extended1),
-            (0x34, high0),
-            (0x35, high1),
-            (0x5b, above0),
-            (0x5c, above1),
-            (0x5d, above2),
-            (0x5f, cpus),
-        ]
-    }
-}
 
 /// How far the flags in register C are right.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -434,11 +397,6 @@ impl Rtc {
         }
         next
     }
-
-    fn save_offset(&self) -> (i64, u32) {
-        let nanoseconds = u32::try_from(self.offset.rem_euclid(SECOND)).unwrap_or(0);
-        (seconds(self.offset), nanoseconds)
-    }
 }
 
 /// Whole seconds.
@@ -547,78 +505,5 @@ impl BusDevice for Rtc {
 
     fn state(&mut self) -> Option<&mut dyn vmstate::StateAccess> {
         Some(self)
-    }
-}
-
-/// Saved state.
-pub mod state {
-    use super::*;
-
-    /// Memory, and how far the clock is from the wall clock.
-    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    pub struct RtcV1 {
-        /// Selected byte of each bank.
-        #[serde(default, skip_serializing_if = "is_default")]
-        pub index: [u8; 2],
-        /// Both banks with the registers.
-        pub memory: Blob,
-        /// What the clock is ahead of the wall clock: seconds and nanoseconds.
-        #[serde(default, skip_serializing_if = "is_default")]
-        pub offset: (i64, u32),
-        /// The second up to which the flags are right.
-        pub checked_second: i64,
-        /// The tick of the crystal up to which they are right.
-        pub checked_ticks: u64,
-    }
-}
-
-impl Snapshot for Rtc {
-    type State = state::RtcV1;
-    const ID: &'static str = "mc146818rtc";
-    const VERSION: u32 = 1;
-
-    fn save(&self) -> Self::State {
-        let Rtc {
-            clock: _,
-            timer: _,
-            line: _,
-            index,
-            memory,
-            offset: _,
-            checked,
-            shown: _,
-        } = self;
-        state::RtcV1 {
-            index: *index,
-            memory: Blob(memory.to_vec()),
-            offset: self.save_offset(),
-            checked_second: checked.second,
-            checked_ticks: checked.ticks,
-        }
-    }
-
-    fn restore(&mut self, state: Self::State) -> Result<(), StateError> {
-        let state::RtcV1 {
-            index,
-            memory,
-            offset: (whole, nanoseconds),
-            checked_second,
-            checked_ticks,
-        } = state;
-        let memory: [u8; MEMORY] = memory.0.try_into().map_err(|_| StateError::Body {
-            id: Self::ID.into(),
-            reason: format!("memory: not {MEMORY} bytes"),
-        })?;
-        self.memory = memory;
-        self.index = index;
-        self.offset = i128::from(whole) * SECOND + i128::from(nanoseconds);
-        self.checked = Checked {
-            second: checked_second,
-            ticks: checked_ticks,
-        };
-        self.shown = None;
-        self.rearm();
-        Ok(())
     }
 }

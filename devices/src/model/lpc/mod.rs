@@ -1,12 +1,15 @@
 //! `ICH9-LPC`: the bridge to what is left of the ISA bus (Intel ICH9, section 13). It routes PCI
 //! interrupts, and holds power management, ACPI mode and the reset register.
 
+#[cfg(test)]
+mod lpc_test;
+pub(super) mod pm;
+
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use vmstate::{Snapshot, StateError};
 
-use super::pm::{self, PmBlock};
 use super::registers::{is_default, show};
 use super::timed::{Timed, with_timer};
 use crate::cx::BuildCx;
@@ -14,6 +17,7 @@ use crate::effect::{Effect, PowerEffect};
 use crate::map::Space;
 use crate::pci::{ConfigSpace, ConfigSpaceV1, Decode, Identity, InterruptRouter, PciFunction};
 use crate::registry::Region;
+use pm::PmBlock;
 
 /// Configuration registers (section 13.1).
 mod register {

@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex};
 
-use super::lpc::{Lpc, Setup};
+use super::{Lpc, Setup};
 use crate::bus::lock;
 use crate::effect::{Effect, PowerEffect};
 use crate::map::{MapBuilder, Space};

@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex};
 
-use super::rtc::{CmosMemory, Rtc};
+use super::{CmosMemory, Rtc};
 use crate::bus::{Access, BusDevice, lock};
 use crate::clock::Clock;
 use crate::effect::{Effect, Notice};
