@@ -16,10 +16,6 @@ mod timed;
 #[cfg(test)]
 mod fw_cfg_test;
 #[cfg(test)]
-mod lpc_test;
-#[cfg(test)]
-mod rtc_test;
-#[cfg(test)]
 mod serial_test;
 
 pub use debug_exit::DebugExit;

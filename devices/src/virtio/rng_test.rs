@@ -2,7 +2,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::rng::{RngProps, build};
+use super::rng::{RngProps, with_props};
 use crate::backend::rng::Entropy;
 use crate::testing::{Buffer, Driver, FakeGuest, RAM_HIGH, conformance};
 
@@ -118,7 +118,7 @@ fn limits_without_sense_are_refused() {
 fn conforms() {
     let guest = FakeGuest::new();
     conformance::pci_function(conformance::AfterReset::Fresh, || {
-        let device = build(RngProps::default(), &guest.cx("rng0")).unwrap();
+        let device = with_props(RngProps::default(), &guest.cx("rng0")).unwrap();
         Arc::new(Mutex::new(device))
     });
 }
