@@ -16,8 +16,6 @@ pub struct NodeInfo {
     pub size: u64,
     /// It cannot be written.
     pub read_only: bool,
-    /// Bytes of storage in use, where that is known.
-    pub allocated: Option<u64>,
     /// What offsets and lengths of requests must be multiples of: a sector, or one byte.
     pub granule: u32,
 }
@@ -28,8 +26,11 @@ pub struct NodeInfo {
 /// request; the others take no longer than a few system calls. Nothing here panics, whatever the
 /// image says.
 pub trait BlockNode: Send + Sync {
-    /// What it is now. The size changes only through [`Self::resize`].
+    /// What it is now; any thread, at once. The size changes only through [`Self::resize`].
     fn info(&self) -> NodeInfo;
+
+    /// Bytes of storage in use, where that is known.
+    fn allocated(&self) -> Option<u64>;
 
     /// A lane for up to `depth` requests in flight at once (more are queued). Lanes are
     /// independent of each other: each is moved to the thread that uses it, and requests on two

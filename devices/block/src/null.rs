@@ -66,9 +66,12 @@ impl BlockNode for NullNode {
         NodeInfo {
             size: self.size.load(Ordering::Acquire),
             read_only: self.policy.read_only,
-            allocated: Some(0),
             granule: 1,
         }
+    }
+
+    fn allocated(&self) -> Option<u64> {
+        Some(0)
     }
 
     fn open_lane(&self, _depth: u32) -> Result<Box<dyn IoLane>, BlockError> {

@@ -81,6 +81,10 @@ impl BlockNode for RawNode {
         }
     }
 
+    fn allocated(&self) -> Option<u64> {
+        self.below.allocated()
+    }
+
     fn open_lane(&self, depth: u32) -> Result<Box<dyn IoLane>, BlockError> {
         let lane = self.below.open_lane(depth)?;
         let (size, stats) = (self.size.clone(), self.stats.clone());

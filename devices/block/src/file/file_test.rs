@@ -284,7 +284,7 @@ fn zeroes_and_discards_change_what_is_read_and_what_is_stored() {
             let mut lane = node.open_lane(4).unwrap();
             write(&mut lane, 0, &[1; 1 << 20]).unwrap();
             node.flush().unwrap();
-            let full = node.info().allocated.unwrap();
+            let full = node.allocated().unwrap();
             assert!(full >= 1 << 20);
             let zeroes = |offset, len, unmap| Op::WriteZeroes {
                 offset,
@@ -305,7 +305,7 @@ fn zeroes_and_discards_change_what_is_read_and_what_is_stored() {
                 len: 256 << 10,
             };
             run(&mut lane, op, Buffers::new()).result.unwrap();
-            let left = node.info().allocated.unwrap();
+            let left = node.allocated().unwrap();
             match discard {
                 Discard::Ignore => assert_eq!(read(&mut lane, 512 << 10, 512), [1; 512]),
                 Discard::Unmap => assert!(left <= full - (320 << 10), "{left} of {full}"),
@@ -326,7 +326,7 @@ fn written_zeroes_are_detected() {
     write(&mut lane, 0, &[1; 1 << 20]).unwrap();
     write(&mut lane, 0, &[0; 512 << 10]).unwrap();
     assert_eq!(read(&mut lane, 0, 4096), [0; 4096]);
-    assert!(node.info().allocated.unwrap() <= 520 << 10);
+    assert!(node.allocated().unwrap() <= 520 << 10);
 }
 
 #[test]

@@ -267,14 +267,17 @@ fn probe_alignment(file: &File, kind: FileKind) -> (u32, u32) {
 
 impl BlockNode for FileNode {
     fn info(&self) -> NodeInfo {
-        let blocks = self.host.file.metadata().map(|data| data.blocks());
         NodeInfo {
             size: self.size.load(Ordering::Acquire),
             read_only: self.policy.read_only,
-            // st_blocks counts 512 bytes whatever the file system's blocks are.
-            allocated: blocks.ok().and_then(|blocks| blocks.checked_mul(512)),
             granule: self.policy.granule,
         }
+    }
+
+    fn allocated(&self) -> Option<u64> {
+        // st_blocks counts 512 bytes whatever the file system's blocks are.
+        let blocks = self.host.file.metadata().ok()?.blocks();
+        blocks.checked_mul(512)
     }
 
     fn open_lane(&self, depth: u32) -> Result<Box<dyn IoLane>, BlockError> {

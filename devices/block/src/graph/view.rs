@@ -21,6 +21,8 @@ pub struct NodeView {
     pub filename: String,
     /// What it is now.
     pub info: NodeInfo,
+    /// Bytes of storage in use, where that is known.
+    pub allocated: Option<u64>,
     /// What was done with it.
     pub stats: Arc<Stats>,
     /// Made with blockdev-add.
@@ -82,6 +84,7 @@ impl Inner {
             driver: entry.spec.driver_name(),
             filename: self.filename(entry),
             info: entry.node.info(),
+            allocated: entry.node.allocated(),
             stats: entry.stats.clone(),
             owned: entry.owned,
             children: entry
