@@ -33,7 +33,7 @@ pub fn place(props: &IsaSerialProps, next: u32) -> QmpResult<Place> {
     let usual = usize::try_from(index).ok().and_then(|at| PLACES.get(at));
     let Some((iobase, irq)) = usual else {
         return Err(QmpError::generic(format!(
-            "isa-serial: Max. supported number of ISA serial ports is {}.",
+            "Max. supported number of ISA serial ports is {}.",
             PLACES.len()
         )));
     };

@@ -315,7 +315,7 @@ fn ports_have_their_usual_places() {
     for (props, message) in [
         (
             props(Some(4), None, None),
-            "isa-serial: Max. supported number of ISA serial ports is 4.",
+            "Max. supported number of ISA serial ports is 4.",
         ),
         (
             props(None, None, Some(16)),

@@ -7,6 +7,7 @@ pub mod layout;
 mod props;
 mod queue;
 pub mod rng;
+pub mod serial;
 mod signals;
 mod state;
 mod transport;

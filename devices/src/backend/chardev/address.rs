@@ -79,8 +79,8 @@ impl UnixAddress {
     pub(super) fn describe(&self) -> String {
         let kind = match (self.is_abstract, self.tight) {
             (false, _) => "",
-            (true, true) => ",abstract=on",
-            (true, false) => ",abstract=on,tight=off",
+            (true, true) => ",abstract=on,tight=on",
+            (true, false) => ",abstract=on",
         };
         format!("unix:{}{kind}", self.path)
     }
@@ -124,8 +124,8 @@ impl InetAddress {
         let mut found: Vec<SocketAddr> = match host.parse::<IpAddr>() {
             Ok(ip) => vec![SocketAddr::new(ip, port)],
             Err(_) if host.is_empty() => vec![
-                SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
                 SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
+                SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
             ],
             Err(_) if host == "localhost" => vec![
                 SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port),

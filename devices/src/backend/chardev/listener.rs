@@ -111,15 +111,15 @@ impl Listener {
 
     fn bound(bound: TcpListener, address: &InetAddress, nodelay: bool) -> QmpResult<Self> {
         Self::prepare(&bound).map_err(|error| refused("Failed to listen on socket", &error))?;
-        let port = bound.local_addr().map_or(0, |local| local.port());
-        let name = InetAddress {
-            port: port.to_string(),
-            ..address.clone()
+        // The port may have been ours to choose, and the host a name.
+        let name = match bound.local_addr() {
+            Ok(local) => format!("tcp:{local}"),
+            Err(_) => address.describe(),
         };
         Ok(Listener {
             socket: ListenSocket::Tcp(bound),
             path: None,
-            name: name.describe(),
+            name,
             nodelay,
             keep_alive: address.keep_alive,
         })
