@@ -91,6 +91,16 @@ impl Qtest {
         }
     }
 
+    /// Sends a line and does not wait for an answer.
+    ///
+    /// # Panics
+    /// When the connection is gone.
+    pub fn post(&mut self, line: &str) {
+        self.output
+            .write_all(format!("{line}\n").as_bytes())
+            .expect("the program takes commands");
+    }
+
     fn line(&mut self) -> Option<String> {
         let mut text = String::new();
         match self.input.read_line(&mut text) {
@@ -195,6 +205,9 @@ impl Qtest {
     /// # Panics
     /// When the answer is not so long.
     pub fn read(&mut self, at: u64, length: usize) -> Vec<u8> {
+        if length == 0 {
+            return Vec::new();
+        }
         let text = self.ok(&format!("read {at:#x} {length:#x}"));
         let digits = text.strip_prefix("0x").expect("hexadecimal digits");
         assert_eq!(digits.len(), length * 2);
