@@ -2,6 +2,7 @@
 
 mod chardev;
 mod clock;
+pub mod conformance;
 mod driver;
 mod guest;
 mod io_thread;

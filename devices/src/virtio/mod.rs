@@ -1,5 +1,6 @@
 //! Virtio 1.2 devices and the PCI transport.
 
+pub mod blk;
 mod chain;
 pub mod common;
 pub mod layout;
@@ -11,6 +12,8 @@ mod signals;
 mod state;
 mod transport;
 
+#[cfg(test)]
+mod blk_test;
 #[cfg(test)]
 mod rng_test;
 #[cfg(test)]

@@ -49,11 +49,27 @@ impl Default for RngProps {
     }
 }
 
+/// Builds the function from a driver's properties.
+///
+/// # Errors
+/// As [`with_props`], and for what the transport does not have.
+pub fn build(props: &api_spec::VirtioRngPciProps, cx: &BuildCx) -> QmpResult<VirtioPci> {
+    let pci = crate::virtio_pci_props!(props, cx)?;
+    with_props(
+        RngProps {
+            max_bytes: props.max_bytes,
+            period_ms: props.period,
+            pci,
+        },
+        cx,
+    )
+}
+
 /// Builds the function around `cx.entropy`, or the kernel's generator.
 ///
 /// # Errors
 /// For limits that make no sense, and when there are no interrupt routes left.
-pub fn build(props: RngProps, cx: &BuildCx) -> QmpResult<VirtioPci> {
+pub fn with_props(props: RngProps, cx: &BuildCx) -> QmpResult<VirtioPci> {
     if props.period_ms == 0 {
         return Err(QmpError::generic(
             "'period' parameter expects a positive integer",

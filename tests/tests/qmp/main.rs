@@ -1,0 +1,16 @@
+//! The monitor as its clients see it: no guest, no KVM.
+
+mod block;
+mod chardev;
+mod clients;
+mod events;
+mod fds;
+mod framing;
+mod limits;
+mod objects;
+mod queries;
+mod schema;
+mod session;
+mod spec;
+mod text;
+mod transports;

@@ -1,0 +1,10 @@
+//! A test plays the processor: devices, without a guest and without KVM.
+
+mod blk;
+mod chipset;
+mod console;
+mod garbage;
+mod interrupts;
+mod pci;
+mod protocol;
+mod rng;
