@@ -36,12 +36,18 @@ impl UnixAddress {
     /// # Errors
     /// For names that are too long.
     pub(super) fn check(&self) -> QmpResult<()> {
-        let most = UNIX_NAME - usize::from(self.is_abstract && self.tight);
-        if self.path.len() > most || (!self.is_abstract && self.path.contains('\0')) {
-            return Err(QmpError::generic(format!(
-                "UNIX socket path '{}' is too long",
-                self.path
-            )));
+        let refuse = |why: &str| {
+            let path = &self.path;
+            Err(QmpError::generic(format!(
+                "UNIX socket path '{path}' {why}"
+            )))
+        };
+        // A zero byte stands behind a path, and in front of an abstract name.
+        if self.path.len() > UNIX_NAME - 1 {
+            return refuse("is too long");
+        }
+        if !self.is_abstract && self.path.contains('\0') {
+            return refuse("contains a zero byte");
         }
         Ok(())
     }
@@ -63,7 +69,6 @@ impl UnixAddress {
         } else {
             let mut name = self.path.clone().into_bytes();
             name.push(0);
-            name.truncate(UNIX_NAME);
             name
         }
     }

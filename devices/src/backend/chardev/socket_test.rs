@@ -211,6 +211,8 @@ fn refusals_are_told_at_once() {
     );
     let long = UnixAddress::path("x".repeat(200));
     assert!(refuse(Dialer::unix(long, None)).contains("is too long"));
+    let zero = UnixAddress::path("a\0b");
+    assert!(refuse(Dialer::unix(zero, None)).contains("zero byte"));
     let file = std::fs::File::open("/dev/null").unwrap();
     assert_eq!(
         refuse(Dialer::passed(file.into(), "7", false)),

@@ -308,6 +308,23 @@ fn a_program_that_opens_the_port_is_noticed_once() {
 }
 
 #[test]
+fn a_flood_of_openings_makes_few_events() {
+    let guest = FakeGuest::new();
+    let host = FakeChar::open();
+    let mut bench = Bench::new(&guest, &host);
+    bench.bring_up();
+    guest.take_effects();
+    for round in 0..21u16 {
+        let at = 0x11_0000 + u64::from(round) * 8;
+        let [low, _] = (round % 2).to_le_bytes();
+        guest.write(at, &[1, 0, 0, 0, 6, 0, low, 0]);
+        bench.control_out.add(&guest, &[Buffer::Out(at, 8)]);
+    }
+    bench.driver.kick(&bench.control_out);
+    assert_eq!(guest.take_effects(), [notice(false)]);
+}
+
+#[test]
 fn input_waits_for_the_guest() {
     let guest = FakeGuest::new();
     let host = FakeChar::open();

@@ -136,16 +136,17 @@ impl SerialWorker {
             return;
         };
         let memory = queue.memory();
-        let mut opened = BTreeSet::new();
+        // The last word of a batch counts, so that a guest cannot flood the watchers of ports.
+        let mut opened = BTreeMap::new();
         let mut left = MOST_BUFFERS;
         while queue.pop(&memory, &mut self.chain) {
             let mut bytes = [0; message::LEN];
             let got = self.chain.readable.read(&memory, 0, &mut bytes);
             let message = Message::parse(bytes.get(..got).unwrap_or_default());
             if let Some(message) = message
-                && let Some(nr) = heard(&self.shared, &self.ports, message)
+                && let Some((nr, open)) = heard(&self.shared, &self.ports, message)
             {
-                opened.insert(nr);
+                opened.insert(nr, open);
             }
             queue.complete(&memory, self.chain.head(), 0);
             left = left.saturating_sub(1);
@@ -155,7 +156,11 @@ impl SerialWorker {
             }
         }
         queue.notify(&memory);
-        for nr in opened {
+        for (nr, open) in opened {
+            if let Some(port) = self.ports.get(&nr) {
+                port.set_guest_open(open);
+            }
+            // Input may flow now.
             self.receive(nr);
         }
     }
@@ -335,8 +340,12 @@ fn post(queue: &mut Virtqueue, memory: &GuestRam, chain: &mut Chain, bytes: &[u8
     true
 }
 
-/// Carries a message out. The port whose input may flow now.
-fn heard(shared: &Shared, ports: &BTreeMap<u32, Arc<Port>>, message: Message) -> Option<u32> {
+/// Carries a message out. Which port was opened or closed, which is for later.
+fn heard(
+    shared: &Shared,
+    ports: &BTreeMap<u32, Arc<Port>>,
+    message: Message,
+) -> Option<(u32, bool)> {
     if message.topic == Topic::DeviceReady {
         if message.value != 0 {
             shared.set_ready();
@@ -350,10 +359,7 @@ fn heard(shared: &Shared, ports: &BTreeMap<u32, Arc<Port>>, message: Message) ->
     match message.topic {
         Topic::PortReady if message.value != 0 => port.set_ready(),
         Topic::PortReady => log::debug!("The driver could not add serial port {}", port.nr),
-        Topic::PortOpen => {
-            port.set_guest_open(message.value != 0);
-            return (message.value != 0).then_some(port.nr);
-        }
+        Topic::PortOpen => return Some((port.nr, message.value != 0)),
         Topic::DeviceReady
         | Topic::PortAdd
         | Topic::PortRemove
