@@ -59,6 +59,11 @@ pub trait CharPort: Send + Sync {
     fn readable(&self) -> bool;
     /// Whether a peer is there (sockets come and go; files and null are always open).
     fn is_open(&self) -> bool;
+    /// How many peers have come so far, modulo 2^32: tells one from the next when nobody looked
+    /// in between.
+    fn peers(&self) -> u32 {
+        0
+    }
     /// Says whom to wake; replaces an earlier waker.
     fn set_waker(&self, waker: Option<Arc<dyn CharWaker>>);
     /// Tells the host side that a program in the guest opened or closed its end.

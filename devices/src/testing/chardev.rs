@@ -12,6 +12,7 @@ struct Inner {
     room: usize,
     input: VecDeque<u8>,
     open: bool,
+    peers: u32,
     frontend_open: bool,
     gone: bool,
     waker: Option<Arc<dyn CharWaker>>,
@@ -39,7 +40,10 @@ impl FakeChar {
 
     /// Lets the peer come or go.
     pub fn set_open(&self, open: bool) {
-        lock(&self.0).open = open;
+        let mut inner = lock(&self.0);
+        inner.open = open;
+        inner.peers += u32::from(open);
+        drop(inner);
         self.wake();
     }
 
@@ -110,6 +114,10 @@ impl CharPort for FakeChar {
 
     fn is_open(&self) -> bool {
         lock(&self.0).open
+    }
+
+    fn peers(&self) -> u32 {
+        lock(&self.0).peers
     }
 
     fn set_waker(&self, waker: Option<Arc<dyn CharWaker>>) {

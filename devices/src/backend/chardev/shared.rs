@@ -5,7 +5,7 @@
 //! again every millisecond until nothing comes any more, and is called earlier only when a ring
 //! fills up or a whole block was written.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use mio::Waker;
@@ -108,6 +108,9 @@ pub(super) struct Core {
     waker: Mutex<Option<Arc<dyn CharWaker>>>,
     /// Who is connected, in words. Leaf lock.
     peer: Mutex<Option<String>>,
+    /// How many peers have come.
+    peers: AtomicU32,
+    /// Whether one has; for those who wait for it.
     ever_open: Mutex<bool>,
     opened: Condvar,
     doorbell: OnceLock<Arc<Doorbell>>,
@@ -139,6 +142,7 @@ impl Core {
             frontend_open: AtomicBool::new(false),
             waker: Mutex::new(None),
             peer: Mutex::new(None),
+            peers: AtomicU32::new(u32::from(open)),
             ever_open: Mutex::new(open),
             opened: Condvar::new(),
             doorbell: OnceLock::new(),
@@ -215,6 +219,9 @@ impl Core {
     pub fn set_open(&self, open: bool, swallow: bool, peer: Option<String>) {
         *lock(&self.peer) = peer;
         self.swallow.store(swallow, Ordering::Release);
+        if open {
+            self.peers.fetch_add(1, Ordering::AcqRel);
+        }
         self.open.store(open, Ordering::Release);
         if open {
             *lock(&self.ever_open) = true;
@@ -321,6 +328,10 @@ impl CharPort for Frontend {
 
     fn is_open(&self) -> bool {
         self.0.is_open()
+    }
+
+    fn peers(&self) -> u32 {
+        self.0.peers.load(Ordering::Acquire)
     }
 
     fn set_waker(&self, waker: Option<Arc<dyn CharWaker>>) {

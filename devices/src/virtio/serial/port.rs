@@ -22,6 +22,8 @@ pub(super) struct PortState {
     pub ready: bool,
     /// What the driver was told last of the host's end.
     pub host_told: bool,
+    /// Which of the host's peers that was about.
+    pub told_peer: u32,
     /// A program in the guest has it open.
     pub guest_open: bool,
     /// Bytes of the transmit queue's next buffer that were passed on already.
@@ -91,6 +93,14 @@ impl Port {
         open.unwrap_or(false)
     }
 
+    /// Which of its peers the host's end has now.
+    pub fn peer(&self) -> u32 {
+        match self.kind {
+            PortKind::Console => 0,
+            PortKind::Serial => self.front(|front| front.peers()).unwrap_or(0),
+        }
+    }
+
     pub fn state(&self) -> PortState {
         *lock(&self.state)
     }
@@ -131,8 +141,11 @@ impl Port {
 
     /// The next thing to tell the driver.
     pub fn next_message(&self) -> Option<Message> {
-        let host_open = self.host_open();
         let state = self.state();
+        // A program in the guest learns of each new peer, also of one that came at once when
+        // the one before had left.
+        let same_peer = !state.host_told || state.told_peer == self.peer();
+        let host_open = same_peer && self.host_open();
         let (topic, value) = if state.add_due {
             (Topic::PortAdd, 1)
         } else if state.console_due {
@@ -153,11 +166,15 @@ impl Port {
 
     /// It was told.
     pub fn told(&self, message: Message) {
+        let peer = self.peer();
         self.update(|state| match message.topic {
             Topic::PortAdd => state.add_due = false,
             Topic::ConsolePort => state.console_due = false,
             Topic::PortName => state.name_due = false,
-            Topic::PortOpen => state.host_told = message.value != 0,
+            Topic::PortOpen => {
+                state.host_told = message.value != 0;
+                state.told_peer = peer;
+            }
             Topic::DeviceReady | Topic::PortReady | Topic::PortRemove => {}
         });
     }

@@ -276,6 +276,11 @@ fn the_driver_is_introduced_to_the_ports() {
     assert_eq!(bench.heard(), [(1, 6, 0, none())]);
     host.set_open(true);
     assert_eq!(bench.heard(), [(1, 6, 1, none())]);
+    // One peer after the other, and nobody looked in between.
+    host.set_open(false);
+    host.set_open(true);
+    assert_eq!(bench.heard(), [(1, 6, 0, none()), (1, 6, 1, none())]);
+    assert_eq!(bench.heard(), []);
 }
 
 #[test]

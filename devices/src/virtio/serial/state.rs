@@ -75,6 +75,8 @@ impl Snapshot for Serial {
                         name_due,
                         ready,
                         host_told,
+                        // Another process has other peers.
+                        told_peer: _,
                         guest_open,
                         sent,
                     } = port.state();
@@ -127,6 +129,7 @@ impl Snapshot for Serial {
                 sent,
             } = state;
             port.set_guest_open(guest_open);
+            let told_peer = port.peer();
             port.update(|state| {
                 *state = PortState {
                     add_due,
@@ -134,6 +137,7 @@ impl Snapshot for Serial {
                     name_due,
                     ready,
                     host_told,
+                    told_peer,
                     guest_open,
                     sent,
                 };
