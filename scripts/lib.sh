@@ -139,7 +139,8 @@ why_no_kvm() {
 kvm_runs_linux() {
   kvm_usable || return 1
   grep -qwE 'vmx|svm' /proc/cpuinfo || return 1
-  local known="$cache/kvm-runs-linux.$(uname -r)"
+  local known
+  known=$cache/kvm-runs-linux.$(uname -r)
   [ ! -e "$known" ] || return 0
   "$root/scripts/guest-artifacts"
   local console

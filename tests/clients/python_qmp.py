@@ -164,7 +164,8 @@ async def test_qmp_shell():
 
 async def test_qmp_shell_for_people():
     # The shell names processor 0 in each command, so there has to be one.
-    async with daemon("-S", machine="q35,accel=qtest") as (paths, _):
+    accelerator = "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "qtest"
+    async with daemon("-S", machine=f"q35,accel={accelerator}") as (paths, _):
         said = await shell(paths[0], "info status", "info version", options=["-H"])
         assert "VM status:" in said, said
         assert "10." in said, said
