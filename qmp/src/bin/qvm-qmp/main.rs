@@ -39,6 +39,8 @@ fn main() -> ExitCode {
         Ok(client) => Session {
             client,
             compact: options.compact,
+            awaited: options.wait,
+            came: false,
         },
         Err(error) => return complain(&format!("{}: {error}", options.socket)),
     };
@@ -46,9 +48,9 @@ fn main() -> ExitCode {
         [] => session.interact(),
         words => session.run(words),
     };
-    let result = match (result, &options.wait) {
-        (Ok(true), Some(event)) => session.wait(event),
-        (other, _) => other,
+    let result = match result {
+        Ok(true) => session.wait(),
+        other => other,
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -81,6 +83,9 @@ fn options(mut args: impl Iterator<Item = String>) -> Option<Options> {
 struct Session {
     client: Client,
     compact: bool,
+    /// The event to wait for, and whether it came already.
+    awaited: Option<String>,
+    came: bool,
 }
 
 /// Whether all went well; an error when the connection is lost.
@@ -98,7 +103,7 @@ impl Session {
         };
         let result = self.client.execute(name, arguments);
         for event in self.client.take_events() {
-            show(&event.to_string())?;
+            self.show_event(&event)?;
         }
         match result {
             Ok(value) => self.show(&value).map(|()| true),
@@ -121,8 +126,8 @@ impl Session {
             while !typed.contains(&b'\n') && !over {
                 match self.client.wait_with(std::io::stdin().as_fd())? {
                     Ready::Message => {
-                        let message = self.client.event(Duration::from_secs(1))?;
-                        show(&message.to_string())?;
+                        let event = self.client.event(Duration::from_secs(1))?;
+                        self.show_event(&event)?;
                     }
                     Ready::Other => {
                         let data = stdin.fill_buf()?;
@@ -163,19 +168,21 @@ impl Session {
         Ok(true)
     }
 
-    /// Shows events until that one; the end of the connection is no success.
-    fn wait(&mut self, name: &str) -> Outcome {
-        loop {
-            let event = match self.client.event(Duration::from_secs(3600)) {
-                Ok(event) => event,
-                Err(ClientError::Io(e)) if e.kind() == std::io::ErrorKind::TimedOut => continue,
+    /// Shows events until the awaited one; the end of the connection is no success.
+    fn wait(&mut self) -> Outcome {
+        while self.awaited.is_some() && !self.came {
+            match self.client.event(Duration::from_secs(3600)) {
+                Ok(event) => self.show_event(&event)?,
+                Err(ClientError::Io(e)) if e.kind() == std::io::ErrorKind::TimedOut => {}
                 Err(error) => return Err(error),
-            };
-            show(&event.to_string())?;
-            if event.get("event").and_then(Value::as_str) == Some(name) {
-                return Ok(true);
             }
         }
+        Ok(true)
+    }
+
+    fn show_event(&mut self, event: &Value) -> Result<(), ClientError> {
+        self.came |= event.get("event").and_then(Value::as_str) == self.awaited.as_deref();
+        show(&event.to_string())
     }
 
     fn show(&self, value: &Value) -> Result<(), ClientError> {
