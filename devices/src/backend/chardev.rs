@@ -23,6 +23,9 @@ mod terminal;
 #[path = "chardev/socket_test.rs"]
 mod socket_tests;
 #[cfg(test)]
+#[path = "chardev/stdio_test.rs"]
+mod stdio_tests;
+#[cfg(test)]
 #[path = "chardev/chardev_test.rs"]
 mod tests;
 

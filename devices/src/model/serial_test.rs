@@ -9,7 +9,7 @@ use super::serial::{SerialV1, Uart};
 use crate::bus::{Access, BusDevice, lock};
 use crate::irq::TestLine;
 use crate::registry::Attachable;
-use crate::testing::{FakeChar, FakeGuest, FakeTimers};
+use crate::testing::{FakeChar, FakeGuest, FakeTimers, conformance};
 
 struct Bench {
     uart: Arc<Mutex<Uart>>,
@@ -347,6 +347,17 @@ fn a_built_port_works_without_a_character_device() {
     let mut data = [0; 4];
     device.read(access(4), &mut data);
     assert_eq!(data, [0x08, 0x60, 0xb0, 0], "four registers at once");
+}
+
+#[test]
+fn it_stands_what_every_device_has_to() {
+    let guest = FakeGuest::new();
+    let build = || match build(&props(None, None, None), &mut guest.cx("s0")) {
+        Ok(Attachable::Isa { device, ports }) => (device, ports),
+        _ => panic!("an ISA device"),
+    };
+    let (_, ports) = build();
+    conformance::bus_device(&ports, conformance::AfterReset::Fresh, || build().0);
 }
 
 proptest! {

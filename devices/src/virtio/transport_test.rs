@@ -20,7 +20,10 @@ fn props(vectors: Option<u16>) -> RngProps {
 }
 
 fn driver(guest: &FakeGuest, vectors: Option<u16>) -> Driver<'_> {
-    Driver::new(guest, with_props(props(vectors), &guest.cx("rng0")).unwrap())
+    Driver::new(
+        guest,
+        with_props(props(vectors), &guest.cx("rng0")).unwrap(),
+    )
 }
 
 #[test]

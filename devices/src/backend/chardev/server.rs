@@ -268,10 +268,11 @@ impl ChardevServer {
 
 impl Drop for ChardevServer {
     fn drop(&mut self) {
-        // Paths and terminals are put in order before anybody is told.
+        // Paths and terminals are put in order before anybody is told. Whoever posts from now on
+        // sees that this is the end, and whoever did before is let go with the message.
         self.ports.clear();
-        lock(&self.shared.messages).clear();
         *lock(&self.shared.ended) = true;
+        lock(&self.shared.messages).clear();
         self.shared.end.notify_all();
     }
 }

@@ -338,3 +338,81 @@ fn removal_and_the_end_are_quick_in_every_state() {
     }
     assert!(start.elapsed() < Duration::from_secs(5));
 }
+
+/// Nanoseconds that a thread of ours has run.
+fn ran(thread: i32) -> u64 {
+    let path = format!("/proc/self/task/{thread}/schedstat");
+    let text = std::fs::read_to_string(path).unwrap();
+    text.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+#[allow(unsafe_code)] // asks for the thread's number
+fn nothing_is_done_while_nothing_can_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, handle) = ChardevServer::new().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // SAFETY: no pointers.
+        tell.send(unsafe { libc::gettid() }).unwrap();
+        server.run();
+    });
+    let thread = told.recv().unwrap();
+    let start = |source| {
+        let mut chardev = Chardev::new(source, None);
+        chardev.start(&handle);
+        let front = chardev.take_frontend().unwrap();
+        (chardev, front)
+    };
+    // A peer that does not read, and a device that does not.
+    let (mut near, far) = UnixStream::pair().unwrap();
+    let full = start(Source::Client(
+        Dialer::passed(far.into(), "a", false).unwrap(),
+    ));
+    until("open", || full.0.is_open());
+    near.set_nonblocking(true).unwrap();
+    for _ in 0..100 {
+        full.1.write(&noise(50_000));
+        let _ = near.write(&noise(50_000));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // Nobody at a terminal; somebody who does not read at another.
+    let gone = Pty::open().unwrap();
+    let kept = Pty::open().unwrap();
+    let reader = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(kept.path())
+        .unwrap();
+    let (gone, kept) = (start(Source::Pty(gone)), start(Source::Pty(kept)));
+    gone.1.write(b"x");
+    until("open", || kept.0.is_open());
+    kept.1.write(&noise(60_000));
+    // A file at its end; a server with a second client; a client that waits to try again; one
+    // whose peer has left.
+    let file = start(Source::File {
+        output: std::fs::File::create(folder.path().join("out")).unwrap(),
+        input: Some(std::fs::File::open("/dev/null").unwrap()),
+    });
+    let path = folder.path().join("s");
+    let listener = start(Source::Server(Listener::unix(&unix(&path)).unwrap()));
+    let clients = [(); 2].map(|()| UnixStream::connect(&path).unwrap());
+    let again = Some(Duration::from_secs(60));
+    let none = unix(&folder.path().join("none"));
+    let waiting = start(Source::Client(Dialer::unix(none, again).unwrap()));
+    let (left, far) = UnixStream::pair().unwrap();
+    let lost = start(Source::Client(
+        Dialer::passed(far.into(), "b", false).unwrap(),
+    ));
+    until("open", || lost.0.is_open());
+    drop(left);
+    until("closed", || !lost.0.is_open());
+    std::thread::sleep(Duration::from_millis(100));
+    let before = ran(thread);
+    std::thread::sleep(Duration::from_millis(1000));
+    let used = ran(thread) - before;
+    assert!(used < 20_000_000, "{used} ns of CPU for nothing");
+    drop((full, gone, kept, file, listener, waiting, lost));
+    drop((clients, reader));
+    handle.shutdown();
+}

@@ -19,24 +19,21 @@ fn check(result: i32) -> io::Result<i32> {
 /// # Errors
 /// Those of fcntl(2).
 pub fn set_nonblocking(fd: &impl AsRawFd) -> io::Result<()> {
-    let fd = fd.as_raw_fd();
-    // SAFETY: no pointers.
-    let flags = check(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
+    let flags = status_flags(fd)?;
     if flags & libc::O_NONBLOCK == 0 {
         // SAFETY: no pointers.
-        check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+        check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
     }
     Ok(())
 }
 
-/// How a file was opened: O_RDONLY, O_WRONLY or O_RDWR.
+/// How a file was opened (F_GETFL).
 ///
 /// # Errors
 /// Those of fcntl(2).
-pub fn access_mode(fd: &impl AsRawFd) -> io::Result<i32> {
+pub fn status_flags(fd: &impl AsRawFd) -> io::Result<i32> {
     // SAFETY: no pointers.
-    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
-    Ok(flags & libc::O_ACCMODE)
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })
 }
 
 /// Reads; what the kernel says.

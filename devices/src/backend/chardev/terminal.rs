@@ -85,7 +85,7 @@ fn private(fd: OwnedFd) -> io::Result<OwnedFd> {
         return Ok(file.into());
     }
     if kind.is_fifo() || kind.is_char_device() {
-        let access = sys::access_mode(&file)?;
+        let access = sys::status_flags(&file)? & libc::O_ACCMODE;
         let reopened = OpenOptions::new()
             .read(access != libc::O_WRONLY)
             .write(access != libc::O_RDONLY)

@@ -10,7 +10,7 @@ use crate::bus::lock;
 use crate::cx::EffectSink;
 use crate::effect::{Effect, Notice};
 use crate::pci::PciFunction;
-use crate::testing::{Buffer, Driver, FakeChar, FakeGuest, Ring};
+use crate::testing::{Buffer, Driver, FakeChar, FakeGuest, Ring, conformance};
 
 fn props(max_ports: u32) -> VirtioSerialPciProps {
     let mut options = Object::new();
@@ -152,6 +152,19 @@ impl<'a> Bench<'a> {
 fn notice(open: bool) -> (String, Effect) {
     let id = "port0".to_owned();
     (id.clone(), Effect::Notice(Notice::SerialPort { id, open }))
+}
+
+#[test]
+fn it_stands_what_every_device_has_to() {
+    let guest = FakeGuest::new();
+    let host = FakeChar::open();
+    conformance::pci_function(conformance::AfterReset::Fresh, || {
+        let (function, bus) = build(&props(4), &guest.cx("vs0")).unwrap();
+        add(&bus, &guest, &host, options(PortKind::Console, None, None));
+        let named = options(PortKind::Serial, None, Some("org.test"));
+        add(&bus, &guest, &host, named);
+        Arc::new(std::sync::Mutex::new(function))
+    });
 }
 
 #[test]
