@@ -121,6 +121,15 @@ need_rust() {
   [ "$(printf '%s\n' "$(rust_wanted)" "$have" | sort -V | head -1)" = "$(rust_wanted)" ] ||
     fail "Rust $have is too old: this needs $(rust_wanted)"
 }
+# need_rust_parts: what the test suite needs of Rust beside the compiler, where rustup can fetch it.
+need_rust_parts() {
+  command -v rustup >/dev/null || return 0
+  local have
+  have=$(cd "$root" && rustup component list --installed && rustup target list --installed)
+  grep -q '^rustfmt' <<<"$have" && grep -q '^clippy' <<<"$have" && grep -qx x86_64-unknown-none <<<"$have" && return
+  (cd "$root" && rustup component add rustfmt clippy && rustup target add x86_64-unknown-none) >"$cache/rustup.log" 2>&1 ||
+    { cat "$cache/rustup.log" >&2; say "rustup cannot fetch rustfmt, clippy and the target x86_64-unknown-none; going on"; }
+}
 rust_wanted() { sed -n 's/^channel = "\(.*\)"/\1/p' "$root/rust-toolchain.toml"; }
 
 # kvm_usable: is there a /dev/kvm that this user may open?
