@@ -106,7 +106,7 @@ need_rust() {
   [ ! -d "$HOME/.cargo/bin" ] || export PATH=$HOME/.cargo/bin:$PATH
   if ! command -v cargo >/dev/null && ! command -v rustup >/dev/null; then
     refresh_lists
-    apt-cache show rustup >/dev/null 2>&1 ||
+    apt-cache policy rustup | grep -q 'Candidate: [0-9]' ||
       fail "no Rust here, and this Debian release has no package rustup: install Rust $(rust_wanted) or newer (see rust-lang.org) and come again"
     need_packages rustup
   fi
