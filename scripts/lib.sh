@@ -106,7 +106,7 @@ need_rust() {
   [ ! -d "$HOME/.cargo/bin" ] || export PATH=$HOME/.cargo/bin:$PATH
   if ! command -v cargo >/dev/null && ! command -v rustup >/dev/null; then
     refresh_lists
-    apt-cache show rustup >/dev/null 2>&1 ||
+    apt-cache policy rustup | grep -q 'Candidate: [0-9]' ||
       fail "no Rust here, and this Debian release has no package rustup: install Rust $(rust_wanted) or newer (see rust-lang.org) and come again"
     need_packages rustup
   fi
@@ -120,6 +120,15 @@ need_rust() {
   have=$(cd "$root" && rustc --version | cut -d' ' -f2)
   [ "$(printf '%s\n' "$(rust_wanted)" "$have" | sort -V | head -1)" = "$(rust_wanted)" ] ||
     fail "Rust $have is too old: this needs $(rust_wanted)"
+}
+# need_rust_parts: what the test suite needs of Rust beside the compiler, where rustup can fetch it.
+need_rust_parts() {
+  command -v rustup >/dev/null || return 0
+  local have
+  have=$(cd "$root" && rustup component list --installed && rustup target list --installed)
+  grep -q '^rustfmt' <<<"$have" && grep -q '^clippy' <<<"$have" && grep -qx x86_64-unknown-none <<<"$have" && return
+  (cd "$root" && rustup component add rustfmt clippy && rustup target add x86_64-unknown-none) >"$cache/rustup.log" 2>&1 ||
+    { cat "$cache/rustup.log" >&2; say "rustup cannot fetch rustfmt, clippy and the target x86_64-unknown-none; going on"; }
 }
 rust_wanted() { sed -n 's/^channel = "\(.*\)"/\1/p' "$root/rust-toolchain.toml"; }
 
