@@ -67,14 +67,6 @@ pub enum BlockError {
     /// It was not made with blockdev-add.
     #[error("Node {0} is not owned by the monitor")]
     NotOwned(String),
-    /// Something goes on with it.
-    #[error("Node '{name}' is busy: {reason}")]
-    Busy {
-        /// The node.
-        name: String,
-        /// What goes on.
-        reason: String,
-    },
     /// Two users do not get along.
     #[error(
         "Permission conflict on node '{node}': permissions '{perms}' are both required by \
@@ -145,12 +137,6 @@ pub enum BlockError {
         /// Bytes of the node below.
         size: u64,
     },
-    /// A number that is none of bytes.
-    #[error("Parameter '{name}' expects a non-negative number below 2^63")]
-    BadNumber {
-        /// The option.
-        name: &'static str,
-    },
     /// The node has one size.
     #[error("Image format driver does not support resize")]
     NoResize,
@@ -177,7 +163,8 @@ impl BlockError {
         }
     }
 
-    pub(crate) fn open(path: &str, error: &io::Error) -> Self {
+    /// A file could not be opened or looked at.
+    pub fn open(path: &str, error: &io::Error) -> Self {
         BlockError::Open {
             path: path.to_owned(),
             reason: os_text(error),

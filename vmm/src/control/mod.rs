@@ -2,6 +2,7 @@
 //! never blocks, and publishes replies and events through one queue, so that their order holds.
 
 pub mod chardevs;
+pub mod blockdev;
 pub mod fds;
 pub mod hmp;
 pub mod life;

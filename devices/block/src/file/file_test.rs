@@ -625,3 +625,108 @@ fn we_respect_the_locks_of_qemu_storage_daemon() {
     drop(running);
     graph.attach("f", "d", writer(Sharing::Exclusive)).unwrap();
 }
+
+/// A loop device on the image; gone with the test.
+struct Loop(String);
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = tool("losetup", &["--detach", &self.0]);
+    }
+}
+
+fn loop_device(path: &Path, sector: &str) -> Option<Loop> {
+    let arguments = [
+        "--find",
+        "--show",
+        "--sector-size",
+        sector,
+        path.to_str().unwrap(),
+    ];
+    let (ok, output) = tool("losetup", &arguments)?;
+    if !ok {
+        eprintln!("There are no loop devices here: {output}");
+        return None;
+    }
+    Some(Loop(output.trim().to_owned()))
+}
+
+#[test]
+fn devices_of_the_host_are_disks() {
+    for (sector, direct) in [
+        ("512", false),
+        ("512", true),
+        ("4096", true),
+        ("4096", false),
+    ] {
+        for aio in [Aio::Threads, Aio::Native, Aio::IoUring] {
+            if aio == Aio::Native && !direct {
+                continue;
+            }
+            let dir = dir();
+            let path = image(&dir);
+            let Some(device) = loop_device(&path, sector) else {
+                return;
+            };
+            let mut spec = spec(device.0.as_ref(), aio, direct);
+            spec.driver = match spec.driver {
+                DriverSpec::File(file) => DriverSpec::HostDevice(file),
+                other => other,
+            };
+            spec.discard = Some(Discard::Unmap);
+            let (graph, node) = node(spec);
+            assert_eq!(node.info().size, SIZE);
+            let mut lane = node.open_lane(16).unwrap();
+            let data: Vec<u8> = (0..16384u32).map(|n| (n / 7) as u8 | 1).collect();
+            write(&mut lane, 4096, &data).unwrap();
+            // Part of a block, for which the rest has to be read.
+            write(&mut lane, 4608, &[9; 512]).unwrap();
+            run(&mut lane, Op::Flush, Buffers::new()).result.unwrap();
+            let mut expected = data.clone();
+            expected[512..1024].fill(9);
+            assert_eq!(
+                read(&mut lane, 4096, 16384),
+                expected,
+                "{sector} {direct} {aio:?}"
+            );
+            for unmap in [Unmap::Keep, Unmap::May] {
+                let zeroes = Op::WriteZeroes {
+                    offset: 8192,
+                    len: 4096,
+                    unmap,
+                    durability: Durability::Durable,
+                };
+                run(&mut lane, zeroes, Buffers::new()).result.unwrap();
+                assert_eq!(read(&mut lane, 8192, 4096), [0; 4096]);
+                write(&mut lane, 8192, &[1; 4096]).unwrap();
+            }
+            // Half a block of zeroes; no device has a command for it.
+            let zeroes = Op::WriteZeroes {
+                offset: 8192,
+                len: 512,
+                unmap: Unmap::May,
+                durability: Durability::Cached,
+            };
+            run(&mut lane, zeroes, Buffers::new()).result.unwrap();
+            let half = [vec![0; 512], vec![1; 512]].concat();
+            assert_eq!(
+                read(&mut lane, 8192, 1024),
+                half,
+                "{sector} {direct} {aio:?}"
+            );
+            let discard = Op::Discard {
+                offset: 12288,
+                len: 4096,
+            };
+            run(&mut lane, discard, Buffers::new()).result.unwrap();
+            let outside = write(&mut lane, SIZE, &[1; 512]).unwrap_err();
+            assert_eq!(outside.raw_os_error(), Some(libc::EIO));
+            assert!(node.resize(SIZE + 512).is_err());
+            let attached = graph.attach("f", "d", writer(Sharing::Exclusive)).unwrap();
+            if let Some((ok, output)) = tool("qemu-io", &["-f", "raw", "-c", "quit", &device.0]) {
+                assert!(!ok && output.contains("\"write\" lock"), "{output}");
+            }
+            drop((attached, lane, node, graph));
+        }
+    }
+}

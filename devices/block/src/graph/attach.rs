@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, Weak};
 
-use super::backend::Backend;
+use super::backend::{Backend, CacheSwitch};
 use super::{BackendId, Graph, Inner, NodeId, Perms, WriteCache, lock};
 use crate::error::BlockError;
 use crate::node::BlockNode;
@@ -32,7 +32,7 @@ pub struct Attachment {
     node: Arc<dyn BlockNode>,
     stats: Arc<Stats>,
     read_only: bool,
-    write_cache: WriteCache,
+    write_cache: CacheSwitch,
     place: Option<(Weak<Mutex<Inner>>, BackendId)>,
 }
 
@@ -43,7 +43,7 @@ impl Attachment {
             read_only: node.info().read_only,
             node,
             stats: Arc::default(),
-            write_cache: WriteCache::Back,
+            write_cache: CacheSwitch::new(WriteCache::Back),
             place: None,
         }
     }
@@ -63,19 +63,14 @@ impl Attachment {
         self.read_only
     }
 
-    /// How the device begins, where nothing else was asked for.
+    /// How writes are treated now; at first what the drive was made with.
     pub fn write_cache(&self) -> WriteCache {
-        self.write_cache
+        self.write_cache.get()
     }
 
-    /// Tells the graph how the device treats writes, for query-block.
+    /// Says how the device treats writes from now on. Any thread; takes no lock.
     pub fn set_write_cache(&self, cache: WriteCache) {
-        if let Some((graph, id)) = &self.place
-            && let Some(graph) = graph.upgrade()
-            && let Some(backend) = lock(&graph).backends.get_mut(id)
-        {
-            backend.write_cache = cache;
-        }
+        self.write_cache.set(cache);
     }
 }
 
@@ -105,7 +100,7 @@ impl Graph {
         let (id, root) = inner.backend_for(drive, device)?;
         let attached = inner.take(id, root, options);
         if attached.is_err() {
-            inner.undo(id, root, device);
+            inner.undo(id, root);
         }
         let (node, read_only) = attached?;
         let backend = inner.backends.get(&id).ok_or(BlockError::Empty)?;
@@ -113,9 +108,23 @@ impl Graph {
             node,
             stats: backend.stats.clone(),
             read_only,
-            write_cache: backend.write_cache,
+            write_cache: backend.write_cache.clone(),
             place: Some((Arc::downgrade(&self.inner), id)),
         })
+    }
+}
+
+impl Graph {
+    /// Takes the node away from the device with this QOM path, whoever still has its attachment.
+    /// False when it had none.
+    pub fn detach(&self, device: &str) -> bool {
+        let mut inner = lock(&self.inner);
+        let has = |(_, backend): &(&BackendId, &Backend)| backend.device.as_deref() == Some(device);
+        let found = inner.backends.iter().find(has).map(|(id, _)| *id);
+        if let Some(id) = found {
+            inner.remove_backend(id);
+        }
+        found.is_some()
     }
 }
 
@@ -145,7 +154,7 @@ impl Inner {
             root: Some(root),
             device: Some(device.to_owned()),
             stats: Arc::default(),
-            write_cache: WriteCache::Back,
+            write_cache: CacheSwitch::new(WriteCache::Back),
             perms: Perms::NONE,
         };
         self.backends.insert(id, backend);
@@ -170,7 +179,7 @@ impl Inner {
     }
 
     /// After a refusal: the drive is free again, a back end of the device's own is gone.
-    fn undo(&mut self, id: BackendId, root: NodeId, _device: &str) {
+    fn undo(&mut self, id: BackendId, root: NodeId) {
         let named = match self.backends.get_mut(&id) {
             Some(backend) => {
                 backend.perms = Perms::NONE;

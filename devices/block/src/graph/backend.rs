@@ -2,6 +2,7 @@
 //! node directly gets one without.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{BackendId, Graph, Inner, NodeId, NodeSpec, Perms, lock};
 use crate::error::BlockError;
@@ -15,6 +16,27 @@ pub enum WriteCache {
     Back,
     /// They are durable.
     Through,
+}
+
+/// The switch of a back end's write cache, which its device turns on any thread.
+#[derive(Debug, Clone)]
+pub(super) struct CacheSwitch(Arc<AtomicBool>);
+
+impl CacheSwitch {
+    pub fn new(cache: WriteCache) -> Self {
+        CacheSwitch(Arc::new(AtomicBool::new(cache == WriteCache::Back)))
+    }
+
+    pub fn get(&self) -> WriteCache {
+        match self.0.load(Ordering::Relaxed) {
+            true => WriteCache::Back,
+            false => WriteCache::Through,
+        }
+    }
+
+    pub fn set(&self, cache: WriteCache) {
+        self.0.store(cache == WriteCache::Back, Ordering::Relaxed);
+    }
 }
 
 /// Options of a drive.
@@ -32,7 +54,7 @@ pub(super) struct Backend {
     /// The device that has it: its QOM path.
     pub device: Option<String>,
     pub stats: Arc<Stats>,
-    pub write_cache: WriteCache,
+    pub write_cache: CacheSwitch,
     pub perms: Perms,
 }
 
@@ -76,7 +98,7 @@ impl Graph {
             root,
             device: None,
             stats: Arc::default(),
-            write_cache: options.write_cache,
+            write_cache: CacheSwitch::new(options.write_cache),
             perms: Perms::NONE,
         };
         inner.backends.insert(id, backend);

@@ -103,7 +103,7 @@ impl Inner {
             device: backend.device.clone(),
             root: root.map(|entry| self.view(entry)),
             stats: backend.stats.clone(),
-            write_cache: backend.write_cache,
+            write_cache: backend.write_cache.get(),
         })
     }
 

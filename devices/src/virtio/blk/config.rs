@@ -1,5 +1,7 @@
 //! Device configuration space and feature bits (Virtio 1.2, sections 5.2.3 and 5.2.4).
 
+use block::WriteCache;
+
 use super::props::Disk;
 
 /// Feature bits.
@@ -26,7 +28,7 @@ pub(super) struct ConfigSpace<'a> {
     pub disk: &'a Disk,
     /// Of the whole disk.
     pub bytes: u64,
-    pub write_cache: bool,
+    pub write_cache: WriteCache,
 }
 
 impl ConfigSpace<'_> {
@@ -50,7 +52,7 @@ impl ConfigSpace<'_> {
         put(24, &[u8::try_from(exponent).unwrap_or(0), 0]);
         put(26, &disk.min_io.to_le_bytes());
         put(28, &disk.opt_io.to_le_bytes());
-        put(WRITEBACK, &[u8::from(self.write_cache)]);
+        put(WRITEBACK, &[u8::from(self.write_cache == WriteCache::Back)]);
         put(34, &disk.queues.to_le_bytes());
         if disk.discard {
             put(36, &disk.max_discard.to_le_bytes());

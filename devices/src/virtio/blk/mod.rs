@@ -9,7 +9,6 @@ mod worker;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use api_spec::{QmpError, QmpResult, VirtioBlkPciProps};
 use block::{Attachment, WriteCache};
@@ -39,21 +38,16 @@ pub fn build(props: &VirtioBlkPciProps, cx: &BuildCx) -> QmpResult<VirtioPci> {
     };
     let vcpus = cx.hints.get("vcpus").copied().unwrap_or(1);
     let disk = Disk::check(props, vcpus, &node)?;
-    let device = Blk {
-        write_cache: Arc::new(AtomicBool::new(disk.write_cache)),
-        disk,
-        node,
-    };
+    node.set_write_cache(disk.write_cache);
+    let device = Blk { disk, node };
     VirtioPci::new(Box::new(device), transport, cx)
         .map_err(|error| QmpError::generic(error.to_string()))
 }
 
 struct Blk {
     disk: Disk,
+    /// Also has the switch of the write cache, which the workers look at.
     node: Arc<Attachment>,
-    /// Writes are done when the host has them; otherwise when they are durable. Shared with the
-    /// workers.
-    write_cache: Arc<AtomicBool>,
 }
 
 impl Blk {
@@ -61,17 +55,16 @@ impl Blk {
         ConfigSpace {
             disk: &self.disk,
             bytes: self.node.node().info().size,
-            write_cache: self.write_cache.load(Ordering::Relaxed),
+            write_cache: self.node.write_cache(),
         }
     }
+}
 
-    fn set_write_cache(&self, on: bool) {
-        if self.write_cache.swap(on, Ordering::Relaxed) != on {
-            self.node.set_write_cache(match on {
-                true => WriteCache::Back,
-                false => WriteCache::Through,
-            });
-        }
+/// The cache is on, or writes are durable when they are done.
+fn cache(on: bool) -> WriteCache {
+    match on {
+        true => WriteCache::Back,
+        false => WriteCache::Through,
     }
 }
 
@@ -100,7 +93,7 @@ impl VirtioDevice for Blk {
         // Only `writeback` is the driver's to write (Virtio 1.2, section 5.2.5.2).
         let value = WRITEBACK.checked_sub(offset).and_then(|at| data.get(at));
         if let Some(value) = value.filter(|_| self.disk.config_wce) {
-            self.set_write_cache(*value != 0);
+            self.node.set_write_cache(cache(*value != 0));
         }
         Effect::None
     }
@@ -115,7 +108,8 @@ impl VirtioDevice for Blk {
         if features & feature::CONFIG_WCE == 0 {
             // A driver that knows neither the switch nor flushes gets durable writes (Virtio
             // 1.2, section 5.2.6.2).
-            self.set_write_cache(features & feature::FLUSH != 0);
+            self.node
+                .set_write_cache(cache(features & feature::FLUSH != 0));
         }
         let worker = |queue: super::ActiveQueue| {
             let depth = u32::from(self.disk.queue_size);
@@ -128,7 +122,6 @@ impl VirtioDevice for Blk {
                     lane,
                     self.disk.clone(),
                     self.node.clone(),
-                    self.write_cache.clone(),
                 )),
             })
         };
@@ -138,7 +131,7 @@ impl VirtioDevice for Blk {
     fn stopped(&mut self, _states: &[QueueState]) {}
 
     fn reset(&mut self) {
-        self.set_write_cache(self.disk.write_cache);
+        self.node.set_write_cache(self.disk.write_cache);
     }
 
     fn state(&self) -> Option<&dyn vmstate::StateAccess> {

@@ -26,7 +26,7 @@ pub(super) struct Disk {
     pub write_zeroes: bool,
     pub config_wce: bool,
     /// How it begins.
-    pub write_cache: bool,
+    pub write_cache: WriteCache,
     pub serial: [u8; SERIAL_LEN],
     /// Bytes of a logical block.
     pub logical: u32,
@@ -53,9 +53,9 @@ impl Disk {
         let blocks = Blocks::check(props)?;
         let queue_size = check_queue_size(props.queue_size)?;
         let write_cache = match props.write_cache {
-            OnOffAuto::On => true,
-            OnOffAuto::Off => false,
-            OnOffAuto::Auto => node.write_cache() == WriteCache::Back,
+            OnOffAuto::On => WriteCache::Back,
+            OnOffAuto::Off => WriteCache::Through,
+            OnOffAuto::Auto => node.write_cache(),
         };
         Ok(Disk {
             queues: queues(props.num_queues, vcpus)?,
@@ -91,7 +91,10 @@ impl Disk {
             | feature::BLK_SIZE
             | feature::TOPOLOGY
             | when(self.read_only, feature::RO)
-            | when(self.write_cache || self.config_wce, feature::FLUSH)
+            | when(
+                self.write_cache == WriteCache::Back || self.config_wce,
+                feature::FLUSH,
+            )
             | when(self.config_wce, feature::CONFIG_WCE)
             | when(self.queues > 1, feature::MQ)
             | when(self.discard, feature::DISCARD)

@@ -1,7 +1,6 @@
 //! Saved state of the disk beyond the transport's.
 
-use std::sync::atomic::Ordering;
-
+use block::WriteCache;
 use serde::{Deserialize, Serialize};
 use vmstate::{Snapshot, StateError};
 
@@ -22,19 +21,15 @@ impl Snapshot for Blk {
     const VERSION: u32 = 1;
 
     fn save(&self) -> Self::State {
-        let Blk {
-            disk: _,
-            node: _,
-            write_cache,
-        } = self;
+        let Blk { disk: _, node } = self;
         BlkV1 {
-            write_through: !write_cache.load(Ordering::Relaxed),
+            write_through: node.write_cache() == WriteCache::Through,
         }
     }
 
     fn restore(&mut self, state: Self::State) -> Result<(), StateError> {
         let BlkV1 { write_through } = state;
-        self.set_write_cache(!write_through);
+        self.node.set_write_cache(super::cache(!write_through));
         Ok(())
     }
 }

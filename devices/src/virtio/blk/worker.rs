@@ -6,10 +6,9 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use block::{Account, Attachment, Buffers, Done, Durability, IoLane, IoReq, Op, Token};
+use block::{Account, Attachment, Buffers, Done, Durability, IoLane, IoReq, Op, Token, WriteCache};
 
 use super::gather::gather;
 use super::props::Disk;
@@ -39,7 +38,6 @@ pub(super) struct BlkWorker {
     lane: Box<dyn IoLane>,
     disk: Disk,
     node: Arc<Attachment>,
-    write_cache: Arc<AtomicBool>,
     /// Requests with the node, by token; no more than the queue has entries.
     slots: Vec<Option<InFlight>>,
     free: Vec<usize>,
@@ -53,20 +51,13 @@ pub(super) struct BlkWorker {
 }
 
 impl BlkWorker {
-    pub fn new(
-        queue: Virtqueue,
-        lane: Box<dyn IoLane>,
-        disk: Disk,
-        node: Arc<Attachment>,
-        write_cache: Arc<AtomicBool>,
-    ) -> Self {
+    pub fn new(queue: Virtqueue, lane: Box<dyn IoLane>, disk: Disk, node: Arc<Attachment>) -> Self {
         let depth = usize::from(queue.size());
         BlkWorker {
             queue,
             lane,
             disk,
             node,
-            write_cache,
             slots: (0..depth).map(|_| None).collect(),
             free: (0..depth).rev().collect(),
             chains: Vec::new(),
@@ -126,9 +117,9 @@ impl BlkWorker {
         let limits = Limits {
             disk: &self.disk,
             size: self.node.node().info().size,
-            durability: match self.write_cache.load(Ordering::Relaxed) {
-                true => Durability::Cached,
-                false => Durability::Durable,
+            durability: match self.node.write_cache() {
+                WriteCache::Back => Durability::Cached,
+                WriteCache::Through => Durability::Durable,
             },
         };
         match parse(&chain, memory, &limits) {
