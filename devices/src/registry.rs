@@ -26,7 +26,7 @@ pub enum Attachable {
     /// A PCI function.
     Pci(SharedFunction),
     /// A PCI Express port with a slot behind it.
-    RootPort(RootPort),
+    RootPort(Box<RootPort>),
     /// A PCI function with a bus of serial ports.
     SerialBus {
         /// The function.
@@ -76,7 +76,9 @@ pub fn build(
         }
         DeviceDriver::Virtconsole(props) => add_port(bus, props.into(), cx),
         DeviceDriver::Virtserialport(props) => add_port(bus, props.into(), cx),
-        DeviceDriver::PcieRootPort(props) => build_root_port(props, &cx).map(Attachable::RootPort),
+        DeviceDriver::PcieRootPort(props) => build_root_port(props, &cx)
+            .map(Box::new)
+            .map(Attachable::RootPort),
         DeviceDriver::IsaSerial(props) => isa_serial::build(props, &mut cx),
         DeviceDriver::Pvpanic(props) => isa::pvpanic(props, &cx),
         DeviceDriver::IsaDebugExit(props) => isa::isa_debug_exit(props, &cx),

@@ -9,6 +9,7 @@ mod events;
 pub mod framing;
 pub mod server;
 pub mod session;
+mod strict;
 mod sys;
 
 pub use server::{CommandSink, Endpoint, MonitorOptions, Server, ServerHandle};

@@ -19,6 +19,7 @@ pub mod machine;
 pub mod memory;
 pub mod process;
 pub mod smbios;
+pub mod startup;
 pub mod sys;
 pub mod threads;
 pub mod vcpu;

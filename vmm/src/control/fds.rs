@@ -190,7 +190,10 @@ impl Opener {
                 return Ok(File::from(member.fd.try_clone()?));
             }
         }
-        Err(io::Error::from_raw_os_error(libc::EACCES))
+        Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("Failed to find file descriptor with matching flags={wanted:#x}"),
+        ))
     }
 }
 
