@@ -293,7 +293,7 @@ fn rtc(plan: &mut Plan, arg: &Arg) -> Done {
         Some(date) => {
             rtc.base = RtcBase::At(date_of(date).ok_or_else(|| {
                 arg.error(
-                    "invalid date format\nvalid formats: '2006-06-17T16:01:21' or '2006-06-17'",
+                    "invalid datetime format\nvalid formats: '2006-06-17T16:01:21' or '2006-06-17'",
                 )
             })?);
         }

@@ -210,7 +210,7 @@ impl Control {
 
     fn take_signals(&mut self) {
         while let Some(number) = sys::next_signal(&self.signals) {
-            log::info!("terminating on signal {number}");
+            log::error!("terminating on signal {number}");
             let cause = api_spec::ShutdownCause::HostSignal;
             self.feed(Input::Shutdown(cause, 0, None));
         }

@@ -119,8 +119,7 @@ impl DriveText {
     }
 
     fn is_empty(&self) -> bool {
-        let options = &self.options;
-        self.driver.is_none() && self.file.is_none() && !options.has_any_below("file")
+        self.driver.is_none() && self.file.is_none()
     }
 
     /// The nodes to make; none for an empty drive.
@@ -128,8 +127,12 @@ impl DriveText {
     /// # Errors
     /// In QEMU's words.
     pub fn node(mut self, opener: &mut dyn FileOpener) -> Result<Option<NodeSpec>, Refusal> {
-        if self.is_empty() {
+        if self.is_empty() && self.options.fit_an_empty_drive() {
             return Ok(None);
+        }
+        if self.is_empty() && !self.options.has_any_below("file") {
+            let desc = "Must specify either driver or file";
+            return Err(QmpError::generic(desc).into());
         }
         let driver = match self.driver.take() {
             Some(driver) => driver,
@@ -401,6 +404,21 @@ impl Pairs {
             },
         };
         Pairs(split(text).into_iter().map(pair).collect())
+    }
+
+    /// Whether there is nothing in them that needs an image.
+    fn fit_an_empty_drive(&self) -> bool {
+        const GENERAL: [&str; 6] = [
+            "read-only",
+            "auto-read-only",
+            "discard",
+            "force-share",
+            "cache.direct",
+            "cache.no-flush",
+        ];
+        self.0
+            .iter()
+            .all(|(key, _)| GENERAL.contains(&key.as_str()))
     }
 
     /// The last value of `key`.
