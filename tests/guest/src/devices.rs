@@ -1,0 +1,127 @@
+//! The devices, driven by virtio-drivers. Each prints what it found; a panic is a failure.
+
+use core::ptr::NonNull;
+
+use virtio_drivers::device::blk::VirtIOBlk;
+use virtio_drivers::device::console::VirtIOConsole;
+use virtio_drivers::device::rng::VirtIORng;
+use virtio_drivers::transport::pci::PciTransport;
+use virtio_drivers::transport::{DeviceType, Transport};
+use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
+
+use crate::say;
+
+/// Memory is mapped one to one.
+pub struct Flat;
+
+// SAFETY: pages come zeroed from the allocator and are given back once; addresses are the same on both
+// sides, so nothing needs to be mapped or copied.
+unsafe impl Hal for Flat {
+    fn dma_alloc(pages: usize, _: BufferDirection) -> (PhysAddr, NonNull<u8>) {
+        // SAFETY: the layout has a size.
+        let at = unsafe { alloc::alloc::alloc_zeroed(layout(pages)) };
+        let at = NonNull::new(at).expect("memory");
+        (at.as_ptr() as PhysAddr, at)
+    }
+
+    unsafe fn dma_dealloc(_: PhysAddr, at: NonNull<u8>, pages: usize) -> i32 {
+        // SAFETY: it came from dma_alloc with as many pages.
+        unsafe { alloc::alloc::dealloc(at.as_ptr(), layout(pages)) };
+        0
+    }
+
+    unsafe fn mmio_phys_to_virt(address: PhysAddr, _: usize) -> NonNull<u8> {
+        NonNull::new(address as *mut u8).expect("an address")
+    }
+
+    unsafe fn share(buffer: NonNull<[u8]>, _: BufferDirection) -> PhysAddr {
+        buffer.as_ptr().cast::<u8>() as PhysAddr
+    }
+
+    unsafe fn unshare(_: PhysAddr, _: NonNull<[u8]>, _: BufferDirection) {}
+}
+
+fn layout(pages: usize) -> core::alloc::Layout {
+    core::alloc::Layout::from_size_align(pages * PAGE_SIZE, PAGE_SIZE).expect("a layout")
+}
+
+/// Drives what it knows.
+pub fn drive(transport: PciTransport) {
+    match transport.device_type() {
+        DeviceType::Block => block(transport),
+        DeviceType::Console => console(transport),
+        DeviceType::EntropySource => entropy(transport),
+        other => say!("unknown device {other:?}"),
+    }
+}
+
+/// The disk's sectors are numbered: sector N begins with N, as eight bytes.
+fn block(transport: PciTransport) {
+    let mut disk = VirtIOBlk::<Flat, _>::new(transport).expect("a disk");
+    let capacity = disk.capacity() as usize;
+    say!("disk of {capacity} sectors, read-only {}", disk.readonly());
+    let mut id = [0; 20];
+    let length = disk.device_id(&mut id).expect("its serial number");
+    say!(
+        "disk serial {}",
+        core::str::from_utf8(&id[..length]).unwrap_or("?")
+    );
+    let mut sectors = [0u8; 4096];
+    for first in [0, 8, capacity - 8] {
+        disk.read_blocks(first, &mut sectors).expect("reading");
+        for (i, sector) in sectors.chunks(512).enumerate() {
+            let number = u64::from_le_bytes(sector[..8].try_into().expect("eight bytes"));
+            assert_eq!(number, (first + i) as u64, "what the sector holds");
+        }
+    }
+    assert!(
+        disk.read_blocks(capacity, &mut sectors[..512]).is_err(),
+        "behind the end"
+    );
+    if disk.readonly() {
+        assert!(
+            disk.write_blocks(1, &[0x5a; 512]).is_err(),
+            "a read-only disk was written"
+        );
+    } else {
+        disk.write_blocks(1, &[0x5a; 512]).expect("writing");
+        disk.flush().expect("flushing");
+        disk.read_blocks(1, &mut sectors[..512]).expect("reading");
+        assert!(sectors[..512].iter().all(|byte| *byte == 0x5a));
+    }
+    say!("disk fine");
+}
+
+/// Says a line, hears a line, and says that one in capitals.
+fn console(transport: PciTransport) {
+    let mut console = VirtIOConsole::<Flat, _>::new(transport).expect("a console");
+    console
+        .send_bytes(b"hello from the guest\n")
+        .expect("sending");
+    say!("console said hello");
+    loop {
+        let Some(byte) = console.recv(true).expect("receiving") else {
+            continue;
+        };
+        console.send(byte.to_ascii_uppercase()).expect("sending");
+        if byte == b'\n' {
+            break;
+        }
+    }
+    say!("console fine");
+}
+
+fn entropy(transport: PciTransport) {
+    let mut source = VirtIORng::<Flat, _>::new(transport).expect("an entropy source");
+    let mut bytes = [0u8; 256];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        filled += source
+            .request_entropy(&mut bytes[filled..])
+            .expect("entropy");
+    }
+    let distinct = (0..=255u8).filter(|value| bytes.contains(value)).count();
+    say!("entropy of {distinct} distinct bytes");
+    assert!(distinct > 64, "that is not random");
+    say!("entropy fine");
+}

@@ -1,0 +1,99 @@
+//! A guest without an operating system: entered by PVH, drives virtio devices over PCI, reports on the
+//! serial port and ends by the exit device. Words of its command line: `drive` (every virtio device),
+//! `tick` (a line every 20 ms until a `q` comes), `reset` (once), `poweroff`, `panic`, `halt`; with none
+//! of them it ends at once. Status 33 is success, 5 a failure.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod board;
+mod devices;
+mod entry;
+mod pci;
+mod start;
+
+use linked_list_allocator::LockedHeap;
+use virtio_drivers::transport::pci::bus::PciRoot;
+use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
+
+use crate::board::Serial;
+use crate::pci::Ports;
+use crate::start::StartInfo;
+
+#[global_allocator]
+static HEAP: LockedHeap = LockedHeap::empty();
+
+/// Above the image, below what the smallest machine of the tests has.
+const HEAP_AT: usize = 0x80_0000;
+const HEAP_SIZE: usize = 0x80_0000;
+const SUCCESS: u8 = 0x10;
+const FAILURE: u8 = 0x02;
+/// Where BARs go that nobody has placed.
+const BARS: u32 = 0xe000_0000;
+
+extern "C" fn main64(start: u64) -> ! {
+    Serial::init();
+    let info = StartInfo::at(start);
+    // SAFETY: nothing else uses this memory, and it happens once.
+    unsafe { HEAP.lock().init(HEAP_AT as *mut u8, HEAP_SIZE) };
+    say!(
+        "baremetal-guest up, {} KiB, acpi {}",
+        info.memory() / 1024,
+        info.has_acpi()
+    );
+    let (year, seconds) = board::clock();
+    say!("clock {year:02x} {seconds:02x}");
+    for word in info.command_line().split_whitespace() {
+        act(word);
+    }
+    say!("all fine");
+    board::exit(SUCCESS)
+}
+
+fn act(word: &str) {
+    match word {
+        "drive" => drive(),
+        "tick" => tick(),
+        "reset" => board::reset(),
+        "poweroff" => board::power_off(),
+        "panic" => board::panic_device(),
+        "halt" => {
+            say!("halting");
+            board::halt()
+        }
+        other => say!("unknown word {other}"),
+    }
+}
+
+fn drive() {
+    let mut root = PciRoot::new(Ports);
+    let mut next = BARS;
+    for bus in 0..2 {
+        for (at, info) in root.enumerate_bus(bus) {
+            let Some(kind) = virtio_device_type(&info) else {
+                continue;
+            };
+            say!("{at}: {kind:?}");
+            pci::prepare(&mut root, at, &mut next);
+            let transport =
+                PciTransport::new::<devices::Flat, _>(&mut root, at).expect("a transport");
+            devices::drive(transport);
+        }
+    }
+}
+
+fn tick() {
+    let mut count = 0u32;
+    while Serial::receive() != Some(b'q') {
+        say!("tick {count}");
+        count += 1;
+        board::wait_milliseconds(20);
+    }
+}
+
+#[panic_handler]
+fn on_panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    say!("{info}");
+    board::exit(FAILURE)
+}

@@ -1,0 +1,373 @@
+//! A guest without an operating system on plain KVM: it drives the devices with a crate that no one here
+//! wrote. Its source is `tests/guest`; see there for the words it knows.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use serde_json::json;
+use tests::binary::{cache, has_kvm, is_stand_in, tree};
+use tests::{Serial, Vm, VmBuilder, disk, seconds};
+
+/// Ends with this status where all went well.
+const SUCCESS: i32 = 33;
+
+/// The guest's image, built where it is not there: `QVMD_BAREMETAL` names one that is. None, with a word,
+/// where this cannot be had.
+fn image() -> Option<&'static PathBuf> {
+    static IMAGE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let image = IMAGE.get_or_init(|| {
+        std::env::var_os("QVMD_BAREMETAL").map_or_else(build, |path| Some(path.into()))
+    });
+    if image.is_none() {
+        println!(
+            "skipped: no bare-metal guest (`rustup target add x86_64-unknown-none` may be missing)"
+        );
+    }
+    image.as_ref()
+}
+
+fn build() -> Option<PathBuf> {
+    std::fs::create_dir_all(cache()).ok()?;
+    // Tests run at the same time: one builds.
+    let lock = File::create(cache().join("baremetal-guest.lock")).ok()?;
+    lock.lock().ok()?;
+    let target = cache().join("baremetal-guest");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"] {
+        command.env_remove(name);
+    }
+    // Its own configuration is read in its own directory.
+    let output = command
+        .args(["build", "--locked"])
+        .current_dir(tree().join("tests/guest"))
+        .env("CARGO_TARGET_DIR", &target)
+        .output()
+        .ok()?;
+    if !output.status.success() {
+        println!("{}", String::from_utf8_lossy(&output.stderr));
+        return None;
+    }
+    Some(target.join("x86_64-unknown-none/debug/baremetal-guest"))
+}
+
+/// A machine that boots the guest with these words. None where there is no KVM or no guest.
+fn guest(builder: VmBuilder, words: &str) -> Option<VmBuilder> {
+    if !has_kvm() {
+        println!("skipped: no /dev/kvm");
+        return None;
+    }
+    let image = image()?;
+    let console = builder.path("serial.sock");
+    // Not every host lets the reference set the registers of its own model.
+    let cpu = if is_stand_in() { "qemu64" } else { "host" };
+    Some(
+        builder
+            .args(["-machine", "q35", "-accel", "kvm", "-cpu", cpu, "-m", "64"])
+            .arg("-chardev")
+            .arg(format!(
+                "socket,id=serial0,path={},server=on,wait=off",
+                console.display()
+            ))
+            .args([
+                "-serial",
+                "chardev:serial0",
+                "-device",
+                "isa-debug-exit,iobase=0xf4,iosize=0x04",
+            ])
+            .arg("-kernel")
+            .arg(image)
+            .args(["-append", words, "-S"]),
+    )
+}
+
+/// Starts it and lets it run; its console is connected before it says a word.
+fn start(builder: VmBuilder) -> (Vm, Serial) {
+    let mut vm = builder.start();
+    let serial = vm.serial();
+    vm.query("cont");
+    (vm, serial)
+}
+
+fn assert_success(vm: &mut Vm, serial: &mut Serial) {
+    let exit = vm.wait_within(seconds(60));
+    let said = serial.rest().to_owned();
+    let exit = exit.unwrap_or_else(|| panic!("it still runs; it said {said}"));
+    assert_eq!(
+        exit.status,
+        Some(SUCCESS),
+        "{exit:?}; it said {}",
+        serial.seen()
+    );
+}
+
+#[test]
+fn it_comes_up_and_ends() {
+    let Some(builder) = guest(VmBuilder::new(), "") else {
+        return;
+    };
+    let (mut vm, mut serial) = start(builder);
+    serial.expect("baremetal-guest up, ");
+    let kib: u64 = serial.expect(" KiB").parse().expect("a number");
+    assert!(
+        (60_000..=65_536).contains(&kib),
+        "{kib} KiB in the map of memory"
+    );
+    serial.expect("acpi true");
+    serial.expect("all fine");
+    assert_success(&mut vm, &mut serial);
+}
+
+#[test]
+fn a_disk() {
+    for options in ["", ",aio=io_uring", ",aio=native,cache.direct=on"] {
+        let builder = VmBuilder::new();
+        let path = disk::numbered(builder.dir(), "disk.img", 4096);
+        let Some(builder) = guest(builder, "drive") else {
+            return;
+        };
+        let builder = builder
+            .args(["-object", "iothread,id=io0"])
+            .arg("-blockdev")
+            .arg(format!(
+                "file,node-name=f,filename={}{options}",
+                path.display()
+            ))
+            .args(["-device", "virtio-blk-pci,drive=f,serial=bare,iothread=io0"]);
+        let (mut vm, mut serial) = start(builder);
+        serial.expect("disk of 4096 sectors, read-only false");
+        serial.expect("disk serial bare");
+        serial.expect("disk fine");
+        assert_success(&mut vm, &mut serial);
+        assert_eq!(disk::read(&path, 512, 512), [0x5a; 512]);
+        assert_eq!(disk::read(&path, 1024, 512), disk::numbered_sector(2));
+    }
+}
+
+#[test]
+fn a_read_only_disk() {
+    let builder = VmBuilder::new();
+    let path = disk::numbered(builder.dir(), "disk.img", 4096);
+    let Some(builder) = guest(builder, "drive") else {
+        return;
+    };
+    let builder = builder
+        .arg("-blockdev")
+        .arg(format!(
+            "file,node-name=f,filename={},read-only=on",
+            path.display()
+        ))
+        .args(["-device", "virtio-blk-pci,drive=f"]);
+    let (mut vm, mut serial) = start(builder);
+    serial.expect("read-only true");
+    assert_success(&mut vm, &mut serial);
+    assert_eq!(disk::read(&path, 512, 512), disk::numbered_sector(1));
+}
+
+#[test]
+fn entropy() {
+    let Some(builder) = guest(VmBuilder::new(), "drive") else {
+        return;
+    };
+    let (mut vm, mut serial) = start(builder.args(["-device", "virtio-rng-pci"]));
+    serial.expect("entropy fine");
+    assert_success(&mut vm, &mut serial);
+}
+
+#[test]
+fn a_console() {
+    let builder = VmBuilder::new();
+    let path = builder.path("console.sock");
+    let Some(builder) = guest(builder, "drive") else {
+        return;
+    };
+    let builder = builder
+        .args(["-device", "virtio-serial-pci"])
+        .arg("-chardev")
+        .arg(format!(
+            "socket,id=c0,path={},server=on,wait=off",
+            path.display()
+        ))
+        .args(["-device", "virtconsole,chardev=c0"]);
+    let mut vm = builder.start();
+    let mut serial = vm.serial();
+    let mut console = UnixStream::connect(path).expect("it listens");
+    console
+        .set_read_timeout(Some(seconds(30)))
+        .expect("a socket");
+    vm.query("cont");
+    let mut bytes = [0; 21];
+    console.read_exact(&mut bytes).expect("bytes");
+    assert_eq!(&bytes, b"hello from the guest\n");
+    console.write_all(b"say it loud\n").expect("bytes");
+    let mut bytes = [0; 12];
+    console.read_exact(&mut bytes).expect("bytes");
+    assert_eq!(&bytes, b"SAY IT LOUD\n");
+    serial.expect("console fine");
+    assert_success(&mut vm, &mut serial);
+}
+
+#[test]
+fn several_devices_with_several_processors() {
+    let builder = VmBuilder::new();
+    let path = disk::numbered(builder.dir(), "disk.img", 4096);
+    let Some(builder) = guest(builder, "drive") else {
+        return;
+    };
+    let builder = builder
+        .args(["-smp", "2", "-device", "virtio-rng-pci"])
+        .arg("-blockdev")
+        .arg(format!("file,node-name=f,filename={}", path.display()))
+        .args(["-device", "virtio-blk-pci,drive=f"]);
+    let (mut vm, mut serial) = start(builder);
+    serial.expect("entropy fine");
+    serial.expect("disk fine");
+    assert_success(&mut vm, &mut serial);
+}
+
+#[test]
+fn stop_and_cont() {
+    let Some(builder) = guest(VmBuilder::new(), "tick") else {
+        return;
+    };
+    let (mut vm, mut serial) = start(builder);
+    serial.expect("tick 3\n");
+    vm.query("stop");
+    while serial.comes("tick", Duration::from_millis(200)) {}
+    assert!(
+        !serial.comes("tick", Duration::from_millis(300)),
+        "it runs on"
+    );
+    assert_eq!(
+        vm.query("query-status"),
+        json!({"running": false, "status": "paused"})
+    );
+    for _ in 0..30 {
+        vm.query("cont");
+        vm.query("stop");
+    }
+    vm.query("cont");
+    serial.expect("tick ");
+    serial.expect("tick ");
+    serial.send(b"q");
+    serial.expect("all fine");
+    assert_success(&mut vm, &mut serial);
+}
+
+#[test]
+fn a_reset_from_outside() {
+    let Some(builder) = guest(VmBuilder::new(), "tick") else {
+        return;
+    };
+    let (mut vm, mut serial) = start(builder);
+    for _ in 0..3 {
+        serial.expect("baremetal-guest up");
+        serial.expect("tick 2\n");
+        vm.query("system_reset");
+        vm.qmp().event("RESET");
+    }
+    serial.expect("baremetal-guest up");
+    serial.expect("tick 1\n");
+    serial.send(b"q");
+    assert_success(&mut vm, &mut serial);
+}
+
+#[test]
+fn a_reset_from_inside() {
+    let Some(builder) = guest(VmBuilder::new(), "reset") else {
+        return;
+    };
+    let (mut vm, mut serial) = start(builder);
+    for _ in 0..3 {
+        serial.expect("baremetal-guest up");
+        let event = vm.qmp().event("RESET");
+        assert_eq!(
+            event["data"],
+            json!({"guest": true, "reason": "guest-reset"})
+        );
+    }
+    vm.query("quit");
+    assert_eq!(vm.wait().status, Some(0));
+}
+
+#[test]
+fn a_reset_with_no_reboot() {
+    let Some(builder) = guest(VmBuilder::new(), "reset") else {
+        return;
+    };
+    let (mut vm, _serial) = start(builder.arg("-no-reboot"));
+    assert_eq!(
+        vm.qmp().event("SHUTDOWN")["data"],
+        json!({"guest": true, "reason": "guest-reset"})
+    );
+    assert_eq!(vm.wait().status, Some(0));
+}
+
+#[test]
+fn switching_off() {
+    let Some(builder) = guest(VmBuilder::new(), "poweroff") else {
+        return;
+    };
+    let (mut vm, _serial) = start(builder);
+    assert_eq!(
+        vm.qmp().event("SHUTDOWN")["data"],
+        json!({"guest": true, "reason": "guest-shutdown"})
+    );
+    assert_eq!(vm.wait().status, Some(0));
+}
+
+#[test]
+fn a_panic() {
+    let Some(builder) = guest(VmBuilder::new(), "panic") else {
+        return;
+    };
+    let (mut vm, _serial) = start(builder.args(["-device", "pvpanic", "-action", "panic=pause"]));
+    assert_eq!(vm.qmp().event("GUEST_PANICKED")["data"]["action"], "pause");
+    assert_eq!(vm.query("query-status")["status"], "guest-panicked");
+    vm.quit();
+}
+
+#[test]
+fn a_halted_guest_costs_no_time() {
+    let Some(builder) = guest(VmBuilder::new(), "halt") else {
+        return;
+    };
+    let (mut vm, mut serial) = start(builder);
+    serial.expect("halting");
+    std::thread::sleep(Duration::from_millis(200));
+    let ticks = |vm: &Vm| {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", vm.pid())).expect("a process");
+        let fields: Vec<_> = stat
+            .rsplit(')')
+            .next()
+            .expect("fields")
+            .split_whitespace()
+            .collect();
+        let field = |i: usize| fields[i].parse::<u64>().expect("a number");
+        field(11) + field(12)
+    };
+    let before = ticks(&vm);
+    std::thread::sleep(Duration::from_secs(1));
+    let after = ticks(&vm);
+    // Hundredths of a second.
+    assert!(after - before < 20, "{} ticks in a second", after - before);
+    vm.query("stop");
+    vm.query("cont");
+    vm.quit();
+}
+
+#[test]
+fn a_guest_that_is_killed_in_mid_work_leaves_no_process() {
+    let Some(builder) = guest(VmBuilder::new(), "tick") else {
+        return;
+    };
+    let (mut vm, mut serial) = start(builder);
+    serial.expect("tick 1\n");
+    vm.signal(libc::SIGTERM);
+    assert_eq!(vm.wait().status, Some(0));
+}

@@ -1,0 +1,51 @@
+//! A Linux guest: Debian's kernel, with a shell on the serial console. Runs where `QVMD_GUEST` is set.
+
+mod boot;
+mod devices;
+mod life;
+mod memory;
+
+use tests::artifacts::{self, Guest};
+use tests::{Serial, Vm, VmBuilder};
+
+/// Boots it, with these arguments besides, up to its shell. None where there is no guest.
+pub fn boot(memory: &str, args: &[&str]) -> Option<(Vm, Serial)> {
+    boot_with(VmBuilder::new(), memory, args, "")
+}
+
+/// The same on a prepared builder, with words for the kernel.
+pub fn boot_with(
+    builder: VmBuilder,
+    memory: &str,
+    args: &[&str],
+    append: &str,
+) -> Option<(Vm, Serial)> {
+    let guest = artifacts::guest()?;
+    let builder = with_kernel(builder, &guest, append)
+        .args(["-m", memory])
+        .args(args);
+    let mut vm = builder.start();
+    let mut serial = vm.serial();
+    wait(&mut serial);
+    Some((vm, serial))
+}
+
+/// Kernel, initial RAM disk and command line.
+pub fn with_kernel(builder: VmBuilder, guest: &Guest, append: &str) -> VmBuilder {
+    builder
+        .guest()
+        .arg("-kernel")
+        .arg(&guest.bz_image)
+        .arg("-initrd")
+        .arg(&guest.initrd)
+        .arg("-append")
+        .arg(format!("console=ttyS0 panic=-1 quiet {append}"))
+}
+
+/// Waits for the shell.
+pub fn wait(serial: &mut Serial) {
+    serial.expect("QVMD-GUEST-READY");
+    serial.expect("guest# ");
+    // Without the echo of what is typed, what comes is what was printed.
+    serial.run("stty -echo");
+}
