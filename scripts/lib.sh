@@ -99,8 +99,48 @@ copy_modules() {
   done
 }
 
+# need_rust: cargo of the version that rust-toolchain.toml names, and a linker.
+need_rust() {
+  need_commands cc=gcc
+  [ -e /usr/include/stdlib.h ] || need_packages libc6-dev
+  [ ! -d "$HOME/.cargo/bin" ] || export PATH=$HOME/.cargo/bin:$PATH
+  if ! command -v cargo >/dev/null && ! command -v rustup >/dev/null; then
+    refresh_lists
+    apt-cache policy rustup | grep -q 'Candidate: [0-9]' ||
+      fail "no Rust here, and this Debian release has no package rustup: install Rust $(rust_wanted) or newer (see rust-lang.org) and come again"
+    need_packages rustup
+  fi
+  # rustup fetches the toolchain that the tree asks for; a cargo of another origin has to be new enough itself.
+  if command -v rustup >/dev/null; then
+    (cd "$root" && { rustup toolchain install || rustup show; }) >"$cache/rustup.log" 2>&1 ||
+      { cat "$cache/rustup.log" >&2; fail "rustup cannot fetch Rust $(rust_wanted)"; }
+  fi
+  (cd "$root" && cargo --version >/dev/null) || fail "cargo does not run"
+  local have
+  have=$(cd "$root" && rustc --version | cut -d' ' -f2)
+  [ "$(printf '%s\n' "$(rust_wanted)" "$have" | sort -V | head -1)" = "$(rust_wanted)" ] ||
+    fail "Rust $have is too old: this needs $(rust_wanted)"
+}
+# need_rust_parts: what the test suite needs of Rust beside the compiler, where rustup can fetch it.
+need_rust_parts() {
+  command -v rustup >/dev/null || return 0
+  local have
+  have=$(cd "$root" && rustup component list --installed && rustup target list --installed)
+  grep -q '^rustfmt' <<<"$have" && grep -q '^clippy' <<<"$have" && grep -qx x86_64-unknown-none <<<"$have" && return
+  (cd "$root" && rustup component add rustfmt clippy && rustup target add x86_64-unknown-none) >"$cache/rustup.log" 2>&1 ||
+    { cat "$cache/rustup.log" >&2; say "rustup cannot fetch rustfmt, clippy and the target x86_64-unknown-none; going on"; }
+}
+rust_wanted() { sed -n 's/^channel = "\(.*\)"/\1/p' "$root/rust-toolchain.toml"; }
+
 # kvm_usable: is there a /dev/kvm that this user may open?
 kvm_usable() { [ -c /dev/kvm ] && [ -r /dev/kvm ] && [ -w /dev/kvm ]; }
+
+# why_no_kvm: in words, after kvm_runs_linux said no.
+why_no_kvm() {
+  if [ ! -c /dev/kvm ]; then echo "this machine has no /dev/kvm"
+  elif ! kvm_usable; then echo "/dev/kvm may not be opened by this user (it belongs to the group $(stat -c %G /dev/kvm))"
+  else echo "this machine's /dev/kvm cannot run Linux"; fi
+}
 
 # kvm_runs_linux PROGRAM: whether /dev/kvm here can run a Linux kernel, and so the guest suite, directly.
 # Without hardware virtualization (some clouds give a /dev/kvm that interprets privileged code) it cannot;
@@ -108,7 +148,8 @@ kvm_usable() { [ -c /dev/kvm ] && [ -r /dev/kvm ] && [ -w /dev/kvm ]; }
 kvm_runs_linux() {
   kvm_usable || return 1
   grep -qwE 'vmx|svm' /proc/cpuinfo || return 1
-  local known="$cache/kvm-runs-linux.$(uname -r)"
+  local known
+  known=$cache/kvm-runs-linux.$(uname -r)
   [ ! -e "$known" ] || return 0
   "$root/scripts/guest-artifacts"
   local console

@@ -367,6 +367,13 @@ impl PciAddr {
     }
 }
 
+/// As the number that the object model shows: slot times 8 plus function.
+impl crate::Encode for PciAddr {
+    fn encode(&self, out: &mut String) {
+        (u32::from(self.slot) << 3 | u32::from(self.function)).encode(out);
+    }
+}
+
 impl Decode for PciAddr {
     fn decode(value: Value, at: &At) -> QmpResult<Self> {
         match value {

@@ -38,8 +38,8 @@ pub struct BuildCx {
     pub iothreads: Vec<Arc<dyn IoThread>>,
     /// The chardev named by `chardev`, taken for this device alone.
     pub chardev: Option<CharFrontend>,
-    /// The block node named by `drive`, attached for this device alone.
-    pub node: Option<Arc<dyn block::BlockNode>>,
+    /// The block node named by `drive`, attached for this device; let go of with the last clone.
+    pub node: Option<Arc<block::Attachment>>,
     /// The file descriptor source named by `rng`: an entropy object.
     pub entropy: Option<Arc<dyn crate::backend::rng::Entropy>>,
     /// Numbers by name that a bus hands out (port numbers and the like).

@@ -4,8 +4,8 @@ use crate::bus::{Access, BusDevice, SharedDevice, lock};
 use crate::effect::{Effect, PowerEffect};
 use crate::map::{AddressMap, MapBuilder, Space};
 use crate::pci::{
-    DevFn, HostBridge, PciFunction, PciTopology, PlugError, Plugged, RootPort, RootPortProps,
-    Windows, assign,
+    DevFn, HostBridge, PciFunction, PciTopology, PlugError, Plugged, Reserve, RootPort,
+    RootPortProps, Windows, assign,
 };
 use crate::registry::Region;
 use crate::testing::FakeIrqs;
@@ -192,6 +192,60 @@ fn firmware_assignment_reaches_everything() {
     // Closing the upper window hides what is behind.
     assert_eq!(config_write(&map, 0x8000_1804, &[0, 0]), [Effect::Remap]);
     assert_eq!(topology.see().functions[2].bars, []);
+}
+
+#[test]
+fn firmware_keeps_what_bridges_reserve() {
+    let mut topology = PciTopology::new();
+    let reserve = |reserve| {
+        let props = RootPortProps {
+            reserve,
+            ..RootPortProps::default()
+        };
+        RootPort::new(props, &FakeIrqs::default()).unwrap()
+    };
+    let roomy = Reserve {
+        buses: Some(3),
+        io: Some(0x1800),
+        memory: Some(5 << 20),
+        prefetchable: Some(8 << 30),
+    };
+    let endless = Reserve {
+        buses: Some(u32::MAX - 1),
+        io: Some(u64::MAX - 1),
+        memory: Some(u32::MAX - 1),
+        prefetchable: Some(u64::MAX - 1),
+    };
+    plug(&mut topology, "roomy", None, 3, reserve(roomy));
+    plug(&mut topology, "plain", None, 4, port());
+    plug(&mut topology, "endless", None, 5, reserve(endless));
+    let windows = Windows {
+        io: (0xc000, 0xffff),
+        memory: (0xc000_0000, 0xfebf_ffff),
+        prefetchable: (0x1_0000_0000, 0x8_ffff_ffff),
+    };
+    assign(&topology, &windows, &|_, _| 0);
+    let bridges = topology.functions().iter().map(|plugged| {
+        let mut function = lock(&plugged.function);
+        function.config().bridge_windows().unwrap()
+    });
+    let size = |window: Option<(u64, u64)>| window.map_or(0, |(first, last)| last - first + 1);
+    let found: Vec<_> = bridges
+        .map(|bridge| {
+            (
+                (bridge.secondary, bridge.subordinate),
+                [bridge.io, bridge.memory, bridge.prefetchable].map(size),
+            )
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ((1, 4), [0x2000, 5 << 20, 8 << 30]),
+            ((5, 5), [0, 2 << 20, 2 << 20]),
+            ((6, 6), [0, 0, 0]),
+        ]
+    );
 }
 
 #[test]

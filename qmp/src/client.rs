@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -35,6 +35,15 @@ pub enum ClientError {
     Refused(String, String),
     /// The server broke the protocol.
     Protocol(String),
+}
+
+/// What came first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// The server said something, or hung up.
+    Message,
+    /// The other descriptor can be read, or ended.
+    Other,
 }
 
 impl std::fmt::Display for ClientError {
@@ -219,22 +228,59 @@ impl Client {
         }
     }
 
-    #[allow(unsafe_code)] // poll
+    /// The events that were kept while calls waited for their answers.
+    pub fn take_events(&mut self) -> Vec<Value> {
+        self.events.drain(..).collect()
+    }
+
+    /// Waits until the server says something or `other` can be read.
+    ///
+    /// # Errors
+    /// When poll fails.
+    pub fn wait_with(&self, other: BorrowedFd<'_>) -> Result<Ready, ClientError> {
+        if !self.events.is_empty() || !self.frames.is_empty() {
+            return Ok(Ready::Message);
+        }
+        let mut polls = [readable(self.fd.as_raw_fd()), readable(other.as_raw_fd())];
+        loop {
+            poll(&mut polls, -1)?;
+            match polls.map(|poll| poll.revents != 0) {
+                [true, _] => return Ok(Ready::Message),
+                [_, true] => return Ok(Ready::Other),
+                _ => {}
+            }
+        }
+    }
+
     fn wait_readable(&self, deadline: Instant) -> Result<(), ClientError> {
         let left = deadline.saturating_duration_since(Instant::now());
-        let mut poll = libc::pollfd {
-            fd: self.fd.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
         let ms = i32::try_from(left.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: one live pollfd.
-        match unsafe { libc::poll(&raw mut poll, 1, ms) } {
-            0 => Err(io::Error::from(ErrorKind::TimedOut).into()),
-            n if n < 0 && io::Error::last_os_error().kind() != ErrorKind::Interrupted => {
-                Err(io::Error::last_os_error().into())
-            }
+        let mut polls = [readable(self.fd.as_raw_fd())];
+        match poll(&mut polls, ms)? {
+            Some(0) => Err(io::Error::from(ErrorKind::TimedOut).into()),
             _ => Ok(()),
         }
+    }
+}
+
+fn readable(fd: RawFd) -> libc::pollfd {
+    libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    }
+}
+
+/// How many are ready; None when a signal came in between.
+#[allow(unsafe_code)] // poll
+fn poll(polls: &mut [libc::pollfd], ms: i32) -> io::Result<Option<i32>> {
+    let count = libc::nfds_t::try_from(polls.len()).map_err(io::Error::other)?;
+    // SAFETY: `polls` is a live slice of `count` entries.
+    match unsafe { libc::poll(polls.as_mut_ptr(), count, ms) } {
+        n if n >= 0 => Ok(Some(n)),
+        _ => match io::Error::last_os_error() {
+            error if error.kind() == ErrorKind::Interrupted => Ok(None),
+            error => Err(error),
+        },
     }
 }

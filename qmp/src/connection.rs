@@ -182,7 +182,9 @@ impl Connection {
 /// The same text over several lines, for people.
 fn indent(text: &str) -> String {
     match serde_json::from_str::<serde_json::Value>(text) {
+        // Within a message lines end as between messages.
         Ok(value) => serde_json::to_string_pretty(&value)
+            .map(|text| text.replace('\n', "\r\n"))
             .unwrap_or_else(|_| text.to_string())
             .chars()
             .map(|c| {

@@ -1,6 +1,7 @@
 //! From a stream of bytes to JSON values: no newline is needed, several values may come in one
 //! piece and one value in many, and garbage costs no more than itself.
 
+use crate::strict::Strict;
 use api_spec::Value;
 
 /// Bytes of one value at most.
@@ -81,7 +82,7 @@ impl Splitter {
     /// Fast path: a plain object that lies whole in the input.
     fn whole_value(&mut self, bytes: &[u8], out: &mut Vec<Frame>) -> Option<usize> {
         let end = plain_object_end(bytes)?;
-        let value = serde_json::from_slice(bytes.get(..end)?).ok()?;
+        let Strict(value) = serde_json::from_slice(bytes.get(..end)?).ok()?;
         out.push(Frame::Value(value));
         Some(end)
     }
@@ -281,7 +282,7 @@ fn parse(bytes: &[u8]) -> Frame {
     };
     let text = api_spec::keyval::normalize_quotes(text);
     match serde_json::from_str(&text) {
-        Ok(value) => Frame::Value(value),
+        Ok(Strict(value)) => Frame::Value(value),
         Err(error) => Frame::Error(format!("JSON parse error, {}", reason(&error))),
     }
 }

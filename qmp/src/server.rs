@@ -79,8 +79,8 @@ struct Shared {
     /// Set while the thread sleeps or is about to: only then must it be woken.
     asleep: AtomicBool,
     waker: Waker,
-    /// Monitors that have had a client, for callers that wait for one.
-    connected: Mutex<Vec<MonitorId>>,
+    /// Monitors that have had a client, and whether they have one now.
+    connected: Mutex<BTreeMap<MonitorId, bool>>,
     connection_made: Condvar,
 }
 
@@ -118,10 +118,14 @@ impl ServerHandle {
     pub fn shutdown(&self) {
         self.0.post(Message::Shutdown);
     }
+    /// Whether a monitor has a client now.
+    pub fn is_connected(&self, id: MonitorId) -> bool {
+        lock(&self.0.connected).get(&id).copied().unwrap_or(false)
+    }
     /// Waits until a monitor has had a client.
     pub fn wait_connected(&self, id: MonitorId) {
         let mut connected = lock(&self.0.connected);
-        while !connected.contains(&id) {
+        while !connected.contains_key(&id) {
             connected = self
                 .0
                 .connection_made
@@ -465,7 +469,7 @@ impl Server {
         monitor.unpollable = registered.is_err();
         monitor.registered = (registered.is_ok(), false);
         monitor.connection = Some(connection);
-        lock(&self.shared.connected).push(id);
+        lock(&self.shared.connected).insert(id, true);
         self.shared.connection_made.notify_all();
         if life == Life::Closed {
             return self.disconnect(id);
@@ -649,6 +653,7 @@ impl Server {
             return;
         };
         log::info!("Monitor {}: client left", id.0);
+        lock(&self.shared.connected).insert(id, false);
         let fd = connection.stream.input.as_raw_fd();
         let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
         drop(connection);
@@ -701,6 +706,7 @@ impl Server {
         let Some(mut monitor) = self.monitors.remove(&id) else {
             return;
         };
+        lock(&self.shared.connected).remove(&id);
         if let Some(connection) = &monitor.connection {
             let fd = connection.stream.input.as_raw_fd();
             let _ = self.poll.registry().deregister(&mut SourceFd(&fd));

@@ -145,7 +145,10 @@ impl Session {
                 ErrorClass::CommandNotFound,
                 "Expecting capabilities negotiation with 'qmp_capabilities'",
             )),
-            (true, "qmp_capabilities") => Err(QmpError::command_not_found(name)),
+            (true, "qmp_capabilities") => Err(QmpError::new(
+                ErrorClass::CommandNotFound,
+                "Capabilities negotiation is already complete, command ignored",
+            )),
             (true, _) => decode_command(name, arguments).map(Some),
         }
     }

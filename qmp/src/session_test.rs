@@ -52,7 +52,7 @@ fn negotiation_comes_first_and_only_once() {
     let text = ask(&mut session, json!({"execute": "qmp_capabilities"}));
     assert_eq!(
         desc(&text),
-        "The command qmp_capabilities has not been found"
+        "Capabilities negotiation is already complete, command ignored"
     );
 }
 

@@ -341,6 +341,8 @@ fn inherited_sockets_and_pretty_output() {
         .handle
         .add_monitor(MonitorId(1), endpoint, MonitorOptions { pretty: true });
     setup.handle.wait_connected(MonitorId(1));
+    assert!(setup.handle.is_connected(MonitorId(1)));
+    assert!(!setup.handle.is_connected(MonitorId(2)));
     let mut client = Client::over(mine.into()).expect("client");
     assert_eq!(
         client.execute("query-name", None).expect("answer")["name"],
@@ -350,6 +352,12 @@ fn inherited_sockets_and_pretty_output() {
         client.execute("query-version", None).expect("answer"),
         "fast"
     );
+    drop(client);
+    let end = Instant::now() + Duration::from_secs(5);
+    while setup.handle.is_connected(MonitorId(1)) {
+        assert!(Instant::now() < end, "it left");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]

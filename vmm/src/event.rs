@@ -5,14 +5,30 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::control::Control;
+use api_spec::{Command, CommandContext, Responder};
 use devices::effect::Effect;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 /// Everything that the control thread acts upon.
 pub enum Mail {
+    /// A client's command.
+    Command {
+        /// Who sent it, and what came along.
+        cx: CommandContext,
+        /// What is to be done.
+        command: Box<Command>,
+        /// Takes the answer.
+        responder: Responder,
+    },
     /// Something happened to the machine.
     Machine(MachineEvent),
+    /// Slow work is done: what is to be done with its result, by control.
+    Done(Finish),
 }
+
+/// Brings the result of slow work home.
+pub type Finish = Box<dyn FnOnce(&mut Control) + Send>;
 
 /// What happened to the machine.
 pub enum MachineEvent {
@@ -200,9 +216,9 @@ mod tests {
         mailbox.take(&mut mail);
         let seen: Vec<u32> = mail
             .into_iter()
-            .filter_map(|Mail::Machine(event)| match event {
-                MachineEvent::VcpuParked { index } => Some(index),
-                _ => None,
+            .filter_map(|mail| match mail {
+                Mail::Machine(MachineEvent::VcpuParked { index }) => Some(index),
+                Mail::Machine(_) | Mail::Command { .. } | Mail::Done(_) => None,
             })
             .collect();
         assert_eq!(seen, [0, 1, 2]);

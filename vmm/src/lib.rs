@@ -3,6 +3,8 @@
 //! `control` is the main thread and the sole owner of the machine. Everything reaches it as mail
 //! ([`event::Mail`]): commands from the `qmp` thread, events from vCPUs, timers and devices.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods))] // tests may start threads
+
 pub mod accel;
 pub mod acpi;
 pub mod boot;
@@ -17,6 +19,7 @@ pub mod machine;
 pub mod memory;
 pub mod process;
 pub mod smbios;
+pub mod startup;
 pub mod sys;
 pub mod threads;
 pub mod vcpu;

@@ -5,8 +5,8 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -14,6 +14,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 static PROGRAM: OnceLock<String> = OnceLock::new();
 static GUEST: OnceLock<String> = OnceLock::new();
 static FILE: OnceLock<File> = OnceLock::new();
+static MODULES: Mutex<Vec<(String, LevelFilter)>> = Mutex::new(Vec::new());
 static TIMESTAMP: AtomicBool = AtomicBool::new(false);
 
 struct Logger;
@@ -42,6 +43,41 @@ pub fn init(argv0: &str) {
 /// The name of the program as it was called.
 pub fn program() -> &'static str {
     PROGRAM.get().map_or("qvmd", String::as_str)
+}
+
+/// `-d LEVEL[,MODULE=LEVEL]...`: how much is logged, by module where named.
+///
+/// # Errors
+/// For a level that is none.
+pub fn set_levels(text: &str) -> Result<(), String> {
+    let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let (module, level) = match part.split_once('=') {
+            Some((module, level)) => (Some(module), level),
+            None => (None, part),
+        };
+        let level: LevelFilter = level
+            .parse()
+            .map_err(|_| format!("unknown log level '{level}'"))?;
+        match module {
+            Some(module) => modules.push((module.to_owned(), level)),
+            None => modules.push((String::new(), level)),
+        }
+    }
+    let highest = modules.iter().map(|(_, level)| *level).max();
+    log::set_max_level(highest.unwrap_or(LevelFilter::Warn).max(LevelFilter::Warn));
+    Ok(())
+}
+
+/// Whether messages of `target` at `level` are wanted: the last entry that names it decides.
+fn wanted(target: &str, level: Level) -> bool {
+    let modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+    if modules.is_empty() {
+        return true;
+    }
+    let named = |module: &str| module.is_empty() || target.split("::").any(|part| part == module);
+    let found = modules.iter().rev().find(|(module, _)| named(module));
+    level <= found.map_or(LevelFilter::Warn, |(_, level)| *level)
 }
 
 /// `-msg timestamp=on`.
@@ -88,7 +124,7 @@ fn write_out(out: &mut dyn Write, text: &str) {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        metadata.level() <= log::max_level() && wanted(metadata.target(), metadata.level())
     }
 
     fn log(&self, record: &Record<'_>) {

@@ -217,6 +217,29 @@ impl Poll {
     }
 }
 
+/// Names the process, as `ps` shows it (at most 15 bytes).
+pub fn set_process_name(name: &str) {
+    let mut bytes = [0u8; 16];
+    for (to, from) in bytes
+        .iter_mut()
+        .take(15)
+        .zip(name.bytes().filter(|byte| *byte != 0))
+    {
+        *to = from;
+    }
+    // SAFETY: the kernel reads at most 16 bytes, which end in a zero.
+    unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) };
+}
+
+/// Keeps all memory of the process in RAM, now and later.
+///
+/// # Errors
+/// Those of mlockall(2).
+pub fn lock_memory() -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) }).map(drop)
+}
+
 /// The calling thread's number, as in /proc/self/task.
 pub fn thread_id() -> i32 {
     // SAFETY: no pointers; cannot fail.

@@ -24,6 +24,8 @@ pub enum ThreadKind {
     Qtest,
     /// Does slow work for control.
     Worker,
+    /// Does a disk's system calls that block.
+    Block,
 }
 
 impl ThreadKind {
@@ -32,7 +34,9 @@ impl ThreadKind {
         match self {
             // Decoding recurses over nested JSON.
             ThreadKind::Qmp | ThreadKind::Worker | ThreadKind::Qtest => 512 << 10,
-            ThreadKind::Chardev | ThreadKind::Io | ThreadKind::Vcpu => 256 << 10,
+            ThreadKind::Chardev | ThreadKind::Io | ThreadKind::Vcpu | ThreadKind::Block => {
+                256 << 10
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ const HEAD: &str = "//! Written by api-spec-gen; change `schema/` instead.
 
 use super::types::*;
 use crate::decode::{At, Decode, Members};
+use crate::encode::Members as Out;
 use crate::{QmpError, QmpResult, Value};
 ";
 
@@ -19,11 +20,15 @@ pub fn emit(schema: &Schema) -> String {
     }
     out.push_str("/// A driver with its typed properties.\n#[derive(Debug, Clone, PartialEq)]\npub enum DeviceDriver {\n");
     let (mut names, mut cases, mut takes) = (String::new(), String::new(), String::new());
+    let mut puts = String::new();
     for driver in &drivers {
         let variant = camel(&driver.name);
         names.push_str(&format!(
             "DeviceDriver::{variant}(_) => {},\n",
             quoted(&driver.name)
+        ));
+        puts.push_str(&format!(
+            "DeviceDriver::{variant}(props) => props.put(&mut out),\n"
         ));
         cases.push_str(&format!(
             "    /// `{}`\n    {variant}({variant}Props),\n",
@@ -39,6 +44,14 @@ pub fn emit(schema: &Schema) -> String {
         impl DeviceDriver {{
             /// The driver's type name.
             pub const fn name(&self) -> &'static str {{ match self {{ {names} }} }}
+            /// The properties that have a value, as the JSON text of an object.
+            pub fn properties_json(&self) -> String {{
+                let mut text = String::new();
+                let mut out = Out::open(&mut text);
+                match self {{ {puts} }}
+                out.close();
+                text
+            }}
         }}
         /// What `-device` and device_add take.
         #[derive(Debug, Clone, PartialEq)]
@@ -103,7 +116,7 @@ fn emit_props(out: &mut String, schema: &Schema, driver: &DriverDef) {
     out.push_str(&format!(
         "#[derive(Debug, Clone, PartialEq)]\npub struct {rust} {{\n"
     ));
-    let mut takes = String::new();
+    let (mut takes, mut puts) = (String::new(), String::new());
     for property in &driver.properties {
         let (field, ty) = (snake(&property.name), rust_property(schema, &property.ty));
         let text = if property.doc.is_empty() {
@@ -115,6 +128,10 @@ fn emit_props(out: &mut String, schema: &Schema, driver: &DriverDef) {
         match default_value(schema, property) {
             Some(default) => {
                 out.push_str(&format!("    pub {field}: {ty},\n"));
+                puts.push_str(&format!(
+                    "out.put({}, &self.{field});\n",
+                    quoted(&property.name)
+                ));
                 takes.push_str(&format!(
                     "{field}: members.optional({})?.unwrap_or({default}),\n",
                     quoted(&property.name)
@@ -122,6 +139,10 @@ fn emit_props(out: &mut String, schema: &Schema, driver: &DriverDef) {
             }
             None => {
                 out.push_str(&format!("    pub {field}: Option<{ty}>,\n"));
+                puts.push_str(&format!(
+                    "out.put_some({}, &self.{field});\n",
+                    quoted(&property.name)
+                ));
                 takes.push_str(&format!(
                     "{field}: members.optional({})?,\n",
                     quoted(&property.name)
@@ -138,6 +159,7 @@ fn emit_props(out: &mut String, schema: &Schema, driver: &DriverDef) {
         "}}
         impl {rust} {{
             fn take({unused}members: &mut Members) -> QmpResult<Self> {{ Ok({rust} {{ {takes} }}) }}
+            fn put(&self, {unused}out: &mut Out) {{ {puts} }}
         }}\n"
     ));
 }

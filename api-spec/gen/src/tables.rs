@@ -69,8 +69,20 @@ fn property(p: &Property) -> String {
     format!(
         "PropertyInfo {{ name: {}, kind: {}, default: {:?}, description: {} }},",
         quoted(&p.name),
-        quoted(&p.ty),
+        quoted(shown_type(&p.ty)),
         p.default,
         quoted(&p.doc)
     )
+}
+
+/// A property's type as the object model shows it: references to what the user names are text or
+/// links.
+fn shown_type(ty: &str) -> &str {
+    match ty {
+        "chardev" | "drive" | "netdev" | "pci-addr" => "str",
+        "iothread" => "link<iothread>",
+        "rng" => "link<rng-backend>",
+        "memdev" => "link<memory-backend>",
+        other => other,
+    }
 }

@@ -404,10 +404,7 @@ pub trait Commands {
         args: DeviceListPropertiesArgs,
     ) -> QmpResult<Vec<ObjectPropertyInfo>>;
     /// Makes an object.
-    ///
-    /// # Errors
-    /// What the client is told.
-    fn object_add(&mut self, cx: &mut CommandContext, args: ObjectOptions) -> QmpResult<Empty>;
+    fn object_add(&mut self, cx: &mut CommandContext, args: ObjectOptions, reply: Reply<Empty>);
     /// Removes an object that nothing uses.
     ///
     /// # Errors
@@ -552,9 +549,7 @@ pub fn dispatch(
                 .device_list_properties(cx, args)
                 .map(|r| to_json(&r)),
         ),
-        Command::ObjectAdd(args) => {
-            responder.send(commands.object_add(cx, args).map(|r| to_json(&r)))
-        }
+        Command::ObjectAdd(args) => commands.object_add(cx, args, Reply::new(responder)),
         Command::ObjectDel(args) => {
             responder.send(commands.object_del(cx, args).map(|r| to_json(&r)))
         }

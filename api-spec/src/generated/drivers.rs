@@ -3,6 +3,7 @@
 
 use super::types::*;
 use crate::decode::{At, Decode, Members};
+use crate::encode::Members as Out;
 use crate::{QmpError, QmpResult, Value};
 /// Properties of `virtio-blk-pci`.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,6 +145,50 @@ impl VirtioBlkPciProps {
             use_disabled_flag: members.optional("use-disabled-flag")?.unwrap_or(true),
         })
     }
+    fn put(&self, out: &mut Out) {
+        out.put_some("drive", &self.drive);
+        out.put_some("serial", &self.serial);
+        out.put_some("num-queues", &self.num_queues);
+        out.put("queue-size", &self.queue_size);
+        out.put("seg-max-adjust", &self.seg_max_adjust);
+        out.put_some("iothread", &self.iothread);
+        out.put("discard", &self.discard);
+        out.put("write-zeroes", &self.write_zeroes);
+        out.put("config-wce", &self.config_wce);
+        out.put("write-cache", &self.write_cache);
+        out.put("share-rw", &self.share_rw);
+        out.put("logical_block_size", &self.logical_block_size);
+        out.put("physical_block_size", &self.physical_block_size);
+        out.put("min_io_size", &self.min_io_size);
+        out.put("opt_io_size", &self.opt_io_size);
+        out.put_some("discard_granularity", &self.discard_granularity);
+        out.put("max-discard-sectors", &self.max_discard_sectors);
+        out.put("max-write-zeroes-sectors", &self.max_write_zeroes_sectors);
+        out.put(
+            "report-discard-granularity",
+            &self.report_discard_granularity,
+        );
+        out.put_some("bootindex", &self.bootindex);
+        out.put("request-merging", &self.request_merging);
+        out.put_some("rerror", &self.rerror);
+        out.put_some("werror", &self.werror);
+        out.put_some("addr", &self.addr);
+        out.put_some("romfile", &self.romfile);
+        out.put("rombar", &self.rombar);
+        out.put("multifunction", &self.multifunction);
+        out.put_some("failover_pair_id", &self.failover_pair_id);
+        out.put("acpi-index", &self.acpi_index);
+        out.put("disable-legacy", &self.disable_legacy);
+        out.put("disable-modern", &self.disable_modern);
+        out.put_some("vectors", &self.vectors);
+        out.put("indirect_desc", &self.indirect_desc);
+        out.put("event_idx", &self.event_idx);
+        out.put("iommu_platform", &self.iommu_platform);
+        out.put("packed", &self.packed);
+        out.put("ats", &self.ats);
+        out.put("ioeventfd", &self.ioeventfd);
+        out.put("use-disabled-flag", &self.use_disabled_flag);
+    }
 }
 /// Properties of `virtio-serial-pci`.
 #[derive(Debug, Clone, PartialEq)]
@@ -210,6 +255,26 @@ impl VirtioSerialPciProps {
             use_disabled_flag: members.optional("use-disabled-flag")?.unwrap_or(true),
         })
     }
+    fn put(&self, out: &mut Out) {
+        out.put("max_ports", &self.max_ports);
+        out.put("emergency-write", &self.emergency_write);
+        out.put_some("addr", &self.addr);
+        out.put_some("romfile", &self.romfile);
+        out.put("rombar", &self.rombar);
+        out.put("multifunction", &self.multifunction);
+        out.put_some("failover_pair_id", &self.failover_pair_id);
+        out.put("acpi-index", &self.acpi_index);
+        out.put("disable-legacy", &self.disable_legacy);
+        out.put("disable-modern", &self.disable_modern);
+        out.put_some("vectors", &self.vectors);
+        out.put("indirect_desc", &self.indirect_desc);
+        out.put("event_idx", &self.event_idx);
+        out.put("iommu_platform", &self.iommu_platform);
+        out.put("packed", &self.packed);
+        out.put("ats", &self.ats);
+        out.put("ioeventfd", &self.ioeventfd);
+        out.put("use-disabled-flag", &self.use_disabled_flag);
+    }
 }
 /// Properties of `virtconsole`.
 #[derive(Debug, Clone, PartialEq)]
@@ -229,6 +294,11 @@ impl VirtconsoleProps {
             name: members.optional("name")?,
         })
     }
+    fn put(&self, out: &mut Out) {
+        out.put_some("chardev", &self.chardev);
+        out.put_some("nr", &self.nr);
+        out.put_some("name", &self.name);
+    }
 }
 /// Properties of `virtserialport`.
 #[derive(Debug, Clone, PartialEq)]
@@ -247,6 +317,11 @@ impl VirtserialportProps {
             nr: members.optional("nr")?,
             name: members.optional("name")?,
         })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put_some("chardev", &self.chardev);
+        out.put_some("nr", &self.nr);
+        out.put_some("name", &self.name);
     }
 }
 /// Properties of `virtio-rng-pci`.
@@ -319,6 +394,27 @@ impl VirtioRngPciProps {
             use_disabled_flag: members.optional("use-disabled-flag")?.unwrap_or(true),
         })
     }
+    fn put(&self, out: &mut Out) {
+        out.put_some("rng", &self.rng);
+        out.put("max-bytes", &self.max_bytes);
+        out.put("period", &self.period);
+        out.put_some("addr", &self.addr);
+        out.put_some("romfile", &self.romfile);
+        out.put("rombar", &self.rombar);
+        out.put("multifunction", &self.multifunction);
+        out.put_some("failover_pair_id", &self.failover_pair_id);
+        out.put("acpi-index", &self.acpi_index);
+        out.put("disable-legacy", &self.disable_legacy);
+        out.put("disable-modern", &self.disable_modern);
+        out.put_some("vectors", &self.vectors);
+        out.put("indirect_desc", &self.indirect_desc);
+        out.put("event_idx", &self.event_idx);
+        out.put("iommu_platform", &self.iommu_platform);
+        out.put("packed", &self.packed);
+        out.put("ats", &self.ats);
+        out.put("ioeventfd", &self.ioeventfd);
+        out.put("use-disabled-flag", &self.use_disabled_flag);
+    }
 }
 /// Properties of `pcie-root-port`.
 #[derive(Debug, Clone, PartialEq)]
@@ -371,6 +467,22 @@ impl PcieRootPortProps {
             acpi_index: members.optional("acpi-index")?.unwrap_or(0),
         })
     }
+    fn put(&self, out: &mut Out) {
+        out.put("port", &self.port);
+        out.put("chassis", &self.chassis);
+        out.put("slot", &self.slot);
+        out.put("hotplug", &self.hotplug);
+        out.put("bus-reserve", &self.bus_reserve);
+        out.put_some("io-reserve", &self.io_reserve);
+        out.put_some("mem-reserve", &self.mem_reserve);
+        out.put_some("pref64-reserve", &self.pref64_reserve);
+        out.put_some("addr", &self.addr);
+        out.put_some("romfile", &self.romfile);
+        out.put("rombar", &self.rombar);
+        out.put("multifunction", &self.multifunction);
+        out.put_some("failover_pair_id", &self.failover_pair_id);
+        out.put("acpi-index", &self.acpi_index);
+    }
 }
 /// Properties of `isa-serial`.
 #[derive(Debug, Clone, PartialEq)]
@@ -396,6 +508,13 @@ impl IsaSerialProps {
             wakeup: members.optional("wakeup")?.unwrap_or(false),
         })
     }
+    fn put(&self, out: &mut Out) {
+        out.put_some("chardev", &self.chardev);
+        out.put_some("index", &self.index);
+        out.put_some("iobase", &self.iobase);
+        out.put_some("irq", &self.irq);
+        out.put("wakeup", &self.wakeup);
+    }
 }
 /// Properties of `pvpanic`.
 #[derive(Debug, Clone, PartialEq)]
@@ -412,6 +531,10 @@ impl PvpanicProps {
             events: members.optional("events")?.unwrap_or(3),
         })
     }
+    fn put(&self, out: &mut Out) {
+        out.put("ioport", &self.ioport);
+        out.put("events", &self.events);
+    }
 }
 /// Properties of `isa-debug-exit`.
 #[derive(Debug, Clone, PartialEq)]
@@ -427,6 +550,10 @@ impl IsaDebugExitProps {
             iobase: members.optional("iobase")?.unwrap_or(1281),
             iosize: members.optional("iosize")?.unwrap_or(2),
         })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put("iobase", &self.iobase);
+        out.put("iosize", &self.iosize);
     }
 }
 /// A driver with its typed properties.
@@ -465,6 +592,24 @@ impl DeviceDriver {
             DeviceDriver::Pvpanic(_) => "pvpanic",
             DeviceDriver::IsaDebugExit(_) => "isa-debug-exit",
         }
+    }
+    /// The properties that have a value, as the JSON text of an object.
+    pub fn properties_json(&self) -> String {
+        let mut text = String::new();
+        let mut out = Out::open(&mut text);
+        match self {
+            DeviceDriver::VirtioBlkPci(props) => props.put(&mut out),
+            DeviceDriver::VirtioSerialPci(props) => props.put(&mut out),
+            DeviceDriver::Virtconsole(props) => props.put(&mut out),
+            DeviceDriver::Virtserialport(props) => props.put(&mut out),
+            DeviceDriver::VirtioRngPci(props) => props.put(&mut out),
+            DeviceDriver::PcieRootPort(props) => props.put(&mut out),
+            DeviceDriver::IsaSerial(props) => props.put(&mut out),
+            DeviceDriver::Pvpanic(props) => props.put(&mut out),
+            DeviceDriver::IsaDebugExit(props) => props.put(&mut out),
+        }
+        out.close();
+        text
     }
 }
 /// What `-device` and device_add take.

@@ -266,7 +266,7 @@ pub static DRIVERS: &[DriverInfo] = &[
         properties: &[
             PropertyInfo {
                 name: "drive",
-                kind: "drive",
+                kind: "str",
                 default: None,
                 description: "Node name or ID of a block device to use as a backend",
             },
@@ -296,7 +296,7 @@ pub static DRIVERS: &[DriverInfo] = &[
             },
             PropertyInfo {
                 name: "iothread",
-                kind: "iothread",
+                kind: "link<iothread>",
                 default: None,
                 description: "The I/O thread that serves it",
             },
@@ -404,7 +404,7 @@ pub static DRIVERS: &[DriverInfo] = &[
             },
             PropertyInfo {
                 name: "addr",
-                kind: "pci-addr",
+                kind: "str",
                 default: None,
                 description: "Slot and optional function number, example: 06.0 or 06",
             },
@@ -523,7 +523,7 @@ pub static DRIVERS: &[DriverInfo] = &[
             },
             PropertyInfo {
                 name: "addr",
-                kind: "pci-addr",
+                kind: "str",
                 default: None,
                 description: "Slot and optional function number, example: 06.0 or 06",
             },
@@ -630,7 +630,7 @@ pub static DRIVERS: &[DriverInfo] = &[
         properties: &[
             PropertyInfo {
                 name: "chardev",
-                kind: "chardev",
+                kind: "str",
                 default: None,
                 description: "ID of a chardev to use as a backend",
             },
@@ -659,7 +659,7 @@ pub static DRIVERS: &[DriverInfo] = &[
         properties: &[
             PropertyInfo {
                 name: "chardev",
-                kind: "chardev",
+                kind: "str",
                 default: None,
                 description: "ID of a chardev to use as a backend",
             },
@@ -688,7 +688,7 @@ pub static DRIVERS: &[DriverInfo] = &[
         properties: &[
             PropertyInfo {
                 name: "rng",
-                kind: "rng",
+                kind: "link<rng-backend>",
                 default: None,
                 description: "Object that gives the entropy; the host's random numbers by default",
             },
@@ -706,7 +706,7 @@ pub static DRIVERS: &[DriverInfo] = &[
             },
             PropertyInfo {
                 name: "addr",
-                kind: "pci-addr",
+                kind: "str",
                 default: None,
                 description: "Slot and optional function number, example: 06.0 or 06",
             },
@@ -861,7 +861,7 @@ pub static DRIVERS: &[DriverInfo] = &[
             },
             PropertyInfo {
                 name: "addr",
-                kind: "pci-addr",
+                kind: "str",
                 default: None,
                 description: "Slot and optional function number, example: 06.0 or 06",
             },
@@ -908,7 +908,7 @@ pub static DRIVERS: &[DriverInfo] = &[
         properties: &[
             PropertyInfo {
                 name: "chardev",
-                kind: "chardev",
+                kind: "str",
                 default: None,
                 description: "ID of a chardev to use as a backend",
             },
@@ -1025,7 +1025,7 @@ pub static DRIVERS: &[DriverInfo] = &[
         properties: &[
             PropertyInfo {
                 name: "addr",
-                kind: "pci-addr",
+                kind: "str",
                 default: None,
                 description: "Slot and optional function number, example: 06.0 or 06",
             },
@@ -1072,7 +1072,7 @@ pub static DRIVERS: &[DriverInfo] = &[
         properties: &[
             PropertyInfo {
                 name: "addr",
-                kind: "pci-addr",
+                kind: "str",
                 default: None,
                 description: "Slot and optional function number, example: 06.0 or 06",
             },

@@ -1,4 +1,38 @@
-//! Placeholder.
+//! The block layer: nodes with numbered bytes, lanes into them, the graph they form.
+//!
+//! A node ([`BlockNode`]) is a file, a device of the host, a format or a filter over another node.
+//! A thread that does I/O owns a lane ([`IoLane`]): it submits requests with memory and gets both
+//! back when they have ended. The [`Graph`] knows all nodes by name, who uses which, and what its
+//! users allow each other; on files that holds against other programs too, by QEMU's image locks.
+//!
+//! Formats, filters, jobs and exports are added as further drivers in `graph::open`; they see
+//! only the two traits.
 
-/// Replaced by the block layer.
-pub trait BlockNode: Send + Sync {}
+mod buffers;
+mod engine;
+mod error;
+mod file;
+mod gate;
+mod graph;
+mod node;
+mod null;
+mod pool;
+mod raw;
+mod request;
+mod stats;
+mod sys;
+
+pub use buffers::{Buffers, HostBuffer, IoPart, Keeper};
+pub use error::BlockError;
+pub use file::{Aio, FileKind, FileOpener, FileSpec, Locking};
+pub use gate::{DetectZeroes, Discard};
+pub use graph::{
+    AttachOptions, Attachment, BackendView, ChildSpec, DriveOptions, DriverSpec, Graph, NodeSpec,
+    NodeView, Perm, Perms, Sharing, WriteCache,
+};
+pub use node::{BlockNode, IoLane, NodeInfo, SECTOR};
+pub use null::NullSpec;
+pub use pool::{DEFAULT_MOST, Pool, Spawner, ThreadBody};
+pub use raw::RawWindow;
+pub use request::{Done, Durability, IoReq, Op, Token, Unmap};
+pub use stats::{Account, Counts, Stats};

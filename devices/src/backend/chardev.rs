@@ -1,7 +1,45 @@
 //! Character devices: the seam between a device (front end) and a socket, file or terminal
 //! (back end). Both sides only touch two bounded byte rings; neither ever blocks.
+//!
+//! ```text
+//! control:  Chardev::new(source) -- start(handle) --> the thread runs the host side
+//!                    |                                    ^         |
+//!                    v take_frontend                rings and wakers
+//!               CharFrontend --> device  <-------------------+
+//! ```
 
+mod address;
+mod dialer;
+mod host_port;
+mod listener;
+mod ring;
+mod server;
+mod shared;
+mod stream;
+mod sys;
+mod terminal;
+
+#[cfg(test)]
+#[path = "chardev/socket_test.rs"]
+mod socket_tests;
+#[cfg(test)]
+#[path = "chardev/stdio_test.rs"]
+mod stdio_tests;
+#[cfg(test)]
+#[path = "chardev/chardev_test.rs"]
+mod tests;
+
+use std::fs::File;
 use std::sync::Arc;
+
+use api_spec::{QmpError, QmpResult};
+
+pub use address::{InetAddress, UnixAddress, system_words};
+pub use dialer::{Attempt, Dialer, Peer};
+pub use listener::{ListenSocket, Listener, SocketPath};
+pub use server::{ChardevHandle, ChardevServer};
+use shared::{Core, Start};
+pub use terminal::{Pty, Stdio};
 
 /// Wakes a front end: input may be there, output space may be there, or the peer came or went.
 /// Called on the back end's thread with no lock held.
@@ -21,6 +59,11 @@ pub trait CharPort: Send + Sync {
     fn readable(&self) -> bool;
     /// Whether a peer is there (sockets come and go; files and null are always open).
     fn is_open(&self) -> bool;
+    /// How many peers have come so far, modulo 2^32: tells one from the next when nobody looked
+    /// in between.
+    fn peers(&self) -> u32 {
+        0
+    }
     /// Says whom to wake; replaces an earlier waker.
     fn set_waker(&self, waker: Option<Arc<dyn CharWaker>>);
     /// Tells the host side that a program in the guest opened or closed its end.
@@ -29,3 +72,180 @@ pub trait CharPort: Send + Sync {
 
 /// What a device holds. Dropping it frees the chardev for another device.
 pub type CharFrontend = Box<dyn CharPort>;
+
+/// Where the bytes of a character device go to and come from, opened by the caller.
+pub enum Source {
+    /// Nowhere.
+    Null,
+    /// A ring buffer in memory that keeps what was written last.
+    Ringbuf {
+        /// Bytes, a power of two.
+        size: usize,
+    },
+    /// A file, and another one to read from.
+    File {
+        /// Written.
+        output: File,
+        /// Read.
+        input: Option<File>,
+    },
+    /// Standard input and output.
+    Stdio(Stdio),
+    /// A pseudo-terminal.
+    Pty(Pty),
+    /// A socket that listens.
+    Server(Listener),
+    /// A socket that connects.
+    Client(Dialer),
+}
+
+impl Source {
+    /// What users are told of it.
+    fn describe(&self) -> String {
+        match self {
+            Source::Null => "null".into(),
+            Source::Ringbuf { .. } => "ringbuf".into(),
+            Source::File { .. } => "file".into(),
+            Source::Stdio(_) => "stdio".into(),
+            Source::Pty(pty) => format!("pty:{}", pty.path()),
+            Source::Server(listener) => listener.describe(),
+            Source::Client(dialer) => dialer.describe(),
+        }
+    }
+
+    fn is_socket(&self) -> bool {
+        matches!(self, Source::Server(_) | Source::Client(_))
+    }
+
+    /// Whether there is nothing for the thread to do, unless there is a log.
+    fn is_idle(&self) -> bool {
+        matches!(self, Source::Null | Source::Ringbuf { .. })
+    }
+}
+
+/// Makes the size of a ring buffer.
+///
+/// # Errors
+/// For what is not a power of two.
+pub fn ringbuf_size(size: Option<i64>) -> QmpResult<usize> {
+    let size = size.unwrap_or(65536);
+    usize::try_from(size)
+        .ok()
+        .filter(|size| size.is_power_of_two())
+        .ok_or_else(|| QmpError::generic("size of ringbuf chardev must be power of two"))
+}
+
+/// A character device in the hands of its owner. Dropping it closes the host side and removes a
+/// socket's path.
+pub struct Chardev {
+    core: Arc<Core>,
+    name: String,
+    socket: bool,
+    waiting: Option<(Source, Option<File>)>,
+    running: Option<(ChardevHandle, usize)>,
+}
+
+impl Chardev {
+    /// A device whose host side does nothing yet. Output is also written to `log`.
+    pub fn new(source: Source, log: Option<File>) -> Self {
+        let socket = source.is_socket();
+        let open = !socket && !matches!(source, Source::Pty(_));
+        let swallow = log.is_none() && (socket || source.is_idle());
+        let start = if swallow { Start::Swallow } else { Start::Keep };
+        let memory = match source {
+            Source::Ringbuf { size } => Some(size),
+            _ => None,
+        };
+        let idle = source.is_idle() && log.is_none();
+        Chardev {
+            core: Core::new(open, start, memory),
+            name: source.describe(),
+            socket,
+            waiting: (!idle).then_some((source, log)),
+            running: None,
+        }
+    }
+
+    /// Whether [`Self::start`] has still something to do.
+    pub fn needs_start(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// Hands the host side to the thread.
+    pub fn start(&mut self, handle: &ChardevHandle) {
+        if let Some((source, log)) = self.waiting.take() {
+            let key = handle.add(self.core.clone(), source, log);
+            self.running = Some((handle.clone(), key));
+        }
+    }
+
+    /// Takes the host side back, to be used by somebody else, if it was not started.
+    pub fn take_source(&mut self) -> Option<Source> {
+        self.waiting.take().map(|(source, _)| source)
+    }
+
+    /// The device's half; `None` while another device has it.
+    pub fn take_frontend(&self) -> Option<CharFrontend> {
+        self.core.take_frontend()
+    }
+
+    /// Whether a device has the front end.
+    pub fn is_taken(&self) -> bool {
+        self.core.is_taken()
+    }
+
+    /// Whether somebody in the guest has it open.
+    pub fn frontend_open(&self) -> bool {
+        self.core.frontend_open()
+    }
+
+    /// Whether a peer is there.
+    pub fn is_open(&self) -> bool {
+        self.core.is_open()
+    }
+
+    /// What it is and who is connected, as in query-chardev.
+    pub fn filename(&self) -> String {
+        match self.core.peer() {
+            Some(peer) => peer,
+            None if self.socket => self.filename_of(false),
+            None => self.name.clone(),
+        }
+    }
+
+    /// The same for a socket whose connections somebody else makes.
+    pub fn filename_of(&self, connected: bool) -> String {
+        if self.socket && !connected {
+            format!("disconnected:{}", self.name)
+        } else {
+            self.name.clone()
+        }
+    }
+
+    /// Waits until a peer has been there. Blocks; for the program's start only.
+    pub fn wait_open(&self) {
+        self.core.wait_open();
+    }
+
+    /// Takes up to `count` of the oldest bytes out of a ring buffer; `None` for other devices.
+    pub fn read_memory(&self, count: usize) -> Option<Vec<u8>> {
+        let mut memory = self.core.memory()?;
+        let mut data = vec![0; count.min(memory.len())];
+        memory.pop(&mut data);
+        Some(data)
+    }
+
+    /// Puts bytes into a ring buffer; `None` for other devices.
+    pub fn write_memory(&self, data: &[u8]) -> Option<()> {
+        self.core.memory()?.push_over(data);
+        Some(())
+    }
+}
+
+impl Drop for Chardev {
+    fn drop(&mut self) {
+        if let Some((handle, key)) = self.running.take() {
+            handle.remove(key);
+        }
+    }
+}

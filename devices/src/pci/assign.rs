@@ -5,6 +5,7 @@ use super::DevFn;
 use super::bar::BarKind;
 use super::config::{ConfigSpace, HeaderKind};
 use super::regs::*;
+use super::reserve::Reserve;
 use super::topology::{PciTopology, Plugged};
 use crate::bus::lock;
 
@@ -12,7 +13,8 @@ use crate::bus::lock;
 const MEMORY_GRAIN: u64 = 1 << 20;
 /// Granularity of a bridge's port window.
 const IO_GRAIN: u64 = 1 << 12;
-/// Memory kept for what may be plugged behind a bridge later, in each of its windows.
+/// Memory kept for what may be plugged behind a bridge later, in each of its windows, when the
+/// bridge asks for nothing else.
 const MEMORY_SPARE: u64 = 2 << 20;
 
 /// The addresses to give away: first and last.
@@ -57,8 +59,13 @@ fn number_buses(topology: &PciTopology, parent: Option<&str>, bus: u8, next: &mu
         };
         *next = after;
         number_buses(topology, Some(&plugged.id), secondary, next);
-        let last = next.saturating_sub(1);
         let mut function = lock(&plugged.function);
+        let reserve = function.config().reserve().buses.unwrap_or(0);
+        let reserved = u32::from(after).checked_add(reserve);
+        if let Some(reserved) = reserved.and_then(|bus| u8::try_from(bus).ok()) {
+            *next = reserved.max(*next);
+        }
+        let last = next.saturating_sub(1);
         function.config().set(PRIMARY_BUS, &[bus, secondary, last]);
     }
 }
@@ -114,9 +121,10 @@ fn items<'a>(topology: &'a PciTopology, parent: Option<&str>, kind: Kind) -> Vec
             align: bar.size,
         }));
         let bridge = config.kind() == HeaderKind::Bridge;
+        let reserve = config.reserve();
         drop(function);
         if bridge {
-            let (size, align) = window(topology, &plugged.id, kind);
+            let (size, align) = window(topology, &plugged.id, kind, reserve);
             items.push(Item {
                 owner: Owner::Window(plugged),
                 size,
@@ -129,10 +137,14 @@ fn items<'a>(topology: &'a PciTopology, parent: Option<&str>, kind: Kind) -> Vec
 }
 
 /// Size and alignment of a bridge's window.
-fn window(topology: &PciTopology, bridge: &str, kind: Kind) -> (u64, u64) {
+fn window(topology: &PciTopology, bridge: &str, kind: Kind, reserve: Reserve) -> (u64, u64) {
     let (grain, spare) = match kind {
-        Kind::Io => (IO_GRAIN, 0),
-        Kind::Memory | Kind::Prefetchable => (MEMORY_GRAIN, MEMORY_SPARE),
+        Kind::Io => (IO_GRAIN, reserve.io.unwrap_or(0)),
+        Kind::Memory => {
+            let wanted = reserve.memory.map(u64::from);
+            (MEMORY_GRAIN, wanted.unwrap_or(MEMORY_SPARE))
+        }
+        Kind::Prefetchable => (MEMORY_GRAIN, reserve.prefetchable.unwrap_or(MEMORY_SPARE)),
     };
     let inside = items(topology, Some(bridge), kind);
     let align = inside.iter().map(|item| item.align).max().unwrap_or(grain);

@@ -203,7 +203,7 @@ impl ConfigSpace {
     }
 
     /// Value after reset, and now.
-    pub(super) fn init(&mut self, offset: u16, value: &[u8]) {
+    pub(crate) fn init(&mut self, offset: u16, value: &[u8]) {
         put(&mut self.after_reset, offset, value);
         put(&mut self.bytes, offset, value);
     }

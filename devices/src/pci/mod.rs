@@ -6,7 +6,9 @@ mod caps;
 mod config;
 mod host;
 mod msix;
+mod pirq;
 pub mod regs;
+mod reserve;
 mod root_port;
 mod topology;
 
@@ -27,7 +29,9 @@ pub use config::{BridgeWindows, ConfigChange, ConfigSpace, HeaderKind, Identity}
 pub use host::HostBridge;
 pub use msix::state::MsixV1;
 pub use msix::{MAX_VECTORS, Msix, MsixVector};
-pub use root_port::{RootPort, RootPortProps};
+pub use pirq::{InterruptRouter, LINKS};
+pub use reserve::Reserve;
+pub use root_port::{RootPort, RootPortProps, build as build_root_port};
 pub use topology::{PciTopology, PlugError, Plugged, Seen, SeenFunction};
 
 use crate::bus::SharedDevice;

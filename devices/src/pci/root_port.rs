@@ -1,5 +1,6 @@
 //! `pcie-root-port`: a bridge from the root complex to one slot.
 
+use api_spec::{PcieRootPortProps, QmpError, QmpResult};
 use serde::{Deserialize, Serialize};
 use vmstate::{Snapshot, StateError};
 
@@ -7,6 +8,8 @@ use super::PciFunction;
 use super::caps::{ExpressRole, LINK_ACTIVE, SLOT_PRESENT, Slot, express};
 use super::config::{ConfigSpace, Identity, state::ConfigSpaceV1};
 use super::msix::{Msix, state::MsixV1};
+use super::reserve::Reserve;
+use crate::cx::BuildCx;
 use crate::effect::Effect;
 use crate::irq::IrqProvider;
 
@@ -26,6 +29,8 @@ pub struct RootPortProps {
     pub hotplug: bool,
     /// One of several functions in its slot.
     pub multifunction: bool,
+    /// What firmware keeps free behind it.
+    pub reserve: Reserve,
 }
 
 impl Default for RootPortProps {
@@ -36,8 +41,60 @@ impl Default for RootPortProps {
             slot: 0,
             hotplug: true,
             multifunction: false,
+            reserve: Reserve::default(),
         }
     }
+}
+
+/// Slot numbers have 13 bits (PCI Express Base 3.0, section 7.8.9).
+const SLOTS: u16 = 1 << 13;
+
+/// Builds the port that the properties describe.
+///
+/// # Errors
+/// For what a port does not have, and when there are no interrupt routes left.
+pub fn build(props: &PcieRootPortProps, cx: &BuildCx) -> QmpResult<RootPort> {
+    let refuse = |name: &str, why: String| {
+        Err(QmpError::generic(format!(
+            "Property 'pcie-root-port.{name}' {why}"
+        )))
+    };
+    if props.slot >= SLOTS {
+        let most = SLOTS - 1;
+        return refuse("slot", format!("cannot be {}: at most {most}", props.slot));
+    }
+    if let Some(file) = props.romfile.as_ref().filter(|file| !file.is_empty()) {
+        return refuse("romfile", format!("cannot be '{file}': not supported"));
+    }
+    if props.failover_pair_id.is_some() {
+        let desc = "failover primary device is not an Ethernet device";
+        return Err(QmpError::generic(desc));
+    }
+    if props.acpi_index != 0 {
+        return refuse(
+            "acpi-index",
+            format!("cannot be {}: not supported", props.acpi_index),
+        );
+    }
+    let memory = props.mem_reserve.map(|size| u32::try_from(size.0));
+    let Ok(memory) = memory.transpose() else {
+        let desc = "PCI resource reserve cap: mem-reserve must be less than 4G";
+        return Err(QmpError::generic(desc));
+    };
+    let props = RootPortProps {
+        reserve: Reserve {
+            buses: Some(props.bus_reserve).filter(|buses| *buses != u32::MAX),
+            io: props.io_reserve.map(|size| size.0),
+            memory,
+            prefetchable: props.pref64_reserve.map(|size| size.0),
+        },
+        port: props.port,
+        chassis: props.chassis,
+        slot: props.slot,
+        hotplug: props.hotplug,
+        multifunction: props.multifunction,
+    };
+    RootPort::new(props, &*cx.irqs).map_err(|error| QmpError::generic(error.to_string()))
 }
 
 /// 1b36:000c.
@@ -78,6 +135,9 @@ impl RootPort {
         };
         let express = config.add_express(role).ok_or_else(no_room)?;
         config.add_power_management().ok_or_else(no_room)?;
+        if !config.add_reserve(props.reserve) {
+            return Err(no_room());
+        }
         Ok(RootPort {
             config,
             msix,
@@ -177,5 +237,119 @@ impl Snapshot for RootPort {
         let state::RootPortV1 { config, msix } = state;
         self.config.restore(config)?;
         self.msix.restore(msix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use api_spec::decode::Size;
+
+    use super::*;
+    use crate::testing::{FakeGuest, conformance};
+
+    fn props() -> PcieRootPortProps {
+        PcieRootPortProps {
+            port: 3,
+            chassis: 2,
+            slot: 5,
+            hotplug: true,
+            bus_reserve: u32::MAX,
+            io_reserve: None,
+            mem_reserve: None,
+            pref64_reserve: None,
+            addr: None,
+            romfile: None,
+            rombar: 1,
+            multifunction: true,
+            failover_pair_id: None,
+            acpi_index: 0,
+        }
+    }
+
+    #[test]
+    fn conforms() {
+        let guest = FakeGuest::new();
+        conformance::pci_function(conformance::AfterReset::Fresh, || {
+            Arc::new(Mutex::new(build(&props(), &guest.cx("rp")).unwrap()))
+        });
+    }
+
+    #[test]
+    fn properties_reach_the_registers() {
+        let guest = FakeGuest::new();
+        let port = build(&props(), &guest.cx("rp")).unwrap();
+        let at = |offset: u16| port.express + offset;
+        assert_eq!(port.config.dword(at(0x0c)) >> 24, 3);
+        let slot = port.config.dword(at(express::SLOT_CAPABILITIES));
+        assert_eq!((slot >> 19, slot & 0x7f), (5, 0x7b));
+        assert_eq!(port.config.byte(0x0e), 0x81);
+        let fixed = PcieRootPortProps {
+            hotplug: false,
+            multifunction: false,
+            ..props()
+        };
+        let port = build(&fixed, &guest.cx("rp")).unwrap();
+        let slot = port.config.dword(port.express + express::SLOT_CAPABILITIES);
+        assert_eq!(slot & 0x7f, 0);
+        assert_eq!(port.config.byte(0x0e), 0x01);
+        assert_eq!(port.config.reserve(), Reserve::default());
+        let roomy = PcieRootPortProps {
+            bus_reserve: 2,
+            io_reserve: Some(Size(4096)),
+            mem_reserve: Some(Size(4 << 20)),
+            pref64_reserve: Some(Size(1 << 33)),
+            ..props()
+        };
+        let port = build(&roomy, &guest.cx("rp")).unwrap();
+        let reserve = Reserve {
+            buses: Some(2),
+            io: Some(4096),
+            memory: Some(4 << 20),
+            prefetchable: Some(1 << 33),
+        };
+        assert_eq!(port.config.reserve(), reserve);
+    }
+
+    #[test]
+    fn what_a_port_does_not_have_is_refused() {
+        let guest = FakeGuest::new();
+        let with = |change: &dyn Fn(&mut PcieRootPortProps)| {
+            let mut props = props();
+            change(&mut props);
+            build(&props, &guest.cx("rp")).map(|_| ())
+        };
+        for (change, error) in [
+            (
+                &(|props: &mut PcieRootPortProps| props.slot = 8192)
+                    as &dyn Fn(&mut PcieRootPortProps),
+                "Property 'pcie-root-port.slot' cannot be 8192: at most 8191",
+            ),
+            (
+                &|props| props.mem_reserve = Some(Size(4 << 30)),
+                "PCI resource reserve cap: mem-reserve must be less than 4G",
+            ),
+            (
+                &|props| props.romfile = Some("x.rom".into()),
+                "Property 'pcie-root-port.romfile' cannot be 'x.rom': not supported",
+            ),
+            (
+                &|props| props.failover_pair_id = Some("net0".into()),
+                "failover primary device is not an Ethernet device",
+            ),
+            (
+                &|props| props.acpi_index = 1,
+                "Property 'pcie-root-port.acpi-index' cannot be 1: not supported",
+            ),
+        ] {
+            assert_eq!(with(change).unwrap_err().desc, error);
+        }
+        let accepted = |props: &mut PcieRootPortProps| {
+            props.slot = 8191;
+            props.romfile = Some(String::new());
+            props.rombar = 0;
+        };
+        assert_eq!(with(&accepted), Ok(()));
     }
 }

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use crate::bus::lock;
 use crate::irq::{Interrupt, IrqLine, IrqProvider, MsiRoute, TestLine};
 
-/// Hands out routes and lines, and keeps the routes for a look at them.
+/// Hands out routes and lines, and keeps them for a look at them.
 #[derive(Default)]
 pub struct FakeIrqs {
     routes: Mutex<Vec<Arc<FakeRoute>>>,
+    lines: Mutex<Vec<(u8, Arc<TestLine>)>>,
 }
 
 impl FakeIrqs {
@@ -17,15 +18,25 @@ impl FakeIrqs {
     pub fn routes(&self) -> Vec<Arc<FakeRoute>> {
         lock(&self.routes).clone()
     }
+
+    /// The level of an input: the OR of all lines handed out for it.
+    pub fn level(&self, gsi: u8) -> bool {
+        let lines = lock(&self.lines);
+        lines
+            .iter()
+            .any(|(input, line)| *input == gsi && line.level())
+    }
 }
 
 impl IrqProvider for FakeIrqs {
-    fn isa_line(&self, _irq: u8) -> Arc<dyn IrqLine> {
-        Arc::new(TestLine::default())
+    fn isa_line(&self, irq: u8) -> Arc<dyn IrqLine> {
+        self.gsi_line(irq)
     }
 
-    fn gsi_line(&self, _gsi: u8) -> Arc<dyn IrqLine> {
-        Arc::new(TestLine::default())
+    fn gsi_line(&self, gsi: u8) -> Arc<dyn IrqLine> {
+        let line = Arc::new(TestLine::default());
+        lock(&self.lines).push((gsi, line.clone()));
+        line
     }
 
     fn msi_route(&self) -> std::io::Result<Arc<dyn MsiRoute>> {

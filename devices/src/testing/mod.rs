@@ -1,11 +1,14 @@
 //! A guest, interrupt controllers, I/O threads and clocks for tests, all in one thread.
 
+mod chardev;
 mod clock;
+pub mod conformance;
 mod driver;
 mod guest;
 mod io_thread;
 mod irqs;
 
+pub use chardev::FakeChar;
 pub use clock::FakeTimers;
 pub use driver::{Buffer, Driver, Ring};
 pub use guest::{FakeGuest, RAM_HIGH, RAM_SIZE};

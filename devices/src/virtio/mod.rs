@@ -1,15 +1,19 @@
 //! Virtio 1.2 devices and the PCI transport.
 
+pub mod blk;
 mod chain;
 pub mod common;
 pub mod layout;
 mod props;
 mod queue;
 pub mod rng;
+pub mod serial;
 mod signals;
 mod state;
 mod transport;
 
+#[cfg(test)]
+mod blk_test;
 #[cfg(test)]
 mod rng_test;
 #[cfg(test)]

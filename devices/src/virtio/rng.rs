@@ -1,15 +1,18 @@
 //! `virtio-rng-pci`: entropy for the guest (Virtio 1.2, section 5.4).
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use api_spec::{QmpError, QmpResult};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::{
     ActiveQueues, Chain, PlacedWorker, VirtioDevice, VirtioPci, VirtioPciProps, VirtioTraits,
     Virtqueue,
 };
 use crate::backend::rng::{BuiltinEntropy, Entropy};
+use crate::clock::{Clock, Timer, TimerTarget, Timers};
 use crate::cx::BuildCx;
 use crate::worker::{QueueState, QueueWorker, Watch, WatchToken};
 
@@ -26,6 +29,7 @@ const RETRY_NS: u64 = 10_000_000;
 
 const KICK: WatchToken = WatchToken(0);
 const SOURCE: WatchToken = WatchToken(1);
+const PERIOD: WatchToken = WatchToken(2);
 
 /// What can be chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,11 +53,27 @@ impl Default for RngProps {
     }
 }
 
+/// Builds the function from a driver's properties.
+///
+/// # Errors
+/// As [`with_props`], and for what the transport does not have.
+pub fn build(props: &api_spec::VirtioRngPciProps, cx: &BuildCx) -> QmpResult<VirtioPci> {
+    let pci = crate::virtio_pci_props!(props, cx)?;
+    with_props(
+        RngProps {
+            max_bytes: props.max_bytes,
+            period_ms: props.period,
+            pci,
+        },
+        cx,
+    )
+}
+
 /// Builds the function around `cx.entropy`, or the kernel's generator.
 ///
 /// # Errors
 /// For limits that make no sense, and when there are no interrupt routes left.
-pub fn build(props: RngProps, cx: &BuildCx) -> QmpResult<VirtioPci> {
+pub fn with_props(props: RngProps, cx: &BuildCx) -> QmpResult<VirtioPci> {
     if props.period_ms == 0 {
         return Err(QmpError::generic(
             "'period' parameter expects a positive integer",
@@ -70,6 +90,8 @@ pub fn build(props: RngProps, cx: &BuildCx) -> QmpResult<VirtioPci> {
             .unwrap_or_else(|| Arc::new(BuiltinEntropy)),
         max_bytes: props.max_bytes,
         period_ns: u64::from(props.period_ms) * 1_000_000,
+        clock: cx.clock.clone(),
+        timers: cx.timers.clone(),
     };
     VirtioPci::new(Box::new(device), props.pci, cx)
         .map_err(|error| QmpError::generic(error.to_string()))
@@ -79,6 +101,50 @@ struct Rng {
     entropy: Arc<dyn Entropy>,
     max_bytes: u64,
     period_ns: u64,
+    clock: Arc<dyn Clock>,
+    timers: Arc<dyn Timers>,
+}
+
+/// Tells the worker that a period of the guest's time is over.
+struct PeriodEnd(EventFd);
+
+impl TimerTarget for PeriodEnd {
+    fn expired(&self) {
+        // Fails only when it was signalled ever so often and not looked at.
+        let _ = self.0.write(1);
+    }
+}
+
+/// The period, on the guest's clock.
+struct Period {
+    clock: Arc<dyn Clock>,
+    timer: Box<dyn Timer>,
+    end: Arc<PeriodEnd>,
+    running: bool,
+}
+
+impl Period {
+    fn new(clock: &Arc<dyn Clock>, timers: &dyn Timers) -> io::Result<Self> {
+        let end = Arc::new(PeriodEnd(EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?));
+        Ok(Period {
+            clock: clock.clone(),
+            timer: timers.timer(end.clone()),
+            end,
+            running: false,
+        })
+    }
+
+    fn start(&mut self, length_ns: u64) {
+        if !std::mem::replace(&mut self.running, true) {
+            let now = self.clock.now_ns();
+            self.timer.arm(now.saturating_add(length_ns));
+        }
+    }
+
+    fn over(&mut self) {
+        let _ = self.end.0.read();
+        self.running = false;
+    }
 }
 
 impl VirtioDevice for Rng {
@@ -102,36 +168,27 @@ impl VirtioDevice for Rng {
             device,
             features: _,
         } = active;
-        let worker = |queue| PlacedWorker {
-            thread: 0,
-            worker: Box::new(RngWorker {
+        let worker = |queue| {
+            let worker = Box::new(RngWorker {
                 queue: Virtqueue::new(queue, &ram, &device),
                 chain: Chain::new(),
                 entropy: self.entropy.clone(),
                 max_bytes: self.max_bytes,
                 period_ns: self.period_ns,
                 quota: self.max_bytes,
-                timer: Timer::Off,
+                period: Period::new(&self.clock, &*self.timers)?,
+                retrying: false,
                 source_watched: false,
                 quiet: false,
-            }),
+            });
+            Ok(PlacedWorker { thread: 0, worker })
         };
-        Ok(queues.into_iter().map(worker).collect())
+        queues.into_iter().map(worker).collect()
     }
 
     fn stopped(&mut self, _states: &[QueueState]) {}
 
     fn reset(&mut self) {}
-}
-
-/// What the worker's timeout is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Timer {
-    Off,
-    /// A period ends, and the quota is full again.
-    Period,
-    /// A dry source may have something.
-    Retry,
 }
 
 struct RngWorker {
@@ -142,7 +199,9 @@ struct RngWorker {
     period_ns: u64,
     /// Bytes left in this period.
     quota: u64,
-    timer: Timer,
+    period: Period,
+    /// A dry source that cannot be watched is asked again after a while.
+    retrying: bool,
     source_watched: bool,
     quiet: bool,
 }
@@ -159,7 +218,7 @@ impl RngWorker {
     fn serve(&mut self, watch: &mut dyn Watch) {
         let memory = self.queue.memory();
         while !self.quiet && self.quota > 0 && self.queue.pop(&memory, &mut self.chain) {
-            self.start_period(watch);
+            self.start_period();
             match self.fill_chain(&memory) {
                 Ok(Served::Done) => {}
                 Ok(Served::Dry) => {
@@ -204,10 +263,9 @@ impl RngWorker {
     }
 
     /// A period begins with the first request in it.
-    fn start_period(&mut self, watch: &mut dyn Watch) {
-        if self.timer == Timer::Off && self.max_bytes < i64::MAX as u64 {
-            self.timer = Timer::Period;
-            watch.timeout(Some(self.period_ns));
+    fn start_period(&mut self) {
+        if self.max_bytes < i64::MAX as u64 {
+            self.period.start(self.period_ns);
         }
     }
 
@@ -217,8 +275,7 @@ impl RngWorker {
         }
         let watched = self.entropy.event_fd().map(|fd| watch.readable(fd, SOURCE));
         self.source_watched = matches!(watched, Some(Ok(())));
-        if !self.source_watched && self.timer == Timer::Off {
-            self.timer = Timer::Retry;
+        if !self.source_watched && !std::mem::replace(&mut self.retrying, true) {
             watch.timeout(Some(RETRY_NS));
         }
     }
@@ -235,29 +292,32 @@ impl RngWorker {
 impl QueueWorker for RngWorker {
     fn register(&mut self, watch: &mut dyn Watch) -> io::Result<()> {
         watch.readable(self.queue.kick_fd(), KICK)?;
+        watch.readable(self.period.end.0.as_raw_fd(), PERIOD)?;
         self.serve(watch);
         Ok(())
     }
 
     fn on_event(&mut self, token: WatchToken, watch: &mut dyn Watch) {
-        if token == SOURCE {
-            self.leave_source(watch);
-        } else {
-            self.queue.take_kick();
+        match token {
+            SOURCE => self.leave_source(watch),
+            PERIOD => {
+                self.period.over();
+                self.quota = self.max_bytes;
+            }
+            _ => self.queue.take_kick(),
         }
         self.serve(watch);
     }
 
     fn on_timeout(&mut self, watch: &mut dyn Watch) {
-        if std::mem::replace(&mut self.timer, Timer::Off) == Timer::Period {
-            self.quota = self.max_bytes;
-        }
+        self.retrying = false;
         self.serve(watch);
     }
 
     fn quiesce(&mut self, watch: &mut dyn Watch) {
         if !std::mem::replace(&mut self.quiet, true) {
             watch.remove(self.queue.kick_fd());
+            watch.remove(self.period.end.0.as_raw_fd());
             self.leave_source(watch);
             watch.timeout(None);
         }

@@ -1,10 +1,10 @@
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use super::rng::{RngProps, build};
+use super::rng::{RngProps, with_props};
 use crate::backend::rng::Entropy;
-use crate::testing::{Buffer, Driver, FakeGuest, RAM_HIGH};
+use crate::testing::{Buffer, Driver, FakeGuest, RAM_HIGH, conformance};
 
 /// Gives the bytes 1, 2, 3 ... up to a limit.
 struct Counter {
@@ -30,7 +30,7 @@ fn driver(guest: &FakeGuest, props: RngProps, limit: usize) -> (Driver<'_>, Arc<
     });
     let mut cx = guest.cx("rng0");
     cx.entropy = Some(source.clone());
-    (Driver::new(guest, build(props, &cx).unwrap()), source)
+    (Driver::new(guest, with_props(props, &cx).unwrap()), source)
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn bytes_arrive_in_every_buffer() {
 #[test]
 fn the_default_source_gives_random_bytes() {
     let guest = FakeGuest::new();
-    let function = build(RngProps::default(), &guest.cx("rng0")).unwrap();
+    let function = with_props(RngProps::default(), &guest.cx("rng0")).unwrap();
     let mut driver = Driver::new(&guest, function);
     driver.negotiate(0);
     let mut ring = driver.queue(0, 0x1000, 8);
@@ -72,11 +72,13 @@ fn a_quota_lasts_for_its_period() {
     driver.go();
     assert_eq!(driver.request(&mut ring, &[Buffer::In(0x10_0000, 8)]), 8);
     assert_eq!(driver.request(&mut ring, &[Buffer::In(0x10_0000, 8)]), 2);
-    assert_eq!(guest.thread.timeouts(), [1_000_000_000]);
     ring.add(&guest, &[Buffer::In(0x10_0000, 8)]);
     driver.kick(&ring);
+    guest.timers.advance(999_999_999);
+    guest.thread.run();
     assert_eq!(ring.take_used(&guest), None);
-    guest.thread.pass_timeouts();
+    guest.timers.advance(1);
+    guest.thread.run();
     assert_eq!(ring.take_used(&guest).unwrap().1, 8);
 }
 
@@ -100,7 +102,7 @@ fn a_dry_source_is_asked_again_and_nothing_is_lost_by_a_stop() {
 #[test]
 fn limits_without_sense_are_refused() {
     let guest = FakeGuest::new();
-    let refuse = |props| build(props, &guest.cx("rng0")).err().unwrap().desc;
+    let refuse = |props| with_props(props, &guest.cx("rng0")).err().unwrap().desc;
     let props = RngProps::default();
     let period = refuse(RngProps {
         period_ms: 0,
@@ -112,4 +114,13 @@ fn limits_without_sense_are_refused() {
         ..props
     });
     assert!(bytes.starts_with("'max-bytes' parameter"));
+}
+
+#[test]
+fn conforms() {
+    let guest = FakeGuest::new();
+    conformance::pci_function(conformance::AfterReset::Fresh, || {
+        let device = with_props(RngProps::default(), &guest.cx("rng0")).unwrap();
+        Arc::new(Mutex::new(device))
+    });
 }

@@ -191,8 +191,9 @@ impl Snapshot for VirtioPci {
             id: Self::ID.into(),
             reason,
         };
+        // What a driver asks for and does not get is refused by FEATURES_OK only.
         let missing = accepted & !self.common.offered;
-        if missing != 0 {
+        if missing != 0 && shown_status & status::FEATURES_OK != 0 {
             let reason = format!("accepted: features {missing:#x} of {offered:#x} are not here");
             return Err(refuse(reason));
         }

@@ -3,7 +3,7 @@ use vmstate::Snapshot;
 use super::VirtioPciProps;
 use super::common::status;
 use super::layout;
-use super::rng::{RngProps, build};
+use super::rng::{RngProps, with_props};
 use crate::bus::lock;
 use crate::effect::Effect;
 use crate::pci::PciFunction;
@@ -20,13 +20,16 @@ fn props(vectors: Option<u16>) -> RngProps {
 }
 
 fn driver(guest: &FakeGuest, vectors: Option<u16>) -> Driver<'_> {
-    Driver::new(guest, build(props(vectors), &guest.cx("rng0")).unwrap())
+    Driver::new(
+        guest,
+        with_props(props(vectors), &guest.cx("rng0")).unwrap(),
+    )
 }
 
 #[test]
 fn the_four_structures_are_in_one_bar_and_the_vectors_in_another() {
     let guest = FakeGuest::new();
-    let mut function = build(RngProps::default(), &guest.cx("rng0")).unwrap();
+    let mut function = with_props(RngProps::default(), &guest.cx("rng0")).unwrap();
     let config = function.config();
     assert_eq!(config.dword(0), 0x1044_1af4);
     let mut kinds = Vec::new();

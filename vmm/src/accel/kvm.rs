@@ -126,6 +126,17 @@ impl KvmAccel {
         })
     }
 
+    /// Whether this user has KVM here.
+    ///
+    /// # Errors
+    /// When /dev/kvm is absent, forbidden or too old.
+    pub fn probe() -> Result<(), AccelError> {
+        match open()?.get_api_version() {
+            API_VERSION => Ok(()),
+            _ => Err(AccelError::Missing("API version 12")),
+        }
+    }
+
     /// The kernel's KVM as such.
     pub fn kvm(&self) -> &Kvm {
         &self.kvm

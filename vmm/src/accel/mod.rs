@@ -5,7 +5,7 @@ mod kvm_irq;
 mod lines;
 pub mod qtest;
 pub mod qtest_server;
-mod words;
+pub(crate) mod words;
 
 use std::io;
 use std::sync::Arc;

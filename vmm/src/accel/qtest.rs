@@ -88,6 +88,18 @@ impl QtestAccel {
     }
 }
 
+impl QtestAccel {
+    /// An accelerator with neither RAM nor devices, for a program without a machine.
+    ///
+    /// # Errors
+    /// When the host is out of descriptors.
+    pub fn empty(mail: MailSender) -> io::Result<Self> {
+        let ram = RamHandle::new(devices::ram::GuestRam::new());
+        let map = devices::map::MapBuilder::new().build();
+        QtestAccel::new(ram, Arc::new(SharedMap::from_pointee(map)), mail)
+    }
+}
+
 impl Shared {
     /// Writes memory as a device would: RAM, or whoever is at that address.
     fn deliver(&self, address: u64, data: u32) {

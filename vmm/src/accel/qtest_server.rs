@@ -7,9 +7,10 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use devices::clock::Clock;
+use devices::effect::Effect;
 use devices::irq::IrqLine;
 use devices::map::Space;
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
@@ -19,6 +20,7 @@ use super::lines::{INPUTS, Source};
 use super::qtest::{FIRST_IRQFD, QtestAccel, Reporter, Shared};
 use super::words::{decode_base64, decode_hex, encode_base64, encode_hex, number};
 use crate::clock::GuestClock;
+use crate::event::MachineEvent;
 use crate::sys::Trigger;
 use crate::threads::{self, ThreadKind};
 
@@ -28,6 +30,9 @@ const STREAM: u64 = 2;
 
 /// The longest line and the largest block; more is a mistake.
 const LIMIT: usize = 64 << 20;
+
+/// How long the end waits for the last answer to go out.
+const LAST_ANSWER: Duration = Duration::from_millis(200);
 
 /// Where the test is.
 pub enum Endpoint {
@@ -94,10 +99,16 @@ impl QtestServer {
 impl Drop for QtestServer {
     fn drop(&mut self) {
         let _ = self.stop.write(1);
-        if let Some(thread) = self.thread.take()
-            // It may be waiting for control, which is who drops us: then it ends with the process.
-            && thread.is_finished()
-        {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        // Its last answer is to go out. It may also be waiting for control, which is who drops
+        // us: then it ends with the process.
+        let end = Instant::now() + LAST_ANSWER;
+        while !thread.is_finished() && Instant::now() < end {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        if thread.is_finished() {
             let _ = thread.join();
         }
     }
@@ -440,12 +451,20 @@ impl Interpreter {
         }
     }
 
-    /// Writes to devices, and has control carry out what they ask for, as a vCPU does.
+    /// Writes to devices, and has control carry out what they ask for, as a vCPU does. A change of
+    /// the machine as a whole is not waited for: the test gets its answer first.
     fn write_map(&self, space: Space, addr: u64, data: &[u8]) {
+        let mail = &self.shared.mail;
         for raised in self.shared.map.load().write(space, addr, data) {
-            self.shared
-                .mail
-                .effect_and_wait(raised.source.id, raised.effect);
+            let (device, effect) = (raised.source.id, raised.effect);
+            match effect {
+                Effect::Power(_) => mail.event(MachineEvent::Effect {
+                    device,
+                    effect,
+                    done: None,
+                }),
+                _ => mail.effect_and_wait(device, effect),
+            }
         }
     }
 }

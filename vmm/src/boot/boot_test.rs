@@ -201,7 +201,10 @@ fn what_cannot_be_booted_is_refused() {
         let path = dir.file(name, &bytes);
         assert_eq!(
             refusal(&path, None, "", layout),
-            "invalid kernel header",
+            format!(
+                "could not load kernel '{}': invalid kernel header",
+                path.display()
+            ),
             "{name}"
         );
     }

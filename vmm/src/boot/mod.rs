@@ -66,8 +66,8 @@ pub enum BootError {
         source: io::Error,
     },
     /// Neither bzImage nor 64-bit ELF, or cut off.
-    #[error("invalid kernel header")]
-    Invalid,
+    #[error("could not load kernel '{}': invalid kernel header", .0.display())]
+    Invalid(PathBuf),
     /// It does not fit.
     #[error("kernel '{}' does not fit into guest memory: {what}", .path.display())]
     KernelTooLarge {
@@ -134,7 +134,7 @@ impl Boot {
         let file = File::open(kernel).map_err(open)?;
         let image = Image::read(&file).map_err(|error| match error.raw_os_error() {
             Some(_) => open(error),
-            None => BootError::Invalid,
+            None => BootError::Invalid(kernel.to_owned()),
         })?;
         let max = image.cmdline_max.unwrap_or(CMDLINE_DEFAULT);
         let cmdline = cmdline.as_bytes().to_vec();

@@ -55,6 +55,10 @@ pub fn take(plan: &mut Plan, arg: Arg) -> Done {
         "qtest" => qtest(plan, arg),
         "qtest-log" => keep(&mut plan.qtest.log, arg.value.into()),
         "audio" if arg.value == "none" || arg.value == "driver=none" => Ok(()),
+        "vga" if arg.value == "none" => Ok(()),
+        "enable-kvm" => push(&mut plan.machine.accels, ("kvm".to_owned(), arg)),
+        "d" => push(&mut plan.process.log_levels, arg),
+        "overcommit" => overcommit(plan, &arg),
         _ => Err(arg.error("This option is not available")),
     }
 }
@@ -289,7 +293,7 @@ fn rtc(plan: &mut Plan, arg: &Arg) -> Done {
         Some(date) => {
             rtc.base = RtcBase::At(date_of(date).ok_or_else(|| {
                 arg.error(
-                    "invalid date format\nvalid formats: '2006-06-17T16:01:21' or '2006-06-17'",
+                    "invalid datetime format\nvalid formats: '2006-06-17T16:01:21' or '2006-06-17'",
                 )
             })?);
         }
@@ -397,6 +401,19 @@ fn msg(plan: &mut Plan, arg: &Arg) -> Done {
     plan.process.log_guest_name = opts
         .flag("guest-name")
         .unwrap_or(plan.process.log_guest_name);
+    Ok(())
+}
+
+fn overcommit(plan: &mut Plan, arg: &Arg) -> Done {
+    let table = Table {
+        implied: None,
+        keys: &[("mem-lock", Kind::Bool), ("cpu-pm", Kind::Bool)],
+    };
+    let opts = opts(arg, &table)?;
+    if opts.flag("cpu-pm") == Some(true) {
+        return Err(arg.error("cpu-pm is not supported"));
+    }
+    plan.process.mem_lock = opts.flag("mem-lock").unwrap_or(plan.process.mem_lock);
     Ok(())
 }
 

@@ -76,7 +76,7 @@ fn refusals_name_option_and_value() {
         (
             "rtc",
             "base=x",
-            "invalid date format\nvalid formats: '2006-06-17T16:01:21' or '2006-06-17'",
+            "invalid datetime format\nvalid formats: '2006-06-17T16:01:21' or '2006-06-17'",
         ),
         ("rtc", "clock=x", "invalid option value 'x'"),
         (

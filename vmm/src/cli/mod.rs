@@ -3,5 +3,57 @@
 pub mod args;
 pub mod chardev;
 pub mod decode;
+mod help;
 pub mod opts;
+pub mod order;
 pub mod plan;
+
+use api_spec::OPTIONS;
+
+use args::{CliError, Shape, scan};
+use plan::Plan;
+
+pub use order::Order;
+
+/// What the command line asks for.
+pub enum Request {
+    /// This text, and nothing else.
+    Print(String),
+    /// A running program.
+    Run(Box<Order>),
+}
+
+/// Reads the words behind the program's name. Nothing of the host is touched, so that a mistake
+/// in the last option is found before the first one has any effect.
+///
+/// # Errors
+/// What is wrong, with the option to blame.
+pub fn parse(words: &[String]) -> Result<Request, CliError> {
+    let args = scan(words, shape)?;
+    let mut plan = Plan::default();
+    for arg in args {
+        if let Some(text) = help::asked_for(&arg) {
+            return Ok(Request::Print(text));
+        }
+        decode::take(&mut plan, arg)?;
+    }
+    Ok(Request::Run(Box::new(Order::check(plan)?)))
+}
+
+/// Looks an option up, under its second names too.
+fn shape(name: &str) -> Option<Shape> {
+    let canonical = match name {
+        "M" => "machine",
+        "h" => "help",
+        other => other,
+    };
+    let info = OPTIONS.iter().find(|info| info.name == canonical)?;
+    Some(Shape {
+        name: info.name,
+        takes_value: info.has_arg,
+    })
+}
+
+#[cfg(test)]
+#[path = "cli_test.rs"]
+mod tests;

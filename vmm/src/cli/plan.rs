@@ -155,6 +155,10 @@ pub struct ProcessPlan {
     pub pidfile: Option<PathBuf>,
     /// `-D`.
     pub log_file: Option<PathBuf>,
+    /// `-d`.
+    pub log_levels: Vec<Arg>,
+    /// `-overcommit mem-lock=on`: all memory of the process stays in RAM.
+    pub mem_lock: bool,
     /// `-msg timestamp=on`.
     pub timestamp: bool,
     /// `-msg guest-name=on`.

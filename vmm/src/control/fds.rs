@@ -190,7 +190,10 @@ impl Opener {
                 return Ok(File::from(member.fd.try_clone()?));
             }
         }
-        Err(io::Error::from_raw_os_error(libc::EACCES))
+        Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("Failed to find file descriptor with matching flags={wanted:#x}"),
+        ))
     }
 }
 
@@ -276,7 +279,9 @@ mod tests {
         let zero: OwnedFd = File::open("/dev/zero").unwrap().into();
         store.add_fd(Some(7), None, vec![zero]).unwrap();
         let refused = opener.open("/dev/fdset/7", libc::O_RDWR, 0).unwrap_err();
-        assert_eq!(refused.raw_os_error(), Some(libc::EACCES));
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        let text = "Failed to find file descriptor with matching flags=0x2";
+        assert_eq!(refused.to_string(), text);
         let mut byte = [1];
         let mut file = opener.open("/dev/fdset/7", libc::O_RDONLY, 0).unwrap();
         store.remove_fd(7, None).unwrap();

@@ -1,6 +1,313 @@
 //! The control thread: sole owner of the machine. It takes commands and machine events in order,
 //! never blocks, and publishes replies and events through one queue, so that their order holds.
 
+mod act;
+pub mod blockdev;
+pub mod chardevs;
+pub mod commands;
 pub mod fds;
 pub mod hmp;
 pub mod life;
+pub mod monitors;
+pub mod objects;
+mod parts;
+pub mod sink;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use api_spec::{Event, QmpError, QmpResult};
+use block::BlockNode;
+
+use crate::accel::qtest_server::QtestServer;
+use crate::event::{MachineEvent, Mail, MailSender, Mailbox};
+use crate::machine::Machine;
+use crate::process;
+use crate::sys::{self, Poll, Trigger};
+use crate::threads::{self, ThreadKind};
+use blockdev::Blockdevs;
+use chardevs::Chardevs;
+use fds::FdStore;
+use life::{Action, Input, Life, Policy, Ticket};
+use monitors::Monitors;
+use objects::Objects;
+use sink::Published;
+
+const MAIL: u64 = 0;
+const SIGNALS: u64 = 1;
+const CLOCK: u64 = 2;
+
+/// A client that waits until the machine got somewhere. Called with what became of it.
+type Waiter = Box<dyn FnOnce(QmpResult<()>)>;
+
+/// Everything there is, and who is waited for.
+pub struct Control {
+    mailbox: Mailbox,
+    mail: MailSender,
+    poll: Poll,
+    signals: OwnedFd,
+    life: Life,
+    /// `None` for `-machine none`.
+    machine: Option<Machine>,
+    qtest: Option<QtestServer>,
+    published: Arc<Published>,
+    monitors: Monitors,
+    objects: Objects,
+    blockdevs: Blockdevs,
+    chardevs: Chardevs,
+    fds: FdStore,
+    expected_qtest: Option<parts::ExpectedQtest>,
+    waiting: BTreeMap<Ticket, Waiter>,
+    next_ticket: u64,
+    /// What the state machine said and what is not done yet.
+    actions: VecDeque<Action>,
+    /// An action is under way on another thread; the next ones wait for it.
+    busy: bool,
+    exit: Option<u8>,
+}
+
+impl Control {
+    /// A program without a machine. Blocks the signals that end us: call it before any thread is
+    /// started.
+    ///
+    /// # Errors
+    /// When the host is out of descriptors.
+    pub fn new(published: Arc<Published>, policy: Policy) -> Result<Self> {
+        let mailbox = Mailbox::new().context("Cannot make a mailbox")?;
+        let signals = process::termination_signals().context("Cannot watch signals")?;
+        let poll = Poll::new().context("Cannot make an epoll set")?;
+        poll.watch(&mailbox, MAIL, Trigger::Edge)?;
+        poll.watch(&signals, SIGNALS, Trigger::Level)?;
+        let mail = mailbox.sender();
+        let fds = FdStore::default();
+        Ok(Control {
+            monitors: Monitors::new(mail.clone(), published.clone()),
+            objects: Objects::new(mail.clone()),
+            mailbox,
+            poll,
+            signals,
+            life: Life::new(policy),
+            machine: None,
+            qtest: None,
+            published,
+            blockdevs: Blockdevs::new(blockdev::pool(mail.clone())),
+            chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())),
+            fds,
+            expected_qtest: None,
+            mail,
+            waiting: BTreeMap::new(),
+            next_ticket: 0,
+            actions: VecDeque::new(),
+            busy: false,
+            exit: None,
+        })
+    }
+
+    /// Where threads put what control has to see to.
+    pub fn mail(&self) -> MailSender {
+        self.mail.clone()
+    }
+
+    /// Takes the finished machine over.
+    ///
+    /// # Errors
+    /// When its clock cannot be watched.
+    pub fn set_machine(&mut self, machine: Machine) -> Result<()> {
+        self.poll
+            .watch(machine.clock().as_ref(), CLOCK, Trigger::Level)?;
+        self.machine = Some(machine);
+        Ok(())
+    }
+
+    /// Keeps the qtest server alive as long as control.
+    pub fn set_qtest(&mut self, server: QtestServer) {
+        self.qtest = Some(server);
+    }
+
+    /// Lets the guest run unless it is to wait (`-S`), and then serves the monitors. A client
+    /// that is there already (`wait=on`) is not told that the machine runs: it does so from the
+    /// start.
+    ///
+    /// # Errors
+    /// When the host is out of threads or descriptors.
+    pub fn start(&mut self, stopped: bool) -> Result<()> {
+        if !stopped {
+            let actions = self.life.step(Input::Cont(None));
+            let told = |action: &Action| !matches!(action, Action::Emit(_));
+            self.actions.extend(actions.into_iter().filter(told));
+            self.go_on();
+        }
+        self.monitors.begin()
+    }
+
+    /// Serves until something ends the program; returns its exit status. Consumes everything:
+    /// threads have ended and files are closed when it returns.
+    pub fn run(mut self) -> u8 {
+        let mut mail = VecDeque::new();
+        loop {
+            if let Some(status) = self.exit {
+                self.shut_down();
+                return status;
+            }
+            match self.poll.wait(-1) {
+                Ok(ready) => ready.for_each(|token| self.ready(token, &mut mail)),
+                Err(error) => {
+                    log::error!("Cannot wait for events: {error}");
+                    self.exit = Some(1);
+                }
+            }
+        }
+    }
+
+    fn ready(&mut self, token: u64, mail: &mut VecDeque<Mail>) {
+        match token {
+            SIGNALS => self.take_signals(),
+            CLOCK => {
+                if let Some(machine) = &self.machine {
+                    machine.clock().fire_expired();
+                }
+            }
+            _ => {
+                self.mailbox.take(mail);
+                while let Some(mail) = mail.pop_front() {
+                    // What came behind the end is not looked at any more: its senders are told
+                    // so when it is dropped.
+                    if self.exit.is_none() {
+                        self.open(mail);
+                    }
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, mail: Mail) {
+        match mail {
+            Mail::Command {
+                mut cx,
+                command,
+                responder,
+            } => api_spec::dispatch(self, &mut cx, *command, responder),
+            Mail::Machine(event) => self.machine_event(event),
+            Mail::Done(finish) => finish(self),
+        }
+    }
+
+    /// Does slow work on a thread of its own, and what is to be done with its result here.
+    fn do_slowly<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        then: impl FnOnce(&mut Control, T) + Send + 'static,
+    ) -> std::io::Result<()> {
+        let mail = self.mail.clone();
+        let body = move || {
+            let result = work();
+            mail.send(Mail::Done(Box::new(move |control| then(control, result))));
+        };
+        threads::spawn(ThreadKind::Worker, "worker", Some(self.mail.clone()), body).map(drop)
+    }
+
+    fn take_signals(&mut self) {
+        while let Some(number) = sys::next_signal(&self.signals) {
+            log::error!("terminating on signal {number}");
+            let cause = api_spec::ShutdownCause::HostSignal;
+            self.feed(Input::Shutdown(cause, 0, None));
+        }
+    }
+
+    /// Keeps a waiting client until the state machine names its ticket.
+    fn ticket(&mut self, waiter: Waiter) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket = self.next_ticket.wrapping_add(1);
+        self.waiting.insert(ticket, waiter);
+        ticket
+    }
+
+    /// Feeds the state machine and carries out what it says.
+    fn feed(&mut self, input: Input) {
+        let actions = self.life.step(input);
+        self.actions.extend(actions);
+        self.go_on();
+    }
+
+    /// Does what is to be done, in order, as far as nothing is under way.
+    fn go_on(&mut self) {
+        while !self.busy
+            && let Some(action) = self.actions.pop_front()
+        {
+            self.act(action);
+        }
+    }
+
+    fn emit(&mut self, event: Event) {
+        self.monitors.broadcast(event);
+    }
+
+    fn machine(&self) -> QmpResult<&Machine> {
+        self.machine
+            .as_ref()
+            .ok_or_else(|| QmpError::generic("There is no machine"))
+    }
+
+    /// The machine goes first: its threads use what the others own.
+    fn shut_down(&mut self) {
+        self.qtest = None;
+        if let Some(mut machine) = self.machine.take() {
+            machine.end();
+        }
+        flush(self.blockdevs.written());
+        for (_, waiter) in std::mem::take(&mut self.waiting) {
+            waiter(Err(QmpError::generic("The program ends")));
+        }
+        self.chardevs.shutdown();
+        self.monitors.shut_down();
+    }
+
+    fn machine_event(&mut self, event: MachineEvent) {
+        match event {
+            MachineEvent::Effect {
+                device,
+                effect,
+                done,
+            } => {
+                self.effect(&device, effect);
+                drop(done);
+            }
+            MachineEvent::VcpuParked { index: _ } => self.check_parked(),
+            MachineEvent::VcpuFailed { index, reason } => {
+                log::error!("CPU {index}: {reason}");
+                self.feed(Input::Failed);
+                self.check_parked();
+            }
+            MachineEvent::ThreadPanicked { name } => {
+                log::error!("Thread '{name}' failed; the program ends");
+                self.exit = Some(1);
+            }
+        }
+    }
+
+    fn check_parked(&mut self) {
+        let parked = self.machine.as_ref().is_none_or(Machine::all_parked);
+        if parked && self.life.is_parking() {
+            self.feed(Input::Parked);
+        }
+    }
+}
+
+/// Makes what was written to these nodes durable. Blocks.
+fn flush(nodes: Vec<(String, Arc<dyn BlockNode>)>) {
+    for (name, node) in nodes {
+        if let Err(error) = node.flush() {
+            log::error!("Cannot flush '{name}': {error}");
+        }
+    }
+}
+
+/// Starts the thread that serves character devices, when the first one needs it.
+fn spawn_chardevs(mail: MailSender) -> chardevs::SpawnChardev {
+    Box::new(move |server| {
+        let body = move || server.run();
+        threads::spawn(ThreadKind::Chardev, "chardev", Some(mail.clone()), body).map(drop)
+    })
+}

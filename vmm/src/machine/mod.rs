@@ -1,5 +1,270 @@
-//! The machine as configured: what is plugged where, and by which path QOM names it.
+//! The machine: what is plugged where, and how it runs, stops and begins anew. Owned by control.
 
+mod build;
+mod chipset;
+mod firmware;
+mod pci_info;
+mod plug;
 pub mod qom;
+mod qtree;
 pub mod slots;
+pub mod spec;
 pub mod topology;
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use devices::bus::{SharedDevice, lock};
+use devices::map::{MapBuilder, Space};
+use devices::pci::PciTopology;
+use devices::registry::Region;
+
+use crate::accel::{Accel, IoEvents, SharedMap};
+use crate::boot::Boot;
+use crate::clock::{ClockTimers, GuestClock};
+use crate::event::MailSender;
+use crate::layout;
+use crate::memory::{Backend, BackendOptions, MachineRam};
+use crate::threads::io_thread::IoThread;
+use crate::vcpu::{Entry, Vcpus};
+use chipset::Chipset;
+use plug::{Bus, Device};
+use spec::MachineSpec;
+
+pub use build::ChosenAccel;
+pub use plug::{References, wants};
+
+/// A device at fixed addresses.
+struct Fixed {
+    key: Arc<str>,
+    /// Its type's name.
+    driver: &'static str,
+    device: SharedDevice,
+    regions: Vec<(Space, Region)>,
+}
+
+/// The memory behind the guest's RAM.
+enum RamBackend {
+    /// Made for `-m`.
+    Own(Box<Backend>),
+    /// An object.
+    Object(Arc<Backend>),
+}
+
+impl RamBackend {
+    fn options(&self) -> &BackendOptions {
+        match self {
+            RamBackend::Own(backend) => backend.options(),
+            RamBackend::Object(backend) => backend.options(),
+        }
+    }
+}
+
+/// A whole machine.
+pub struct Machine {
+    spec: MachineSpec,
+    /// First in order, so that no vCPU runs while the rest goes.
+    vcpus: Vcpus,
+    apic_ids: Vec<u32>,
+    /// CPUID leaf 1 of the processors, EAX and EDX.
+    cpu_signature: (u32, u32),
+    phys_bits: u32,
+    accel: Arc<dyn Accel>,
+    map: Arc<SharedMap>,
+    io_events: IoEvents,
+    ram: MachineRam,
+    ram_backend: RamBackend,
+    boot: Option<Boot>,
+    uuid: Option<uuid::Uuid>,
+    clock: Arc<GuestClock>,
+    timers: Arc<ClockTimers>,
+    mail: MailSender,
+    chipset: Chipset,
+    fixed: Vec<Fixed>,
+    pci: PciTopology,
+    buses: Vec<Bus>,
+    devices: Vec<Device>,
+    /// Between `resume` and `quiesce`.
+    running: bool,
+    /// Serves the queues of devices without an I/O thread of their own; made for the first one.
+    io_thread: Option<Arc<IoThread>>,
+}
+
+impl Machine {
+    /// The virtual clock.
+    pub fn clock(&self) -> &Arc<GuestClock> {
+        &self.clock
+    }
+
+    /// Bytes of RAM.
+    pub fn ram_size(&self) -> u64 {
+        self.ram.layout.size()
+    }
+
+    /// The memory backend that the machine made for itself.
+    pub fn own_memory(&self) -> Option<&BackendOptions> {
+        match &self.ram_backend {
+            RamBackend::Own(backend) => Some(backend.options()),
+            RamBackend::Object(_) => None,
+        }
+    }
+
+    /// How many processors there are.
+    pub fn cpu_count(&self) -> usize {
+        self.vcpus.count()
+    }
+
+    /// The registers of one processor as text.
+    ///
+    /// # Errors
+    /// When it is not there or does not come out of the guest.
+    pub fn registers(&self, index: usize) -> Result<String, String> {
+        self.vcpus.registers(index)
+    }
+
+    /// Sends an NMI to every processor.
+    ///
+    /// # Errors
+    /// When none takes one.
+    pub fn inject_nmi(&self) -> Result<(), String> {
+        self.vcpus.inject_nmi()
+    }
+
+    /// Asks all vCPUs to park; whether all are parked already.
+    pub fn request_pause(&self) -> bool {
+        self.vcpus.request_pause()
+    }
+
+    /// Whether all vCPUs are parked.
+    pub fn all_parked(&self) -> bool {
+        self.vcpus.all_parked()
+    }
+
+    /// Queues to their workers, clocks on, vCPUs on.
+    pub fn resume(&mut self) {
+        self.running = true;
+        for plugged in self.pci.functions() {
+            if let Some(queues) = lock(&plugged.function).queues() {
+                queues.start_queues();
+            }
+        }
+        self.accel.clock_start();
+        self.clock.start();
+        self.vcpus.resume();
+    }
+
+    /// Clocks off, queues back from their workers. The vCPUs are parked.
+    pub fn quiesce(&mut self) {
+        self.running = false;
+        self.clock.stop();
+        self.accel.clock_stop();
+        self.take_queues_back();
+    }
+
+    fn take_queues_back(&mut self) {
+        for plugged in self.pci.functions() {
+            if let Some(queues) = lock(&plugged.function).queues() {
+                queues.stop_queues();
+            }
+        }
+    }
+
+    /// The driver of the device `id` made its queues ready.
+    pub fn start_queues(&mut self, id: &str) {
+        // While the machine is stopped they are handed out when it goes on.
+        if self.running {
+            self.with_queues(id, |queues| queues.start_queues());
+        }
+        self.remap();
+    }
+
+    /// The driver of the device `id` reset it.
+    pub fn stop_queues(&mut self, id: &str) {
+        self.with_queues(id, |queues| queues.stop_queues());
+        self.remap();
+    }
+
+    fn with_queues(&self, id: &str, act: impl FnOnce(&mut dyn devices::pci::QueueHost)) {
+        if let Some(plugged) = self.pci.find(id)
+            && let Some(queues) = lock(&plugged.function).queues()
+        {
+            act(queues);
+        }
+    }
+
+    /// Makes the address map anew from what the devices decode now.
+    pub fn remap(&mut self) {
+        let map = self.address_map();
+        self.io_events.apply(&*self.accel, map.io_events());
+        self.map.store(Arc::new(map));
+    }
+
+    fn address_map(&self) -> devices::map::AddressMap {
+        let mut builder = MapBuilder::new();
+        for range in self.ram.layout.ranges() {
+            // The hole for video memory and ROMs is RAM too where there is no firmware.
+            builder.reserve(Space::Memory, range.base, range.len);
+        }
+        builder.reserve(Space::Memory, layout::IOAPIC, 0x1000);
+        let lapic = layout::LAPIC;
+        builder.reserve(Space::Memory, lapic.base, lapic.len);
+        for fixed in &self.fixed {
+            for (space, region) in &fixed.regions {
+                // Checked when it was plugged; what the chipset moved in its way wins.
+                if let Err(overlap) = builder.device(&fixed.key, *space, *region, &fixed.device) {
+                    log::debug!("{overlap}");
+                }
+            }
+        }
+        builder.pci(self.pci.see());
+        builder.build()
+    }
+
+    /// Everything as after power-on, and the kernel loaded again. The machine is quiet.
+    ///
+    /// # Errors
+    /// When the kernel's files are not what they were, or the accelerator refuses.
+    pub fn reset(&mut self) -> Result<()> {
+        self.take_queues_back();
+        for fixed in &self.fixed {
+            lock(&fixed.device).reset();
+        }
+        for plugged in self.pci.functions() {
+            lock(&plugged.function).reset();
+        }
+        self.accel
+            .reset()
+            .context("Cannot reset the interrupt controllers")?;
+        let entry = self.prepare()?;
+        self.vcpus.reset(entry)?;
+        Ok(())
+    }
+
+    /// The first start: everything is as after power-on already.
+    ///
+    /// # Errors
+    /// As [`Machine::reset`].
+    pub fn power_on(&mut self) -> Result<()> {
+        self.mark_occupied();
+        let entry = self.prepare()?;
+        self.vcpus.set_entry(entry)?;
+        Ok(())
+    }
+
+    fn prepare(&mut self) -> Result<Entry> {
+        let entry = self.boot()?;
+        self.remap();
+        Ok(entry)
+    }
+
+    /// Presses the power button.
+    pub fn power_button(&mut self) {
+        self.chipset.power_button();
+    }
+
+    /// Ends the machine: no vCPU and no queue runs any more.
+    pub fn end(&mut self) {
+        self.vcpus.stop();
+        self.take_queues_back();
+    }
+}

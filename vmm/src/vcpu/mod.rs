@@ -262,7 +262,10 @@ impl Vcpus {
     /// # Errors
     /// When no vCPU takes one.
     pub fn inject_nmi(&self) -> Result<(), String> {
-        let vm = self.vm.as_ref().ok_or("machine does not provide NMIs")?;
+        let Some(vm) = &self.vm else {
+            // Nobody runs who could take one.
+            return Ok(());
+        };
         for (vcpu, _) in &self.list {
             // A message with delivery mode NMI (Intel SDM 3A, section 11.11): unlike KVM_NMI it
             // does not wait until the vCPU leaves the guest.
@@ -282,6 +285,9 @@ impl Vcpus {
     /// # Errors
     /// When it is not there or does not come out.
     pub fn registers(&self, index: usize) -> Result<String, String> {
+        if index < self.idle {
+            return Ok(state::describe_power_on(index == 0));
+        }
         let (vcpu, _) = self.list.get(index).ok_or("No CPU available")?;
         let before = vcpu.turn().want;
         if before == Want::Run {

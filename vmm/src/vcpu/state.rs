@@ -1,10 +1,10 @@
 //! Registers of a vCPU: how it starts, and what `info registers` shows.
 
 use kvm_bindings::{
-    CpuId, KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED, KVM_VCPUEVENT_VALID_NMI_PENDING,
-    KVM_VCPUEVENT_VALID_SHADOW, KVM_VCPUEVENT_VALID_SIPI_VECTOR, Msrs, kvm_debugregs, kvm_fpu,
-    kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs,
-    kvm_vcpu_events, kvm_xcrs,
+    CpuId, KVM_MP_STATE_HALTED, KVM_MP_STATE_RUNNABLE, KVM_MP_STATE_UNINITIALIZED,
+    KVM_VCPUEVENT_VALID_NMI_PENDING, KVM_VCPUEVENT_VALID_SHADOW, KVM_VCPUEVENT_VALID_SIPI_VECTOR,
+    Msrs, kvm_debugregs, kvm_dtable, kvm_fpu, kvm_lapic_state, kvm_mp_state, kvm_msr_entry,
+    kvm_regs, kvm_segment, kvm_sregs, kvm_vcpu_events, kvm_xcrs,
 };
 use kvm_ioctls::VcpuFd;
 
@@ -13,6 +13,8 @@ type Result<T> = std::result::Result<T, kvm_ioctls::Error>;
 /// Where the first vCPU starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
+    /// Nowhere: there is nothing to run. The processor waits in its halted state.
+    Halted,
     /// At the reset vector, in real mode (Intel SDM 3A, section 10.1.4).
     ResetVector,
     /// In 64-bit mode, with the tables that `boot` made.
@@ -92,6 +94,11 @@ impl PowerOn {
         };
         match entry {
             None | Some(Entry::ResetVector) => return Ok(()),
+            Some(Entry::Halted) => {
+                return vcpu.set_mp_state(kvm_mp_state {
+                    mp_state: KVM_MP_STATE_HALTED,
+                });
+            }
             Some(Entry::Long {
                 rip,
                 rsi,
@@ -272,6 +279,58 @@ pub fn describe(vcpu: &VcpuFd) -> Result<String> {
     let halted = vcpu
         .get_mp_state()
         .is_ok_and(|state| state.mp_state != KVM_MP_STATE_RUNNABLE);
+    Ok(write_registers(&regs, &sregs, halted))
+}
+
+/// The registers of a processor that was switched on and never ran (Intel SDM 3A, table 10-1);
+/// only the first one is not waiting for its start-up message.
+pub fn describe_power_on(first: bool) -> String {
+    let regs = kvm_regs {
+        rip: 0xfff0,
+        rflags: 2,
+        rdx: 0x600,
+        ..Default::default()
+    };
+    let data = kvm_segment {
+        limit: 0xffff,
+        type_: 3,
+        present: 1,
+        s: 1,
+        ..Default::default()
+    };
+    let code = kvm_segment {
+        base: 0xffff_0000,
+        selector: 0xf000,
+        type_: 0xb,
+        ..data
+    };
+    let system = |type_| kvm_segment {
+        s: 0,
+        type_,
+        ..data
+    };
+    let table = kvm_dtable {
+        limit: 0xffff,
+        ..Default::default()
+    };
+    let sregs = kvm_sregs {
+        cs: code,
+        ds: data,
+        es: data,
+        fs: data,
+        gs: data,
+        ss: data,
+        ldt: system(2),
+        tr: system(0xb),
+        gdt: table,
+        idt: table,
+        cr0: 0x6000_0010,
+        ..Default::default()
+    };
+    write_registers(&regs, &sregs, !first)
+}
+
+fn write_registers(regs: &kvm_regs, sregs: &kvm_sregs, halted: bool) -> String {
     let mut text = String::new();
     let rows = [
         [
@@ -339,7 +398,7 @@ pub fn describe(vcpu: &VcpuFd) -> Result<String> {
         "CR0={:08x} CR2={:016x} CR3={:016x} CR4={:08x}\nEFER={:016x}\n",
         sregs.cr0, sregs.cr2, sregs.cr3, sregs.cr4, sregs.efer
     ));
-    Ok(text)
+    text
 }
 
 fn descriptor_flags(segment: &kvm_segment) -> u32 {

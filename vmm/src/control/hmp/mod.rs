@@ -293,7 +293,7 @@ mod tests {
         let text = help(None);
         for entry in &COMMANDS {
             assert!(text.contains(entry.name));
-            assert_eq!(help(Some(entry.name)).is_empty(), false);
+            assert!(!help(Some(entry.name)).is_empty());
         }
         assert_eq!(help(Some("quit")), "quit|q -- end the program\n");
         assert_eq!(help(Some("x")), "unknown command: 'x'\n");

@@ -1,0 +1,182 @@
+//! What can go wrong with nodes; the wording is QEMU's, because clients match on it.
+
+use std::io;
+
+use thiserror::Error;
+
+/// Why something was refused.
+#[derive(Debug, Error)]
+pub enum BlockError {
+    /// The file cannot be opened.
+    #[error("Could not open '{path}': {reason}")]
+    Open {
+        /// Its path.
+        path: String,
+        /// The host's words.
+        reason: String,
+    },
+    /// `file` takes regular files only.
+    #[error("'file' driver requires '{0}' to be a regular file")]
+    NotRegular(String),
+    /// `host_device` takes devices only.
+    #[error("'host_device' driver requires '{0}' to be either a character or block device")]
+    NotDevice(String),
+    /// The host said no.
+    #[error("{what}: {}", os_text(.source))]
+    Host {
+        /// To what.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Linux AIO blocks on the page cache.
+    #[error("aio=native was specified, but it requires cache.direct=on, which was not specified.")]
+    NativeNeedsDirect,
+    /// Options that do not go together.
+    #[error("force-share=on can only be used with read-only images")]
+    ForceShareWritable,
+    /// Options that do not go together.
+    #[error(
+        "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap"
+    )]
+    DetectZeroesNeedsDiscard,
+    /// Node names are identifiers of at most 31 characters.
+    #[error("Invalid node-name: '{0}'")]
+    InvalidName(String),
+    /// Root nodes have names.
+    #[error("'node-name' must be specified for the root node")]
+    NameMissing,
+    /// The name is taken.
+    #[error("Duplicate nodes with node-name='{0}'")]
+    DuplicateName(String),
+    /// The name is taken by a drive.
+    #[error("node-name={0} is conflicting with a device id")]
+    NameIsDrive(String),
+    /// No node of that name.
+    #[error("Failed to find node with node-name='{0}'")]
+    NoNode(String),
+    /// No node or drive of that name.
+    #[error("Cannot find device='{0}' nor node-name='{0}'")]
+    NoReference(String),
+    /// A device uses it.
+    #[error("Node {0} is in use")]
+    InUse(String),
+    /// Another node uses it.
+    #[error("Block device {0} is in use")]
+    HasParents(String),
+    /// It was not made with blockdev-add.
+    #[error("Node {0} is not owned by the monitor")]
+    NotOwned(String),
+    /// Two users do not get along.
+    #[error(
+        "Permission conflict on node '{node}': permissions '{perms}' are both required by \
+         {required_by} and unshared by {unshared_by}."
+    )]
+    Conflict {
+        /// The node.
+        node: String,
+        /// The permissions.
+        perms: String,
+        /// Who has them.
+        required_by: String,
+        /// Who does not let others have them.
+        unshared_by: String,
+    },
+    /// A writer above a node that cannot be written.
+    #[error("Block node is read-only")]
+    ReadOnly,
+    /// Another program uses the image.
+    #[error("Failed to get {mode}\"{permission}\" lock")]
+    Locked {
+        /// `shared ` when the other program writes already, empty when it lets nobody.
+        mode: &'static str,
+        /// The permission.
+        permission: &'static str,
+        /// The image.
+        path: String,
+    },
+    /// A drive of that name is there.
+    #[error("Duplicate ID '{0}' for drive")]
+    DuplicateDrive(String),
+    /// A node has the drive's name.
+    #[error("Device name '{0}' conflicts with an existing node name")]
+    DriveIsNode(String),
+    /// No drive or node of that name.
+    #[error("Property 'virtio-blk-device.drive' can't find value '{0}'")]
+    NoDrive(String),
+    /// The drive has a device.
+    #[error("Drive '{0}' is already in use by another device")]
+    DriveTaken(String),
+    /// The drive has no medium.
+    #[error("Device needs media, but drive is empty")]
+    Empty,
+    /// A window of an image must be sectors.
+    #[error("Specified size is not multiple of 512")]
+    SizeNotSectors,
+    /// Direct I/O goes by sectors.
+    #[error("Specified offset is not multiple of 512, which cache.direct=on asks for")]
+    OffsetNotSectors,
+    /// The window begins behind the end.
+    #[error("Offset ({offset}) cannot be greater than size of the containing file ({size})")]
+    OffsetBeyondEnd {
+        /// Where it begins.
+        offset: u64,
+        /// Bytes of the node below.
+        size: u64,
+    },
+    /// The window ends behind the end.
+    #[error(
+        "The sum of offset ({offset}) and size ({len}) has to be smaller or equal to the  actual \
+         size of the containing file ({size})"
+    )]
+    WindowBeyondEnd {
+        /// Where it begins.
+        offset: u64,
+        /// How long it is.
+        len: u64,
+        /// Bytes of the node below.
+        size: u64,
+    },
+    /// The node has one size.
+    #[error("Image format driver does not support resize")]
+    NoResize,
+    /// An option that is there for the interface's sake.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+impl BlockError {
+    /// A second line for people, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            BlockError::Locked { path, .. } => {
+                Some(format!("Is another process using the image [{path}]?"))
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn host(what: impl Into<String>, source: io::Error) -> Self {
+        BlockError::Host {
+            what: what.into(),
+            source,
+        }
+    }
+
+    /// A file could not be opened or looked at.
+    pub fn open(path: &str, error: &io::Error) -> Self {
+        BlockError::Open {
+            path: path.to_owned(),
+            reason: os_text(error),
+        }
+    }
+}
+
+/// The host's words alone, without the number that std appends.
+fn os_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error ") {
+        Some(end) if error.raw_os_error().is_some() => text.get(..end).unwrap_or(&text).to_owned(),
+        _ => text,
+    }
+}

@@ -1,0 +1,367 @@
+//! A lane into a file: what the engine takes as it is goes to the kernel, all else to the pool.
+//!
+//! ```text
+//! submit -> parked (another write covers the block)    -> route again when a range is let go
+//!        -> backlog (the engine is full)               -> kernel when something has ended
+//!        -> kernel -> ended in full                    -> ready
+//!                  -> short, or refused for now        -> pool, for the rest
+//!        -> pool   -> ended                            -> ready
+//! ```
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use vmm_sys_util::eventfd::EventFd;
+
+use super::ranges::{Hold, RangeHold};
+use super::{Aio, HostFile, perform};
+use crate::engine::{Call, Ended, Engine};
+use crate::error::BlockError;
+use crate::node::{IoLane, SECTOR};
+use crate::pool::Pool;
+use crate::request::{Done, Durability, IoReq, Op, Token};
+use crate::sys::{self, MAX_PARTS};
+
+/// A request on its way.
+struct Active {
+    token: Token,
+    request: IoReq,
+    /// Held until it has ended.
+    _range: Option<RangeHold>,
+}
+
+impl Active {
+    fn end(self, result: io::Result<()>) -> Done {
+        Done {
+            token: self.token,
+            result,
+            request: self.request,
+        }
+    }
+}
+
+/// Where jobs of the pool put what has ended.
+struct Port {
+    /// A leaf.
+    done: Mutex<Vec<Done>>,
+    event: Arc<EventFd>,
+}
+
+impl Port {
+    fn done(&self) -> MutexGuard<'_, Vec<Done>> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, done: Done) {
+        self.done().push(done);
+        signal(&self.event);
+    }
+}
+
+fn signal(event: &EventFd) {
+    // Fails only when the counter is full, and then it is readable already.
+    let _ = event.write(1);
+}
+
+/// A request in the pool. It comes back even when the job panics.
+struct Ticket {
+    active: Option<Active>,
+    port: Arc<Port>,
+}
+
+impl Ticket {
+    fn end(&mut self, result: io::Result<()>) {
+        if let Some(active) = self.active.take() {
+            self.port.put(active.end(result));
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.end(Err(io::Error::from_raw_os_error(libc::EIO)));
+    }
+}
+
+/// Requests in the kernel, by number.
+#[derive(Default)]
+struct Slots {
+    list: Vec<Option<Active>>,
+    free: Vec<usize>,
+}
+
+impl Slots {
+    fn insert(&mut self, active: Active) -> usize {
+        match self.free.pop() {
+            Some(slot) => {
+                if let Some(place) = self.list.get_mut(slot) {
+                    *place = Some(active);
+                }
+                slot
+            }
+            None => {
+                self.list.push(Some(active));
+                self.list.len() - 1
+            }
+        }
+    }
+
+    fn remove(&mut self, slot: usize) -> Option<Active> {
+        let active = self.list.get_mut(slot)?.take()?;
+        self.free.push(slot);
+        Some(active)
+    }
+
+    fn len(&self) -> usize {
+        self.list.len() - self.free.len()
+    }
+}
+
+/// The lane.
+pub(super) struct FileLane {
+    // The order matters for dropping: the engine's context ends before the file is closed.
+    engine: Engine,
+    host: Arc<HostFile>,
+    pool: Pool,
+    port: Arc<Port>,
+    depth: usize,
+    slots: Slots,
+    pooled: usize,
+    backlog: VecDeque<Active>,
+    parked: VecDeque<(IoReq, Token)>,
+    ended: Vec<Ended>,
+}
+
+/// Who takes a request.
+enum Route {
+    Kernel,
+    Pool,
+}
+
+impl FileLane {
+    pub fn open(host: Arc<HostFile>, pool: &Pool, depth: u32) -> Result<Self, BlockError> {
+        let depth = depth.clamp(1, 4096);
+        let event = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
+            .map_err(|error| BlockError::host("Could not make an eventfd", error))?;
+        let event = Arc::new(event);
+        let fds = (host.file.as_raw_fd(), event.as_raw_fd());
+        Ok(FileLane {
+            engine: Engine::open(host.aio, depth, fds.0, fds.1)?,
+            host,
+            pool: pool.clone(),
+            port: Arc::new(Port {
+                done: Mutex::default(),
+                event,
+            }),
+            depth: depth as usize,
+            slots: Slots::default(),
+            pooled: 0,
+            backlog: VecDeque::new(),
+            parked: VecDeque::new(),
+            ended: Vec::new(),
+        })
+    }
+
+    fn route(&mut self, request: IoReq, token: Token) {
+        let range = match self.hold(&request) {
+            Ok(range) => range,
+            Err(()) => {
+                self.parked.push_back((request, token));
+                return;
+            }
+        };
+        let route = self.way(&request);
+        let active = Active {
+            token,
+            request,
+            _range: range,
+        };
+        match route {
+            Route::Pool => self.hand_to_pool(active, 0),
+            Route::Kernel if self.backlog.is_empty() => self.hand_to_kernel(active),
+            Route::Kernel => self.backlog.push_back(active),
+        }
+    }
+
+    /// The range that a write needs for itself, where blocks are larger than sectors.
+    fn hold(&self, request: &IoReq) -> Result<Option<RangeHold>, ()> {
+        let align = u64::from(self.host.align);
+        let range = request.range().filter(|_| request.op.is_write());
+        let Some((offset, len)) = range.filter(|_| align > SECTOR) else {
+            return Ok(None);
+        };
+        let end = offset.saturating_add(len);
+        let whole = (offset | len).is_multiple_of(align);
+        let (start, end) = (offset / align * align, end.next_multiple_of(align));
+        let hold = if whole { Hold::Shared } else { Hold::Alone };
+        let ranges = &self.host.ranges;
+        let held = ranges.try_hold(start, end, hold, &self.port.event);
+        held.map(Some).ok_or(())
+    }
+
+    fn way(&self, request: &IoReq) -> Route {
+        let buffers = &request.buffers;
+        let vectored = |offset| {
+            buffers.parts().len() <= MAX_PARTS
+                && buffers.len() <= i32::MAX as u64
+                && perform::is_clean(&self.host, buffers, offset)
+        };
+        let kernel = match (self.host.aio, request.op) {
+            (Aio::Threads, _) => false,
+            (_, Op::Read { offset } | Op::Write { offset, .. }) => vectored(offset),
+            (Aio::IoUring, Op::Flush) => true,
+            (Aio::Native, Op::Flush) => false,
+            (_, Op::Discard { .. } | Op::WriteZeroes { .. }) => false,
+        };
+        if kernel { Route::Kernel } else { Route::Pool }
+    }
+
+    fn hand_to_pool(&mut self, active: Active, done: u64) {
+        self.pooled = self.pooled.saturating_add(1);
+        let host = self.host.clone();
+        let mut ticket = Ticket {
+            active: Some(active),
+            port: self.port.clone(),
+        };
+        self.pool.run(Box::new(move || {
+            if let Some(active) = &ticket.active {
+                let result = perform::perform(&host, &active.request, done);
+                ticket.end(result);
+            }
+        }));
+    }
+
+    #[allow(unsafe_code)] // what the kernel gets are addresses
+    fn hand_to_kernel(&mut self, active: Active) {
+        if self.slots.len() >= self.depth {
+            self.backlog.push_back(active);
+            return;
+        }
+        let slot = self.slots.insert(active);
+        let Some(Some(active)) = self.slots.list.get(slot) else {
+            return;
+        };
+        let call = call(&active.request);
+        // SAFETY: the list of parts and the memory belong to the slot, which is given up only
+        // when the completion was collected; dropping the lane waits for that.
+        let queued = unsafe { self.engine.push(slot, &call) };
+        if !queued && let Some(active) = self.slots.remove(slot) {
+            self.backlog.push_back(active);
+        }
+    }
+
+    /// Starts what is queued. What the kernel does not take at once is tried again after the
+    /// next event.
+    fn start_engine(&mut self) {
+        if self.engine.start().is_err() {
+            signal(&self.port.event);
+        }
+    }
+
+    fn refill(&mut self) {
+        for _ in 0..self.backlog.len() {
+            if self.slots.len() >= self.depth {
+                break;
+            }
+            if let Some(active) = self.backlog.pop_front() {
+                self.hand_to_kernel(active);
+            }
+        }
+        for _ in 0..self.parked.len() {
+            if let Some((request, token)) = self.parked.pop_front() {
+                self.route(request, token);
+            }
+        }
+        self.start_engine();
+    }
+
+    /// What becomes of a request that the kernel has ended with `result`.
+    fn kernel_ended(&mut self, slot: usize, result: i64, done: &mut Vec<Done>) {
+        let Some(active) = self.slots.remove(slot) else {
+            return;
+        };
+        let expected = active.request.buffers.len();
+        match u64::try_from(result) {
+            Ok(count) if count >= expected => done.push(active.end(Ok(()))),
+            Ok(count) => self.hand_to_pool(active, count),
+            Err(_) => {
+                let code = i32::try_from(result.unsigned_abs()).unwrap_or(libc::EIO);
+                match code {
+                    libc::EAGAIN | libc::EINTR | libc::EOPNOTSUPP => self.hand_to_pool(active, 0),
+                    code => done.push(active.end(Err(io::Error::from_raw_os_error(code)))),
+                }
+            }
+        }
+    }
+
+    fn collect(&mut self, done: &mut Vec<Done>) {
+        let mut ended = std::mem::take(&mut self.ended);
+        self.engine.collect(&mut ended);
+        for (slot, result) in ended.drain(..) {
+            self.kernel_ended(slot, result, done);
+        }
+        self.ended = ended;
+        let mut pooled = self.port.done();
+        self.pooled = self.pooled.saturating_sub(pooled.len());
+        done.append(&mut pooled);
+    }
+}
+
+fn call(request: &IoReq) -> Call<'_> {
+    let parts = request.buffers.parts();
+    match request.op {
+        Op::Read { offset } => Call::Read { parts, offset },
+        Op::Write { offset, durability } => Call::Write {
+            parts,
+            offset,
+            flags: match durability {
+                Durability::Durable => libc::RWF_DSYNC,
+                Durability::Cached => 0,
+            },
+        },
+        Op::Flush | Op::Discard { .. } | Op::WriteZeroes { .. } => Call::Sync,
+    }
+}
+
+impl IoLane for FileLane {
+    fn submit(&mut self, request: IoReq, token: Token) -> Option<Done> {
+        self.route(request, token);
+        None
+    }
+
+    fn start(&mut self) {
+        self.start_engine();
+    }
+
+    fn event_fd(&self) -> RawFd {
+        self.port.event.as_raw_fd()
+    }
+
+    fn reap(&mut self, done: &mut Vec<Done>) {
+        // Before looking: what comes afterwards signals again.
+        let _ = self.port.event.read();
+        self.collect(done);
+        self.refill();
+    }
+
+    fn in_flight(&self) -> usize {
+        self.slots.len() + self.pooled + self.backlog.len() + self.parked.len()
+    }
+}
+
+impl Drop for FileLane {
+    fn drop(&mut self) {
+        self.backlog.clear();
+        self.parked.clear();
+        let mut done = Vec::new();
+        while self.slots.len() + self.pooled > 0 {
+            self.start_engine();
+            sys::wait_readable(self.event_fd());
+            let _ = self.port.event.read();
+            self.collect(&mut done);
+            done.clear();
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! `file` and `host_device`: regular files and block devices of the host.
+
+mod lane;
+mod lock;
+mod perform;
+mod ranges;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::buffers::{Buffers, HostBuffer};
+use crate::engine;
+use crate::error::BlockError;
+use crate::gate::{Gate, Policy};
+use crate::graph::Perms;
+use crate::node::{BlockNode, IoLane, NodeInfo, SECTOR};
+use crate::null::sectors_up;
+use crate::pool::Pool;
+use crate::stats::Stats;
+use crate::sys;
+use lane::FileLane;
+use lock::ImageLock;
+use ranges::Ranges;
+
+/// How requests reach the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Aio {
+    /// System calls on a pool of threads.
+    #[default]
+    Threads,
+    /// Linux AIO; only for direct I/O.
+    Native,
+    /// io_uring.
+    IoUring,
+}
+
+/// Whether an image is locked against other programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Locking {
+    /// Where the host can.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// Options of `file` and `host_device`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSpec {
+    /// Its path, as the opener understands it.
+    pub filename: String,
+    /// How requests reach the host.
+    pub aio: Aio,
+    /// Whether it is locked.
+    pub locking: Locking,
+}
+
+/// Which of the two drivers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// `file`.
+    Regular,
+    /// `host_device`.
+    Device,
+}
+
+/// Opens files by name (`/dev/fdset/N` among them) with the flags of open(2).
+pub trait FileOpener {
+    /// # Errors
+    /// Those of open(2).
+    fn open(&mut self, path: &str, flags: i32) -> io::Result<File>;
+}
+
+impl<F: FnMut(&str, i32) -> io::Result<File>> FileOpener for F {
+    fn open(&mut self, path: &str, flags: i32) -> io::Result<File> {
+        self(path, flags)
+    }
+}
+
+/// How a file is to be opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OpenMode {
+    pub kind: FileKind,
+    pub read_only: bool,
+    /// Fall back to read-only.
+    pub auto_read_only: bool,
+    /// `cache.direct`.
+    pub direct: bool,
+}
+
+/// An open file and what is known of it; shared by node, lanes and jobs.
+pub(crate) struct HostFile {
+    pub file: File,
+    pub kind: FileKind,
+    pub direct: bool,
+    /// What direct I/O asks of addresses, and of offsets and lengths.
+    pub memory_align: u32,
+    pub align: u32,
+    /// In use when `align` is more than a sector.
+    pub ranges: Ranges,
+    pub aio: Aio,
+}
+
+impl HostFile {
+    fn bytes(&self) -> io::Result<u64> {
+        match self.kind {
+            FileKind::Regular => Ok(self.file.metadata()?.len()),
+            FileKind::Device => sys::device_size(&self.file),
+        }
+    }
+}
+
+pub(crate) struct FileNode {
+    host: Arc<HostFile>,
+    path: String,
+    pool: Pool,
+    policy: Policy,
+    size: Arc<AtomicU64>,
+    lock: ImageLock,
+    stats: Arc<Stats>,
+}
+
+impl FileNode {
+    pub fn open(
+        spec: &FileSpec,
+        mode: OpenMode,
+        mut policy: Policy,
+        opener: &mut dyn FileOpener,
+        pool: &Pool,
+        stats: Arc<Stats>,
+    ) -> Result<Self, BlockError> {
+        let path = &spec.filename;
+        if spec.aio == Aio::Native && !mode.direct {
+            return Err(BlockError::NativeNeedsDirect);
+        }
+        let (file, read_only) = open_file(path, mode, opener)?;
+        policy.read_only = read_only;
+        check_kind(path, &file, mode.kind)?;
+        let direct = mode.direct && set_direct(path, &file)?;
+        let (memory_align, align) = match direct {
+            true => probe_alignment(&file, mode.kind),
+            false => (1, 1),
+        };
+        // Sectors are the smallest that direct I/O knows.
+        policy.granule = if direct { SECTOR as u32 } else { 1 };
+        engine::probe(spec.aio)?;
+        let host = HostFile {
+            file,
+            kind: mode.kind,
+            direct,
+            memory_align,
+            align,
+            ranges: Ranges::default(),
+            aio: spec.aio,
+        };
+        let bytes = host
+            .bytes()
+            .map_err(|error| BlockError::host(format!("Could not get size of '{path}'"), error))?;
+        let lock = ImageLock::new(&host.file, path, spec.locking)?;
+        Ok(FileNode {
+            host: Arc::new(host),
+            path: path.clone(),
+            pool: pool.clone(),
+            policy,
+            size: Arc::new(AtomicU64::new(sectors_up(bytes))),
+            lock,
+            stats,
+        })
+    }
+}
+
+/// Opens for writing unless told otherwise; says whether it is read-only in the end.
+fn open_file(
+    path: &str,
+    mode: OpenMode,
+    opener: &mut dyn FileOpener,
+) -> Result<(File, bool), BlockError> {
+    let direct = if mode.direct { libc::O_DIRECT } else { 0 };
+    let mut open = |access: i32| opener.open(path, access | direct | libc::O_CLOEXEC);
+    let refused = |error: &io::Error| match error.raw_os_error() {
+        Some(libc::EINVAL) if mode.direct => BlockError::Open {
+            path: path.to_owned(),
+            reason: "filesystem does not support O_DIRECT".to_owned(),
+        },
+        _ => BlockError::open(path, error),
+    };
+    if mode.read_only {
+        let file = open(libc::O_RDONLY).map_err(|error| refused(&error))?;
+        return Ok((file, true));
+    }
+    match open(libc::O_RDWR) {
+        Ok(file) => Ok((file, false)),
+        Err(error) if mode.auto_read_only && is_access_error(&error) => {
+            let file = open(libc::O_RDONLY).map_err(|error| refused(&error))?;
+            Ok((file, true))
+        }
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+fn is_access_error(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    matches!(code, Some(libc::EACCES | libc::EROFS | libc::EPERM))
+}
+
+fn check_kind(path: &str, file: &File, kind: FileKind) -> Result<(), BlockError> {
+    let kind_of = file
+        .metadata()
+        .map_err(|error| BlockError::open(path, &error))?
+        .file_type();
+    match kind {
+        FileKind::Regular if kind_of.is_dir() => Err(BlockError::open(
+            path,
+            &io::Error::from_raw_os_error(libc::EISDIR),
+        )),
+        FileKind::Regular if !kind_of.is_file() => Err(BlockError::NotRegular(path.to_owned())),
+        FileKind::Device if kind_of.is_char_device() => Err(BlockError::Unsupported(format!(
+            "'{path}' is a character device, which cannot be used as a disk"
+        ))),
+        FileKind::Device if !kind_of.is_block_device() => {
+            Err(BlockError::NotDevice(path.to_owned()))
+        }
+        FileKind::Regular | FileKind::Device => Ok(()),
+    }
+}
+
+/// A descriptor that was handed over may lack O_DIRECT.
+fn set_direct(path: &str, file: &File) -> Result<bool, BlockError> {
+    let refused = |error: io::Error| BlockError::open(path, &error);
+    let flags = sys::status_flags(file).map_err(refused)?;
+    if flags & libc::O_DIRECT == 0 {
+        sys::set_status_flags(file, flags | libc::O_DIRECT).map_err(refused)?;
+    }
+    Ok(true)
+}
+
+/// What direct I/O asks of addresses and of offsets: what the kernel says, or else what it takes.
+fn probe_alignment(file: &File, kind: FileKind) -> (u32, u32) {
+    let floor = SECTOR as u32;
+    if let Some((memory, offset)) = sys::direct_alignment(file) {
+        return (memory, offset.max(floor));
+    }
+    if kind == FileKind::Device
+        && let Ok((logical, _)) = sys::device_sectors(file)
+    {
+        return (logical.max(floor), logical.max(floor));
+    }
+    // Where even one byte works, the file system did not look, which says nothing.
+    let takes = |len: usize| {
+        let memory = Arc::new(HostBuffer::new(len, 4096));
+        sys::preadv(file, Buffers::owned(memory).parts(), 0).is_ok()
+    };
+    let align = match [1usize, 512, 1024, 2048]
+        .into_iter()
+        .find(|len| takes(*len))
+    {
+        Some(1) | None => 4096,
+        Some(align) => align as u32,
+    };
+    (align, align)
+}
+
+impl BlockNode for FileNode {
+    fn info(&self) -> NodeInfo {
+        NodeInfo {
+            size: self.size.load(Ordering::Acquire),
+            read_only: self.policy.read_only,
+            granule: self.policy.granule,
+        }
+    }
+
+    fn allocated(&self) -> Option<u64> {
+        // st_blocks counts 512 bytes whatever the file system's blocks are.
+        let blocks = self.host.file.metadata().ok()?.blocks();
+        blocks.checked_mul(512)
+    }
+
+    fn open_lane(&self, depth: u32) -> Result<Box<dyn IoLane>, BlockError> {
+        let lane = FileLane::open(self.host.clone(), &self.pool, depth)?;
+        let (size, stats) = (self.size.clone(), self.stats.clone());
+        Ok(Box::new(Gate::new(lane, self.policy, size, stats)))
+    }
+
+    fn flush(&self) -> Result<(), BlockError> {
+        if self.policy.no_flush || self.policy.read_only {
+            return Ok(());
+        }
+        self.host
+            .file
+            .sync_data()
+            .map_err(|error| BlockError::host(format!("Could not flush '{}'", self.path), error))
+    }
+
+    fn resize(&self, size: u64) -> Result<(), BlockError> {
+        let failed = |error| BlockError::host(format!("Could not resize '{}'", self.path), error);
+        if self.policy.read_only {
+            return Err(BlockError::ReadOnly);
+        }
+        match self.host.kind {
+            FileKind::Regular => self.host.file.set_len(size).map_err(failed)?,
+            FileKind::Device => {
+                let there = self.host.bytes().map_err(failed)?;
+                if size > there {
+                    return Err(BlockError::Unsupported("Cannot grow device files".into()));
+                }
+            }
+        }
+        self.size.store(sectors_up(size), Ordering::Release);
+        Ok(())
+    }
+
+    fn set_perms(&self, perms: Perms) -> Result<(), BlockError> {
+        self.lock.set(&self.host.file, perms)
+    }
+}
+
+#[cfg(test)]
+#[path = "file_test.rs"]
+mod tests;

@@ -1,0 +1,197 @@
+//! Devices on nodes.
+
+use std::sync::{Arc, Mutex, Weak};
+
+use super::backend::{Backend, CacheSwitch};
+use super::{BackendId, Graph, Inner, NodeId, Perms, WriteCache, lock};
+use crate::error::BlockError;
+use crate::node::BlockNode;
+use crate::stats::Stats;
+
+/// Whether other devices may write what a device uses (`share-rw`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// They may not.
+    Exclusive,
+    /// They may; the guests see to it.
+    Writers,
+}
+
+/// How a device uses a node. A node that cannot be written is only read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttachOptions {
+    /// Whether others may write.
+    pub sharing: Sharing,
+    /// Only read it, whatever the node can.
+    pub read_only: bool,
+}
+
+/// A node in the hands of one device. Dropping it gives the node back; a drive goes away with it,
+/// and with the drive its nodes.
+pub struct Attachment {
+    node: Arc<dyn BlockNode>,
+    stats: Arc<Stats>,
+    read_only: bool,
+    write_cache: CacheSwitch,
+    place: Option<(Weak<Mutex<Inner>>, BackendId)>,
+}
+
+impl Attachment {
+    /// A node that is in no graph.
+    pub fn alone(node: Arc<dyn BlockNode>) -> Self {
+        Attachment {
+            read_only: node.info().read_only,
+            node,
+            stats: Arc::default(),
+            write_cache: CacheSwitch::new(WriteCache::Back),
+            place: None,
+        }
+    }
+
+    /// The node.
+    pub fn node(&self) -> &Arc<dyn BlockNode> {
+        &self.node
+    }
+
+    /// Where the device counts its requests.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// Whether the device must not write.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// How writes are treated now; at first what the drive was made with.
+    pub fn write_cache(&self) -> WriteCache {
+        self.write_cache.get()
+    }
+
+    /// Says how the device treats writes from now on. Any thread; takes no lock.
+    pub fn set_write_cache(&self, cache: WriteCache) {
+        self.write_cache.set(cache);
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        if let Some((graph, id)) = self.place.take()
+            && let Some(graph) = graph.upgrade()
+        {
+            lock(&graph).remove_backend(id);
+        }
+    }
+}
+
+impl Graph {
+    /// Gives the drive or node called `drive` to the device with the QOM path `device`.
+    ///
+    /// # Errors
+    /// In QEMU's words, when it is not there, is empty, is taken, or others use it in a way that
+    /// the device does not allow or the other way round.
+    pub fn attach(
+        &self,
+        drive: &str,
+        device: &str,
+        options: AttachOptions,
+    ) -> Result<Attachment, BlockError> {
+        let mut inner = lock(&self.inner);
+        let (id, root) = inner.backend_for(drive, device)?;
+        let attached = inner.take(id, root, options);
+        if attached.is_err() {
+            inner.undo(id, root);
+        }
+        let (node, read_only) = attached?;
+        let backend = inner.backends.get(&id).ok_or(BlockError::Empty)?;
+        Ok(Attachment {
+            node,
+            stats: backend.stats.clone(),
+            read_only,
+            write_cache: backend.write_cache.clone(),
+            place: Some((Arc::downgrade(&self.inner), id)),
+        })
+    }
+}
+
+impl Graph {
+    /// Takes the node away from the device with this QOM path, whoever still has its attachment.
+    /// False when it had none.
+    pub fn detach(&self, device: &str) -> bool {
+        let mut inner = lock(&self.inner);
+        let has = |(_, backend): &(&BackendId, &Backend)| backend.device.as_deref() == Some(device);
+        let found = inner.backends.iter().find(has).map(|(id, _)| *id);
+        if let Some(id) = found {
+            inner.remove_backend(id);
+        }
+        found.is_some()
+    }
+}
+
+impl Inner {
+    /// The drive of that name, or a new back end on the node of that name, now the device's.
+    fn backend_for(
+        &mut self,
+        drive: &str,
+        device: &str,
+    ) -> Result<(BackendId, NodeId), BlockError> {
+        if let Some(id) = self.find_backend(drive)
+            && let Some(backend) = self.backends.get_mut(&id)
+        {
+            if backend.device.is_some() {
+                return Err(BlockError::DriveTaken(drive.to_owned()));
+            }
+            let root = backend.root.ok_or(BlockError::Empty)?;
+            backend.device = Some(device.to_owned());
+            return Ok((id, root));
+        }
+        let root = self
+            .find(drive)
+            .ok_or_else(|| BlockError::NoDrive(drive.to_owned()))?;
+        let id = BackendId(self.number());
+        let backend = Backend {
+            name: String::new(),
+            root: Some(root),
+            device: Some(device.to_owned()),
+            stats: Arc::default(),
+            write_cache: CacheSwitch::new(WriteCache::Back),
+            perms: Perms::NONE,
+        };
+        self.backends.insert(id, backend);
+        Ok((id, root))
+    }
+
+    fn take(
+        &mut self,
+        id: BackendId,
+        root: NodeId,
+        options: AttachOptions,
+    ) -> Result<(Arc<dyn BlockNode>, bool), BlockError> {
+        let entry = self.nodes.get(&root).ok_or(BlockError::Empty)?;
+        let node = entry.node.clone();
+        let read_only = entry.read_only || options.read_only;
+        let shares = options.sharing == Sharing::Writers;
+        if let Some(backend) = self.backends.get_mut(&id) {
+            backend.perms = Perms::device(!read_only, shares);
+        }
+        self.agree(root)?;
+        Ok((node, read_only))
+    }
+
+    /// After a refusal: the drive is free again, a back end of the device's own is gone.
+    fn undo(&mut self, id: BackendId, root: NodeId) {
+        let named = match self.backends.get_mut(&id) {
+            Some(backend) => {
+                backend.perms = Perms::NONE;
+                backend.device = None;
+                !backend.name.is_empty()
+            }
+            None => false,
+        };
+        if named {
+            self.refresh(root);
+        } else {
+            self.remove_backend(id);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Back ends: what a device has in hand. `-drive` makes them under a name; a device that uses a
+//! node directly gets one without.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{BackendId, Graph, Inner, NodeId, NodeSpec, Perms, lock};
+use crate::error::BlockError;
+use crate::file::FileOpener;
+use crate::stats::Stats;
+
+/// Whether writes are done when the host has them, or when they are durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteCache {
+    /// They are cached; a flush makes them durable.
+    Back,
+    /// They are durable.
+    Through,
+}
+
+/// The switch of a back end's write cache, which its device turns on any thread.
+#[derive(Debug, Clone)]
+pub(super) struct CacheSwitch(Arc<AtomicBool>);
+
+impl CacheSwitch {
+    pub fn new(cache: WriteCache) -> Self {
+        CacheSwitch(Arc::new(AtomicBool::new(cache == WriteCache::Back)))
+    }
+
+    pub fn get(&self) -> WriteCache {
+        match self.0.load(Ordering::Relaxed) {
+            true => WriteCache::Back,
+            false => WriteCache::Through,
+        }
+    }
+
+    pub fn set(&self, cache: WriteCache) {
+        self.0.store(cache == WriteCache::Back, Ordering::Relaxed);
+    }
+}
+
+/// Options of a drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DriveOptions {
+    /// How a device on it begins.
+    pub write_cache: WriteCache,
+}
+
+/// A back end.
+pub(super) struct Backend {
+    /// The drive's name; empty where a device uses a node.
+    pub name: String,
+    pub root: Option<NodeId>,
+    /// The device that has it: its QOM path.
+    pub device: Option<String>,
+    pub stats: Arc<Stats>,
+    pub write_cache: CacheSwitch,
+    pub perms: Perms,
+}
+
+impl Backend {
+    /// For messages.
+    pub fn describe(&self) -> String {
+        let name = match &self.device {
+            Some(device) if self.name.is_empty() => device,
+            Some(_) | None => &self.name,
+        };
+        format!("block device '{name}'")
+    }
+}
+
+impl Graph {
+    /// Makes a drive, with a node or empty.
+    ///
+    /// # Errors
+    /// When the name is taken or the node cannot be made; nothing is left of the attempt.
+    pub fn add_drive(
+        &self,
+        name: &str,
+        spec: Option<NodeSpec>,
+        options: DriveOptions,
+        opener: &mut dyn FileOpener,
+    ) -> Result<(), BlockError> {
+        let mut inner = lock(&self.inner);
+        if inner.backends.values().any(|backend| backend.name == name) {
+            return Err(BlockError::DuplicateDrive(name.to_owned()));
+        }
+        if inner.find(name).is_some() {
+            return Err(BlockError::DriveIsNode(name.to_owned()));
+        }
+        let root = match spec {
+            Some(spec) => Some(inner.open(spec, opener, &self.pool)?),
+            None => None,
+        };
+        let id = BackendId(inner.number());
+        let backend = Backend {
+            name: name.to_owned(),
+            root,
+            device: None,
+            stats: Arc::default(),
+            write_cache: CacheSwitch::new(options.write_cache),
+            perms: Perms::NONE,
+        };
+        inner.backends.insert(id, backend);
+        Ok(())
+    }
+
+    /// Takes a drive away that no device has.
+    ///
+    /// # Errors
+    /// When it is not there or a device has it.
+    pub fn del_drive(&self, name: &str) -> Result<(), BlockError> {
+        let mut inner = lock(&self.inner);
+        let found = inner
+            .find_backend(name)
+            .and_then(|id| Some((id, inner.backends.get(&id)?)));
+        let (id, backend) = found.ok_or_else(|| BlockError::NoReference(name.to_owned()))?;
+        if backend.device.is_some() {
+            return Err(BlockError::DriveTaken(name.to_owned()));
+        }
+        inner.remove_backend(id);
+        Ok(())
+    }
+}
+
+impl Inner {
+    pub(super) fn find_backend(&self, name: &str) -> Option<BackendId> {
+        let named = |(_, backend): &(&BackendId, &Backend)| backend.name == name;
+        let found = self.backends.iter().find(named).map(|(id, _)| *id);
+        found.filter(|_| !name.is_empty())
+    }
+
+    /// Removes a back end and the nodes that only it held.
+    pub(super) fn remove_backend(&mut self, id: BackendId) {
+        if let Some(root) = self.backends.remove(&id).and_then(|backend| backend.root) {
+            self.collect(root);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The graph of nodes, and the back ends of devices on top of it.
+//!
+//! ```text
+//! device -> back end -> node -> node below -> ...
+//!                       ^ blockdev-add holds it too
+//! ```
+//!
+//! A node lives as long as blockdev-add, a back end or a node above it holds it. Nothing else
+//! holds nodes in the graph, so what lets go last takes a node and all below it away.
+//!
+//! Every edge says what its upper end does and what it lets others do ([`Perms`]). A change of
+//! edges is made, checked down to the files (which ask other programs by their locks), and undone
+//! when somebody does not agree.
+
+mod attach;
+mod backend;
+mod open;
+mod perms;
+mod spec;
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::BlockError;
+use crate::file::FileOpener;
+use crate::node::BlockNode;
+use crate::pool::Pool;
+use crate::stats::Stats;
+pub use attach::{AttachOptions, Attachment, Sharing};
+use backend::Backend;
+pub use backend::{DriveOptions, WriteCache};
+pub use perms::{Perm, Perms};
+pub use spec::{ChildSpec, DriverSpec, NodeSpec};
+pub use view::{BackendView, NodeView};
+
+/// A node's number; never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct NodeId(u64);
+
+/// A back end's number; never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct BackendId(u64);
+
+/// A node in the graph.
+struct Entry {
+    name: String,
+    node: Arc<dyn BlockNode>,
+    stats: Arc<Stats>,
+    /// As it was asked for, with what it took over.
+    spec: NodeSpec,
+    read_only: bool,
+    /// Made with blockdev-add, and taken away with blockdev-del only.
+    owned: bool,
+    children: Vec<Child>,
+    /// What all its users do together, as last agreed on.
+    perms: Perms,
+}
+
+/// An edge to a node below.
+struct Child {
+    /// Its part, such as `file`.
+    role: &'static str,
+    id: NodeId,
+}
+
+/// All nodes and back ends. Shared with attachments, which let go when they are dropped.
+pub struct Graph {
+    inner: Arc<Mutex<Inner>>,
+    pool: Pool,
+}
+
+/// What the lock protects: the structure. Rank: taken by control, and by whoever drops a device;
+/// under it only the nodes' own leaves. Not on the data path.
+#[derive(Default)]
+pub(crate) struct Inner {
+    nodes: BTreeMap<NodeId, Entry>,
+    backends: BTreeMap<BackendId, Backend>,
+    next: u64,
+    made_up: u64,
+}
+
+fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
+    inner.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Graph {
+    /// An empty graph. `pool` serves what blocks.
+    pub fn new(pool: Pool) -> Self {
+        Graph {
+            inner: Arc::default(),
+            pool,
+        }
+    }
+
+    /// Makes a node, and those inside of its description, for blockdev-add.
+    ///
+    /// # Errors
+    /// In QEMU's words; nothing is left of the attempt.
+    pub fn add(&self, spec: NodeSpec, opener: &mut dyn FileOpener) -> Result<(), BlockError> {
+        if spec.name.is_none() {
+            return Err(BlockError::NameMissing);
+        }
+        let mut inner = lock(&self.inner);
+        let id = inner.open(spec, opener, &self.pool)?;
+        if let Some(entry) = inner.nodes.get_mut(&id) {
+            entry.owned = true;
+        }
+        Ok(())
+    }
+
+    /// Takes a node away that was made with [`Self::add`].
+    ///
+    /// # Errors
+    /// When it is not there, was not made so, or is in use.
+    pub fn del(&self, name: &str) -> Result<(), BlockError> {
+        let mut inner = lock(&self.inner);
+        let id = inner
+            .find(name)
+            .ok_or_else(|| BlockError::NoNode(name.into()))?;
+        if inner
+            .backends
+            .values()
+            .any(|backend| backend.root == Some(id))
+        {
+            return Err(BlockError::InUse(name.into()));
+        }
+        let owned = inner.nodes.get(&id).is_some_and(|entry| entry.owned);
+        if !owned {
+            return Err(BlockError::NotOwned(name.into()));
+        }
+        if inner.has_parents(id) {
+            return Err(BlockError::HasParents(name.into()));
+        }
+        if let Some(entry) = inner.nodes.get_mut(&id) {
+            entry.owned = false;
+        }
+        inner.collect(id);
+        Ok(())
+    }
+
+    /// The node of that name.
+    pub fn find(&self, name: &str) -> Option<Arc<dyn BlockNode>> {
+        let inner = lock(&self.inner);
+        let id = inner.find(name)?;
+        inner.nodes.get(&id).map(|entry| entry.node.clone())
+    }
+
+    /// Nodes whose completed writes are to be made durable when the machine stops: those that are
+    /// written. The caller flushes them where it may block.
+    pub fn written(&self) -> Vec<(String, Arc<dyn BlockNode>)> {
+        let inner = lock(&self.inner);
+        let written = inner.nodes.values().filter(|entry| entry.perms.writes());
+        written
+            .map(|entry| (entry.name.clone(), entry.node.clone()))
+            .collect()
+    }
+}
+
+impl Inner {
+    fn number(&mut self) -> u64 {
+        self.next = self.next.wrapping_add(1);
+        self.next
+    }
+
+    fn find(&self, name: &str) -> Option<NodeId> {
+        let named = |(_, entry): &(&NodeId, &Entry)| entry.name == name;
+        self.nodes.iter().find(named).map(|(id, _)| *id)
+    }
+
+    /// A node by its own name or by that of the drive on top of it.
+    fn find_reference(&self, name: &str) -> Option<NodeId> {
+        let drive = self.backends.values().find(|b| b.name == name);
+        drive
+            .filter(|_| !name.is_empty())
+            .and_then(|drive| drive.root)
+            .or_else(|| self.find(name))
+    }
+
+    fn has_parents(&self, id: NodeId) -> bool {
+        self.nodes
+            .values()
+            .any(|entry| entry.children.iter().any(|child| child.id == id))
+    }
+
+    /// Removes the node if nothing holds it any more, and those below it likewise.
+    fn collect(&mut self, id: NodeId) {
+        let used = self
+            .backends
+            .values()
+            .any(|backend| backend.root == Some(id));
+        let owned = self.nodes.get(&id).is_none_or(|entry| entry.owned);
+        if used || owned || self.has_parents(id) {
+            // What it allowed its former user it need not allow any more.
+            self.refresh(id);
+            return;
+        }
+        if let Some(entry) = self.nodes.remove(&id) {
+            if let Err(error) = entry.node.set_perms(Perms::NONE) {
+                log::warn!("Node '{}': {error}", entry.name);
+            }
+            for child in entry.children {
+                self.collect(child.id);
+            }
+        }
+    }
+
+    /// What the users of a node do, each with its description, the newest first.
+    fn users(&self, id: NodeId) -> Vec<(Perms, String)> {
+        let backends = self.backends.values().rev();
+        let devices = backends
+            .filter(|backend| backend.root == Some(id))
+            .map(|backend| {
+                let who = backend.describe();
+                (backend.perms, self.as_child(id, &who, "root"))
+            });
+        let entry = self.nodes.get(&id);
+        let shares = entry.is_some_and(|entry| entry.spec.force_share == Some(true));
+        let above = self.nodes.values().rev().flat_map(|above| {
+            let edges = above.children.iter().filter(|child| child.id == id);
+            edges.map(move |child| {
+                let perms = match shares {
+                    true => above.perms.sharing_all(),
+                    false => above.perms,
+                };
+                let who = format!("node '{}'", above.name);
+                (perms, self.as_child(id, &who, child.role))
+            })
+        });
+        devices.chain(above).collect()
+    }
+
+    fn as_child(&self, id: NodeId, who: &str, role: &str) -> String {
+        let name = self.nodes.get(&id).map_or("", |entry| entry.name.as_str());
+        format!("{who} (uses node '{name}' as '{role}' child)")
+    }
+
+    /// Agrees anew on what may be done with the node and those below it.
+    ///
+    /// # Errors
+    /// When its users do not get along; part of the change was made then, and the caller undoes
+    /// the cause and calls [`Self::refresh`].
+    fn agree(&mut self, id: NodeId) -> Result<(), BlockError> {
+        let users = self.users(id);
+        for (one, (perms, unshared_by)) in users.iter().enumerate() {
+            for (two, (other, required_by)) in users.iter().enumerate() {
+                if one != two
+                    && let Some(names) = perms.refused(*other)
+                {
+                    return Err(BlockError::Conflict {
+                        node: self
+                            .nodes
+                            .get(&id)
+                            .map_or(String::new(), |e| e.name.clone()),
+                        perms: names,
+                        required_by: required_by.clone(),
+                        unshared_by: unshared_by.clone(),
+                    });
+                }
+            }
+        }
+        let all = users
+            .iter()
+            .fold(Perms::NONE, |all, (perms, _)| all.and_also(*perms));
+        let Some(entry) = self.nodes.get_mut(&id) else {
+            return Ok(());
+        };
+        if entry.perms == all {
+            return Ok(());
+        }
+        if all.writes() && entry.read_only {
+            return Err(BlockError::ReadOnly);
+        }
+        entry.node.set_perms(all)?;
+        entry.perms = all;
+        let below: Vec<NodeId> = entry.children.iter().map(|child| child.id).collect();
+        below.into_iter().try_for_each(|child| self.agree(child))
+    }
+
+    /// As [`Self::agree`], after users went away, which nobody can object to.
+    fn refresh(&mut self, id: NodeId) {
+        if let Err(error) = self.agree(id) {
+            log::warn!("Could not give permissions back: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "graph_test.rs"]
+mod tests;

@@ -1,0 +1,180 @@
+//! From descriptions to nodes. New drivers are added here.
+
+use std::sync::Arc;
+
+use super::{Child, ChildSpec, DriverSpec, Entry, Inner, NodeId, NodeSpec, Perms};
+use crate::error::BlockError;
+use crate::file::{FileKind, FileNode, FileOpener, FileSpec, OpenMode};
+use crate::node::BlockNode;
+use crate::null::NullNode;
+use crate::pool::Pool;
+use crate::raw::RawNode;
+use crate::stats::Stats;
+
+/// Deepest nesting of nodes; no sensible graph comes near it.
+const MAX_DEPTH: usize = 200;
+
+impl Inner {
+    /// Makes a node and those inside of its description. It is not held by anything yet.
+    pub(super) fn open(
+        &mut self,
+        spec: NodeSpec,
+        opener: &mut dyn FileOpener,
+        pool: &Pool,
+    ) -> Result<NodeId, BlockError> {
+        let mut opening = Opening {
+            graph: self,
+            opener,
+            pool,
+            depth: 0,
+        };
+        opening.node(spec)
+    }
+
+    fn check_name(&self, name: &str) -> Result<(), BlockError> {
+        if self.backends.values().any(|backend| backend.name == name) {
+            return Err(BlockError::NameIsDrive(name.to_owned()));
+        }
+        match self.find(name) {
+            Some(_) => Err(BlockError::DuplicateName(name.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// A name that users cannot give.
+    fn make_up_name(&mut self) -> String {
+        self.made_up = self.made_up.wrapping_add(1);
+        format!("#block{:03}", self.made_up)
+    }
+
+    fn depth(&self, id: NodeId) -> usize {
+        let children = self.nodes.get(&id).map(|entry| entry.children.as_slice());
+        let below = children
+            .unwrap_or(&[])
+            .iter()
+            .map(|child| self.depth(child.id));
+        below.max().unwrap_or(0).saturating_add(1)
+    }
+}
+
+struct Opening<'a> {
+    graph: &'a mut Inner,
+    opener: &'a mut dyn FileOpener,
+    pool: &'a Pool,
+    depth: usize,
+}
+
+impl Opening<'_> {
+    fn node(&mut self, spec: NodeSpec) -> Result<NodeId, BlockError> {
+        spec.check()?;
+        if let Some(name) = &spec.name {
+            self.graph.check_name(name)?;
+        }
+        self.depth = self.depth.saturating_add(1);
+        if self.depth > MAX_DEPTH {
+            return Err(too_deep());
+        }
+        let stats = Arc::new(Stats::default());
+        let (node, children) = self.driver(&spec, &stats)?;
+        let name = match &spec.name {
+            Some(name) if self.graph.find(name).is_none() => name.clone(),
+            // A node inside of this one has taken the name.
+            Some(name) => {
+                children
+                    .iter()
+                    .for_each(|child| self.graph.collect(child.id));
+                return Err(BlockError::DuplicateName(name.clone()));
+            }
+            None => self.graph.make_up_name(),
+        };
+        let id = NodeId(self.graph.number());
+        let entry = Entry {
+            name,
+            read_only: node.info().read_only,
+            node,
+            stats,
+            spec,
+            owned: false,
+            children,
+            perms: Perms::NONE,
+        };
+        self.graph.nodes.insert(id, entry);
+        Ok(id)
+    }
+
+    fn driver(
+        &mut self,
+        spec: &NodeSpec,
+        stats: &Arc<Stats>,
+    ) -> Result<(Arc<dyn BlockNode>, Vec<Child>), BlockError> {
+        match &spec.driver {
+            DriverSpec::File(file) => self.file(spec, file, FileKind::Regular, stats),
+            DriverSpec::HostDevice(file) => self.file(spec, file, FileKind::Device, stats),
+            DriverSpec::Null(null) => {
+                let node = NullNode::open(*null, spec.policy(), stats.clone());
+                Ok((Arc::new(node), Vec::new()))
+            }
+            DriverSpec::Raw { file, window } => {
+                let (id, below) = self.child(spec, file)?;
+                let mut policy = spec.policy();
+                let falls_back = spec.auto_read_only.unwrap_or(false);
+                policy.read_only |= falls_back && below.info().read_only;
+                match RawNode::open(below, *window, policy, stats.clone()) {
+                    Ok(node) => Ok((Arc::new(node), vec![Child { role: "file", id }])),
+                    Err(error) => {
+                        self.graph.collect(id);
+                        Err(error)
+                    }
+                }
+            }
+        }
+    }
+
+    fn file(
+        &mut self,
+        spec: &NodeSpec,
+        file: &FileSpec,
+        kind: FileKind,
+        stats: &Arc<Stats>,
+    ) -> Result<(Arc<dyn BlockNode>, Vec<Child>), BlockError> {
+        let mode = OpenMode {
+            kind,
+            read_only: spec.read_only.unwrap_or(false),
+            auto_read_only: spec.auto_read_only.unwrap_or(false),
+            direct: spec.direct.unwrap_or(false),
+        };
+        let (policy, stats) = (spec.policy(), stats.clone());
+        let node = FileNode::open(file, mode, policy, self.opener, self.pool, stats)?;
+        Ok((Arc::new(node), Vec::new()))
+    }
+
+    fn child(
+        &mut self,
+        above: &NodeSpec,
+        child: &ChildSpec,
+    ) -> Result<(NodeId, Arc<dyn BlockNode>), BlockError> {
+        let id = match child {
+            ChildSpec::Reference(name) => self
+                .graph
+                .find_reference(name)
+                .ok_or_else(|| BlockError::NoReference(name.clone()))?,
+            ChildSpec::Inline(spec) => {
+                let mut spec = spec.clone();
+                spec.inherit(above);
+                self.node(spec)?
+            }
+        };
+        if self.graph.depth(id).saturating_add(self.depth) > MAX_DEPTH {
+            self.graph.collect(id);
+            return Err(too_deep());
+        }
+        match self.graph.nodes.get(&id) {
+            Some(entry) => Ok((id, entry.node.clone())),
+            None => Err(BlockError::NoReference(String::new())),
+        }
+    }
+}
+
+fn too_deep() -> BlockError {
+    BlockError::Unsupported(format!("More than {MAX_DEPTH} nodes above each other"))
+}

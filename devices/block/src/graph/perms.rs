@@ -1,0 +1,135 @@
+//! What the users of a node do with it, and what they let others do.
+
+/// A permission; the numbers are those of QEMU's lock bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Perm {
+    /// Read data that makes sense.
+    ConsistentRead,
+    /// Write.
+    Write,
+    /// Write what is there already.
+    WriteUnchanged,
+    /// Change the size.
+    Resize,
+}
+
+impl Perm {
+    /// All of them.
+    pub const ALL: [Perm; 4] = [
+        Perm::ConsistentRead,
+        Perm::Write,
+        Perm::WriteUnchanged,
+        Perm::Resize,
+    ];
+
+    /// Its number.
+    pub const fn index(self) -> u64 {
+        match self {
+            Perm::ConsistentRead => 0,
+            Perm::Write => 1,
+            Perm::WriteUnchanged => 2,
+            Perm::Resize => 3,
+        }
+    }
+
+    const fn bit(self) -> u8 {
+        1 << self.index()
+    }
+
+    /// Its name in messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Perm::ConsistentRead => "consistent read",
+            Perm::Write => "write",
+            Perm::WriteUnchanged => "write unchanged",
+            Perm::Resize => "resize",
+        }
+    }
+}
+
+const ALL: u8 = 0b1111;
+
+/// What a user does, and what others may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Perms {
+    used: u8,
+    shared: u8,
+}
+
+impl Perms {
+    /// Nothing is done and all is allowed.
+    pub const NONE: Perms = Perms {
+        used: 0,
+        shared: ALL,
+    };
+
+    /// A guest's disk: it reads, perhaps writes, and others may write only if they are told to
+    /// share. A change of the size is announced to the guest.
+    pub const fn device(writes: bool, share_writes: bool) -> Self {
+        let write = if writes { Perm::Write.bit() } else { 0 };
+        let forbidden = if share_writes { 0 } else { Perm::Write.bit() };
+        Perms {
+            used: Perm::ConsistentRead.bit() | write,
+            shared: ALL & !forbidden,
+        }
+    }
+
+    /// Whether the permission is used.
+    pub const fn uses(self, perm: Perm) -> bool {
+        self.used & perm.bit() != 0
+    }
+
+    /// Whether others may use it.
+    pub const fn shares(self, perm: Perm) -> bool {
+        self.shared & perm.bit() != 0
+    }
+
+    /// Two users taken as one.
+    pub const fn and_also(self, other: Perms) -> Perms {
+        Perms {
+            used: self.used | other.used,
+            shared: self.shared & other.shared,
+        }
+    }
+
+    /// The same, but others may do all.
+    pub const fn sharing_all(self) -> Perms {
+        Perms {
+            used: self.used,
+            shared: ALL,
+        }
+    }
+
+    /// Whether it changes anything.
+    pub const fn writes(self) -> bool {
+        self.used & (Perm::Write.bit() | Perm::WriteUnchanged.bit() | Perm::Resize.bit()) != 0
+    }
+
+    /// What `other` does that this one does not allow, in words; `None` when they get along.
+    pub fn refused(self, other: Perms) -> Option<String> {
+        let bad = |perm: &Perm| other.uses(*perm) && !self.shares(*perm);
+        let names: Vec<_> = Perm::ALL.into_iter().filter(bad).map(Perm::name).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writers_exclude_each_other_unless_they_share() {
+        let writer = Perms::device(true, false);
+        let sharer = Perms::device(true, true);
+        let reader = Perms::device(false, true);
+        assert_eq!(writer.refused(sharer).as_deref(), Some("write"));
+        assert_eq!(sharer.refused(writer), None);
+        assert_eq!(sharer.refused(sharer), None);
+        assert_eq!(writer.refused(reader), None);
+        assert_eq!(Perms::NONE.refused(writer), None);
+        let both = sharer.and_also(writer);
+        assert_eq!(both, writer);
+        assert!(both.writes() && !reader.writes());
+        assert!(both.sharing_all().shares(Perm::Write));
+    }
+}

@@ -1,0 +1,186 @@
+//! What there is, for queries.
+
+use std::sync::Arc;
+
+use super::{BackendId, DriverSpec, Entry, Graph, Inner, NodeId, NodeSpec, WriteCache, lock};
+use crate::node::NodeInfo;
+use crate::null::NullSpec;
+use crate::raw::RawWindow;
+use crate::stats::Stats;
+
+/// A node as queries see it.
+#[derive(Debug, Clone)]
+pub struct NodeView {
+    /// Its name.
+    pub name: String,
+    /// How it was made.
+    pub spec: NodeSpec,
+    /// Its driver's name.
+    pub driver: &'static str,
+    /// What it is called by its content: a path, or `json:` with its options.
+    pub filename: String,
+    /// What it is now.
+    pub info: NodeInfo,
+    /// Bytes of storage in use, where that is known.
+    pub allocated: Option<u64>,
+    /// What was done with it.
+    pub stats: Arc<Stats>,
+    /// Made with blockdev-add.
+    pub owned: bool,
+    /// Nodes below: part and name.
+    pub children: Vec<(&'static str, String)>,
+}
+
+/// A back end as queries see it.
+#[derive(Debug, Clone)]
+pub struct BackendView {
+    /// The drive's name, or nothing.
+    pub name: String,
+    /// The QOM path of the device that has it.
+    pub device: Option<String>,
+    /// Its node.
+    pub root: Option<NodeView>,
+    /// What the device did.
+    pub stats: Arc<Stats>,
+    /// How it treats writes.
+    pub write_cache: WriteCache,
+}
+
+impl Graph {
+    /// All nodes in the order they were made.
+    pub fn nodes(&self) -> Vec<NodeView> {
+        let inner = lock(&self.inner);
+        inner
+            .nodes
+            .values()
+            .map(|entry| inner.view(entry))
+            .collect()
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &str) -> Option<NodeView> {
+        let inner = lock(&self.inner);
+        let entry = inner.nodes.get(&inner.find(name)?)?;
+        Some(inner.view(entry))
+    }
+
+    /// All back ends in the order they were made.
+    pub fn backends(&self) -> Vec<BackendView> {
+        let inner = lock(&self.inner);
+        inner
+            .backends
+            .keys()
+            .filter_map(|id| inner.view_backend(*id))
+            .collect()
+    }
+}
+
+impl Inner {
+    fn view(&self, entry: &Entry) -> NodeView {
+        let name = |id: &NodeId| self.nodes.get(id).map(|entry| entry.name.clone());
+        NodeView {
+            name: entry.name.clone(),
+            spec: entry.spec.clone(),
+            driver: entry.spec.driver_name(),
+            filename: self.filename(entry),
+            info: entry.node.info(),
+            allocated: entry.node.allocated(),
+            stats: entry.stats.clone(),
+            owned: entry.owned,
+            children: entry
+                .children
+                .iter()
+                .filter_map(|child| Some((child.role, name(&child.id)?)))
+                .collect(),
+        }
+    }
+
+    fn view_backend(&self, id: BackendId) -> Option<BackendView> {
+        let backend = self.backends.get(&id)?;
+        let root = backend.root.and_then(|root| self.nodes.get(&root));
+        Some(BackendView {
+            name: backend.name.clone(),
+            device: backend.device.clone(),
+            root: root.map(|entry| self.view(entry)),
+            stats: backend.stats.clone(),
+            write_cache: backend.write_cache.get(),
+        })
+    }
+
+    fn filename(&self, entry: &Entry) -> String {
+        match &entry.spec.driver {
+            DriverSpec::File(file) | DriverSpec::HostDevice(file) => file.filename.clone(),
+            DriverSpec::Null(null) => null_name(*null),
+            DriverSpec::Raw { window, .. } => {
+                let below = entry
+                    .children
+                    .first()
+                    .and_then(|child| self.nodes.get(&child.id));
+                match below {
+                    Some(below) if *window == RawWindow::default() => self.filename(below),
+                    Some(below) => self.window_name(*window, below),
+                    None => String::new(),
+                }
+            }
+        }
+    }
+
+    fn window_name(&self, window: RawWindow, below: &Entry) -> String {
+        let size = window.size.map(|size| format!("\"size\": {size}, "));
+        format!(
+            "json:{{\"driver\": \"raw\", \"offset\": {}, {}\"file\": {}}}",
+            window.offset,
+            size.unwrap_or_default(),
+            self.json_name(below),
+        )
+    }
+
+    fn json_name(&self, entry: &Entry) -> String {
+        let name = self.filename(entry);
+        match name.strip_prefix("json:") {
+            Some(json) => json.to_owned(),
+            None => format!(
+                "{{\"driver\": \"{}\", \"filename\": {}}}",
+                entry.spec.driver_name(),
+                quoted(&name)
+            ),
+        }
+    }
+}
+
+fn null_name(null: NullSpec) -> String {
+    if null == NullSpec::default() {
+        return "null-co://".to_owned();
+    }
+    let NullSpec {
+        size,
+        latency_ns,
+        read_zeroes,
+    } = null;
+    let mut name = String::from("json:{\"driver\": \"null-co\"");
+    if size != NullSpec::default().size {
+        name.push_str(&format!(", \"size\": {size}"));
+    }
+    if latency_ns != 0 {
+        name.push_str(&format!(", \"latency-ns\": {latency_ns}"));
+    }
+    if read_zeroes {
+        name.push_str(", \"read-zeroes\": true");
+    }
+    name.push('}');
+    name
+}
+
+/// A JSON string (RFC 8259, section 7).
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if u32::from(c) < 0x20 => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}

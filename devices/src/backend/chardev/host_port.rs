@@ -1,0 +1,443 @@
+//! The host side of one character device, as the thread runs it.
+//!
+//! ```text
+//!            client / slave opened           peer left
+//!   closed ------------------------> open ------------> closed, and a server, a client that
+//!   (output is dropped)                                 reconnects or a terminal waits again
+//! ```
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use super::dialer::{Attempt, Dialer};
+use super::listener::Listener;
+use super::shared::Core;
+use super::stream::{Input, Moved, Stream};
+use super::terminal::SavedTerminal;
+use super::{Source, sys};
+
+/// How often to look whether somebody opened a terminal, which the kernel does not tell.
+const TERMINAL_LOOK: Duration = Duration::from_secs(1);
+/// Reads or writes for one device before others have their turn.
+const MOST_STEPS: usize = 16;
+/// Bytes of one read or write at most.
+pub(super) const CHUNK: usize = 16 << 10;
+
+/// Which descriptor of a device an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Input,
+    Output,
+    Listener,
+    Connecting,
+}
+
+/// Tokens of a device: its key and the descriptor. Key 0 is not used.
+const PARTS: [Part; 4] = [Part::Input, Part::Output, Part::Listener, Part::Connecting];
+
+pub(super) fn token(key: usize, part: Part) -> Token {
+    let index = PARTS.iter().position(|other| *other == part).unwrap_or(0);
+    Token(key.wrapping_mul(PARTS.len()).wrapping_add(index))
+}
+
+pub(super) fn from_token(token: Token) -> (usize, Part) {
+    let part = PARTS.get(token.0 % PARTS.len()).copied();
+    (token.0 / PARTS.len(), part.unwrap_or(Part::Input))
+}
+
+/// What to do when there is no stream.
+enum Link {
+    /// Nothing: there never is one.
+    Sink,
+    /// Nothing: there is one from the beginning.
+    Fixed {
+        _terminal: Option<SavedTerminal>,
+    },
+    /// The stream is there; whether somebody is at the other end has to be asked.
+    Terminal,
+    Server(Listener),
+    Client {
+        dialer: Dialer,
+        connecting: Option<OwnedFd>,
+    },
+}
+
+/// What came of a turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Turn {
+    /// Output moved: more may follow soon.
+    pub moved: bool,
+    /// There is more to do right now.
+    pub again: bool,
+}
+
+pub(super) struct HostPort {
+    key: usize,
+    pub core: Arc<Core>,
+    link: Link,
+    stream: Option<Stream>,
+    log: Option<File>,
+    /// When to look without being called.
+    pub deadline: Option<Instant>,
+    complained: bool,
+}
+
+impl HostPort {
+    pub fn new(
+        key: usize,
+        core: Arc<Core>,
+        source: Source,
+        log: Option<File>,
+        registry: &Registry,
+    ) -> Self {
+        let tokens = [token(key, Part::Input), token(key, Part::Output)];
+        let (link, stream) = match source {
+            Source::Null | Source::Ringbuf { .. } => (Link::Sink, None),
+            Source::File { output, input } => {
+                let input = input.map_or(Input::None, |file| Input::Own(file.into()));
+                let stream = Stream::new(output.into(), input, registry, tokens);
+                (Link::Fixed { _terminal: None }, Some(stream))
+            }
+            Source::Stdio(stdio) => {
+                let input = Input::Own(stdio.input);
+                let stream = Stream::new(stdio.output, input, registry, tokens);
+                let link = Link::Fixed {
+                    _terminal: stdio.terminal,
+                };
+                (link, Some(stream))
+            }
+            Source::Pty(pty) => {
+                let stream = Stream::new(pty.master, Input::Same, registry, tokens);
+                (Link::Terminal, Some(stream))
+            }
+            Source::Server(listener) => {
+                let fd = listener.as_raw_fd();
+                let token = token(key, Part::Listener);
+                if let Err(error) = registry.register(&mut SourceFd(&fd), token, Interest::READABLE)
+                {
+                    log::error!("A socket cannot be listened on: {error}");
+                }
+                (Link::Server(listener), None)
+            }
+            Source::Client(dialer) => {
+                let connecting = None;
+                (Link::Client { dialer, connecting }, None)
+            }
+        };
+        let mut port = HostPort {
+            key,
+            core,
+            link,
+            stream,
+            log,
+            deadline: None,
+            complained: false,
+        };
+        port.seek_peer(registry);
+        port
+    }
+
+    /// Something is ready.
+    pub fn ready(&mut self, part: Part, event: &Event, registry: &Registry) {
+        match part {
+            Part::Input | Part::Output => {
+                if let Some(stream) = &mut self.stream {
+                    stream.ready(event, part == Part::Output);
+                }
+            }
+            Part::Listener => self.seek_peer(registry),
+            Part::Connecting => self.connecting(registry),
+        }
+    }
+
+    /// Moves what can be moved.
+    pub fn turn(&mut self, buffer: &mut [u8], registry: &Registry) -> Turn {
+        let was_open = self.core.is_open();
+        self.look_at_peer(registry);
+        let mut turn = self.flush(buffer);
+        let (got, more) = self.fill(buffer, registry);
+        turn.again |= more;
+        let relief = self.core.take_relief();
+        if got || relief || was_open != self.core.is_open() {
+            self.core.wake();
+        }
+        turn
+    }
+
+    /// The time has come.
+    pub fn timeout(&mut self, registry: &Registry) {
+        self.deadline = None;
+        if self.stream.is_none() {
+            self.seek_peer(registry);
+        }
+    }
+
+    /// Whether output still waits for a peer that is there.
+    pub fn has_output(&self) -> bool {
+        self.core.has_output()
+    }
+
+    /// Before the end.
+    pub fn close(&mut self, registry: &Registry) {
+        if let Some(mut stream) = self.stream.take() {
+            stream.unwatch(registry);
+        }
+        if let Link::Server(listener) = &self.link {
+            let _ = registry.deregister(&mut SourceFd(&listener.as_raw_fd()));
+        }
+        self.core.set_open(false, self.log.is_none(), None);
+        self.core.wake();
+    }
+
+    /// Writes output until nothing is left or nothing goes any more.
+    fn flush(&mut self, buffer: &mut [u8]) -> Turn {
+        let mut turn = Turn::default();
+        for _ in 0..MOST_STEPS {
+            let reach = self.reaches();
+            if reach == Reach::Waits {
+                return turn;
+            }
+            let count = self.core.peek_output(buffer);
+            let Some(data) = buffer.get(..count).filter(|data| !data.is_empty()) else {
+                return turn;
+            };
+            let stream = self.stream.as_mut().filter(|_| reach == Reach::Peer);
+            let done = match stream.map(|stream| stream.write(data)) {
+                None => count,
+                Some(Moved::Later) => return turn,
+                Some(Moved::Bytes(done)) => done,
+                Some(Moved::End(error)) => {
+                    if matches!(self.link, Link::Fixed { .. }) {
+                        self.complain("written", error);
+                    } else if let Some(stream) = &mut self.stream {
+                        stream.set_deaf();
+                    }
+                    count
+                }
+            };
+            self.keep_log(data.get(..done).unwrap_or(data));
+            self.core.consume_output(done);
+            turn.moved = true;
+        }
+        turn.again = true;
+        turn
+    }
+
+    fn reaches(&self) -> Reach {
+        match &self.stream {
+            Some(stream) if self.core.is_open() && stream.may_write() => Reach::Peer,
+            Some(_) if self.core.is_open() => Reach::Waits,
+            _ => Reach::Nobody,
+        }
+    }
+
+    /// Reads input while the device takes it. Whether some came, and whether there is more.
+    fn fill(&mut self, buffer: &mut [u8], registry: &Registry) -> (bool, bool) {
+        let mut got = false;
+        for _ in 0..MOST_STEPS {
+            let Some(stream) = self.stream.as_mut().filter(|stream| stream.may_read()) else {
+                return (got, false);
+            };
+            if !self.core.is_taken() || !self.core.is_open() {
+                return (got, false);
+            }
+            let room = self.core.input_room().min(buffer.len());
+            let Some(part) = buffer.get_mut(..room).filter(|part| !part.is_empty()) else {
+                return (got, false);
+            };
+            match stream.read(part) {
+                Moved::Later => return (got, false),
+                Moved::Bytes(count) => {
+                    self.core.push_input(part.get(..count).unwrap_or_default());
+                    got = true;
+                }
+                Moved::End(error) => {
+                    if matches!(self.link, Link::Fixed { .. }) {
+                        self.complain("read", error);
+                        if let Some(stream) = &mut self.stream {
+                            stream.end_input(registry);
+                        }
+                    } else {
+                        self.peer_left(registry);
+                    }
+                    return (got, false);
+                }
+            }
+        }
+        (got, true)
+    }
+
+    /// Finds out who is there, where nobody tells.
+    fn look_at_peer(&mut self, registry: &Registry) {
+        let Some(stream) = &mut self.stream else {
+            return;
+        };
+        match self.link {
+            Link::Terminal => {
+                let there = sys::poll(stream.output(), libc::POLLIN, 0) & libc::POLLHUP == 0;
+                if there && !self.core.is_open() {
+                    stream.revive();
+                    self.core.discard_output();
+                    self.core.set_open(true, false, None);
+                } else if !there && (!stream.may_read() || !self.core.is_taken()) {
+                    // What was typed before is read first.
+                    self.terminal_left();
+                }
+                let watch = !self.core.is_open() && self.core.is_taken();
+                self.deadline = match self.deadline {
+                    Some(at) if watch => Some(at),
+                    _ => watch.then(|| Instant::now() + TERMINAL_LOOK),
+                };
+            }
+            // With nobody to read for, the end of the stream would not be noticed.
+            Link::Server(_) | Link::Client { .. } if stream.hung_up() && !self.core.is_taken() => {
+                self.peer_left(registry);
+            }
+            Link::Server(_) | Link::Client { .. } | Link::Sink | Link::Fixed { .. } => {}
+        }
+    }
+
+    fn terminal_left(&mut self) {
+        if self.core.is_open() {
+            self.core.set_open(false, false, None);
+            // To look for the next one.
+            self.core.set_dirty();
+        }
+    }
+
+    fn peer_left(&mut self, registry: &Registry) {
+        if matches!(self.link, Link::Terminal) {
+            return self.terminal_left();
+        }
+        if let Some(mut stream) = self.stream.take() {
+            stream.unwatch(registry);
+        }
+        self.core.set_open(false, self.log.is_none(), None);
+        self.core.wake();
+        if let Link::Client { dialer, .. } = &self.link {
+            self.deadline = dialer.again().map(|wait| Instant::now() + wait);
+        } else {
+            self.seek_peer(registry);
+        }
+    }
+
+    /// Gets the next peer, if there is none.
+    fn seek_peer(&mut self, registry: &Registry) {
+        if self.stream.is_some() {
+            return;
+        }
+        match &mut self.link {
+            Link::Sink | Link::Fixed { .. } | Link::Terminal => {}
+            Link::Server(listener) => match listener.accept() {
+                Ok(fd) => {
+                    let peer = listener.describe_client(&fd);
+                    self.connected(fd, peer, registry);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    // Out of descriptors, or a client that left at once: others may wait.
+                    log::warn!("A client could not be accepted: {error}");
+                    self.deadline = Some(Instant::now() + TERMINAL_LOOK);
+                }
+            },
+            Link::Client { dialer, connecting } => {
+                if connecting.is_none() {
+                    let attempt = dialer.attempt();
+                    self.attempted(attempt, registry);
+                }
+            }
+        }
+    }
+
+    fn attempted(&mut self, attempt: io::Result<Attempt>, registry: &Registry) {
+        let Link::Client { dialer, connecting } = &mut self.link else {
+            return;
+        };
+        match attempt {
+            Ok(Attempt::Connected(fd)) => {
+                let peer = dialer.describe_peer(&fd);
+                self.connected(fd, peer, registry);
+            }
+            Ok(Attempt::UnderWay(fd)) => {
+                let token = token(self.key, Part::Connecting);
+                let raw = fd.as_raw_fd();
+                match registry.register(&mut SourceFd(&raw), token, Interest::WRITABLE) {
+                    Ok(()) => *connecting = Some(fd),
+                    Err(error) => self.not_connected(&error),
+                }
+            }
+            Err(error) => self.not_connected(&error),
+        }
+    }
+
+    fn not_connected(&mut self, error: &io::Error) {
+        let Link::Client { dialer, .. } = &self.link else {
+            return;
+        };
+        log::info!("Cannot connect to {}: {error}", dialer.describe());
+        let now = Instant::now();
+        self.deadline = if dialer.has_more() {
+            Some(now)
+        } else {
+            dialer.again().map(|wait| now + wait)
+        };
+    }
+
+    /// A connection under way is made, or is not.
+    fn connecting(&mut self, registry: &Registry) {
+        let Link::Client { connecting, .. } = &mut self.link else {
+            return;
+        };
+        let Some(fd) = connecting.take() else {
+            return;
+        };
+        let _ = registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
+        let result = sys::connect_result(&fd).map(|()| Attempt::Connected(fd));
+        self.attempted(result, registry);
+    }
+
+    fn connected(&mut self, fd: OwnedFd, peer: String, registry: &Registry) {
+        let tokens = [token(self.key, Part::Input), token(self.key, Part::Output)];
+        self.stream = Some(Stream::new(fd, Input::Same, registry, tokens));
+        self.deadline = None;
+        self.complained = false;
+        self.core.discard_output();
+        self.core.set_open(true, false, Some(peer));
+        // The device is to know, and the peer may have sent something already.
+        self.core.wake();
+        self.core.set_dirty();
+    }
+
+    fn keep_log(&mut self, data: &[u8]) {
+        if let Some(Err(error)) = self.log.as_mut().map(|log| log.write_all(data)) {
+            self.complain("logged", Some(error));
+        }
+    }
+
+    /// Once, so that a full disk does not fill the log too.
+    fn complain(&mut self, what: &str, error: Option<io::Error>) {
+        if let Some(error) = error
+            && !std::mem::replace(&mut self.complained, true)
+        {
+            log::warn!("Output or input of a character device cannot be {what}: {error}");
+        }
+    }
+}
+
+/// Where output goes now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// To a peer.
+    Peer,
+    /// To a peer that takes none right now.
+    Waits,
+    /// Nowhere, except for the log.
+    Nobody,
+}

@@ -1,0 +1,203 @@
+//! Sockets that wait for a client.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use api_spec::{QmpError, QmpResult};
+
+use super::address::{InetAddress, UnixAddress, describe_connection, refused};
+use super::sys;
+
+/// A path that is removed when this is dropped.
+#[derive(Debug)]
+pub struct SocketPath(PathBuf);
+
+impl SocketPath {
+    /// Leaves the path to somebody else.
+    pub fn keep(mut self) -> PathBuf {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        if self.0 != Path::new("") {
+            // It may be gone already.
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+}
+
+/// The socket itself.
+#[derive(Debug)]
+pub enum ListenSocket {
+    /// A unix socket.
+    Unix(UnixListener),
+    /// TCP.
+    Tcp(TcpListener),
+}
+
+/// A socket that listens, for one client at a time.
+#[derive(Debug)]
+pub struct Listener {
+    socket: ListenSocket,
+    path: Option<SocketPath>,
+    name: String,
+    nodelay: bool,
+    keep_alive: bool,
+}
+
+impl Listener {
+    /// Listens at a unix address. What was at the path before is replaced.
+    ///
+    /// # Errors
+    /// When the path cannot be used.
+    pub fn unix(address: &UnixAddress) -> QmpResult<Self> {
+        address.check()?;
+        let fail = |error: &io::Error| {
+            refused(&format!("Failed to bind socket to {}", address.path), error)
+        };
+        if !address.is_abstract
+            && let Err(error) = std::fs::remove_file(&address.path)
+            && error.kind() != io::ErrorKind::NotFound
+            && error.raw_os_error() != Some(libc::ENOTDIR)
+        {
+            let what = format!("Failed to unlink socket {}", address.path);
+            return Err(refused(&what, &error));
+        }
+        let bound = address
+            .to_std()
+            .and_then(|at| UnixListener::bind_addr(&at))
+            .map_err(|error| fail(&error))?;
+        let path = (!address.is_abstract).then(|| SocketPath(PathBuf::from(&address.path)));
+        Self::prepare(&bound).map_err(|error| fail(&error))?;
+        Ok(Listener {
+            socket: ListenSocket::Unix(bound),
+            path,
+            name: address.describe(),
+            nodelay: false,
+            keep_alive: false,
+        })
+    }
+
+    /// Listens at the first free port of an address. Port 0 lets the system choose.
+    ///
+    /// # Errors
+    /// When the host is not known or no port is free.
+    pub fn inet(address: &InetAddress, nodelay: bool) -> QmpResult<Self> {
+        let mut last = io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
+        for mut candidate in address.resolve()? {
+            for port in address.ports(candidate.port()) {
+                candidate.set_port(port);
+                match TcpListener::bind(candidate) {
+                    Ok(bound) => return Self::bound(bound, address, nodelay),
+                    Err(error) => last = error,
+                }
+            }
+            // Another family serves only where this one is missing.
+            if last.raw_os_error() == Some(libc::EADDRINUSE) {
+                break;
+            }
+        }
+        let what = match last.raw_os_error() {
+            Some(libc::EADDRINUSE) => "Failed to find an available port",
+            _ => "Failed to bind socket",
+        };
+        Err(refused(what, &last))
+    }
+
+    fn bound(bound: TcpListener, address: &InetAddress, nodelay: bool) -> QmpResult<Self> {
+        Self::prepare(&bound).map_err(|error| refused("Failed to listen on socket", &error))?;
+        // The port may have been ours to choose, and the host a name.
+        let name = match bound.local_addr() {
+            Ok(local) => format!("tcp:{local}"),
+            Err(_) => address.describe(),
+        };
+        Ok(Listener {
+            socket: ListenSocket::Tcp(bound),
+            path: None,
+            name,
+            nodelay,
+            keep_alive: address.keep_alive,
+        })
+    }
+
+    /// Takes over a socket that listens already; `name` is how the user calls it.
+    ///
+    /// # Errors
+    /// When it is not a listening stream socket.
+    pub fn passed(fd: OwnedFd, name: &str, nodelay: bool) -> QmpResult<Self> {
+        let no_socket = |_| QmpError::generic(format!("File descriptor '{name}' is not a socket"));
+        let domain = sys::socket_domain(&fd).map_err(no_socket)?;
+        if !sys::socket_listens(&fd).map_err(no_socket)? {
+            return Err(QmpError::generic(format!(
+                "File descriptor '{name}' is not a listening socket"
+            )));
+        }
+        sys::set_nonblocking(&fd).map_err(no_socket)?;
+        let socket = match domain {
+            libc::AF_UNIX => ListenSocket::Unix(fd.into()),
+            libc::AF_INET | libc::AF_INET6 => ListenSocket::Tcp(fd.into()),
+            _ => return Err(no_socket(io::Error::other(""))),
+        };
+        Ok(Listener {
+            socket,
+            path: None,
+            name: format!("fd:{name}"),
+            nodelay,
+            keep_alive: false,
+        })
+    }
+
+    /// One client waits at most, beside the one that is served.
+    fn prepare(fd: &impl AsRawFd) -> io::Result<()> {
+        sys::set_nonblocking(fd)?;
+        sys::limit_backlog(fd, 1)
+    }
+
+    /// The socket, and the path to remove at the end.
+    pub fn into_parts(self) -> (ListenSocket, Option<SocketPath>) {
+        (self.socket, self.path)
+    }
+
+    pub(super) fn describe(&self) -> String {
+        format!("{},server=on", self.name)
+    }
+
+    /// The next client, if one waits.
+    pub(super) fn accept(&self) -> io::Result<OwnedFd> {
+        let fd: OwnedFd = match &self.socket {
+            ListenSocket::Unix(socket) => socket.accept()?.0.into(),
+            ListenSocket::Tcp(socket) => socket.accept()?.0.into(),
+        };
+        sys::set_nonblocking(&fd)?;
+        tune(&fd, self.nodelay, self.keep_alive);
+        Ok(fd)
+    }
+
+    pub(super) fn describe_client(&self, fd: &OwnedFd) -> String {
+        describe_connection(fd, true).unwrap_or_else(|| self.describe())
+    }
+}
+
+impl AsRawFd for Listener {
+    fn as_raw_fd(&self) -> RawFd {
+        match &self.socket {
+            ListenSocket::Unix(socket) => socket.as_raw_fd(),
+            ListenSocket::Tcp(socket) => socket.as_raw_fd(),
+        }
+    }
+}
+
+/// Sets what was asked for; unix sockets have neither.
+pub(super) fn tune(fd: &OwnedFd, nodelay: bool, keep_alive: bool) {
+    if nodelay {
+        let _ = sys::no_delay(fd);
+    }
+    if keep_alive {
+        let _ = sys::keep_alive(fd);
+    }
+}

@@ -1,0 +1,363 @@
+//! What the two sides of a character device share: two rings, a few flags, and a doorbell for the
+//! thread of the host sides.
+//!
+//! A device that writes byte by byte costs no wake-up for each byte: the thread, once woken, looks
+//! again every millisecond until nothing comes any more, and is called earlier only when a ring
+//! fills up or a whole block was written.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use mio::Waker;
+
+use super::ring::Ring;
+use super::{CharFrontend, CharPort, CharWaker};
+
+/// Bytes that wait for the host side at most.
+pub(super) const OUT_RING: usize = 64 << 10;
+/// Bytes that wait for the device at most.
+pub(super) const IN_RING: usize = 16 << 10;
+/// A write of at least this many bytes is passed on at once.
+const BLOCK: usize = 64;
+
+const BUSY: u8 = 0;
+const LINGERING: u8 = 1;
+const ASLEEP: u8 = 2;
+
+/// Whether the thread must come at once or may come with its next look, a millisecond later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    Soon,
+    Now,
+}
+
+/// Wakes the thread, but only if it would not come by itself.
+pub(super) struct Doorbell {
+    state: AtomicU8,
+    urgent: AtomicBool,
+    waker: Waker,
+}
+
+impl Doorbell {
+    pub fn new(waker: Waker) -> Self {
+        Doorbell {
+            state: AtomicU8::new(ASLEEP),
+            urgent: AtomicBool::new(false),
+            waker,
+        }
+    }
+
+    /// Any thread.
+    pub fn ring(&self, urgency: Urgency) {
+        if urgency == Urgency::Now {
+            self.urgent.store(true, Ordering::SeqCst);
+        }
+        let state = self.state.load(Ordering::SeqCst);
+        let sleeps = match urgency {
+            Urgency::Soon => state == ASLEEP,
+            Urgency::Now => state != BUSY,
+        };
+        if sleeps && self.state.swap(BUSY, Ordering::SeqCst) != BUSY {
+            // Fails only when the counter is full, and then the thread is woken already.
+            let _ = self.waker.wake();
+        }
+    }
+
+    /// The thread is about to sleep, for a short while or until it is called. Whatever was
+    /// announced before this is seen by a look after it.
+    pub fn sleep(&self, linger: bool) {
+        let state = if linger { LINGERING } else { ASLEEP };
+        self.state.store(state, Ordering::SeqCst);
+    }
+
+    /// Whether somebody called for the thread at once.
+    pub fn is_urgent(&self) -> bool {
+        self.urgent.load(Ordering::SeqCst)
+    }
+
+    /// The thread is up, and looks at everything after this.
+    pub fn awake(&self) {
+        self.state.store(BUSY, Ordering::SeqCst);
+        self.urgent.store(false, Ordering::SeqCst);
+    }
+}
+
+/// One character device.
+pub(super) struct Core {
+    /// Device to host. Leaf lock.
+    out: Mutex<Ring>,
+    /// Host to device. Leaf lock.
+    input: Mutex<Ring>,
+    /// What the input ring holds, to be read without its lock.
+    input_len: AtomicUsize,
+    /// A `ringbuf`: what was written last.
+    memory: Option<Mutex<Ring>>,
+    /// A peer is there.
+    open: AtomicBool,
+    /// Nobody will ever see output that is written now.
+    swallow: AtomicBool,
+    /// The thread should look at this device.
+    dirty: AtomicBool,
+    /// The thread waits for room in the input ring.
+    wants_room: AtomicBool,
+    /// The device waits for room in the output ring.
+    starved: AtomicBool,
+    taken: AtomicBool,
+    frontend_open: AtomicBool,
+    /// Leaf lock, not held while the waker runs.
+    waker: Mutex<Option<Arc<dyn CharWaker>>>,
+    /// Who is connected, in words. Leaf lock.
+    peer: Mutex<Option<String>>,
+    /// How many peers have come.
+    peers: AtomicU32,
+    /// Whether one has; for those who wait for it.
+    ever_open: Mutex<bool>,
+    opened: Condvar,
+    doorbell: OnceLock<Arc<Doorbell>>,
+}
+
+/// Whether output has somewhere to go before the thread says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// There is no peer yet, and no log.
+    Swallow,
+    /// Output waits.
+    Keep,
+}
+
+impl Core {
+    pub fn new(open: bool, start: Start, memory: Option<usize>) -> Arc<Self> {
+        let swallow = start == Start::Swallow;
+        Arc::new(Core {
+            out: Mutex::new(Ring::new(OUT_RING)),
+            input: Mutex::new(Ring::new(IN_RING)),
+            input_len: AtomicUsize::new(0),
+            memory: memory.map(|size| Mutex::new(Ring::new(size))),
+            open: AtomicBool::new(open),
+            swallow: AtomicBool::new(swallow),
+            dirty: AtomicBool::new(false),
+            wants_room: AtomicBool::new(false),
+            starved: AtomicBool::new(false),
+            taken: AtomicBool::new(false),
+            frontend_open: AtomicBool::new(false),
+            waker: Mutex::new(None),
+            peer: Mutex::new(None),
+            peers: AtomicU32::new(u32::from(open)),
+            ever_open: Mutex::new(open),
+            opened: Condvar::new(),
+            doorbell: OnceLock::new(),
+        })
+    }
+
+    pub fn connect_doorbell(&self, doorbell: Arc<Doorbell>) {
+        // Set once: a device is handed to its thread only once.
+        let _ = self.doorbell.set(doorbell);
+    }
+
+    pub fn take_frontend(self: &Arc<Self>) -> Option<CharFrontend> {
+        if self.taken.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        self.call(Urgency::Now);
+        Some(Box::new(Frontend(self.clone())))
+    }
+
+    pub fn is_taken(&self) -> bool {
+        self.taken.load(Ordering::Acquire)
+    }
+
+    pub fn frontend_open(&self) -> bool {
+        self.frontend_open.load(Ordering::Acquire)
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
+    }
+
+    pub fn peer(&self) -> Option<String> {
+        lock(&self.peer).clone()
+    }
+
+    pub fn memory(&self) -> Option<MutexGuard<'_, Ring>> {
+        self.memory.as_ref().map(lock)
+    }
+
+    pub fn wait_open(&self) {
+        let mut open = lock(&self.ever_open);
+        while !*open {
+            open = self
+                .opened
+                .wait(open)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Asks the thread to look at this device.
+    fn call(&self, urgency: Urgency) {
+        self.dirty.store(true, Ordering::SeqCst);
+        if let Some(doorbell) = self.doorbell.get() {
+            doorbell.ring(urgency);
+        }
+    }
+
+    // For the thread.
+
+    pub fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::SeqCst)
+    }
+
+    pub fn take_dirty(&self) -> bool {
+        self.is_dirty() && self.dirty.swap(false, Ordering::SeqCst)
+    }
+
+    pub fn set_dirty(&self) {
+        self.dirty.store(true, Ordering::SeqCst);
+    }
+
+    /// A peer came or went; `swallow` says whether output is dropped right where it is written.
+    /// Output that waits was for an earlier peer.
+    pub fn set_open(&self, open: bool, swallow: bool, peer: Option<String>) {
+        *lock(&self.peer) = peer;
+        self.swallow.store(swallow, Ordering::Release);
+        if open {
+            self.peers.fetch_add(1, Ordering::AcqRel);
+        }
+        self.open.store(open, Ordering::Release);
+        if open {
+            *lock(&self.ever_open) = true;
+            self.opened.notify_all();
+        }
+    }
+
+    /// Copies output that waits.
+    pub fn peek_output(&self, into: &mut [u8]) -> usize {
+        lock(&self.out).peek(into)
+    }
+
+    pub fn consume_output(&self, count: usize) {
+        lock(&self.out).consume(count);
+    }
+
+    pub fn has_output(&self) -> bool {
+        !lock(&self.out).is_empty()
+    }
+
+    pub fn discard_output(&self) {
+        lock(&self.out).clear();
+    }
+
+    /// Whether the device waits for room and there is enough of it now.
+    pub fn take_relief(&self) -> bool {
+        self.starved.load(Ordering::Acquire)
+            && lock(&self.out).len() <= OUT_RING / 2
+            && self.starved.swap(false, Ordering::AcqRel)
+    }
+
+    /// Room for input. When there is none, the device calls once there is.
+    pub fn input_room(&self) -> usize {
+        let input = lock(&self.input);
+        let room = input.room();
+        self.wants_room.store(room == 0, Ordering::Release);
+        room
+    }
+
+    pub fn push_input(&self, data: &[u8]) {
+        let mut input = lock(&self.input);
+        input.push(data);
+        self.input_len.store(input.len(), Ordering::Release);
+    }
+
+    /// Wakes the device, with no lock held.
+    pub fn wake(&self) {
+        let waker = lock(&self.waker).clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// The device's half.
+struct Frontend(Arc<Core>);
+
+impl CharPort for Frontend {
+    fn write(&self, data: &[u8]) -> usize {
+        let core = &*self.0;
+        if core.swallow.load(Ordering::Acquire) {
+            if let Some(mut memory) = core.memory() {
+                memory.push_over(data);
+            }
+            return data.len();
+        }
+        let mut out = lock(&core.out);
+        let taken = out.push(data);
+        let pressing = out.len() >= OUT_RING / 2 || data.len() >= BLOCK;
+        if taken < data.len() {
+            core.starved.store(true, Ordering::Release);
+        }
+        drop(out);
+        if let Some(mut memory) = core.memory() {
+            memory.push_over(data.get(..taken).unwrap_or_default());
+        }
+        core.call(if pressing {
+            Urgency::Now
+        } else {
+            Urgency::Soon
+        });
+        taken
+    }
+
+    fn read(&self, buffer: &mut [u8]) -> usize {
+        let core = &*self.0;
+        if !self.readable() {
+            return 0;
+        }
+        let mut input = lock(&core.input);
+        let count = input.pop(buffer);
+        core.input_len.store(input.len(), Ordering::Release);
+        let relief = input.len() <= IN_RING / 2 && core.wants_room.swap(false, Ordering::AcqRel);
+        drop(input);
+        if relief {
+            core.call(Urgency::Now);
+        }
+        count
+    }
+
+    fn readable(&self) -> bool {
+        self.0.input_len.load(Ordering::Acquire) > 0
+    }
+
+    fn is_open(&self) -> bool {
+        self.0.is_open()
+    }
+
+    fn peers(&self) -> u32 {
+        self.0.peers.load(Ordering::Acquire)
+    }
+
+    fn set_waker(&self, waker: Option<Arc<dyn CharWaker>>) {
+        *lock(&self.0.waker) = waker;
+    }
+
+    fn set_frontend_open(&self, open: bool) {
+        self.0.frontend_open.store(open, Ordering::Release);
+    }
+}
+
+impl Drop for Frontend {
+    fn drop(&mut self) {
+        self.set_waker(None);
+        self.set_frontend_open(false);
+        let core = &*self.0;
+        let mut input = lock(&core.input);
+        input.clear();
+        core.input_len.store(0, Ordering::Release);
+        drop(input);
+        core.starved.store(false, Ordering::Release);
+        core.taken.store(false, Ordering::Release);
+        core.call(Urgency::Now);
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,289 @@
+//! One queue of the disk, its lane and its interrupt.
+//!
+//! ```text
+//! kick -> pop -> parse -> lane.submit -> ... -> lane.reap -> status, used ring -> one interrupt
+//! ```
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use block::{Account, Attachment, Buffers, Done, Durability, IoLane, IoReq, Op, Token, WriteCache};
+
+use super::gather::gather;
+use super::props::Disk;
+use super::request::{Data, Limits, Request, Status, parse};
+use crate::ram::GuestRam;
+use crate::virtio::{Chain, Virtqueue};
+use crate::worker::{QueueState, QueueWorker, Watch, WatchToken};
+
+const KICK: WatchToken = WatchToken(0);
+const LANE: WatchToken = WatchToken(1);
+
+/// A request with the node.
+struct InFlight {
+    chain: Chain,
+    /// The memory the request refers to, whatever is in force when it ends.
+    memory: Arc<GuestRam>,
+    account: Account,
+    len: u64,
+    /// End of what is written.
+    end: u64,
+    started: Instant,
+}
+
+/// The worker.
+pub(super) struct BlkWorker {
+    queue: Virtqueue,
+    lane: Box<dyn IoLane>,
+    disk: Disk,
+    node: Arc<Attachment>,
+    /// Requests with the node, by token; no more than the queue has entries.
+    slots: Vec<Option<InFlight>>,
+    free: Vec<usize>,
+    /// Lists with room, to be used again.
+    chains: Vec<Chain>,
+    buffers: Vec<Buffers>,
+    done: Vec<Done>,
+    quiet: bool,
+    /// A failure of the host was logged; others since the start are not.
+    failed: bool,
+}
+
+impl BlkWorker {
+    pub fn new(queue: Virtqueue, lane: Box<dyn IoLane>, disk: Disk, node: Arc<Attachment>) -> Self {
+        let depth = usize::from(queue.size());
+        BlkWorker {
+            queue,
+            lane,
+            disk,
+            node,
+            slots: (0..depth).map(|_| None).collect(),
+            free: (0..depth).rev().collect(),
+            chains: Vec::new(),
+            buffers: Vec::new(),
+            done: Vec::new(),
+            quiet: false,
+            failed: false,
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.slots.len().saturating_sub(self.free.len())
+    }
+
+    /// Takes requests and gives answers, as far as that goes without waiting.
+    fn serve(&mut self) {
+        let memory = self.queue.memory();
+        // Answers at once make room at once: the thread's other workers get their turn, too.
+        let mut budget = self.slots.len().saturating_mul(2);
+        loop {
+            let taken = self.take(&memory, &mut budget);
+            self.lane.start();
+            let ended = self.reap();
+            // Whoever stopped for lack of room goes on when there is some.
+            if taken < self.slots.len() || ended == 0 || budget == 0 {
+                break;
+            }
+        }
+        if budget == 0 && !self.quiet {
+            // Kicks are still suppressed, so there is to be another look in any case.
+            self.queue.kick_self();
+        }
+        self.queue.notify(&memory);
+    }
+
+    /// Takes requests while there are some, there is room and `budget` lasts; how many, or as
+    /// many as there are slots when it ended for lack of room.
+    fn take(&mut self, memory: &Arc<GuestRam>, budget: &mut usize) -> usize {
+        let mut taken = 0;
+        while !self.quiet && *budget > 0 {
+            if self.free.is_empty() {
+                return self.slots.len();
+            }
+            let mut chain = self.chains.pop().unwrap_or_default();
+            if !self.queue.pop(memory, &mut chain) {
+                self.chains.push(chain);
+                return taken;
+            }
+            *budget = budget.saturating_sub(1);
+            taken = taken.saturating_add(1);
+            self.begin(chain, memory);
+        }
+        taken
+    }
+
+    fn begin(&mut self, chain: Chain, memory: &Arc<GuestRam>) {
+        let limits = Limits {
+            disk: &self.disk,
+            size: self.node.node().info().size,
+            durability: match self.node.write_cache() {
+                WriteCache::Back => Durability::Cached,
+                WriteCache::Through => Durability::Durable,
+            },
+        };
+        match parse(&chain, memory, &limits) {
+            Ok(Request::Io {
+                op,
+                data,
+                account,
+                len,
+            }) => self.submit(chain, memory, (op, data), (account, len)),
+            Ok(Request::GetId) => {
+                let room = chain.writable.len().saturating_sub(1);
+                let len = (self.disk.serial.len() as u64).min(room);
+                let serial = self.disk.serial.get(..len as usize).unwrap_or(&[]);
+                chain.writable.write(memory, 0, serial);
+                self.answer(chain, memory, Status::Ok, len);
+            }
+            Ok(Request::Refused { status, account }) => {
+                if let Some(account) = account {
+                    self.node.stats().invalid(account);
+                }
+                self.answer(chain, memory, status, 0);
+            }
+            Err(why) => {
+                self.queue.break_down(why);
+                self.chains.push(chain);
+            }
+        }
+    }
+
+    fn submit(
+        &mut self,
+        chain: Chain,
+        memory: &Arc<GuestRam>,
+        (op, data): (Op, Data),
+        (account, len): (Account, u64),
+    ) {
+        let mut buffers = self.buffers.pop().unwrap_or_default();
+        let gathered = match data {
+            Data::None => true,
+            Data::Readable(at, len) => gather(&chain.readable, memory, (at, len), &mut buffers),
+            Data::Writable(at, len) => gather(&chain.writable, memory, (at, len), &mut buffers),
+        };
+        let slot = if gathered { self.free.pop() } else { None };
+        let place = slot.and_then(|slot| Some((slot, self.slots.get_mut(slot)?)));
+        let Some((slot, place)) = place else {
+            // Neither happens: memory was checked, and a slot is free.
+            self.answer(chain, memory, Status::IoError, 0);
+            return;
+        };
+        let request = IoReq::new(op, buffers);
+        let end = request
+            .range()
+            .map_or(0, |(at, len)| at.saturating_add(len));
+        *place = Some(InFlight {
+            chain,
+            memory: memory.clone(),
+            account,
+            len,
+            end,
+            started: request.started,
+        });
+        if let Some(done) = self.lane.submit(request, Token(slot as u64)) {
+            self.end(done);
+        }
+    }
+
+    /// Answers what has ended; how many.
+    fn reap(&mut self) -> usize {
+        let mut done = std::mem::take(&mut self.done);
+        self.lane.reap(&mut done);
+        let count = done.len();
+        for done in done.drain(..) {
+            self.end(done);
+        }
+        self.done = done;
+        count
+    }
+
+    fn end(&mut self, done: Done) {
+        let Done {
+            token,
+            result,
+            request,
+        } = done;
+        let mut buffers = request.buffers;
+        buffers.clear();
+        self.buffers.push(buffers);
+        let slot = usize::try_from(token.0).unwrap_or(usize::MAX);
+        let Some(ended) = self.slots.get_mut(slot).and_then(Option::take) else {
+            return;
+        };
+        self.free.push(slot);
+        let InFlight {
+            chain,
+            memory,
+            account,
+            len,
+            end,
+            started,
+        } = ended;
+        let stats = self.node.stats();
+        stats.ended(account, len, started, result.is_err());
+        if account == Account::Write && result.is_ok() {
+            stats.wrote_to(end);
+        }
+        let read = if account == Account::Read { len } else { 0 };
+        match result {
+            Ok(()) => {
+                chain.writable.mark_dirty(&memory, 0, read);
+                self.answer(chain, &memory, Status::Ok, read);
+            }
+            Err(error) => {
+                // Part of the data may be there all the same.
+                chain.writable.mark_dirty(&memory, 0, read);
+                self.log_failure(account, &error);
+                self.answer(chain, &memory, Status::IoError, 0);
+            }
+        }
+    }
+
+    fn log_failure(&mut self, account: Account, error: &io::Error) {
+        if !std::mem::replace(&mut self.failed, true) {
+            log::warn!("A disk's request failed ({account:?}), the guest is told: {error}");
+        }
+    }
+
+    /// Writes the status and gives the chain back; `written` bytes of data came before it.
+    fn answer(&mut self, chain: Chain, memory: &GuestRam, status: Status, written: u64) {
+        let at = chain.writable.len().saturating_sub(1);
+        chain.writable.write(memory, at, &[status as u8]);
+        let written = u32::try_from(written.saturating_add(1)).unwrap_or(u32::MAX);
+        self.queue.complete(memory, chain.head(), written);
+        self.chains.push(chain);
+    }
+}
+
+impl QueueWorker for BlkWorker {
+    fn register(&mut self, watch: &mut dyn Watch) -> io::Result<()> {
+        watch.readable(self.queue.kick_fd(), KICK)?;
+        watch.readable(self.lane.event_fd(), LANE)?;
+        self.serve();
+        Ok(())
+    }
+
+    fn on_event(&mut self, token: WatchToken, _watch: &mut dyn Watch) {
+        if token == KICK {
+            self.queue.take_kick();
+        }
+        self.serve();
+    }
+
+    fn quiesce(&mut self, watch: &mut dyn Watch) {
+        if !std::mem::replace(&mut self.quiet, true) {
+            watch.remove(self.queue.kick_fd());
+            // What is in flight is answered as ever.
+            self.serve();
+        }
+    }
+
+    fn drained(&self) -> bool {
+        self.in_flight() == 0
+    }
+
+    fn into_state(self: Box<Self>) -> Vec<QueueState> {
+        vec![self.queue.state()]
+    }
+}

@@ -1,0 +1,216 @@
+//! The plan with everything decoded: what is left can only fail because of the host.
+
+use api_spec::keyval::{self, Argument, Flags};
+use api_spec::{
+    BlockdevOptions, ChardevAddArgs, Decode, DeviceOptions, Mode, ObjectOptions, Value,
+    decode_value,
+};
+
+use super::args::{Arg, CliError};
+use super::chardev::{self, ShortForm};
+use super::plan::{
+    DiskPlan, FdPlan, Identity, MonitorOver, MonitorPlan, Plan, ProcessPlan, QtestPlan,
+};
+use crate::control::life::Policy;
+use crate::machine::spec::{MachineKind, MachineSpec};
+
+/// Everything to be made, in the types of the QMP commands that make it.
+pub struct Order {
+    /// `-name`, `-uuid`.
+    pub identity: Identity,
+    /// The machine.
+    pub machine: MachineSpec,
+    /// `-object`.
+    pub objects: Vec<(Arg, ObjectOptions)>,
+    /// `-chardev`, then those that monitors and serial ports bring along.
+    pub chardevs: Vec<(Arg, ChardevAddArgs)>,
+    /// `-blockdev` and `-drive`.
+    pub disks: Vec<DiskOrder>,
+    /// `-serial`, and a first one that is there by default.
+    pub serials: Vec<SerialOrder>,
+    /// `-qmp`, `-mon`.
+    pub monitors: Vec<MonitorOrder>,
+    /// `-device`.
+    pub devices: Vec<(Arg, DeviceOptions)>,
+    /// `-add-fd`.
+    pub fds: Vec<FdPlan>,
+    /// How the process behaves.
+    pub process: ProcessPlan,
+    /// What is done on reboot, shutdown and panic.
+    pub policy: Policy,
+    /// `-qtest`.
+    pub qtest: QtestPlan,
+}
+
+/// One disk option.
+pub enum DiskOrder {
+    /// `-blockdev`.
+    Blockdev(Arg, Box<BlockdevOptions>),
+    /// `-drive`.
+    Drive(Arg),
+}
+
+/// One serial port.
+pub struct SerialOrder {
+    /// The option.
+    pub arg: Arg,
+    /// The chardev it is connected to; `None` for a port that is not there (`-serial none`).
+    pub chardev: Option<String>,
+}
+
+/// One monitor.
+pub struct MonitorOrder {
+    /// The option.
+    pub arg: Arg,
+    /// The chardev that carries it.
+    pub chardev: String,
+    /// Whether answers are indented.
+    pub pretty: bool,
+}
+
+impl Order {
+    /// Decodes all options.
+    ///
+    /// # Errors
+    /// What is wrong with the first one that is.
+    pub fn check(plan: Plan) -> Result<Self, CliError> {
+        let machine = MachineSpec::check(plan.machine)?;
+        let mut chardevs = Vec::new();
+        for (arg, members) in plan.chardevs {
+            let args = decode_args(&arg, Value::Object(members))?;
+            chardevs.push((arg, args));
+        }
+        let mut monitors = Vec::new();
+        for (index, monitor) in plan.monitors.into_iter().enumerate() {
+            monitors.push(monitor_order(index, monitor, &mut chardevs)?);
+        }
+        let serials = serial_orders(
+            plan.serials,
+            plan.nodefaults || machine.kind == MachineKind::None,
+            plan.nographic,
+            &mut chardevs,
+        )?;
+        Ok(Order {
+            identity: plan.identity,
+            objects: decode_all(plan.objects, "qom-type", Mode::Strict)?,
+            chardevs,
+            disks: disk_orders(plan.disks)?,
+            serials,
+            monitors,
+            devices: decode_all(plan.devices, "driver", Mode::Lenient)?,
+            fds: plan.fds,
+            process: plan.process,
+            policy: plan.policy,
+            qtest: plan.qtest,
+            machine,
+        })
+    }
+}
+
+/// Decodes the value of an option that shares its type with a QMP command.
+fn decode<T: Decode>(arg: &Arg, implied: &str, json: Mode) -> Result<T, CliError> {
+    let parsed = keyval::parse(&arg.value, Some(implied), Flags::Refused);
+    let decoded = parsed.and_then(|argument| match argument {
+        Argument::Json(object) => decode_value(Value::Object(object), json),
+        text @ (Argument::Text(_) | Argument::Help(_)) => text.decode(),
+    });
+    decoded.map_err(|error| arg.error(error))
+}
+
+fn decode_all<T: Decode>(
+    args: Vec<Arg>,
+    implied: &str,
+    json: Mode,
+) -> Result<Vec<(Arg, T)>, CliError> {
+    let one = |arg: Arg| decode(&arg, implied, json).map(|decoded| (arg, decoded));
+    args.into_iter().map(one).collect()
+}
+
+fn decode_args<T: Decode>(arg: &Arg, value: Value) -> Result<T, CliError> {
+    decode_value(value, Mode::Lenient).map_err(|error| arg.error(error))
+}
+
+fn disk_orders(plans: Vec<DiskPlan>) -> Result<Vec<DiskOrder>, CliError> {
+    let one = |plan| match plan {
+        DiskPlan::Blockdev(arg) => {
+            let options: BlockdevOptions = decode(&arg, "driver", Mode::Strict)?;
+            Ok(DiskOrder::Blockdev(arg, Box::new(options)))
+        }
+        DiskPlan::Drive(arg) => Ok(DiskOrder::Drive(arg)),
+    };
+    plans.into_iter().map(one).collect()
+}
+
+/// Adds a chardev that an option brings along, and returns its id.
+fn add_chardev(
+    arg: &Arg,
+    id: String,
+    backend: Value,
+    chardevs: &mut Vec<(Arg, ChardevAddArgs)>,
+) -> Result<String, CliError> {
+    let members = serde_json::json!({ "id": id, "backend": backend });
+    let args = decode_args(arg, members)?;
+    chardevs.push((arg.clone(), args));
+    Ok(id)
+}
+
+fn monitor_order(
+    index: usize,
+    plan: MonitorPlan,
+    chardevs: &mut Vec<(Arg, ChardevAddArgs)>,
+) -> Result<MonitorOrder, CliError> {
+    let chardev = match plan.over {
+        MonitorOver::Chardev(id) => id,
+        MonitorOver::New(backend) => add_chardev(
+            &plan.arg,
+            format!("compat_monitor{index}"),
+            backend,
+            chardevs,
+        )?,
+    };
+    Ok(MonitorOrder {
+        arg: plan.arg,
+        chardev,
+        pretty: plan.pretty,
+    })
+}
+
+/// Serial ports as asked for. Without any a machine has one that leads nowhere, or with
+/// `-nographic` to standard input and output.
+fn serial_orders(
+    mut args: Vec<Arg>,
+    nodefaults: bool,
+    nographic: bool,
+    chardevs: &mut Vec<(Arg, ChardevAddArgs)>,
+) -> Result<Vec<SerialOrder>, CliError> {
+    if args.is_empty() && !nodefaults {
+        let value = if nographic { "stdio" } else { "null" };
+        args.push(Arg {
+            name: "serial",
+            value: value.to_owned(),
+            location: format!("-serial {value}"),
+        });
+    }
+    let mut orders = Vec::new();
+    for (index, arg) in args.into_iter().enumerate() {
+        let form = chardev::short_form(&arg.value).map_err(|error| arg.error(error))?;
+        let chardev = match form {
+            ShortForm::None => None,
+            ShortForm::Existing(id) => Some(id),
+            ShortForm::New { backend, mux } => {
+                if mux {
+                    let message = "Text monitors are not available: leave 'mon:' out";
+                    return Err(arg.error(message));
+                }
+                Some(add_chardev(
+                    &arg,
+                    format!("serial{index}"),
+                    backend,
+                    chardevs,
+                )?)
+            }
+        };
+        orders.push(SerialOrder { arg, chardev });
+    }
+    Ok(orders)
+}

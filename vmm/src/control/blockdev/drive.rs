@@ -1,0 +1,499 @@
+//! `-drive`: the older way to make a disk, read into a node's options, a name and a place.
+
+use std::os::unix::fs::FileTypeExt;
+
+use api_spec::keyval::{self, Flags};
+use api_spec::{BlockdevOptions, Object, QmpError, QmpResult};
+use block::{BlockError, DetectZeroes, Discard, FileOpener, NodeSpec, WriteCache};
+
+use super::{Refusal, convert, format};
+use crate::cli::opts::{c_number, parse_size, split};
+
+/// What a drive is connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interface {
+    /// Nothing: a `-device` uses it.
+    None,
+    /// A disk of its own.
+    Virtio,
+}
+
+impl Interface {
+    /// As `if=` has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Interface::None => "none",
+            Interface::Virtio => "virtio",
+        }
+    }
+}
+
+/// A drive that was made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DriveMade {
+    /// Its name.
+    pub id: String,
+    /// The device it brings along: arguments of device_add.
+    pub device: Option<Object>,
+}
+
+impl DriveMade {
+    pub(super) fn new(id: String, interface: Interface) -> Self {
+        let device = match interface {
+            Interface::None => None,
+            Interface::Virtio => {
+                let mut device = Object::new();
+                device.insert("driver".into(), "virtio-blk-pci".into());
+                device.insert("drive".into(), id.clone().into());
+                Some(device)
+            }
+        };
+        DriveMade { id, device }
+    }
+}
+
+/// The option, read as far as that is possible without the host.
+#[derive(Debug)]
+pub(super) struct DriveText {
+    pub id: Option<String>,
+    pub interface: Interface,
+    pub unit: Option<u64>,
+    pub write_cache: WriteCache,
+    /// The driver of the topmost node, where it was given.
+    driver: Option<String>,
+    /// What the file is called.
+    file: Option<String>,
+    /// Options of the file below: how requests reach the host.
+    aio: Option<String>,
+    detect_zeroes: DetectZeroes,
+    /// All else: options of the nodes.
+    options: Pairs,
+}
+
+impl DriveText {
+    /// # Errors
+    /// In QEMU's words.
+    pub fn read(text: &str) -> QmpResult<Self> {
+        let mut pairs = Pairs::read(text);
+        let id = pairs.take("id");
+        if id.as_ref().is_some_and(|id| !is_identifier(id)) {
+            return Err(QmpError::generic(
+                "Parameter 'id' expects an identifier\n\
+                 Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.",
+            ));
+        }
+        let unit = unit(&mut pairs)?;
+        let interface = interface(pairs.take("if").as_deref(), unit)?;
+        let cdrom = is_cdrom(pairs.take("media").as_deref())?;
+        check_absent(&mut pairs)?;
+        let write_cache = cache(&mut pairs)?;
+        read_only(&mut pairs, cdrom)?;
+        let discard = discard(&mut pairs)?;
+        let detect_zeroes = detect_zeroes(pairs.take("detect-zeroes").as_deref(), discard)?;
+        let aio = pairs.take("aio");
+        if aio
+            .as_deref()
+            .is_some_and(|aio| !matches!(aio, "threads" | "native" | "io_uring"))
+        {
+            return Err(QmpError::generic("invalid aio option"));
+        }
+        let driver = match (pairs.take("format"), pairs.take("driver")) {
+            (Some(_), Some(_)) => {
+                let desc = "Cannot specify both 'driver' and 'format'";
+                return Err(QmpError::generic(desc));
+            }
+            (format, driver) => format.or(driver),
+        };
+        let file = pairs.take("file").filter(|file| !file.is_empty());
+        Ok(DriveText {
+            id,
+            interface,
+            unit,
+            write_cache,
+            driver,
+            file,
+            aio,
+            detect_zeroes,
+            options: pairs,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.driver.is_none() && self.file.is_none()
+    }
+
+    /// The nodes to make; none for an empty drive.
+    ///
+    /// # Errors
+    /// In QEMU's words.
+    pub fn node(mut self, opener: &mut dyn FileOpener) -> Result<Option<NodeSpec>, Refusal> {
+        if self.is_empty() && self.options.fit_an_empty_drive() {
+            return Ok(None);
+        }
+        if self.is_empty() && !self.options.has_any_below("file") {
+            let desc = "Must specify either driver or file";
+            return Err(QmpError::generic(desc).into());
+        }
+        let driver = match self.driver.take() {
+            Some(driver) => driver,
+            None => self.probe(opener)?,
+        };
+        match driver.as_str() {
+            "raw" => self.complete_raw()?,
+            "file" | "host_device" => self.complete_file("")?,
+            "null-co" => match self.file.take() {
+                None => {}
+                Some(name) if name == "null-co://" => {}
+                Some(_) => {
+                    let desc = "The only allowed filename for this driver is 'null-co://'";
+                    return Err(QmpError::generic(desc).into());
+                }
+            },
+            _ => return Err(QmpError::generic(format!("Unknown driver '{driver}'")).into()),
+        }
+        self.options.set("driver", &driver);
+        let options = self.options.decode(&driver)?;
+        let mut spec = convert::node(options)?;
+        spec.detect_zeroes = self.detect_zeroes;
+        Ok(Some(spec))
+    }
+
+    /// The format of an image when nobody said it.
+    fn probe(&self, opener: &mut dyn FileOpener) -> Result<String, Refusal> {
+        let path = self
+            .file
+            .clone()
+            .or_else(|| self.options.get("file.filename"));
+        let Some(path) = path.filter(|path| !path.starts_with("null-co:")) else {
+            return Ok("raw".to_owned());
+        };
+        let path = path.strip_prefix("file:").unwrap_or(&path);
+        let found = format::probe(path, opener).map_err(|error| BlockError::open(path, &error))?;
+        if found == "raw" {
+            log::warn!(
+                "Image format was not specified for '{path}' and probing guessed raw; \
+                 say format=raw"
+            );
+        }
+        Ok(found.to_owned())
+    }
+
+    fn complete_raw(&mut self) -> QmpResult<()> {
+        if self.file.is_none() && !self.options.has_any_below("file") {
+            return Err(QmpError::generic(
+                "A block device must be specified for \"file\"",
+            ));
+        }
+        if self.file.as_deref() == Some("null-co://") {
+            self.file = None;
+            self.options.set("file.driver", "null-co");
+            return Ok(());
+        }
+        self.complete_file("file.")
+    }
+
+    /// Fills in what the file's node needs, under `prefix`.
+    fn complete_file(&mut self, prefix: &str) -> QmpResult<()> {
+        let key = |name: &str| format!("{prefix}{name}");
+        let name = key("filename");
+        let driver = self.options.get(&key("driver"));
+        if let Some(driver) = driver.as_deref().filter(|driver| !is_driver(driver)) {
+            return Err(QmpError::generic(format!("Unknown driver '{driver}'")));
+        }
+        if let Some(file) = self.file.take() {
+            if self.options.get(&name).is_some() {
+                let desc = "Can't specify 'file' and 'filename' options at the same time";
+                return Err(QmpError::generic(desc));
+            }
+            self.options.set(&name, path(&file)?);
+        }
+        let Some(path) = self.options.get(&name) else {
+            // Another driver than a file's.
+            return Ok(());
+        };
+        if driver.is_none() && !prefix.is_empty() {
+            self.options.set(&key("driver"), protocol(&path));
+        }
+        if let Some(aio) = self.aio.take()
+            && self.options.get(&key("aio")).is_none()
+        {
+            self.options.set(&key("aio"), &aio);
+        }
+        Ok(())
+    }
+}
+
+fn is_driver(name: &str) -> bool {
+    matches!(name, "file" | "host_device" | "null-co" | "raw")
+}
+
+/// A file's path without the protocol in front.
+fn path(file: &str) -> QmpResult<&str> {
+    let end = file
+        .find([':', '/'])
+        .filter(|end| file.as_bytes().get(*end) == Some(&b':'));
+    match end.and_then(|end| Some((file.get(..end)?, file.get(end.saturating_add(1)..)?))) {
+        None | Some(("", _)) => Ok(file),
+        Some(("file" | "host_device", path)) => Ok(path),
+        Some((protocol, _)) => Err(QmpError::generic(format!("Unknown protocol '{protocol}'"))),
+    }
+}
+
+/// Which driver serves a path.
+fn protocol(path: &str) -> &'static str {
+    let device = std::fs::metadata(path).is_ok_and(|data| data.file_type().is_block_device());
+    if device { "host_device" } else { "file" }
+}
+
+fn is_identifier(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
+}
+
+/// `index`, or `bus` and `unit`, which are the same where there is one bus.
+fn unit(pairs: &mut Pairs) -> QmpResult<Option<u64>> {
+    let mut number = |key: &str| {
+        let text = pairs.take(key);
+        let number = text.map(|text| {
+            c_number(&text)
+                .ok_or_else(|| QmpError::generic(format!("Parameter '{key}' expects a number")))
+        });
+        number.transpose()
+    };
+    let (index, bus, unit) = (number("index")?, number("bus")?, number("unit")?);
+    if index.is_some() && (bus.is_some() || unit.is_some()) {
+        let desc = "index cannot be used with bus and unit";
+        return Err(QmpError::generic(desc));
+    }
+    if let Some(bus) = bus.filter(|bus| *bus != 0) {
+        return Err(QmpError::generic(format!("bus {bus} is not available")));
+    }
+    Ok(index.or(unit))
+}
+
+fn interface(name: Option<&str>, unit: Option<u64>) -> QmpResult<Interface> {
+    match name {
+        Some("none") => Ok(Interface::None),
+        Some("virtio") => Ok(Interface::Virtio),
+        // Machines of the kind have disks on IDE where nothing else is said.
+        None | Some("ide" | "scsi" | "floppy" | "pflash" | "mtd" | "sd" | "xen") => {
+            let name = name.unwrap_or("ide");
+            let unit = unit.unwrap_or(0);
+            Err(QmpError::generic(format!(
+                "machine type does not support if={name},bus=0,unit={unit}"
+            )))
+        }
+        Some(other) => Err(QmpError::generic(format!("unsupported bus type '{other}'"))),
+    }
+}
+
+fn is_cdrom(media: Option<&str>) -> QmpResult<bool> {
+    match media {
+        None | Some("disk") => Ok(false),
+        Some("cdrom") => Ok(true),
+        Some(other) => Err(QmpError::generic(format!("'{other}' invalid media"))),
+    }
+}
+
+/// Options that are known, and of which only the value that asks for nothing is taken.
+fn check_absent(pairs: &mut Pairs) -> QmpResult<()> {
+    for key in ["snapshot", "copy-on-read"] {
+        if pairs.flag(key)?.unwrap_or(false) {
+            return Err(QmpError::generic(format!("{key}=on is not supported")));
+        }
+    }
+    for (key, kind) in [("rerror", "read"), ("werror", "write")] {
+        match pairs.take(key).as_deref() {
+            None | Some("report") => {}
+            Some(action @ ("auto" | "ignore" | "stop" | "enospc")) => {
+                let desc = format!("{key}={action} is not supported: only 'report' is");
+                return Err(QmpError::generic(desc));
+            }
+            Some(action) => {
+                let desc = format!("'{action}' invalid {kind} error action");
+                return Err(QmpError::generic(desc));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `cache`, and the single switches, which win over it.
+fn cache(pairs: &mut Pairs) -> QmpResult<WriteCache> {
+    let (direct, writeback, no_flush) = match pairs.take("cache").as_deref() {
+        None | Some("writeback") => (false, true, false),
+        Some("none" | "off") => (true, true, false),
+        Some("writethrough") => (false, false, false),
+        Some("directsync") => (true, false, false),
+        Some("unsafe") => (false, true, true),
+        Some(_) => return Err(QmpError::generic("invalid cache option")),
+    };
+    let writeback = pairs.flag("cache.writeback")?.unwrap_or(writeback);
+    for (key, value) in [("cache.direct", direct), ("cache.no-flush", no_flush)] {
+        let value = pairs.flag(key)?.unwrap_or(value);
+        pairs.set(key, if value { "on" } else { "off" });
+    }
+    Ok(match writeback {
+        true => WriteCache::Back,
+        false => WriteCache::Through,
+    })
+}
+
+/// A drive falls back to read-only unless it was said what it is to be.
+fn read_only(pairs: &mut Pairs, cdrom: bool) -> QmpResult<()> {
+    if let Some(value) = pairs.take("readonly") {
+        pairs.set("read-only", &value);
+    }
+    let asked = pairs.flag("read-only")?;
+    let falls_back = pairs.flag("auto-read-only")?;
+    let on_off = |on: bool| if on { "on" } else { "off" };
+    if asked.is_some() || cdrom {
+        pairs.set("read-only", on_off(asked.unwrap_or(cdrom) || cdrom));
+    }
+    pairs.set(
+        "auto-read-only",
+        on_off(falls_back.unwrap_or(asked.is_none())),
+    );
+    Ok(())
+}
+
+fn discard(pairs: &mut Pairs) -> QmpResult<Discard> {
+    let discard = match pairs.take("discard").as_deref() {
+        None => return Ok(Discard::Ignore),
+        Some("ignore" | "off") => Discard::Ignore,
+        Some("unmap" | "on") => Discard::Unmap,
+        Some(_) => return Err(QmpError::generic("Invalid discard option")),
+    };
+    let name = if discard == Discard::Unmap {
+        "unmap"
+    } else {
+        "ignore"
+    };
+    pairs.set("discard", name);
+    Ok(discard)
+}
+
+/// Without discards there is nothing to give back, which `-drive` does not mind.
+fn detect_zeroes(value: Option<&str>, discard: Discard) -> QmpResult<DetectZeroes> {
+    match (value, discard) {
+        (None | Some("off"), _) => Ok(DetectZeroes::Off),
+        (Some("unmap"), Discard::Unmap) => Ok(DetectZeroes::Unmap),
+        (Some("on" | "unmap"), _) => Ok(DetectZeroes::On),
+        (Some(other), _) => Err(QmpError::generic(format!(
+            "invalid parameter value: {other}"
+        ))),
+    }
+}
+
+/// Keys and values in order.
+#[derive(Debug, Default)]
+struct Pairs(Vec<(String, String)>);
+
+impl Pairs {
+    fn read(text: &str) -> Self {
+        let pair = |item: String| match item.split_once('=') {
+            Some((key, value)) => (key.to_owned(), value.to_owned()),
+            None => match item.strip_prefix("no") {
+                // Only flags that begin otherwise: `node-name` has a value.
+                Some(key) if !key.is_empty() && item != "node-name" => {
+                    (key.to_owned(), "off".into())
+                }
+                Some(_) | None => (item, "on".to_owned()),
+            },
+        };
+        Pairs(split(text).into_iter().map(pair).collect())
+    }
+
+    /// Whether there is nothing in them that needs an image.
+    fn fit_an_empty_drive(&self) -> bool {
+        const GENERAL: [&str; 6] = [
+            "read-only",
+            "auto-read-only",
+            "discard",
+            "force-share",
+            "cache.direct",
+            "cache.no-flush",
+        ];
+        self.0
+            .iter()
+            .all(|(key, _)| GENERAL.contains(&key.as_str()))
+    }
+
+    /// The last value of `key`.
+    fn get(&self, key: &str) -> Option<String> {
+        let mut pairs = self.0.iter().rev();
+        pairs
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value.clone())
+    }
+
+    /// The same, and takes it out.
+    fn take(&mut self, key: &str) -> Option<String> {
+        let value = self.get(key);
+        self.0.retain(|(name, _)| name != key);
+        value
+    }
+
+    fn set(&mut self, key: &str, value: &str) {
+        self.0.retain(|(name, _)| name != key);
+        self.0.push((key.to_owned(), value.to_owned()));
+    }
+
+    fn has_any_below(&self, key: &str) -> bool {
+        let below = |name: &str| {
+            name.strip_prefix(key)
+                .is_some_and(|rest| rest.starts_with('.'))
+        };
+        self.0.iter().any(|(name, _)| below(name))
+    }
+
+    fn flag(&mut self, key: &str) -> QmpResult<Option<bool>> {
+        match self.take(key).as_deref() {
+            None => Ok(None),
+            Some("on" | "yes" | "true" | "y") => Ok(Some(true)),
+            Some("off" | "no" | "false" | "n") => Ok(Some(false)),
+            Some(_) => Err(QmpError::generic(format!(
+                "Parameter '{key}' expects 'on' or 'off'"
+            ))),
+        }
+    }
+
+    /// All pairs as options of a node with this driver.
+    fn decode(mut self, driver: &str) -> QmpResult<BlockdevOptions> {
+        for key in ["size", "offset", "file.size", "file.offset"] {
+            if let Some(text) = self.get(key) {
+                let bytes = parse_size(&text).ok_or_else(|| size_error(key))?;
+                self.set(key, &bytes.to_string());
+            }
+        }
+        let doubled = |text: &str| text.replace(',', ",,");
+        let items = self
+            .0
+            .iter()
+            .map(|(key, value)| format!("{key}={}", doubled(value)));
+        let text = items.collect::<Vec<_>>().join(",");
+        let decoded = keyval::parse(&text, None, Flags::Refused).and_then(|parsed| parsed.decode());
+        decoded.map_err(|error| match unexpected(&error.desc) {
+            Some(key) => QmpError::generic(format!(
+                "Block format '{driver}' does not support the option '{key}'"
+            )),
+            None => error,
+        })
+    }
+}
+
+fn size_error(key: &str) -> QmpError {
+    QmpError::generic(format!(
+        "Parameter '{key}' expects a non-negative number below 2^64\n\
+         Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n\
+         and exabytes, respectively."
+    ))
+}
+
+/// The key of which the decoder says that it is not known.
+fn unexpected(desc: &str) -> Option<&str> {
+    desc.strip_prefix("Parameter '")?
+        .strip_suffix("' is unexpected")
+}

@@ -1,0 +1,236 @@
+//! Block nodes and drives as clients and the command line have them: the block layer's graph
+//! behind the interface's types and words.
+
+mod convert;
+mod drive;
+mod format;
+mod query;
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use api_spec::{BlockDeviceInfo, BlockInfo, BlockStats, BlockdevOptions, QmpError};
+use block::{
+    AttachOptions, Attachment, BlockError, BlockNode, DriveOptions, FileOpener, Graph, Pool,
+    Sharing,
+};
+
+use super::fds::Opener;
+use crate::event::MailSender;
+use crate::threads::{self, ThreadKind};
+pub use drive::DriveMade;
+use drive::DriveText;
+
+/// Mode of files that are made; block nodes make none.
+const MODE: u32 = 0o644;
+
+impl FileOpener for Opener {
+    fn open(&mut self, path: &str, flags: i32) -> io::Result<File> {
+        Opener::open(self, path, flags, MODE)
+    }
+}
+
+/// Why something was refused: what a client is told, and a second line for people at the command
+/// line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The answer.
+    pub error: QmpError,
+    /// What to look at.
+    pub hint: Option<String>,
+}
+
+impl From<BlockError> for Refusal {
+    fn from(error: BlockError) -> Self {
+        Refusal {
+            error: QmpError::generic(error.to_string()),
+            hint: error.hint(),
+        }
+    }
+}
+
+impl From<QmpError> for Refusal {
+    fn from(error: QmpError) -> Self {
+        Refusal { error, hint: None }
+    }
+}
+
+impl From<Refusal> for QmpError {
+    fn from(refusal: Refusal) -> Self {
+        refusal.error
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.hint {
+            Some(hint) => write!(f, "{}\n{hint}", self.error),
+            None => self.error.fmt(f),
+        }
+    }
+}
+
+/// The threads of the block layer; they come and go with the work. `mail` learns when one panics.
+pub fn pool(mail: MailSender) -> Pool {
+    let spawner: block::Spawner = Arc::new(move |name, body| {
+        threads::spawn(ThreadKind::Block, name, Some(mail.clone()), body).map(drop)
+    });
+    Pool::new(spawner, block::DEFAULT_MOST)
+}
+
+/// All block nodes and drives. Owned by control. Opening files may take the time of a few system
+/// calls on the file system.
+pub struct Blockdevs {
+    graph: Graph,
+    /// Places of `-drive`: interface and unit.
+    units: Vec<(drive::Interface, u64, String)>,
+}
+
+impl Blockdevs {
+    /// None yet.
+    pub fn new(pool: Pool) -> Self {
+        Blockdevs {
+            graph: Graph::new(pool),
+            units: Vec::new(),
+        }
+    }
+
+    /// blockdev-add, `-blockdev`.
+    ///
+    /// # Errors
+    /// In QEMU's words; nothing is left of the attempt.
+    pub fn add(
+        &mut self,
+        options: BlockdevOptions,
+        opener: &mut dyn FileOpener,
+    ) -> Result<(), Refusal> {
+        let spec = convert::node(options)?;
+        Ok(self.graph.add(spec, opener)?)
+    }
+
+    /// blockdev-del.
+    ///
+    /// # Errors
+    /// In QEMU's words, when the node is not there, is in use or was not made by blockdev-add.
+    pub fn del(&mut self, node_name: &str) -> Result<(), Refusal> {
+        Ok(self.graph.del(node_name)?)
+    }
+
+    /// `-drive`: makes a drive, and says which device it brings along.
+    ///
+    /// # Errors
+    /// In QEMU's words; nothing is left of the attempt.
+    pub fn drive(&mut self, text: &str, opener: &mut dyn FileOpener) -> Result<DriveMade, Refusal> {
+        let read = DriveText::read(text)?;
+        let unit = self.free_unit(&read)?;
+        let id = match &read.id {
+            Some(id) => id.clone(),
+            None => format!("{}{unit}", read.interface.name()),
+        };
+        let write_cache = read.write_cache;
+        let interface = read.interface;
+        let spec = read.node(opener)?;
+        if spec.is_none() && interface == drive::Interface::Virtio {
+            return Err(BlockError::Empty.into());
+        }
+        let options = DriveOptions { write_cache };
+        self.graph.add_drive(&id, spec, options, opener)?;
+        self.units.push((interface, unit, id.clone()));
+        Ok(DriveMade::new(id, interface))
+    }
+
+    /// The place of a drive on its interface: the one asked for, or the first that is free.
+    fn free_unit(&mut self, read: &DriveText) -> Result<u64, QmpError> {
+        let there: Vec<String> = self.graph.backends().into_iter().map(|b| b.name).collect();
+        self.units.retain(|(_, _, id)| there.contains(id));
+        let taken = |unit: u64| {
+            let mut units = self.units.iter();
+            units.any(|(interface, other, _)| (*interface, *other) == (read.interface, unit))
+        };
+        match read.unit {
+            Some(unit) if taken(unit) => Err(QmpError::generic(format!(
+                "drive with bus=0, unit={unit} (index={unit}) exists"
+            ))),
+            Some(unit) => Ok(unit),
+            None => Ok((0..).find(|unit| !taken(*unit)).unwrap_or(0)),
+        }
+    }
+
+    /// Takes a drive away that no device has.
+    ///
+    /// # Errors
+    /// When it is not there or a device has it.
+    pub fn del_drive(&mut self, id: &str) -> Result<(), Refusal> {
+        Ok(self.graph.del_drive(id)?)
+    }
+
+    /// Gives the drive or node `drive` to a device. `device` is the QOM path that queries show
+    /// (`/machine/peripheral/ID/virtio-backend`). The node is given back when the last clone of
+    /// the attachment is dropped; a drive made with `-drive` goes away then.
+    ///
+    /// # Errors
+    /// In QEMU's words.
+    pub fn attach(
+        &mut self,
+        drive: &str,
+        device: &str,
+        share_rw: bool,
+    ) -> Result<Arc<Attachment>, Refusal> {
+        let options = AttachOptions {
+            sharing: match share_rw {
+                true => Sharing::Writers,
+                false => Sharing::Exclusive,
+            },
+            read_only: false,
+        };
+        Ok(Arc::new(self.graph.attach(drive, device, options)?))
+    }
+
+    /// Takes the drive or node from the device with this QOM path, whoever still has the
+    /// attachment. Only for devices whose queues are stopped. True when it had one.
+    pub fn detach(&mut self, device: &str) -> bool {
+        self.graph.detach(device)
+    }
+
+    /// Nodes that devices write, with their names: what is to be flushed when the guest stops.
+    /// Flushing blocks, which is for a worker thread.
+    pub fn written(&self) -> Vec<(String, Arc<dyn BlockNode>)> {
+        self.graph.written()
+    }
+
+    /// query-block.
+    pub fn query_block(&self) -> Vec<BlockInfo> {
+        let backends = self.graph.backends();
+        backends.into_iter().map(query::block_info).collect()
+    }
+
+    /// query-blockstats.
+    pub fn query_blockstats(&self, query_nodes: bool) -> Vec<BlockStats> {
+        let nodes = self.graph.nodes();
+        match query_nodes {
+            true => nodes
+                .iter()
+                .map(|node| query::node_stats(node, &nodes))
+                .collect(),
+            false => {
+                let backends = self.graph.backends();
+                let stats = |backend| query::device_stats(&backend, &nodes);
+                backends.into_iter().map(stats).collect()
+            }
+        }
+    }
+
+    /// query-named-block-nodes; the newest first. No node here has a backing file, so that there
+    /// is nothing for `flat` to leave out.
+    pub fn query_named_block_nodes(&self, _flat: bool) -> Vec<BlockDeviceInfo> {
+        let nodes = self.graph.nodes().into_iter().rev();
+        nodes
+            .map(|node| query::node_info(&node, block::WriteCache::Back))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "blockdev_test.rs"]
+mod tests;

@@ -1,0 +1,158 @@
+//! What queries answer.
+
+use api_spec::{
+    BlockDeviceInfo, BlockDeviceIoStatus, BlockDeviceStats, BlockInfo, BlockStats,
+    BlockdevCacheInfo, BlockdevDetectZeroesOptions, ImageInfo,
+};
+use block::{Account, BackendView, DetectZeroes, NodeView, Stats, WriteCache};
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A node, as a user with this write cache sees it.
+pub(super) fn node_info(node: &NodeView, write_cache: WriteCache) -> BlockDeviceInfo {
+    BlockDeviceInfo {
+        file: node.filename.clone(),
+        node_name: Some(node.name.clone()),
+        ro: node.info.read_only,
+        drv: node.driver.to_owned(),
+        backing_file: None,
+        backing_file_depth: 0,
+        encrypted: false,
+        detect_zeroes: match node.spec.detect_zeroes {
+            DetectZeroes::Off => BlockdevDetectZeroesOptions::Off,
+            DetectZeroes::On => BlockdevDetectZeroesOptions::On,
+            DetectZeroes::Unmap => BlockdevDetectZeroesOptions::Unmap,
+        },
+        bps: 0,
+        bps_rd: 0,
+        bps_wr: 0,
+        iops: 0,
+        iops_rd: 0,
+        iops_wr: 0,
+        image: image(node),
+        active: Some(true),
+        cache: BlockdevCacheInfo {
+            writeback: write_cache == WriteCache::Back,
+            direct: node.spec.direct.unwrap_or(false),
+            no_flush: node.spec.no_flush.unwrap_or(false),
+        },
+        write_threshold: 0,
+    }
+}
+
+fn image(node: &NodeView) -> ImageInfo {
+    ImageInfo {
+        filename: node.filename.clone(),
+        format: node.driver.to_owned(),
+        // Nodes without storage know nothing of it.
+        dirty_flag: (node.driver != "null-co").then_some(false),
+        actual_size: node.allocated.map(number),
+        virtual_size: number(node.info.size),
+        cluster_size: None,
+        encrypted: None,
+        compressed: None,
+        backing_filename: None,
+        full_backing_filename: None,
+        backing_filename_format: None,
+    }
+}
+
+/// A back end. Errors are only reported to the guest, so that its status is always `ok`.
+pub(super) fn block_info(backend: BackendView) -> BlockInfo {
+    let BackendView {
+        name,
+        device,
+        root,
+        stats: _,
+        write_cache,
+    } = backend;
+    BlockInfo {
+        device: name,
+        r#type: "unknown".to_owned(),
+        removable: device.is_none(),
+        locked: false,
+        inserted: root.map(|root| node_info(&root, write_cache)),
+        tray_open: None,
+        io_status: device.as_ref().map(|_| BlockDeviceIoStatus::Ok),
+        qdev: device,
+    }
+}
+
+/// A back end's counters, with those of the nodes below it.
+pub(super) fn device_stats(backend: &BackendView, nodes: &[NodeView]) -> BlockStats {
+    BlockStats {
+        device: Some(backend.name.clone()),
+        qdev: backend.device.clone(),
+        node_name: backend.root.as_ref().map(|root| root.name.clone()),
+        stats: BlockDeviceStats {
+            account_invalid: true,
+            account_failed: true,
+            ..counters(&backend.stats)
+        },
+        parent: backend.root.as_ref().and_then(|root| below(root, nodes)),
+        backing: None,
+    }
+}
+
+/// A node's counters, with those of the nodes below it.
+pub(super) fn node_stats(node: &NodeView, nodes: &[NodeView]) -> BlockStats {
+    BlockStats {
+        device: None,
+        qdev: None,
+        node_name: Some(node.name.clone()),
+        stats: counters(&node.stats),
+        parent: below(node, nodes),
+        backing: None,
+    }
+}
+
+fn below(node: &NodeView, nodes: &[NodeView]) -> Option<Box<BlockStats>> {
+    let (_, name) = node.children.iter().find(|(role, _)| *role == "file")?;
+    let child = nodes.iter().find(|node| node.name == *name)?;
+    Some(Box::new(node_stats(child, nodes)))
+}
+
+fn counters(stats: &Stats) -> BlockDeviceStats {
+    let read = stats.counts(Account::Read);
+    let write = stats.counts(Account::Write);
+    let flush = stats.counts(Account::Flush);
+    let unmap = stats.counts(Account::Unmap);
+    BlockDeviceStats {
+        rd_bytes: number(read.bytes),
+        wr_bytes: number(write.bytes),
+        zone_append_bytes: 0,
+        unmap_bytes: number(unmap.bytes),
+        rd_operations: number(read.operations),
+        wr_operations: number(write.operations),
+        zone_append_operations: 0,
+        flush_operations: number(flush.operations),
+        unmap_operations: number(unmap.operations),
+        rd_total_time_ns: number(read.total_time_ns),
+        wr_total_time_ns: number(write.total_time_ns),
+        zone_append_total_time_ns: 0,
+        flush_total_time_ns: number(flush.total_time_ns),
+        unmap_total_time_ns: number(unmap.total_time_ns),
+        wr_highest_offset: number(stats.highest_offset()),
+        // Requests are never merged here.
+        rd_merged: 0,
+        wr_merged: 0,
+        zone_append_merged: 0,
+        unmap_merged: 0,
+        idle_time_ns: stats.idle_ns().map(number),
+        failed_rd_operations: number(read.failed),
+        failed_wr_operations: number(write.failed),
+        failed_zone_append_operations: 0,
+        failed_flush_operations: number(flush.failed),
+        failed_unmap_operations: number(unmap.failed),
+        invalid_rd_operations: number(read.invalid),
+        invalid_wr_operations: number(write.invalid),
+        invalid_zone_append_operations: 0,
+        invalid_flush_operations: number(flush.invalid),
+        invalid_unmap_operations: number(unmap.invalid),
+        account_invalid: false,
+        account_failed: false,
+        timed_stats: Vec::new(),
+    }
+}

@@ -1,0 +1,315 @@
+//! The commands: one method each, as short as can be; what they do is in the files beside this
+//! one and in the parts of [`Control`].
+
+mod info;
+mod qom;
+mod text;
+
+use std::borrow::Cow;
+
+use api_spec::reply::{Empty, RawJson};
+use api_spec::*;
+
+use super::Control;
+use super::life::Input;
+
+pub use info::version;
+
+/// Empty answer of a command that worked.
+const DONE: QmpResult<Empty> = Ok(Empty);
+
+impl Commands for Control {
+    fn query_status(&mut self, _cx: &mut CommandContext) -> QmpResult<StatusInfo> {
+        Ok(self.published.status())
+    }
+
+    fn set_action(&mut self, _cx: &mut CommandContext, args: SetActionArgs) -> QmpResult<Empty> {
+        self.life.policy_mut().set(&args);
+        DONE
+    }
+
+    fn stop(&mut self, _cx: &mut CommandContext, reply: Reply<Empty>) {
+        let ticket = self.ticket(answer(reply));
+        self.feed(Input::Stop(ticket));
+    }
+
+    fn cont(&mut self, _cx: &mut CommandContext, reply: Reply<Empty>) {
+        let ticket = self.ticket(answer(reply));
+        self.feed(Input::Cont(Some(ticket)));
+    }
+
+    fn system_reset(&mut self, _cx: &mut CommandContext, reply: Reply<Empty>) {
+        let ticket = self.ticket(answer(reply));
+        self.feed(Input::Reset(
+            ShutdownCause::HostQmpSystemReset,
+            Some(ticket),
+        ));
+    }
+
+    fn system_powerdown(&mut self, _cx: &mut CommandContext) -> QmpResult<Empty> {
+        self.power_button();
+        DONE
+    }
+
+    fn inject_nmi(&mut self, _cx: &mut CommandContext) -> QmpResult<Empty> {
+        self.nmi()?;
+        DONE
+    }
+
+    fn quit(&mut self, _cx: &mut CommandContext, reply: Reply<Empty>) {
+        let ticket = self.ticket(answer(reply));
+        self.feed(Input::Shutdown(ShutdownCause::HostQmpQuit, 0, Some(ticket)));
+    }
+
+    fn query_version(&mut self, _cx: &mut CommandContext) -> QmpResult<VersionInfo> {
+        Ok(version())
+    }
+
+    fn query_commands(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<CommandDescription>> {
+        let describe = |info: &CommandInfo| CommandDescription {
+            name: info.name.to_owned(),
+        };
+        Ok(COMMANDS.iter().map(describe).collect())
+    }
+
+    fn query_events(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<EventDescription>> {
+        let describe = |name: &&str| EventDescription {
+            name: (*name).to_owned(),
+        };
+        Ok(EVENTS.iter().map(describe).collect())
+    }
+
+    fn query_qmp_schema(&mut self, _cx: &mut CommandContext) -> QmpResult<RawJson> {
+        Ok(RawJson(Cow::Borrowed(QUERY_QMP_SCHEMA_JSON)))
+    }
+
+    fn human_monitor_command(
+        &mut self,
+        cx: &mut CommandContext,
+        args: HumanMonitorCommandArgs,
+        reply: Reply<String>,
+    ) {
+        self.text_command(cx, &args, reply);
+    }
+
+    fn getfd(&mut self, cx: &mut CommandContext, args: GetfdArgs) -> QmpResult<Empty> {
+        let fds = std::mem::take(&mut cx.fds);
+        self.fds
+            .get_fd(cx.monitor.0, &args.fdname, fds)
+            .map_err(refused)?;
+        DONE
+    }
+
+    fn closefd(&mut self, cx: &mut CommandContext, args: ClosefdArgs) -> QmpResult<Empty> {
+        self.fds.take(cx.monitor.0, &args.fdname).map_err(refused)?;
+        DONE
+    }
+
+    fn add_fd(&mut self, cx: &mut CommandContext, args: AddFdArgs) -> QmpResult<AddfdInfo> {
+        let fds = std::mem::take(&mut cx.fds);
+        let (fdset_id, fd) = self
+            .fds
+            .add_fd(args.fdset_id, args.opaque, fds)
+            .map_err(refused)?;
+        Ok(AddfdInfo {
+            fdset_id,
+            fd: i64::from(fd),
+        })
+    }
+
+    fn remove_fd(&mut self, _cx: &mut CommandContext, args: RemoveFdArgs) -> QmpResult<Empty> {
+        self.fds
+            .remove_fd(args.fdset_id, args.fd)
+            .map_err(refused)?;
+        DONE
+    }
+
+    fn query_fdsets(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<FdsetInfo>> {
+        Ok(self.fd_sets())
+    }
+
+    fn query_command_line_options(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: QueryCommandLineOptionsArgs,
+    ) -> QmpResult<Vec<CommandLineOptionInfo>> {
+        info::command_line_options(args.option.as_deref())
+    }
+
+    fn query_name(&mut self, _cx: &mut CommandContext) -> QmpResult<NameInfo> {
+        Ok(self.published.facts().name.clone())
+    }
+
+    fn query_uuid(&mut self, _cx: &mut CommandContext) -> QmpResult<UuidInfo> {
+        Ok(self.published.facts().uuid.clone())
+    }
+
+    fn query_kvm(&mut self, _cx: &mut CommandContext) -> QmpResult<KvmInfo> {
+        Ok(self.published.facts().kvm.clone())
+    }
+
+    fn query_target(&mut self, _cx: &mut CommandContext) -> QmpResult<TargetInfo> {
+        Ok(super::sink::target())
+    }
+
+    fn query_machines(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: QueryMachinesArgs,
+    ) -> QmpResult<Vec<MachineInfo>> {
+        Ok(info::machines(&args))
+    }
+
+    fn query_cpus_fast(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<CpuInfoFast>> {
+        Ok(self.cpus())
+    }
+
+    fn query_iothreads(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<IOThreadInfo>> {
+        Ok(self.objects.io_threads())
+    }
+
+    fn query_memdev(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<Memdev>> {
+        Ok(self.memory_backends())
+    }
+
+    fn query_memory_size_summary(&mut self, _cx: &mut CommandContext) -> QmpResult<MemoryInfo> {
+        let size = self.machine.as_ref().map_or(0, |m| m.ram_size());
+        Ok(MemoryInfo {
+            base_memory: decode::Size(size),
+            plugged_memory: Some(decode::Size(0)),
+        })
+    }
+
+    fn query_pci(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<PciInfo>> {
+        Ok(self
+            .machine
+            .as_ref()
+            .map_or_else(Vec::new, |m| m.pci_info()))
+    }
+
+    fn qom_list(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: QomListArgs,
+    ) -> QmpResult<Vec<ObjectPropertyInfo>> {
+        self.list_object(&args.path)
+    }
+
+    fn qom_get(&mut self, _cx: &mut CommandContext, args: QomGetArgs) -> QmpResult<Value> {
+        self.get_property(&args.path, &args.property)
+    }
+
+    fn qom_list_types(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: QomListTypesArgs,
+    ) -> QmpResult<Vec<ObjectTypeInfo>> {
+        Ok(qom::types(&args))
+    }
+
+    fn device_list_properties(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: DeviceListPropertiesArgs,
+    ) -> QmpResult<Vec<ObjectPropertyInfo>> {
+        qom::driver_properties(&args.typename)
+    }
+
+    fn object_add(&mut self, _cx: &mut CommandContext, args: ObjectOptions, reply: Reply<Empty>) {
+        self.add_object_slowly(args, reply);
+    }
+
+    fn object_del(&mut self, _cx: &mut CommandContext, args: ObjectDelArgs) -> QmpResult<Empty> {
+        self.objects.remove(&args.id)?;
+        DONE
+    }
+
+    fn blockdev_add(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevOptions,
+    ) -> QmpResult<Empty> {
+        self.add_block_node(args)?;
+        DONE
+    }
+
+    fn blockdev_del(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevDelArgs,
+    ) -> QmpResult<Empty> {
+        self.blockdevs.del(&args.node_name)?;
+        DONE
+    }
+
+    fn query_block(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<BlockInfo>> {
+        Ok(self.blockdevs.query_block())
+    }
+
+    fn query_blockstats(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: QueryBlockstatsArgs,
+    ) -> QmpResult<Vec<BlockStats>> {
+        Ok(self
+            .blockdevs
+            .query_blockstats(args.query_nodes.unwrap_or(false)))
+    }
+
+    fn query_named_block_nodes(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: QueryNamedBlockNodesArgs,
+    ) -> QmpResult<Vec<BlockDeviceInfo>> {
+        Ok(self
+            .blockdevs
+            .query_named_block_nodes(args.flat.unwrap_or(false)))
+    }
+
+    fn query_chardev(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<ChardevInfo>> {
+        Ok(self.list_chardevs())
+    }
+
+    fn ringbuf_write(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: RingbufWriteArgs,
+    ) -> QmpResult<Empty> {
+        self.chardevs.ringbuf_write(&args)?;
+        DONE
+    }
+
+    fn ringbuf_read(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: RingbufReadArgs,
+    ) -> QmpResult<String> {
+        self.chardevs.ringbuf_read(&args)
+    }
+
+    fn chardev_add(
+        &mut self,
+        cx: &mut CommandContext,
+        args: ChardevAddArgs,
+    ) -> QmpResult<ChardevReturn> {
+        self.add_chardev_for(cx.monitor, &args)
+    }
+
+    fn chardev_remove(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: ChardevRemoveArgs,
+    ) -> QmpResult<Empty> {
+        self.chardevs.remove(&args.id)?;
+        DONE
+    }
+}
+
+/// Answers with nothing, or with what went wrong.
+fn answer(reply: Reply<Empty>) -> super::Waiter {
+    Box::new(move |result| reply.send(result.map(|()| Empty)))
+}
+
+fn refused(error: impl std::fmt::Display) -> QmpError {
+    QmpError::generic(error.to_string())
+}

@@ -1,0 +1,193 @@
+//! human-monitor-command: text commands over the same handlers.
+
+use std::fmt::Write;
+
+use api_spec::{CommandContext, HumanMonitorCommandArgs, QmpError, Reply, ShutdownCause};
+
+use crate::control::Control;
+use crate::control::hmp::{self, Line, Topic, Verb};
+use crate::control::life::{Input, Ticket};
+
+impl Control {
+    /// Runs a line. What goes wrong is text too; only a processor that does not exist is an error.
+    pub(super) fn text_command(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: &HumanMonitorCommandArgs,
+        reply: Reply<String>,
+    ) {
+        let cpu = match self.chosen_cpu(args.cpu_index) {
+            Ok(cpu) => cpu,
+            Err(error) => return reply.send(Err(error)),
+        };
+        let text = match hmp::parse(&args.command_line) {
+            Err(text) => text,
+            Ok(Line::Empty) => String::new(),
+            Ok(Line::Help(about)) => hmp::help(about.as_deref()),
+            Ok(Line::Info(None, _)) => hmp::topics(),
+            Ok(Line::Info(Some(topic), words)) => self.tell(topic, &words, cpu),
+            Ok(Line::Run(verb)) => return self.run_verb(verb, reply),
+        };
+        reply.send(Ok(hmp::wire(&text)));
+    }
+
+    fn chosen_cpu(&self, index: Option<i64>) -> Result<usize, QmpError> {
+        let count = self.machine.as_ref().map_or(0, |m| m.cpu_count());
+        let Some(index) = index else { return Ok(0) };
+        usize::try_from(index)
+            .ok()
+            .filter(|index| *index < count)
+            .ok_or_else(|| QmpError::wrong_value("cpu-index", "a CPU number"))
+    }
+
+    fn run_verb(&mut self, verb: Verb, reply: Reply<String>) {
+        match verb {
+            Verb::Stop => self.wait_for(reply, Input::Stop),
+            Verb::Cont => self.wait_for(reply, |ticket| Input::Cont(Some(ticket))),
+            Verb::SystemReset => self.wait_for(reply, |ticket| {
+                Input::Reset(ShutdownCause::HostQmpSystemReset, Some(ticket))
+            }),
+            Verb::Quit => self.wait_for(reply, |ticket| {
+                Input::Shutdown(ShutdownCause::HostQmpQuit, 0, Some(ticket))
+            }),
+            Verb::SystemPowerdown => {
+                self.power_button();
+                reply.send(Ok(String::new()));
+            }
+            Verb::Nmi => reply.send(Ok(hmp::wire(&said(self.nmi().map(|()| String::new()))))),
+            Verb::Help | Verb::Info => reply.send(Ok(String::new())),
+        }
+    }
+
+    fn wait_for(&mut self, reply: Reply<String>, input: impl FnOnce(Ticket) -> Input) {
+        let ticket = self.ticket(Box::new(move |result| {
+            reply.send(Ok(hmp::wire(&said(result.map(|()| String::new())))));
+        }));
+        self.feed(input(ticket));
+    }
+
+    fn tell(&mut self, topic: Topic, words: &[String], cpu: usize) -> String {
+        let facts = self.published.facts();
+        match topic {
+            Topic::Status => {
+                let status = self.published.status();
+                match status.running {
+                    true => "VM status: running\n".to_owned(),
+                    false if status.status == api_spec::RunState::Paused => {
+                        "VM status: paused\n".to_owned()
+                    }
+                    false => format!("VM status: paused ({})\n", status.status.name()),
+                }
+            }
+            Topic::Version => {
+                let version = super::version();
+                let (q, package) = (version.qemu, version.package);
+                format!("{}.{}.{} {package}\n", q.major, q.minor, q.micro)
+            }
+            Topic::Name => facts
+                .name
+                .name
+                .as_ref()
+                .map_or_else(String::new, |name| format!("{name}\n")),
+            Topic::Uuid => format!("{}\n", facts.uuid.uuid),
+            Topic::Kvm => match (facts.kvm.present, facts.kvm.enabled) {
+                (true, true) => "kvm support: enabled\n".to_owned(),
+                (true, false) => "kvm support: disabled\n".to_owned(),
+                (false, _) => "kvm support: not compiled\n".to_owned(),
+            },
+            Topic::Cpus => self.tell_cpus(cpu),
+            Topic::Registers => self.tell_registers(words, cpu),
+            Topic::Pci => self
+                .machine
+                .as_ref()
+                .map_or_else(String::new, |m| m.pci_text()),
+            Topic::Qtree => self
+                .machine
+                .as_ref()
+                .map_or_else(String::new, |m| m.qtree()),
+            Topic::Block => self.tell_block(),
+            Topic::Chardev => self.tell_chardevs(),
+        }
+    }
+
+    fn tell_cpus(&self, current: usize) -> String {
+        let mut text = String::new();
+        for (index, cpu) in self.cpus().into_iter().enumerate() {
+            let mark = if index == current { '*' } else { ' ' };
+            let _ = writeln!(text, "{mark} CPU #{index}: thread_id={}", cpu.thread_id);
+        }
+        text
+    }
+
+    fn tell_registers(&self, words: &[String], cpu: usize) -> String {
+        let Some(machine) = &self.machine else {
+            return "No CPU available\n".to_owned();
+        };
+        let chosen: Vec<usize> = match words {
+            [] => vec![cpu],
+            [all] if all == "-a" => (0..machine.cpu_count()).collect(),
+            [index] => match index.parse() {
+                Ok(index) if index < machine.cpu_count() => vec![index],
+                _ => return "CPU not available\n".to_owned(),
+            },
+            _ => return "info registers: extraneous characters at the end of line\n".to_owned(),
+        };
+        let mut text = String::new();
+        for index in chosen {
+            let registers = machine.registers(index).map_err(QmpError::generic);
+            let _ = writeln!(text, "\nCPU#{index}\n{}", said(registers).trim_end());
+        }
+        text
+    }
+
+    fn tell_block(&self) -> String {
+        let mut text = String::new();
+        for (index, info) in self.blockdevs.query_block().into_iter().enumerate() {
+            if index > 0 {
+                text.push('\n');
+            }
+            let name = match info.device.is_empty() {
+                true => info.qdev.clone().unwrap_or_default(),
+                false => info.device.clone(),
+            };
+            let Some(inserted) = &info.inserted else {
+                let _ = writeln!(text, "{name}: [not inserted]");
+                continue;
+            };
+            let node = inserted.node_name.clone().unwrap_or_default();
+            let read_only = if inserted.ro { ", read-only" } else { "" };
+            let (file, driver) = (&inserted.file, &inserted.drv);
+            let _ = writeln!(text, "{name} ({node}): {file} ({driver}{read_only})");
+            if let Some(qdev) = &info.qdev {
+                let _ = writeln!(text, "    Attached to:      {qdev}");
+            }
+            let cache = &inserted.cache;
+            let mode = if cache.writeback {
+                "writeback"
+            } else {
+                "writethrough"
+            };
+            let direct = if cache.direct { ", direct" } else { "" };
+            let flush = if cache.no_flush {
+                ", ignore flushes"
+            } else {
+                ""
+            };
+            let _ = writeln!(text, "    Cache mode:       {mode}{direct}{flush}");
+        }
+        text
+    }
+
+    fn tell_chardevs(&self) -> String {
+        let mut text = String::new();
+        for info in self.list_chardevs() {
+            let _ = writeln!(text, "{}: filename={}", info.label, info.filename);
+        }
+        text
+    }
+}
+
+/// A result as the text monitor shows it.
+fn said(result: Result<String, QmpError>) -> String {
+    result.unwrap_or_else(|error| format!("Error: {}\n", error.desc))
+}

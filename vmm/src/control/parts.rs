@@ -1,0 +1,235 @@
+//! What control is put together from at the start, by the same ways that commands take.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use anyhow::Result;
+use api_spec::{
+    BlockdevOptions, ChardevAddArgs, ChardevInfo, ChardevReturn, DeviceOptions, MonitorId,
+    ObjectOptions, QmpError, QmpResult, Reply, Value, reply::Empty,
+};
+use devices::backend::chardev::CharFrontend;
+use qmp::MonitorOptions;
+
+use super::Control;
+use super::blockdev::Refusal;
+use super::chardevs::Caller;
+use super::objects::{self, is_slow};
+use crate::accel::qtest::QtestAccel;
+use crate::cli::plan::QtestPlan;
+use crate::machine::{References, wants};
+use crate::memory::Backend;
+use crate::startup;
+use crate::sys;
+
+/// A qtest server that is to be started once the machine is whole.
+pub(super) struct ExpectedQtest {
+    accel: Arc<QtestAccel>,
+    plan: QtestPlan,
+}
+
+impl Control {
+    /// `-add-fd`: an inherited descriptor goes into a set.
+    ///
+    /// # Errors
+    /// As add-fd.
+    pub fn add_inherited_fd(
+        &mut self,
+        set: i64,
+        opaque: Option<String>,
+        fd: OwnedFd,
+    ) -> QmpResult<()> {
+        let added = self.fds.add_fd(Some(set), opaque, vec![fd]);
+        added
+            .map(drop)
+            .map_err(|error| QmpError::generic(error.to_string()))
+    }
+
+    /// object-add.
+    ///
+    /// # Errors
+    /// As object-add.
+    pub fn add_object(&mut self, options: &ObjectOptions) -> QmpResult<()> {
+        self.objects.add(options)
+    }
+
+    /// object-add by a client: memory that is to be there at once is made on another thread.
+    pub(super) fn add_object_slowly(&mut self, options: ObjectOptions, reply: Reply<Empty>) {
+        if !is_slow(&options) {
+            return reply.send(self.objects.add(&options).map(|()| Empty));
+        }
+        if let Err(error) = self.objects.reserve(&options.id) {
+            return reply.send(Err(error));
+        }
+        let id = options.id.clone();
+        let mail = self.mail.clone();
+        let work = move || {
+            let made = objects::make(&options, &mail);
+            (options, made)
+        };
+        let started = self.do_slowly(work, |control, (options, made)| {
+            let added = control.objects.complete(&options, made);
+            reply.send(added.map(|()| Empty));
+        });
+        if let Err(error) = started {
+            // The reply went with the work; its client is told that it was abandoned.
+            log::warn!("No thread for the object '{id}': {error}");
+            self.objects.give_up(&id);
+        }
+    }
+
+    /// `-chardev`.
+    ///
+    /// # Errors
+    /// As chardev-add, in the words of the command line.
+    pub fn add_chardev(&mut self, args: &ChardevAddArgs) -> QmpResult<()> {
+        // Descriptors are named by number here: they are inherited ones.
+        let mut inherited = |name: &str| name.parse().ok().and_then(|fd| sys::adopt(fd).ok());
+        let caller = Caller::CommandLine;
+        self.chardevs
+            .add(caller, &args.id, &args.backend, &mut inherited)
+            .map(drop)
+    }
+
+    /// chardev-add, by a client of `monitor`.
+    pub(super) fn add_chardev_for(
+        &mut self,
+        monitor: MonitorId,
+        args: &ChardevAddArgs,
+    ) -> QmpResult<ChardevReturn> {
+        let mut named = |name: &str| self.fds.take(monitor.0, name).ok();
+        self.chardevs
+            .add(Caller::Command, &args.id, &args.backend, &mut named)
+    }
+
+    /// blockdev-add.
+    ///
+    /// # Errors
+    /// As blockdev-add.
+    pub fn add_block_node(&mut self, options: BlockdevOptions) -> Result<(), Refusal> {
+        self.blockdevs.add(options, &mut self.fds.opener())
+    }
+
+    /// `-drive`; gives the device that if=virtio brings along.
+    ///
+    /// # Errors
+    /// What is wrong with the option, or with its file.
+    pub fn add_drive(&mut self, text: &str) -> Result<Option<DeviceOptions>, Refusal> {
+        let made = self.blockdevs.drive(text, &mut self.fds.opener())?;
+        let device = made.device.map(Value::Object);
+        let decode = |value| api_spec::decode_value(value, api_spec::Mode::Strict);
+        Ok(device.map(decode).transpose()?)
+    }
+
+    /// Runs a monitor on a chardev.
+    ///
+    /// # Errors
+    /// When there is no such chardev, it is in use, or cannot carry a monitor.
+    pub fn add_monitor(&mut self, chardev: &str, options: MonitorOptions) -> Result<()> {
+        let endpoint = self.chardevs.take_endpoint(chardev)?;
+        self.monitors.add(chardev, endpoint, options)?;
+        Ok(())
+    }
+
+    /// Serves the character devices that nobody took as well, and waits for the clients of those
+    /// with `wait=on`.
+    ///
+    /// # Errors
+    /// When the host is out of threads.
+    pub fn begin_chardevs(&mut self) -> Result<()> {
+        self.chardevs.begin()?;
+        for (id, name, is_monitor) in self.chardevs.waiting() {
+            log::info!("waiting for connection on: {name}");
+            if is_monitor {
+                self.monitors.begin()?;
+                self.monitors.wait_connected(&id);
+            } else {
+                self.chardevs.wait_connected(&id)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn list_chardevs(&self) -> Vec<ChardevInfo> {
+        self.chardevs.query(&|id| self.monitors.is_connected(id))
+    }
+
+    /// The memory backend of that id, for the machine.
+    pub fn take_memory(&mut self, id: &str) -> Option<Arc<Backend>> {
+        self.objects.take_memory(id)
+    }
+
+    /// Makes a device and plugs it: `-device`. `builtin` when the machine brings it along.
+    ///
+    /// # Errors
+    /// When something that it names is not there or in use, and what the device refuses.
+    pub fn plug(&mut self, options: DeviceOptions, builtin: bool) -> Result<(), Refusal> {
+        let Some(machine) = &self.machine else {
+            let name = options.driver.name();
+            let text = format!("No 'PCI' bus found for device '{name}'");
+            return Err(QmpError::generic(text).into());
+        };
+        let path = machine.path_for(&options, builtin);
+        let references = self.look_up(&options, &path)?;
+        match &mut self.machine {
+            Some(machine) => Ok(machine.add_device(options, references, builtin)?),
+            None => Ok(()),
+        }
+    }
+
+    /// `path` is where the object tree will have the device.
+    fn look_up(&mut self, options: &DeviceOptions, path: &str) -> Result<References, Refusal> {
+        let wants = wants(&options.driver);
+        let name = options.driver.name();
+        let mut references = References::default();
+        if let Some(id) = wants.io_thread {
+            references.io_thread = Some(self.objects.io_thread("iothread", id)?);
+        }
+        if let Some(id) = wants.rng {
+            references.entropy = Some(self.objects.entropy("rng", id)?);
+        }
+        if let Some(id) = wants.chardev {
+            references.chardev = Some(self.take_frontend(id, name)?);
+        }
+        if let Some(id) = wants.drive {
+            let path = format!("{path}/virtio-backend");
+            references.node = Some(self.blockdevs.attach(id, &path, wants.share_rw)?);
+        } else if wants.needs_drive {
+            return Err(QmpError::generic("drive property not set").into());
+        }
+        Ok(references)
+    }
+
+    fn take_frontend(&mut self, id: &str, driver: &str) -> QmpResult<CharFrontend> {
+        // The property belongs to a part inside isa-serial.
+        let owner = if driver == "isa-serial" {
+            "serial"
+        } else {
+            driver
+        };
+        let taken = self.chardevs.take_frontend(id);
+        taken.map_err(|error| error.describe(owner))
+    }
+
+    /// Remembers to serve the qtest protocol once the machine is whole.
+    pub(crate) fn expect_qtest(&mut self, accel: Arc<QtestAccel>, plan: QtestPlan) {
+        self.expected_qtest = Some(ExpectedQtest { accel, plan });
+    }
+
+    /// Everything is plugged: sets the machine up for its start.
+    ///
+    /// # Errors
+    /// When the kernel does not fit or the accelerator refuses.
+    pub fn power_on(&mut self) -> Result<()> {
+        let Some(machine) = &mut self.machine else {
+            return Ok(());
+        };
+        machine.power_on()?;
+        if let Some(expected) = self.expected_qtest.take() {
+            let clock = machine.clock().clone();
+            let server = startup::serve_qtest(&expected.accel, clock, &expected.plan)?;
+            self.set_qtest(server);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! Between the monitors' thread and control: commands go over as mail; what can be answered from
+//! published state is answered at once, without a change of threads.
+
+use std::sync::Arc;
+
+use api_spec::{
+    Command, CommandContext, Encode, KvmInfo, NameInfo, QmpResult, Responder, RunState, StatusInfo,
+    SysEmuTarget, TargetInfo, UuidInfo, to_json,
+};
+use arc_swap::ArcSwap;
+use qmp::CommandSink;
+
+use crate::event::{Mail, MailSender};
+
+/// What never changes while the program runs.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// `-name`.
+    pub name: NameInfo,
+    /// `-uuid`, or all zeroes.
+    pub uuid: UuidInfo,
+    /// The accelerator.
+    pub kvm: KvmInfo,
+}
+
+/// State that control publishes for the monitors' thread. Whoever got the reply of a command that
+/// changed it sees the new state: it is stored before the reply is sent.
+pub struct Published {
+    status: ArcSwap<StatusInfo>,
+    facts: ArcSwap<Facts>,
+}
+
+impl Published {
+    /// The state of a program that has just begun.
+    pub fn new(facts: Facts) -> Arc<Self> {
+        Arc::new(Published {
+            status: ArcSwap::from_pointee(StatusInfo {
+                running: false,
+                status: RunState::Prelaunch,
+            }),
+            facts: ArcSwap::from_pointee(facts),
+        })
+    }
+
+    /// Publishes the run state.
+    pub fn set_status(&self, status: RunState) {
+        self.status.store(Arc::new(StatusInfo {
+            running: status == RunState::Running,
+            status,
+        }));
+    }
+
+    /// The run state.
+    pub fn status(&self) -> StatusInfo {
+        self.status.load().as_ref().clone()
+    }
+
+    /// What never changes, once the machine is made.
+    pub fn facts(&self) -> Arc<Facts> {
+        self.facts.load_full()
+    }
+
+    /// Says which accelerator was taken.
+    pub fn set_kvm(&self, enabled: bool) {
+        let mut facts = self.facts().as_ref().clone();
+        facts.kvm.enabled = enabled;
+        self.facts.store(Arc::new(facts));
+    }
+}
+
+/// The monitors' way to control.
+pub struct Sink {
+    mail: MailSender,
+    published: Arc<Published>,
+}
+
+impl Sink {
+    /// Hands commands to the owner of the mailbox behind `mail`.
+    pub fn new(mail: MailSender, published: Arc<Published>) -> Self {
+        Sink { mail, published }
+    }
+}
+
+/// The target that this program is for.
+pub fn target() -> TargetInfo {
+    TargetInfo {
+        arch: SysEmuTarget::X8664,
+    }
+}
+
+impl CommandSink for Sink {
+    fn submit(&mut self, cx: CommandContext, command: Command, responder: Responder) {
+        self.mail.send(Mail::Command {
+            cx,
+            command: Box::new(command),
+            responder,
+        });
+    }
+
+    fn try_fast(&mut self, command: &Command) -> Option<QmpResult<String>> {
+        fn json(value: &impl Encode) -> Option<QmpResult<String>> {
+            Some(Ok(to_json(value)))
+        }
+        match command {
+            Command::QueryStatus => json(self.published.status.load().as_ref()),
+            Command::QueryVersion => json(&super::commands::version()),
+            Command::QueryName => json(&self.published.facts.load().name),
+            Command::QueryUuid => json(&self.published.facts.load().uuid),
+            Command::QueryKvm => json(&self.published.facts.load().kvm),
+            Command::QueryTarget => json(&target()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,595 @@
+//! From a device's options to a device in its place. Everything that can fail fails before the
+//! machine is changed, or is undone.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use api_spec::{DRIVERS, DeviceDriver, DeviceOptions, QmpError, QmpResult};
+use devices::backend::chardev::CharFrontend;
+use devices::backend::rng::Entropy;
+use devices::bus::{SharedDevice, lock};
+use devices::cx::BuildCx;
+use devices::irq::{IrqLine, NullInterrupt};
+use devices::map::Space;
+use devices::model::isa_serial;
+use devices::pci::{DevFn, Plugged, RootPort, SharedFunction};
+use devices::registry::{self, Attachable, Region};
+use devices::virtio::serial::SerialBus;
+use devices::worker::IoThread as IoThreadFace;
+
+use super::firmware::gsi_of;
+use super::slots::{SlotMap, Tenant};
+use super::{Fixed, Machine};
+use crate::acpi::SerialPort;
+use crate::threads::io_thread::{IoThread, PollParameters};
+
+/// The name of the root bus.
+pub const ROOT_BUS: &str = "pcie.0";
+/// The name of the bus of devices with fixed ports.
+pub const ISA_BUS: &str = "isa.0";
+
+/// A place for devices.
+pub struct Bus {
+    /// Its name, as in `bus=`.
+    pub name: String,
+    /// What it takes.
+    pub kind: BusKind,
+}
+
+/// A port with a slot behind it.
+#[derive(Clone)]
+pub struct Port {
+    /// Its key.
+    pub key: Arc<str>,
+    /// The port itself.
+    pub device: Arc<Mutex<RootPort>>,
+}
+
+/// What a bus takes.
+pub enum BusKind {
+    /// PCI functions: the root bus, or the one behind the port of that key.
+    Pci {
+        /// The bridge it is behind.
+        port: Option<Port>,
+        /// Who sits where.
+        slots: SlotMap,
+    },
+    /// Devices with fixed ports.
+    Isa,
+    /// Ports of a virtio-serial device, by its key.
+    Serial {
+        /// The device.
+        device: Arc<str>,
+        /// Its ports.
+        ports: Arc<SerialBus>,
+    },
+}
+
+impl BusKind {
+    /// The type's name, as messages have it.
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            BusKind::Pci { .. } => "PCIE",
+            BusKind::Isa => "ISA",
+            BusKind::Serial { .. } => "virtio-serial-bus",
+        }
+    }
+
+    /// Whether devices that name `wanted` as their bus go here.
+    fn takes(&self, wanted: &str) -> bool {
+        match self {
+            BusKind::Pci { .. } => wanted == "PCI",
+            BusKind::Isa => wanted == "ISA",
+            BusKind::Serial { .. } => wanted == "virtio-serial-bus",
+        }
+    }
+}
+
+/// Where the object tree has a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Branch {
+    /// Under its id.
+    Peripheral,
+    /// The user gave no id: by number.
+    Anonymous(usize),
+    /// The machine made it itself: by number.
+    Unattached(usize),
+}
+
+impl Branch {
+    /// The path of the device with this key.
+    fn path(&self, key: &str) -> String {
+        match self {
+            Branch::Peripheral => format!("/machine/peripheral/{key}"),
+            Branch::Anonymous(n) => format!("/machine/peripheral-anon/device[{n}]"),
+            Branch::Unattached(n) => format!("/machine/unattached/device[{n}]"),
+        }
+    }
+}
+
+/// A device that was plugged.
+pub struct Device {
+    /// Its key in address map and topology: its id, or a made-up name that is no id.
+    pub key: Arc<str>,
+    /// What it was made from.
+    pub options: DeviceOptions,
+    /// Where the object tree has it.
+    pub branch: Branch,
+    /// The bus it is on.
+    pub bus: String,
+    /// Slot and function, for PCI functions.
+    pub devfn: Option<DevFn>,
+    /// For serial ports at a usual place.
+    pub serial: Option<SerialPort>,
+    /// For pvpanic: its port.
+    pub pvpanic: Option<u16>,
+}
+
+/// What the options of a device name, looked up and taken for it.
+#[derive(Default)]
+pub struct References {
+    /// `chardev=`.
+    pub chardev: Option<CharFrontend>,
+    /// `drive=`.
+    pub node: Option<Arc<block::Attachment>>,
+    /// `rng=`.
+    pub entropy: Option<Arc<dyn Entropy>>,
+    /// `iothread=`.
+    pub io_thread: Option<Arc<IoThread>>,
+}
+
+/// What the options of a device name.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Wants<'a> {
+    /// `chardev=`.
+    pub chardev: Option<&'a str>,
+    /// `drive=`.
+    pub drive: Option<&'a str>,
+    /// Whether a drive is needed.
+    pub needs_drive: bool,
+    /// Others may write the drive too.
+    pub share_rw: bool,
+    /// `rng=`.
+    pub rng: Option<&'a str>,
+    /// `iothread=`.
+    pub io_thread: Option<&'a str>,
+}
+
+/// What the options of a device name.
+pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
+    let none = Wants::default();
+    match driver {
+        DeviceDriver::VirtioBlkPci(p) => Wants {
+            drive: p.drive.as_deref(),
+            needs_drive: true,
+            share_rw: p.share_rw,
+            io_thread: p.iothread.as_deref(),
+            ..none
+        },
+        DeviceDriver::Virtconsole(p) => Wants {
+            chardev: p.chardev.as_deref(),
+            ..none
+        },
+        DeviceDriver::Virtserialport(p) => Wants {
+            chardev: p.chardev.as_deref(),
+            ..none
+        },
+        DeviceDriver::VirtioRngPci(p) => Wants {
+            rng: p.rng.as_deref(),
+            ..none
+        },
+        DeviceDriver::IsaSerial(p) => Wants {
+            chardev: p.chardev.as_deref(),
+            ..none
+        },
+        DeviceDriver::VirtioSerialPci(_)
+        | DeviceDriver::PcieRootPort(_)
+        | DeviceDriver::Pvpanic(_)
+        | DeviceDriver::IsaDebugExit(_) => none,
+    }
+}
+
+fn wanted_address(driver: &DeviceDriver) -> Option<DevFn> {
+    let addr = match driver {
+        DeviceDriver::VirtioBlkPci(p) => p.addr,
+        DeviceDriver::VirtioSerialPci(p) => p.addr,
+        DeviceDriver::VirtioRngPci(p) => p.addr,
+        DeviceDriver::PcieRootPort(p) => p.addr,
+        DeviceDriver::Virtconsole(_)
+        | DeviceDriver::Virtserialport(_)
+        | DeviceDriver::IsaSerial(_)
+        | DeviceDriver::Pvpanic(_)
+        | DeviceDriver::IsaDebugExit(_) => None,
+    };
+    addr.map(|addr| DevFn::new(addr.slot, addr.function))
+}
+
+impl Machine {
+    /// Makes a device and plugs it. For a machine that was not started yet.
+    ///
+    /// # Errors
+    /// QEMU's words for an id or place that is taken, a bus that is not there, and what the
+    /// device itself refuses.
+    pub fn add_device(
+        &mut self,
+        options: DeviceOptions,
+        references: References,
+        builtin: bool,
+    ) -> QmpResult<()> {
+        let name = options.driver.name();
+        if let Some(id) = &options.id {
+            crate::control::objects::check_id(id)?;
+            if self.devices.iter().any(|device| *device.key == **id) {
+                return Err(QmpError::generic(format!("Duplicate device ID '{id}'")));
+            }
+        }
+        let bus = self.find_bus(&options)?;
+        let (key, branch) = self.name_device(&options, builtin);
+        let devfn = self.claim_slot(bus, &options)?;
+        let cx = self.build_cx(&key, bus, devfn, references);
+        let built = cx.and_then(|cx| {
+            let ports = match &self.buses[bus].kind {
+                BusKind::Serial { ports, .. } => Some(ports.as_ref()),
+                BusKind::Pci { .. } | BusKind::Isa => None,
+            };
+            registry::build(&options.driver, cx, ports)
+        });
+        let placed = built.and_then(|built| self.attach(&key, name, bus, devfn, built, &options));
+        if let Err(error) = placed {
+            self.release_slot(bus, devfn);
+            return Err(error);
+        }
+        let serial = serial_port(&options.driver, self.serial_count());
+        self.devices.push(Device {
+            pvpanic: match &options.driver {
+                DeviceDriver::Pvpanic(p) => Some(p.ioport),
+                _ => None,
+            },
+            bus: self.buses[bus].name.clone(),
+            serial,
+            key,
+            options,
+            branch,
+            devfn,
+        });
+        Ok(())
+    }
+
+    /// The bus named, or the first one that takes such a device.
+    fn find_bus(&self, options: &DeviceOptions) -> QmpResult<usize> {
+        let name = options.driver.name();
+        let info = DRIVERS.iter().find(|info| info.name == name);
+        let wanted = info.and_then(|info| info.bus).unwrap_or_default();
+        match &options.bus {
+            Some(bus) => {
+                let index = self
+                    .buses
+                    .iter()
+                    .position(|candidate| candidate.name == *bus)
+                    .ok_or_else(|| QmpError::generic(format!("Bus '{bus}' not found")))?;
+                let kind = &self.buses[index].kind;
+                if !kind.takes(wanted) {
+                    let kind = kind.type_name();
+                    return Err(QmpError::generic(format!(
+                        "'{name}' can't go on {kind} bus"
+                    )));
+                }
+                Ok(index)
+            }
+            None => self
+                .buses
+                .iter()
+                .position(|bus| bus.kind.takes(wanted))
+                .ok_or_else(|| {
+                    QmpError::generic(format!("No '{wanted}' bus found for device '{name}'"))
+                }),
+        }
+    }
+
+    /// Where the object tree will have this device.
+    pub fn path_for(&self, options: &DeviceOptions, builtin: bool) -> String {
+        let (key, branch) = self.name_device(options, builtin);
+        branch.path(&key)
+    }
+
+    fn name_device(&self, options: &DeviceOptions, builtin: bool) -> (Arc<str>, Branch) {
+        let count = |wanted: fn(&Branch) -> bool| {
+            self.devices
+                .iter()
+                .filter(|device| wanted(&device.branch))
+                .count()
+        };
+        match (&options.id, builtin) {
+            (Some(id), _) => (id.as_str().into(), Branch::Peripheral),
+            (None, true) => {
+                let n = count(|branch| matches!(branch, Branch::Unattached(_)));
+                let n = n
+                    .saturating_add(self.cpu_count())
+                    .saturating_add(self.chipset.objects().len());
+                (format!("/unattached/{n}").into(), Branch::Unattached(n))
+            }
+            (None, false) => {
+                let n = count(|branch| matches!(branch, Branch::Anonymous(_)));
+                (format!("/anonymous/{n}").into(), Branch::Anonymous(n))
+            }
+        }
+    }
+
+    fn claim_slot(&mut self, bus: usize, options: &DeviceOptions) -> QmpResult<Option<DevFn>> {
+        let BusKind::Pci { slots, .. } = &mut self.buses[bus].kind else {
+            return Ok(None);
+        };
+        let tenant = Tenant {
+            driver: options.driver.name().to_owned(),
+            id: options.id.clone(),
+        };
+        let claimed = slots.claim(wanted_address(&options.driver), tenant);
+        claimed
+            .map(Some)
+            .map_err(|error| QmpError::generic(error.to_string()))
+    }
+
+    fn release_slot(&mut self, bus: usize, devfn: Option<DevFn>) {
+        if let (BusKind::Pci { slots, .. }, Some(devfn)) = (&mut self.buses[bus].kind, devfn) {
+            slots.release(devfn);
+        }
+    }
+
+    /// All that the device may ask for.
+    fn build_cx(
+        &mut self,
+        key: &Arc<str>,
+        bus: usize,
+        devfn: Option<DevFn>,
+        references: References,
+    ) -> QmpResult<BuildCx> {
+        let io_thread = match references.io_thread {
+            Some(thread) => thread,
+            None => self.default_io_thread()?,
+        };
+        let hints = HashMap::from([
+            ("vcpus", u64::try_from(self.cpu_count()).unwrap_or(1)),
+            (
+                "serial-index",
+                u64::try_from(self.serial_count()).unwrap_or(0),
+            ),
+        ]);
+        let port = match &self.buses[bus].kind {
+            BusKind::Pci { port, .. } => port.as_ref().map(|port| port.key.clone()),
+            BusKind::Isa | BusKind::Serial { .. } => None,
+        };
+        let intx = devfn.map_or_else(
+            || Arc::new(NullInterrupt) as Arc<dyn IrqLine>,
+            |devfn| self.intx_line(port.as_deref(), devfn),
+        );
+        Ok(BuildCx {
+            id: key.to_string(),
+            ram: self.ram.handle.clone(),
+            irqs: self.accel.irqs(),
+            intx,
+            express: port.is_some(),
+            clock: self.clock.clone(),
+            timers: self.timers.clone(),
+            effects: Arc::new(self.mail.clone()),
+            iothreads: vec![io_thread as Arc<dyn IoThreadFace>],
+            chardev: references.chardev,
+            node: references.node,
+            entropy: references.entropy,
+            hints,
+        })
+    }
+
+    /// The line of the first pin of a function behind `port`.
+    fn intx_line(&self, port: Option<&str>, devfn: DevFn) -> Arc<dyn IrqLine> {
+        let mut slots = vec![devfn.slot()];
+        let mut above = port.and_then(|port| self.pci.find(port));
+        while let Some(bridge) = above {
+            slots.push(bridge.devfn.slot());
+            above = bridge
+                .parent
+                .as_deref()
+                .and_then(|parent| self.pci.find(parent));
+        }
+        let (slot, pin) = gsi_of(&slots, 0);
+        self.chipset.intx(slot, pin)
+    }
+
+    fn default_io_thread(&mut self) -> QmpResult<Arc<IoThread>> {
+        if let Some(thread) = &self.io_thread {
+            return Ok(thread.clone());
+        }
+        let mail = Some(self.mail.clone());
+        let thread = IoThread::start("default", PollParameters::default(), mail);
+        let thread = Arc::new(thread.map_err(|error| {
+            QmpError::generic(format!(
+                "Cannot start a thread: {}",
+                crate::process::errno(&error)
+            ))
+        })?);
+        self.io_thread = Some(thread.clone());
+        Ok(thread)
+    }
+
+    fn attach(
+        &mut self,
+        key: &Arc<str>,
+        name: &'static str,
+        bus: usize,
+        devfn: Option<DevFn>,
+        built: Attachable,
+        options: &DeviceOptions,
+    ) -> QmpResult<()> {
+        match built {
+            Attachable::Pci(function) => self.attach_pci(key, bus, devfn, function),
+            Attachable::RootPort(port) => self.attach_root_port(key, bus, devfn, *port, options),
+            Attachable::SerialBus { function, ports } => {
+                self.attach_pci(key, bus, devfn, function)?;
+                let base = options
+                    .id
+                    .clone()
+                    .unwrap_or_else(|| "virtio-serial-bus".into());
+                self.buses.push(Bus {
+                    name: format!("{base}.0"),
+                    kind: BusKind::Serial {
+                        device: key.clone(),
+                        ports,
+                    },
+                });
+                Ok(())
+            }
+            Attachable::Isa { device, ports } => self.attach_isa(key, name, device, ports),
+            Attachable::Port => Ok(()),
+        }
+    }
+
+    fn attach_pci(
+        &mut self,
+        key: &Arc<str>,
+        bus: usize,
+        devfn: Option<DevFn>,
+        function: SharedFunction,
+    ) -> QmpResult<()> {
+        let (BusKind::Pci { port, .. }, Some(devfn)) = (&self.buses[bus].kind, devfn) else {
+            return Err(QmpError::generic("A PCI function needs a PCI bus"));
+        };
+        let parent = port.as_ref().map(|port| port.key.clone());
+        self.pci
+            .plug(Plugged {
+                id: key.clone(),
+                parent,
+                devfn,
+                function,
+            })
+            .map_err(|error| QmpError::generic(error.to_string()))
+    }
+
+    fn attach_root_port(
+        &mut self,
+        key: &Arc<str>,
+        bus: usize,
+        devfn: Option<DevFn>,
+        port: RootPort,
+        options: &DeviceOptions,
+    ) -> QmpResult<()> {
+        self.check_chassis(options)?;
+        let port = Port {
+            key: key.clone(),
+            device: Arc::new(Mutex::new(port)),
+        };
+        self.attach_pci(key, bus, devfn, port.device.clone())?;
+        let count = self
+            .buses
+            .iter()
+            .filter(|bus| matches!(bus.kind, BusKind::Pci { .. }))
+            .count();
+        // A port without an id gives its bus a number.
+        let name = options.id.clone().unwrap_or_else(|| format!("pci.{count}"));
+        self.buses.push(Bus {
+            name,
+            kind: BusKind::Pci {
+                port: Some(port),
+                slots: SlotMap::behind_port(),
+            },
+        });
+        Ok(())
+    }
+
+    /// Chassis and slot number together name a slot to people.
+    fn check_chassis(&self, options: &DeviceOptions) -> QmpResult<()> {
+        let DeviceDriver::PcieRootPort(new) = &options.driver else {
+            return Ok(());
+        };
+        let taken = self
+            .devices
+            .iter()
+            .any(|device| match &device.options.driver {
+                DeviceDriver::PcieRootPort(old) => {
+                    (old.chassis, old.slot) == (new.chassis, new.slot)
+                }
+                _ => false,
+            });
+        match taken {
+            true => Err(QmpError::generic(format!(
+                "Can't add chassis slot, error {}",
+                -libc::EBUSY
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    fn attach_isa(
+        &mut self,
+        key: &Arc<str>,
+        name: &'static str,
+        device: SharedDevice,
+        ports: Vec<Region>,
+    ) -> QmpResult<()> {
+        let regions: Vec<_> = ports
+            .into_iter()
+            .map(|region| (Space::Port, region))
+            .collect();
+        for (space, region) in &regions {
+            if let Some(owner) = self.who_is_at(*space, *region) {
+                let last = region.base.saturating_add(region.len).saturating_sub(1);
+                return Err(QmpError::generic(format!(
+                    "Ports {:#x} to {last:#x} of '{name}' are in use by '{owner}'",
+                    region.base
+                )));
+            }
+        }
+        self.fixed.push(Fixed {
+            key: key.clone(),
+            driver: name,
+            device,
+            regions,
+        });
+        Ok(())
+    }
+
+    fn who_is_at(&self, space: Space, wanted: Region) -> Option<&'static str> {
+        let overlaps = |region: &Region| {
+            region.base < wanted.base.saturating_add(wanted.len)
+                && wanted.base < region.base.saturating_add(region.len)
+        };
+        let owner = self.fixed.iter().find(|fixed| {
+            fixed
+                .regions
+                .iter()
+                .any(|(s, region)| *s == space && overlaps(region))
+        });
+        owner.map(|fixed| fixed.driver)
+    }
+
+    fn serial_count(&self) -> usize {
+        self.devices
+            .iter()
+            .filter(|device| matches!(device.options.driver, DeviceDriver::IsaSerial(_)))
+            .count()
+    }
+
+    /// Marks the slots of ports behind which something sits. Once all devices are plugged.
+    pub(super) fn mark_occupied(&self) {
+        for bus in &self.buses {
+            if let BusKind::Pci {
+                port: Some(port), ..
+            } = &bus.kind
+            {
+                let occupied = self.pci.behind(Some(&port.key)).next().is_some();
+                lock(&port.device).set_occupied(occupied);
+            }
+        }
+    }
+}
+
+/// Where a serial port is, which the firmware tables tell of.
+fn serial_port(driver: &DeviceDriver, count: usize) -> Option<SerialPort> {
+    let DeviceDriver::IsaSerial(props) = driver else {
+        return None;
+    };
+    let next = u32::try_from(count).unwrap_or(u32::MAX);
+    let place = isa_serial::place(props, next).ok()?;
+    Some(SerialPort {
+        port: place.iobase,
+        irq: place.irq,
+    })
+}

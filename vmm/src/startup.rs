@@ -1,0 +1,338 @@
+//! From the command line to a running program.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
+use api_spec::{DeviceDriver, DeviceOptions, KvmInfo, NameInfo, UuidInfo, Value};
+use qmp::MonitorOptions;
+
+use crate::accel::AccelKind;
+use crate::accel::kvm::KvmAccel;
+use crate::accel::qtest::QtestAccel;
+use crate::accel::qtest_server::{Endpoint, QtestServer};
+use crate::cli::args::Arg;
+use crate::cli::order::{DiskOrder, MonitorOrder, SerialOrder};
+use crate::cli::plan::{Identity, ProcessPlan, QtestPlan};
+use crate::cli::{self, Order, Request};
+use crate::control::Control;
+use crate::control::sink::{Facts, Published};
+use crate::logging;
+use crate::machine::spec::{MachineKind, MachineSpec};
+use crate::machine::{ChosenAccel, Machine};
+use crate::process::{self, Daemon, PidFile, errno};
+use crate::sys;
+
+/// Runs the program with these words; returns its exit status.
+pub fn run(words: &[String]) -> u8 {
+    let (name, words) = words
+        .split_first()
+        .map_or(("qvmd", words), |(n, w)| (n.as_str(), w));
+    logging::init(name);
+    let order = match cli::parse(words) {
+        Ok(Request::Print(text)) => {
+            print!("{text}");
+            return 0;
+        }
+        Ok(Request::Run(order)) => order,
+        Err(error) => {
+            logging::report(&error.to_string());
+            return 1;
+        }
+    };
+    match start(*order) {
+        Ok(status) => status,
+        Err(error) => {
+            logging::report(&format!("{error:#}"));
+            1
+        }
+    }
+}
+
+/// An error of an option, in QEMU's style: with the option in front.
+fn blame<T, E: std::fmt::Display>(arg: &Arg, result: Result<T, E>) -> Result<T> {
+    result.map_err(|error| anyhow!(arg.error(error).to_string()))
+}
+
+fn start(order: Order) -> Result<u8> {
+    prepare_process(&order)?;
+    let daemon = match order.process.daemonize {
+        true => Some(process::daemonize()?),
+        false => None,
+    };
+    let _pid_file = match &order.process.pidfile {
+        Some(path) => Some(PidFile::create(path)?),
+        None => None,
+    };
+    let stopped = order.process.stopped;
+    let mut control = build(order)?;
+    control.start(stopped)?;
+    if let Some(daemon) = daemon {
+        leave_terminal(daemon)?;
+    }
+    Ok(control.run())
+}
+
+fn leave_terminal(daemon: Daemon) -> Result<()> {
+    daemon.ready().context("Cannot go into the background")
+}
+
+/// What concerns the process alone.
+fn prepare_process(order: &Order) -> Result<()> {
+    let ProcessPlan {
+        log_file,
+        log_levels,
+        timestamp,
+        log_guest_name,
+        mem_lock,
+        ..
+    } = &order.process;
+    logging::set_timestamp(*timestamp);
+    if let (true, Some(guest)) = (*log_guest_name, &order.identity.guest) {
+        logging::set_guest_name(guest);
+    }
+    for arg in log_levels {
+        blame(arg, logging::set_levels(&arg.value))?;
+    }
+    if let Some(path) = log_file {
+        let file = File::options().create(true).append(true).open(path);
+        let file = file.map_err(|error| {
+            anyhow!(
+                "Error opening logfile {}: {}",
+                path.display(),
+                errno(&error)
+            )
+        })?;
+        logging::set_file(file);
+    }
+    if let Some(name) = &order.identity.process {
+        sys::set_process_name(name);
+    }
+    if *mem_lock {
+        sys::lock_memory().context("locking memory failed")?;
+    }
+    Ok(())
+}
+
+fn facts(identity: &Identity) -> Facts {
+    let uuid = identity.uuid.unwrap_or_default();
+    Facts {
+        name: NameInfo {
+            name: identity.guest.clone(),
+        },
+        uuid: UuidInfo {
+            uuid: uuid.hyphenated().to_string(),
+        },
+        kvm: KvmInfo {
+            enabled: false,
+            present: true,
+        },
+    }
+}
+
+/// Makes everything in the order in which it builds on each other: descriptors, chardevs and
+/// monitors, objects, disks, the machine, its devices.
+fn build(order: Order) -> Result<Control> {
+    let published = Published::new(facts(&order.identity));
+    let mut control = Control::new(published.clone(), order.policy)?;
+    for plan in &order.fds {
+        let fd = blame(
+            &plan.arg,
+            sys::adopt(plan.fd).map_err(|error| errno(&error)),
+        )?;
+        blame(
+            &plan.arg,
+            control.add_inherited_fd(plan.set, plan.opaque.clone(), fd),
+        )?;
+    }
+    for (arg, args) in order.chardevs {
+        blame(&arg, control.add_chardev(&args))?;
+    }
+    add_monitors(&mut control, order.monitors)?;
+    for (arg, options) in &order.objects {
+        blame(arg, control.add_object(options))?;
+    }
+    let mut devices = order.devices;
+    for disk in order.disks {
+        match disk {
+            DiskOrder::Blockdev(arg, options) => {
+                blame(&arg, control.add_block_node(*options))?;
+            }
+            DiskOrder::Drive(arg) => {
+                if let Some(device) = blame(&arg, control.add_drive(&arg.value))? {
+                    devices.push((arg, device));
+                }
+            }
+        }
+    }
+    let uuid = order.identity.uuid;
+    match order.machine.kind {
+        MachineKind::None => no_machine(&mut control, &published, &order.machine, &order.qtest)?,
+        MachineKind::Q35 => {
+            let chosen = add_machine(&mut control, order.machine, uuid)?;
+            published.set_kvm(matches!(chosen, ChosenAccel::Kvm(_)));
+            add_serials(&mut control, order.serials)?;
+            add_qtest_later(&mut control, &chosen, order.qtest)?;
+        }
+    }
+    for (arg, options) in devices {
+        blame(&arg, control.plug(options, false))?;
+    }
+    control.power_on()?;
+    control.begin_chardevs()?;
+    Ok(control)
+}
+
+fn add_monitors(control: &mut Control, orders: Vec<MonitorOrder>) -> Result<()> {
+    for order in orders {
+        let options = MonitorOptions {
+            pretty: order.pretty,
+        };
+        blame(&order.arg, control.add_monitor(&order.chardev, options))?;
+    }
+    Ok(())
+}
+
+/// `-machine none`: nothing but QMP. An accelerator that was asked for by name is tried, so that
+/// query-kvm tells the truth; qtest answers without anything behind it.
+fn no_machine(
+    control: &mut Control,
+    published: &Published,
+    spec: &MachineSpec,
+    qtest: &QtestPlan,
+) -> Result<()> {
+    let kvm = spec.accels_named && spec.accels.first() == Some(&AccelKind::Kvm);
+    if kvm {
+        match KvmAccel::probe() {
+            Ok(()) => published.set_kvm(true),
+            Err(error) if spec.accels.len() + spec.missing_accels.len() == 1 => {
+                return Err(error.into());
+            }
+            Err(error) => log::warn!("{error}"),
+        }
+    }
+    if qtest.socket.is_some() {
+        let accel = QtestAccel::empty(control.mail())?;
+        let clock = crate::clock::GuestClock::new(
+            crate::clock::Motion::Stepped,
+            spec.rtc_base,
+            spec.rtc_source,
+        )?;
+        let server = serve_qtest(&accel, clock, qtest)?;
+        control.set_qtest(server);
+    }
+    Ok(())
+}
+
+fn add_machine(
+    control: &mut Control,
+    spec: MachineSpec,
+    uuid: Option<uuid::Uuid>,
+) -> Result<ChosenAccel> {
+    let backend = match &spec.memory_backend {
+        None => None,
+        Some((id, _)) => {
+            let found = control.take_memory(id);
+            let found = found.ok_or_else(|| anyhow!("Memory backend '{id}' not found"))?;
+            let size = found.options().size;
+            if let (asked, Some(arg)) = (spec.ram.0, &spec.ram.1)
+                && asked != size
+            {
+                let text = format!(
+                    "Machine memory size does not match the size of the memory backend: \
+                     {asked:#x} is asked for, '{id}' has {size:#x}"
+                );
+                return blame(arg, Err(text));
+            }
+            Some(found)
+        }
+    };
+    if spec.kernel.is_none() && spec.accels.first() == Some(&AccelKind::Kvm) {
+        log::info!("There is no kernel and no firmware: the processors stay halted");
+    }
+    let (machine, chosen) = Machine::build(spec, backend, uuid, &control.mail())?;
+    control.set_machine(machine)?;
+    Ok(chosen)
+}
+
+fn add_serials(control: &mut Control, orders: Vec<SerialOrder>) -> Result<()> {
+    for (index, order) in (0u32..).zip(orders) {
+        let Some(chardev) = order.chardev else {
+            continue;
+        };
+        let members = serde_json::json!({
+            "driver": "isa-serial",
+            "index": index,
+            "chardev": chardev,
+        });
+        let options: DeviceOptions = blame(
+            &order.arg,
+            api_spec::decode_value(members, api_spec::Mode::Strict),
+        )?;
+        debug_assert!(matches!(options.driver, DeviceDriver::IsaSerial(_)));
+        blame(&order.arg, control.plug(options, true))?;
+    }
+    Ok(())
+}
+
+fn add_qtest_later(control: &mut Control, chosen: &ChosenAccel, plan: QtestPlan) -> Result<()> {
+    if plan.socket.is_none() {
+        return Ok(());
+    }
+    match chosen {
+        ChosenAccel::Qtest(accel) => {
+            control.expect_qtest(accel.clone(), plan);
+            Ok(())
+        }
+        // As in QEMU the protocol can be served beside another accelerator; it would see a
+        // running guest then, and nobody asks for that.
+        ChosenAccel::Kvm(_) => bail!("-qtest needs -accel qtest"),
+    }
+}
+
+/// Serves the qtest protocol on the socket of the plan.
+///
+/// # Errors
+/// When the socket cannot be had.
+pub fn serve_qtest(
+    accel: &QtestAccel,
+    clock: Arc<crate::clock::GuestClock>,
+    plan: &QtestPlan,
+) -> Result<QtestServer> {
+    let Some((backend, arg)) = &plan.socket else {
+        bail!("There is no -qtest socket");
+    };
+    let endpoint = blame(
+        arg,
+        qtest_endpoint(backend).map_err(|error| format!("{error:#}")),
+    )?;
+    let log = match &plan.log {
+        Some(path) if path != Path::new("none") && path != Path::new("/dev/null") => {
+            let file = File::create(path);
+            Some(file.with_context(|| format!("Cannot open {}", path.display()))?)
+        }
+        _ => None,
+    };
+    Ok(QtestServer::start(accel, endpoint, clock, log)?)
+}
+
+/// The unix socket of a chardev's backend; other kinds are not served.
+fn qtest_endpoint(backend: &Value) -> Result<Endpoint> {
+    use std::os::unix::net::{UnixListener, UnixStream};
+    let path = backend
+        .pointer("/data/addr/data/path")
+        .and_then(Value::as_str);
+    let path = path.ok_or_else(|| anyhow!("Only unix sockets carry the qtest protocol"))?;
+    let server = backend.pointer("/data/server").and_then(Value::as_bool);
+    if server == Some(true) {
+        // What an earlier run left behind.
+        let _ = std::fs::remove_file(path);
+        let listener = UnixListener::bind(path)
+            .map_err(|error| anyhow!("Failed to bind socket to {path}: {}", errno(&error)))?;
+        return Ok(Endpoint::Listening(listener));
+    }
+    let stream = UnixStream::connect(path)
+        .map_err(|error| anyhow!("Failed to connect to '{path}': {}", errno(&error)))?;
+    Ok(Endpoint::Connected(stream))
+}
