@@ -17,6 +17,7 @@ fn two() -> (Vm, Qmp) {
 }
 
 /// Writes on a thread of its own, so that this one can read.
+#[allow(clippy::disallowed_methods)] // The rule is for threads of the program.
 fn writer<T: Send + 'static>(write: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     thread::Builder::new().spawn(write).expect("a thread")
 }
