@@ -411,3 +411,117 @@ fn kvm() {
         vm.quit();
     }
 }
+
+#[test]
+fn no_graphics_puts_the_serial_port_on_standard_output() {
+    let mut vm = VmBuilder::bare()
+        .args([
+            "-nographic",
+            "-machine",
+            "q35",
+            "-accel",
+            "qtest",
+            "-S",
+            "-m",
+            "64",
+            "-no-user-config",
+        ])
+        .args(["-vga", "none"])
+        .monitors(1)
+        .start();
+    let list = vm.query("query-chardev");
+    let labels: Vec<_> = list
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|c| c["label"].clone())
+        .collect();
+    assert!(
+        labels
+            .iter()
+            .any(|label| label.as_str().is_some_and(|l| l.starts_with("serial0"))),
+        "{labels:?}"
+    );
+}
+
+#[test]
+fn inherited_descriptors_in_sets() {
+    let builder = VmBuilder::new();
+    let path = disk::raw(builder.dir(), "disk.img", 1 << 20);
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .expect("an image");
+    let mut vm = builder
+        .stopped()
+        .fd(file, 11)
+        .args(["-add-fd", "fd=11,set=2,opaque=rdwr:disk"])
+        .args(["-blockdev", "file,node-name=f,filename=/dev/fdset/2"])
+        .start();
+    assert_eq!(vm.query("query-fdsets")[0]["fds"][0]["opaque"], "rdwr:disk");
+    assert_eq!(
+        vm.query("query-named-block-nodes")[0]["image"]["virtual-size"],
+        1 << 20
+    );
+}
+
+#[test]
+fn a_monitor_on_a_character_device_by_its_short_name() {
+    let builder = VmBuilder::bare().args(["-machine", "none", "-nodefaults", "-display", "none"]);
+    let path = builder.path("a.sock");
+    let mut vm = builder
+        .arg("-chardev")
+        .arg(format!(
+            "socket,id=c,path={},server=on,wait=off",
+            path.display()
+        ))
+        .args(["-qmp", "chardev:c"])
+        .spawn();
+    let mut qmp = tests::Qmp::over_socket(vm.connect_when_ready(&path).into());
+    qmp.negotiate();
+    assert_eq!(qmp.query("query-chardev")[0]["label"], "c");
+}
+
+/// The command line of the reference's own device tests: the program connects to both sockets.
+#[test]
+fn the_command_line_of_device_tests() {
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixListener;
+    let builder = VmBuilder::bare();
+    let (qtest, qmp) = (builder.path("qtest.sock"), builder.path("qmp.sock"));
+    let listeners = [&qtest, &qmp].map(|path| UnixListener::bind(path).expect("a listener"));
+    let _vm = builder
+        .arg("-qtest")
+        .arg(format!("unix:{}", qtest.display()))
+        .args(["-qtest-log", "/dev/null", "-chardev"])
+        .arg(format!("socket,path={},id=char0", qmp.display()))
+        .args([
+            "-mon",
+            "chardev=char0,mode=control",
+            "-display",
+            "none",
+            "-audio",
+            "none",
+        ])
+        .args(["-machine", "q35", "-nodefaults", "-accel", "qtest"])
+        .spawn();
+    let (stream, _) = listeners[0].accept().expect("a connection");
+    let (monitor, _) = listeners[1].accept().expect("a connection");
+    let mut monitor = tests::Qmp::over_socket(monitor.into());
+    monitor.negotiate();
+    let mut input = BufReader::new(stream.try_clone().expect("a descriptor"));
+    let mut output = stream;
+    for (command, answer) in [
+        ("endianness", "OK little"),
+        ("inl 0xcf8", "OK 0x"),
+        ("bogus", "FAIL"),
+    ] {
+        output
+            .write_all(format!("{command}\n").as_bytes())
+            .expect("it takes commands");
+        let mut line = String::new();
+        input.read_line(&mut line).expect("an answer");
+        assert!(line.starts_with(answer), "{command}: {line}");
+    }
+}

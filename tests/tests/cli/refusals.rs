@@ -366,3 +366,25 @@ fn the_message_names_the_program_and_the_option() {
     assert!(first.starts_with(name), "{first}");
     assert!(first.contains("-device bogus: "), "{first}");
 }
+
+#[test]
+fn messages_may_begin_with_the_time() {
+    let exit = VmBuilder::new()
+        .args([
+            "-msg",
+            "timestamp=on",
+            "-machine",
+            "q35",
+            "-device",
+            "bogus",
+        ])
+        .run();
+    exit.assert_refused();
+    let first = exit.stderr.lines().next().unwrap_or_default();
+    let stamp = first.split(' ').next().unwrap_or_default();
+    // 2026-01-02T03:04:05.678901Z
+    assert!(
+        stamp.len() == 27 && stamp.ends_with('Z') && stamp.as_bytes()[10] == b'T',
+        "{first}"
+    );
+}

@@ -1,6 +1,7 @@
 //! What a client may do to the program without others noticing.
 
 use std::io::Write;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -13,6 +14,12 @@ fn two() -> (Vm, Qmp) {
     let vm = VmBuilder::new().none().monitors(2).start();
     let second = Qmp::connect(&vm.monitor(1));
     (vm, second)
+}
+
+/// Writes on a thread of its own, so that this one can read.
+#[allow(clippy::disallowed_methods)] // The rule is for threads of the program.
+fn writer<T: Send + 'static>(write: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    thread::Builder::new().spawn(write).expect("a thread")
 }
 
 /// Resident memory of the program in KiB.
@@ -212,7 +219,7 @@ fn a_flood_from_one_client_leaves_room_for_others() {
         .as_output()
         .try_clone_to_owned()
         .expect("a descriptor");
-    let writer = std::thread::spawn(move || {
+    let writing = writer(move || {
         let mut socket = std::fs::File::from(socket);
         let text = b"{\"execute\":\"query-name\"}".repeat(100);
         (0..200).all(|_| socket.write_all(&text).is_ok())
@@ -224,7 +231,7 @@ fn a_flood_from_one_client_leaves_room_for_others() {
     for _ in 0..20_000 {
         assert!(flood.answer().get("return").is_some());
     }
-    assert!(writer.join().expect("the writer"));
+    assert!(writing.join().expect("the writer"));
     assert_quick(&mut second);
 }
 
@@ -246,14 +253,14 @@ fn garbage_without_end_costs_no_memory() {
         .as_output()
         .try_clone_to_owned()
         .expect("a descriptor");
-    let writer = std::thread::spawn(move || {
+    let writing = writer(move || {
         let mut socket = std::fs::File::from(socket);
         let _ = socket.write_all(&garbage);
         let _ = socket.write_all(b"\xff\n{\"execute\":\"query-name\",\"id\":\"end\"}");
     });
     noisy.set_limit(seconds(60));
     errors_until(&mut noisy, "end");
-    writer.join().expect("the writer");
+    writing.join().expect("the writer");
     assert_quick(&mut second);
     let after = resident(&vm);
     assert!(after < before + (32 << 10), "{before} KiB became {after}");

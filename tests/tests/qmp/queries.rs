@@ -395,3 +395,76 @@ fn an_nmi_needs_a_machine() {
     let mut vm = VmBuilder::new().idle().start();
     vm.query("inject-nmi");
 }
+
+/// What a management layer asks before it uses a program, in its order.
+#[test]
+fn the_probe_of_a_management_layer() {
+    let mut vm = Vm::none();
+    for command in [
+        "query-version",
+        "query-target",
+        "query-qmp-schema",
+        "query-kvm",
+        "qom-list-types",
+    ] {
+        vm.query(command);
+    }
+    for driver in [
+        "virtio-blk-pci",
+        "virtio-net-pci",
+        "virtio-scsi-pci",
+        "virtio-balloon-pci",
+        "virtio-gpu-pci",
+        "vfio-pci",
+        "scsi-hd",
+        "ide-hd",
+        "pcie-root-port",
+        "ICH9-LPC",
+        "PIIX4_PM",
+        "mch",
+        "intel-iommu",
+        "nvdimm",
+        "usb-host",
+        "VGA",
+        "vhost-user-fs-device",
+        "no-such-device",
+    ] {
+        match vm
+            .qmp()
+            .try_exec("device-list-properties", json!({"typename": driver}))
+        {
+            Ok(list) => {
+                for property in list.as_array().expect("a list") {
+                    assert!(
+                        property["name"].is_string() && property["type"].is_string(),
+                        "{driver}: {property}"
+                    );
+                }
+            }
+            Err(error) => assert_eq!(
+                error.to_string(),
+                format!("DeviceNotFound: Device '{driver}' not found")
+            ),
+        }
+    }
+    for driver in ["virtio-blk-pci", "pcie-root-port", "ICH9-LPC", "mch"] {
+        vm.exec("device-list-properties", json!({"typename": driver}));
+    }
+    vm.query("query-machines");
+    let options = vm.query("query-command-line-options");
+    for name in ["machine", "chardev", "device", "object"] {
+        let found = options
+            .as_array()
+            .expect("a list")
+            .iter()
+            .any(|o| o["option"] == name);
+        assert!(found, "no {name}");
+    }
+    let option = vm.exec("query-command-line-options", json!({"option": "machine"}));
+    assert_eq!(option[0]["option"], "machine");
+    let error = vm.refused(
+        "query-command-line-options",
+        json!({"option": "no-such-option"}),
+    );
+    assert_eq!(error.desc, "invalid option name: no-such-option");
+}

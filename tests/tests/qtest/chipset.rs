@@ -291,6 +291,14 @@ fn shadow_memory_can_be_switched_on() {
     host.write8(&mut t, 0x91, 0x33);
     t.writel(0xc_0000, 0x1234_5678);
     assert_eq!(t.readl(0xc_0000), 0x1234_5678);
+}
+
+#[test]
+fn shadow_memory_can_be_made_read_only() {
+    let mut t = Qtest::start(&[]);
+    let host = Function::at(0, 0);
+    host.write8(&mut t, 0x91, 0x33);
+    t.writel(0xc_0000, 0x1234_5678);
     if tests::binary::skip_on_stand_in("for writes by this protocol it makes no difference there") {
         return;
     }
