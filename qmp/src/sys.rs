@@ -19,7 +19,7 @@ pub fn receive(fd: RawFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Resu
     header.msg_iov = &raw mut iov;
     header.msg_iovlen = 1;
     header.msg_control = space.as_mut_ptr().cast();
-    header.msg_controllen = size_of_val(&space);
+    header.msg_controllen = size_of_val(&space) as _;
     // SAFETY: header points at live buffers of the lengths it states.
     let n = unsafe { libc::recvmsg(fd, &raw mut header, libc::MSG_CMSG_CLOEXEC) };
     if n < 0 {
@@ -32,7 +32,7 @@ pub fn receive(fd: RawFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Resu
             if (*message).cmsg_level == libc::SOL_SOCKET && (*message).cmsg_type == libc::SCM_RIGHTS
             {
                 let data = libc::CMSG_DATA(message).cast::<RawFd>();
-                let bytes = (*message).cmsg_len - libc::CMSG_LEN(0) as usize;
+                let bytes = ((*message).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
                 for i in 0..bytes / size_of::<RawFd>() {
                     fds.push(OwnedFd::from_raw_fd(data.add(i).read_unaligned()));
                 }
@@ -61,13 +61,13 @@ pub fn send_with_fds(fd: RawFd, data: &[u8], fds: &[RawFd]) -> io::Result<usize>
     if !fds.is_empty() {
         header.msg_control = space.as_mut_ptr().cast();
         // SAFETY: a computation only; 16 descriptors fit the 128 bytes of space.
-        header.msg_controllen = unsafe { libc::CMSG_SPACE(bytes) } as usize;
+        header.msg_controllen = unsafe { libc::CMSG_SPACE(bytes) } as _;
         // SAFETY: the control buffer is large enough for one header and `fds`.
         unsafe {
             let message = libc::CMSG_FIRSTHDR(&raw const header);
             (*message).cmsg_level = libc::SOL_SOCKET;
             (*message).cmsg_type = libc::SCM_RIGHTS;
-            (*message).cmsg_len = libc::CMSG_LEN(bytes) as usize;
+            (*message).cmsg_len = libc::CMSG_LEN(bytes) as _;
             std::ptr::copy_nonoverlapping(
                 fds.as_ptr().cast(),
                 libc::CMSG_DATA(message),

@@ -242,8 +242,10 @@ pub fn lock_memory() -> io::Result<()> {
 
 /// The calling thread's number, as in /proc/self/task.
 pub fn thread_id() -> i32 {
+    // Not by the C library's function: std names it as a weak symbol, and then a static link
+    // leaves it out.
     // SAFETY: no pointers; cannot fail.
-    unsafe { libc::gettid() }
+    unsafe { libc::syscall(libc::SYS_gettid) as i32 }
 }
 
 /// Seconds by which local time is ahead of universal time at that time.

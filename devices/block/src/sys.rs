@@ -68,13 +68,13 @@ pub fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> io::Result<()
 }
 
 // linux/fs.h; libc does not have them.
-const BLKDISCARD: libc::c_ulong = 0x1277;
-const BLKZEROOUT: libc::c_ulong = 0x127f;
-const BLKSSZGET: libc::c_ulong = 0x1268;
-const BLKPBSZGET: libc::c_ulong = 0x127b;
-const BLKGETSIZE64: libc::c_ulong = 0x8008_1272;
+const BLKDISCARD: libc::Ioctl = 0x1277;
+const BLKZEROOUT: libc::Ioctl = 0x127f;
+const BLKSSZGET: libc::Ioctl = 0x1268;
+const BLKPBSZGET: libc::Ioctl = 0x127b;
+const BLKGETSIZE64: libc::Ioctl = 0x8008_1272_u32 as libc::Ioctl;
 
-fn range_ioctl(file: &File, request: libc::c_ulong, offset: u64, len: u64) -> io::Result<()> {
+fn range_ioctl(file: &File, request: libc::Ioctl, offset: u64, len: u64) -> io::Result<()> {
     let range = [offset, len];
     // SAFETY: both requests read two u64 from the pointer.
     check(unsafe { libc::ioctl(file.as_raw_fd(), request, range.as_ptr()) }).map(drop)
@@ -235,6 +235,24 @@ pub mod aio {
         pub event: RawFd,
     }
 
+    /// `struct iocb` of linux/aio_abi.h, little endian; not every C library declares it.
+    #[repr(C)]
+    #[derive(Default)]
+    struct ControlBlock {
+        data: u64,
+        key: u32,
+        rw_flags: i32,
+        opcode: u16,
+        priority: i16,
+        fd: u32,
+        parts: u64,
+        part_count: u64,
+        offset: i64,
+        reserved: u64,
+        flags: u32,
+        event: u32,
+    }
+
     impl Context {
         /// For `depth` requests in flight.
         pub fn new(depth: u32) -> io::Result<Self> {
@@ -253,18 +271,18 @@ pub mod aio {
         pub unsafe fn submit(&self, requests: &[Request<'_>]) -> io::Result<usize> {
             let mut blocks = Vec::with_capacity(requests.len());
             for request in requests {
-                // SAFETY: iocb is a plain struct of integers.
-                let mut control: libc::iocb = unsafe { std::mem::zeroed() };
-                control.aio_data = request.data;
-                control.aio_lio_opcode = if request.write { PWRITEV } else { PREADV };
-                control.aio_rw_flags = request.flags;
-                control.aio_fildes = request.fd as u32;
-                control.aio_buf = request.parts.as_ptr() as u64;
-                control.aio_nbytes = part_count(request.parts) as u64;
-                control.aio_offset = signed(request.offset)?;
-                control.aio_flags = FLAG_RESFD;
-                control.aio_resfd = request.event as u32;
-                blocks.push(control);
+                blocks.push(ControlBlock {
+                    data: request.data,
+                    rw_flags: request.flags,
+                    opcode: if request.write { PWRITEV } else { PREADV },
+                    fd: request.fd as u32,
+                    parts: request.parts.as_ptr() as u64,
+                    part_count: part_count(request.parts) as u64,
+                    offset: signed(request.offset)?,
+                    flags: FLAG_RESFD,
+                    event: request.event as u32,
+                    ..ControlBlock::default()
+                });
             }
             let list: Vec<_> = blocks.iter_mut().map(|block| &raw mut *block).collect();
             // SAFETY: the kernel copies the control blocks; what they point to is valid until

@@ -222,7 +222,7 @@ pub fn file_page_size(file: &File) -> usize {
         let mut info: libc::statfs = std::mem::zeroed();
         (libc::fstatfs(file.as_raw_fd(), &mut info), info)
     };
-    if result == 0 && info.f_type == HUGETLBFS_MAGIC {
+    if result == 0 && i128::from(info.f_type) == i128::from(HUGETLBFS_MAGIC) {
         usize::try_from(info.f_bsize).unwrap_or(HUGE_PAGE)
     } else {
         page_size()

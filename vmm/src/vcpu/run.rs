@@ -13,7 +13,7 @@ use kvm_bindings::{
 use kvm_ioctls::VcpuFd;
 
 /// `_IO(KVMIO, 0x80)`.
-const KVM_RUN: libc::c_ulong = 0xae80;
+const KVM_RUN: libc::Ioctl = 0xae80;
 
 /// Why KVM_RUN came back.
 #[derive(Debug)]
