@@ -50,6 +50,21 @@ pub fn write(path: &Path, offset: u64, bytes: &[u8]) {
         .expect("the image can be written");
 }
 
+/// Whether images in this directory can be opened around the host's cache.
+pub fn takes_direct_io(directory: &Path) -> bool {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = raw(directory, "direct-io-probe", 4096);
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(&path);
+    let _ = fs::remove_file(path);
+    if opened.is_err() {
+        println!("skipped in part: no direct I/O in {}", directory.display());
+    }
+    opened.is_ok()
+}
+
 /// Bytes that the image takes on the host.
 pub fn allocated(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;

@@ -442,6 +442,22 @@ impl Vm {
         );
     }
 
+    /// Waits until the machine is in this state.
+    ///
+    /// # Panics
+    /// When it does not get there.
+    pub fn wait_status(&mut self, status: &str) {
+        let end = Instant::now() + seconds(10);
+        loop {
+            let now = self.query("query-status");
+            if now["status"] == status {
+                return;
+            }
+            assert!(Instant::now() < end, "{now}, not {status}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Ends it by `quit`, and checks that it does.
     ///
     /// # Panics

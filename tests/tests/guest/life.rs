@@ -137,7 +137,7 @@ fn a_panic() {
         .event_within("GUEST_PANICKED", seconds(60))
         .expect("GUEST_PANICKED");
     assert_eq!(event["data"]["action"], "pause");
-    assert_eq!(vm.query("query-status")["status"], "guest-panicked");
+    vm.wait_status("guest-panicked");
     vm.quit();
 }
 

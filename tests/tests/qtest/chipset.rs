@@ -121,7 +121,7 @@ fn a_panic() {
     t.outb(0x505, 1);
     let event = t.vm.qmp().event("GUEST_PANICKED");
     assert_eq!(event["data"]["action"], "pause");
-    assert_eq!(t.vm.query("query-status")["status"], "guest-panicked");
+    t.vm.wait_status("guest-panicked");
     let mut t = Qtest::start(&["-device", "pvpanic", "-action", "panic=none"]);
     t.outb(0x505, 1);
     assert_eq!(t.vm.qmp().event("GUEST_PANICKED")["data"]["action"], "run");
