@@ -30,6 +30,7 @@ mod stdio_tests;
 mod tests;
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use api_spec::{QmpError, QmpResult};
@@ -38,7 +39,7 @@ pub use address::{InetAddress, UnixAddress, system_words};
 pub use dialer::{Attempt, Dialer, Peer};
 pub use listener::{ListenSocket, Listener, SocketPath};
 pub use server::{ChardevHandle, ChardevServer};
-use shared::{Core, Start};
+use shared::{Core, Door, Start};
 pub use terminal::{Pty, Stdio};
 
 /// Wakes a front end: input may be there, output space may be there, or the peer came or went.
@@ -115,6 +116,17 @@ impl Source {
 
     fn is_socket(&self) -> bool {
         matches!(self, Source::Server(_) | Source::Client(_))
+    }
+
+    /// Where the first peer comes in.
+    fn door(&self) -> Option<Door> {
+        match self {
+            Source::Server(listener) => Some(Door {
+                fd: listener.as_raw_fd(),
+                events: libc::POLLIN,
+            }),
+            _ => None,
+        }
     }
 
     /// Whether there is nothing for the thread to do, unless there is a log.
