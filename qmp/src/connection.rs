@@ -2,7 +2,6 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::time::Duration;
 
 use crate::framing::{Frame, Splitter};
 use crate::session::Session;
@@ -103,13 +102,7 @@ impl Connection {
         while let Some(rest) = self.out.get(self.sent..).filter(|r| !r.is_empty()) {
             match sys::write(self.stream.output_fd(), rest, self.stream.socket) {
                 Ok(n) => self.sent += n,
-                Err(e) if e.kind() == ErrorKind::WouldBlock && self.stream.socket => {
-                    return Life::Open;
-                }
-                // Standard output may share its flags with standard input.
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Life::Open,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
                     self.out.clear();
@@ -175,7 +168,9 @@ impl Connection {
             }
             out.push((frame, own));
         }
+        // Those that a command has too many of are closed.
         self.fds.append(&mut fds);
+        self.fds.truncate(sys::MAX_FDS);
     }
 }
 
