@@ -1,7 +1,9 @@
 //! One client's connection: bytes in, texts out, never blocking.
 
-use std::io::{self, ErrorKind};
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use crate::framing::{Frame, Splitter};
 use crate::session::Session;
@@ -46,11 +48,13 @@ pub struct Connection {
     /// Descriptors that came with a command that is not complete yet.
     fds: Vec<OwnedFd>,
     pretty: bool,
+    /// What was sent is written here too.
+    log: Option<Arc<File>>,
     ended: bool,
 }
 
 impl Connection {
-    pub fn new(stream: Stream, pretty: bool) -> Self {
+    pub fn new(stream: Stream, pretty: bool, log: Option<Arc<File>>) -> Self {
         Connection {
             stream,
             session: Session::default(),
@@ -59,6 +63,7 @@ impl Connection {
             sent: 0,
             fds: Vec::new(),
             pretty,
+            log,
             ended: false,
         }
     }
@@ -101,7 +106,15 @@ impl Connection {
     pub fn flush(&mut self) -> Life {
         while let Some(rest) = self.out.get(self.sent..).filter(|r| !r.is_empty()) {
             match sys::write(self.stream.output_fd(), rest, self.stream.socket) {
-                Ok(n) => self.sent += n,
+                Ok(n) => {
+                    let sent = rest.get(..n).unwrap_or(rest);
+                    if let Some(Err(error)) = self.log.as_deref().map(|mut log| log.write_all(sent))
+                    {
+                        log::warn!("What a monitor sends cannot be logged: {error}");
+                        self.log = None;
+                    }
+                    self.sent = self.sent.saturating_add(n);
+                }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Life::Open,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {

@@ -30,6 +30,8 @@ pub enum Endpoint {
     ConnectUnix(PathBuf, Option<Duration>),
     /// Connects to an address, again and again if told so.
     ConnectTcp(SocketAddr, Option<Duration>),
+    /// Any of these; what is sent to clients is also written to a file.
+    Logged(Box<Endpoint>, File),
 }
 
 pub(crate) fn listen(poll: &Poll, token: Token, fd: RawFd) -> io::Result<()> {

@@ -5,6 +5,7 @@
 //! round trip through the scheduler for commands that are answered quickly.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -164,6 +165,8 @@ struct Monitor {
     connecting: bool,
     /// Its client has sent more than one turn is enough for.
     unread: bool,
+    /// What is sent to clients goes here as well.
+    log: Option<Arc<File>>,
     /// The poll tells when the output, a descriptor of its own, takes more.
     output_watched: bool,
 }
@@ -367,8 +370,13 @@ impl Server {
         }
     }
 
-    fn add(&mut self, id: MonitorId, endpoint: Endpoint, options: MonitorOptions) {
+    fn add(&mut self, id: MonitorId, mut endpoint: Endpoint, options: MonitorOptions) {
         self.remove(id);
+        let mut log = None;
+        while let Endpoint::Logged(inner, file) = endpoint {
+            endpoint = *inner;
+            log = Some(Arc::new(file));
+        }
         let monitor = Monitor {
             endpoint,
             options,
@@ -380,6 +388,7 @@ impl Server {
             retry_at: None,
             connecting: false,
             unread: false,
+            log,
             output_watched: false,
         };
         self.monitors.insert(id, monitor);
@@ -424,6 +433,8 @@ impl Server {
                 };
             }
             Endpoint::ConnectUnix(..) | Endpoint::ConnectTcp(..) => return self.connect_out(id),
+            // Taken apart when it was added.
+            Endpoint::Logged(..) => return,
         };
         match result {
             Ok(()) => monitor.listening = true,
@@ -485,7 +496,7 @@ impl Server {
         monitor.generation = self.generation;
         monitor.connecting = false;
         monitor.retry_at = None;
-        let mut connection = Connection::new(stream, monitor.options.pretty);
+        let mut connection = Connection::new(stream, monitor.options.pretty, monitor.log.clone());
         let life = connection.send(&self.version);
         let registered =
             self.poll
@@ -708,7 +719,7 @@ impl Server {
             Endpoint::ConnectUnix(_, again) | Endpoint::ConnectTcp(_, again) => {
                 monitor.retry_at = again.map(|wait| Instant::now() + wait);
             }
-            Endpoint::Connected(_) | Endpoint::Pair(..) => {}
+            Endpoint::Connected(_) | Endpoint::Pair(..) | Endpoint::Logged(..) => {}
         }
     }
 

@@ -250,6 +250,35 @@ fn a_reader_of_a_pipe_that_is_stuck_holds_up_nobody_else() {
 }
 
 #[test]
+fn what_is_sent_is_logged() {
+    let setup = setup();
+    let path = setup.folder.path().join("logged");
+    let log = setup.folder.path().join("log");
+    let listener = UnixListener::bind(&path).expect("bind");
+    let endpoint = Endpoint::Unix(listener, Some(path.clone()));
+    let file = std::fs::File::create(&log).expect("a file");
+    let endpoint = Endpoint::Logged(Box::new(endpoint), file);
+    setup
+        .handle
+        .add_monitor(MonitorId(3), endpoint, MonitorOptions::default());
+    let mut all = Vec::new();
+    for _ in 0..2 {
+        let mut client = raw(&path.to_string_lossy());
+        client
+            .write_all(b"{\"execute\": \"qmp_capabilities\"}")
+            .expect("a command");
+        all.extend(lines(&mut client, 2));
+    }
+    // The client may be faster than the log.
+    let end = Instant::now() + Duration::from_secs(10);
+    let logged = || std::fs::read_to_string(&log).expect("a log");
+    while logged().lines().count() < all.len() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(logged().lines().collect::<Vec<_>>(), all);
+}
+
+#[test]
 fn events_reach_negotiated_clients_only_and_keep_their_order() {
     let setup = setup();
     let (a, b) = (setup.listen(1), setup.listen(2));

@@ -196,6 +196,11 @@ impl Chardev {
         self.waiting.take().map(|(source, _)| source)
     }
 
+    /// Takes the log along, before [`Self::take_source`].
+    pub fn take_log(&mut self) -> Option<File> {
+        self.waiting.as_mut().and_then(|(_, log)| log.take())
+    }
+
     /// The device's half; `None` while another device has it.
     pub fn take_frontend(&self) -> Option<CharFrontend> {
         self.core.take_frontend()
