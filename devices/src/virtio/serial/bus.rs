@@ -72,7 +72,9 @@ impl Wake {
     pub fn take(&self) {
         // Fails only when nobody called.
         let _ = self.event.read();
-        self.called.store(false, Ordering::Release);
+        // A swap, not a store: whoever called in between and was let off is seen by the look, which
+        // a processor could otherwise begin before others see the flag fall.
+        self.called.swap(false, Ordering::AcqRel);
     }
 
     pub fn fd(&self) -> RawFd {
