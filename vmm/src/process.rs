@@ -112,14 +112,7 @@ fn same_file(file: &File, path: &Path) -> bool {
     }
 }
 
-/// The system's words for an error, without Rust's number behind them.
-pub fn errno(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error ") {
-        Some(at) => text.get(..at).unwrap_or_default().to_owned(),
-        None => text,
-    }
-}
+pub use errno_text::errno_text as errno;
 
 /// Blocks the signals that end us and gives a descriptor that tells of them.
 ///
