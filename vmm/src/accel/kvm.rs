@@ -11,8 +11,8 @@ use devices::irq::IrqProvider;
 use devices::map::{IoEvent, Space};
 use kvm_bindings::{
     KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_MEM_LOG_DIRTY_PAGES,
-    KVM_PIT_SPEAKER_DUMMY, kvm_clock_data, kvm_irqchip, kvm_pit_config, kvm_pit_state2,
-    kvm_userspace_memory_region,
+    KVM_MEM_READONLY, KVM_PIT_SPEAKER_DUMMY, kvm_clock_data, kvm_irqchip, kvm_pit_config,
+    kvm_pit_state2, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VcpuFd, VmFd};
 
@@ -69,14 +69,14 @@ fn device_group() -> String {
 }
 
 impl KvmAccel {
-    /// Makes a virtual machine with this RAM and without vCPUs.
+    /// Makes a virtual machine with this RAM, by slot, and without vCPUs.
     ///
     /// RAM comes before the interrupt controllers: each change of the kernel's list of slots
     /// waits for a grace period that making those begins (6 ms instead of 0.2 ms, measured).
     ///
     /// # Errors
     /// When /dev/kvm is absent, forbidden or too old.
-    pub fn new(ram: &[RamSlot]) -> Result<Self, AccelError> {
+    pub fn new(ram: &[(u32, RamSlot)]) -> Result<Self, AccelError> {
         let kvm = open()?;
         if kvm.get_api_version() != API_VERSION {
             return Err(AccelError::Missing("API version 12"));
@@ -100,8 +100,8 @@ impl KvmAccel {
         vm.set_identity_map_address(layout::IDENTITY_MAP)
             .map_err(AccelError::failed("KVM_SET_IDENTITY_MAP_ADDR"))?;
         let mut slots = HashMap::new();
-        for (slot, ram) in (0u32..).zip(ram) {
-            let region = region(slot, *ram, 0);
+        for &(slot, ram) in ram {
+            let region = region(slot, ram, 0);
             set_region(&vm, region).map_err(AccelError::failed("KVM_SET_USER_MEMORY_REGION"))?;
             slots.insert(slot, region);
         }
@@ -164,7 +164,8 @@ impl KvmAccel {
     pub fn log_dirty_pages(&self, on: bool) -> io::Result<()> {
         let mut slots = lock(&self.slots);
         for region in slots.values_mut() {
-            region.flags = if on { KVM_MEM_LOG_DIRTY_PAGES } else { 0 };
+            let log = if on { KVM_MEM_LOG_DIRTY_PAGES } else { 0 };
+            region.flags = region.flags & KVM_MEM_READONLY | log;
             set_region(&self.vm, *region)?;
         }
         Ok(())
@@ -172,9 +173,10 @@ impl KvmAccel {
 }
 
 fn region(slot: u32, ram: RamSlot, flags: u32) -> kvm_userspace_memory_region {
+    let readonly = if ram.readonly { KVM_MEM_READONLY } else { 0 };
     kvm_userspace_memory_region {
         slot,
-        flags,
+        flags: flags | readonly,
         guest_phys_addr: ram.guest,
         memory_size: ram.len,
         userspace_addr: ram.host,
@@ -238,7 +240,8 @@ impl Accel for KvmAccel {
 
     fn map_ram(&self, slot: u32, ram: RamSlot) -> io::Result<()> {
         let mut slots = lock(&self.slots);
-        let flags = slots.get(&slot).map_or(0, |old| old.flags);
+        let logging = |old: &kvm_userspace_memory_region| old.flags & KVM_MEM_LOG_DIRTY_PAGES;
+        let flags = slots.values().next().map_or(0, logging);
         let region = region(slot, ram, flags);
         if slots.remove(&slot).is_some() {
             // The kernel moves and shrinks no slot in place.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api_spec::{HostMemPolicy, ObjectOptions, ObjectOptionsBranch as Branch};
+use devices::model::shadow;
 use devices::ram::{GuestRam, RamHandle};
 use thiserror::Error;
 use vm_memory::bitmap::{AtomicBitmap, NewBitmap};
@@ -422,6 +423,8 @@ pub struct RamSlot {
     pub len: u64,
     /// Address in this process.
     pub host: u64,
+    /// Writes of the guest are ours to see.
+    pub readonly: bool,
 }
 
 /// The guest's RAM: what devices see, and what the accelerator maps.
@@ -430,8 +433,10 @@ pub struct MachineRam {
     pub layout: RamLayout,
     /// What devices work with.
     pub handle: RamHandle,
-    /// What the accelerator maps.
+    /// What the accelerator maps: all but the shadow memory.
     pub slots: Vec<RamSlot>,
+    /// The shadow memory below 1 MiB, mapped as the host bridge says.
+    pub shadow: RamSlot,
 }
 
 impl MachineRam {
@@ -445,15 +450,25 @@ impl MachineRam {
         let too_large = || MemoryError::TooLarge(backend.options.size);
         let (mut regions, mut slots) = (Vec::new(), Vec::new());
         let mut offset = 0u64;
+        let first = backend.mapping.addr() as u64;
+        let slot = |from: u64, len: u64, base: u64| RamSlot {
+            guest: base,
+            len,
+            host: first.saturating_add(from),
+            readonly: false,
+        };
         for range in layout.ranges() {
             let region = backend.region(offset, range.len, range.base);
             regions.push(region.ok_or_else(too_large)?);
-            let host = (backend.mapping.addr() as u64).saturating_add(offset);
-            slots.push(RamSlot {
-                guest: range.base,
-                len: range.len,
-                host,
-            });
+            let behind = shadow::BASE.saturating_add(shadow::LEN);
+            match range.base {
+                0 => {
+                    slots.push(slot(0, shadow::BASE.min(range.len), 0));
+                    let rest = range.len.saturating_sub(behind);
+                    slots.extend((rest > 0).then(|| slot(behind, rest, behind)));
+                }
+                base => slots.push(slot(offset, range.len, base)),
+            }
             offset = offset.saturating_add(range.len);
         }
         let ram = GuestRam::from_regions(regions).map_err(|_| too_large())?;
@@ -463,6 +478,7 @@ impl MachineRam {
             layout,
             handle: GuestMemoryAtomic::new(ram),
             slots,
+            shadow: slot(shadow::BASE, shadow::LEN, shadow::BASE),
         })
     }
 }
