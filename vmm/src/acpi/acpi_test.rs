@@ -18,6 +18,7 @@ fn config(cpus: u32) -> AcpiConfig {
         ],
         pvpanic: Some(0x505),
         keyboard: false,
+        last_bus: 15,
         mmio64: Some(layout.mmio64()),
     }
 }
