@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use api_spec::{DeviceDriver, OnOffAuto, VirtioBlkPciProps};
+use api_spec::{BlockdevOnError, DeviceDriver, OnOffAuto, VirtioBlkPciProps};
 use block::{
     Account, Aio, AttachOptions, Attachment, ChildSpec, Discard, DriveOptions, DriverSpec,
     FileSpec, Graph, Locking, NodeSpec, NullSpec, Pool, RawWindow, Sharing, WriteCache,
@@ -440,6 +440,27 @@ fn blocks_larger_than_sectors_are_not_split() {
 }
 
 #[test]
+fn what_is_left_to_the_device_is_as_qemu_leaves_it() {
+    let guest = FakeGuest::new();
+    let node = null(small());
+    let given = props(|_| {});
+    let left = (given.logical_block_size.0, given.physical_block_size.0);
+    assert_eq!(left, (0, 0));
+    assert_eq!((given.rerror, given.rombar), (BlockdevOnError::Auto, -1));
+    let reports = props(|props| {
+        props.rerror = BlockdevOnError::Report;
+        props.werror = BlockdevOnError::Report;
+        props.physical_block_size = api_spec::decode::Size(4096);
+    });
+    for (props, exponent) in [(given, 0), (reports, 3)] {
+        let disk = Disk::with(&guest, &node, props, u64::MAX);
+        assert_eq!(disk.driver.config::<4>(20), 512u32.to_le_bytes());
+        assert_eq!(disk.driver.config::<1>(24), [exponent]);
+        disk.close();
+    }
+}
+
+#[test]
 fn a_read_only_disk_is_not_written() {
     let dir = dir();
     let path = image(&dir);
@@ -742,12 +763,12 @@ fn properties_that_make_no_sense_are_refused() {
             "invalid max-write-zeroes-sectors property (2147483648), must be between 1 and 4194303",
         ),
         (
-            &|p| p.werror = Some("stop".into()),
+            &|p| p.werror = BlockdevOnError::Stop,
             "Property 'werror' cannot be 'stop': only 'report' is supported",
         ),
         (
-            &|p| p.rerror = Some("foo".into()),
-            "Parameter 'rerror' does not accept value 'foo'",
+            &|p| p.rerror = BlockdevOnError::Enospc,
+            "Property 'rerror' cannot be 'enospc': only 'report' is supported",
         ),
         (
             &|p| p.packed = true,
