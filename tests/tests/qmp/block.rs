@@ -373,7 +373,13 @@ fn disks_are_flushed_at_the_end() {
             .args(["-f", "-e", "trace=fdatasync,fsync", "-o"])
             .arg(&trace)
             .arg(tests::binary::program())
-            .args(["-machine", "q35,accel=qtest", "-nodefaults", "-display"])
+            .args([
+                "-S",
+                "-machine",
+                "q35,accel=kvm:qtest",
+                "-nodefaults",
+                "-display",
+            ])
             .args(["none", "-qmp", "stdio", "-device", "virtio-blk-pci,drive=d"])
             .args(made)
             .stdin(Stdio::piped())
