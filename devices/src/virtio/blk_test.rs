@@ -14,6 +14,8 @@ use block::{
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
+use vm_memory::bitmap::Bitmap;
+use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemoryBackend};
 
 use super::blk::build;
 use super::common::status;
@@ -236,6 +238,42 @@ fn what_is_written_is_read_back_and_is_in_the_file() {
                 output.status.success() && !text.contains("failed"),
                 "{text}"
             );
+        }
+    }
+}
+
+#[test]
+fn what_the_device_writes_is_marked_for_migration() {
+    for (aio, direct) in engines() {
+        let dir = dir();
+        let (_graph, node) = attach(file_spec(&image(&dir), aio, direct), WriteCache::Back);
+        let guest = FakeGuest::new();
+        let mut disk = Disk::new(&guest, &node);
+        disk.header(IN, 8);
+        // One buffer is aligned for direct I/O, the other is not.
+        let (whole, odd) = (RAM_HIGH + 0x4000, DATA + 8);
+        let buffers = [
+            Buffer::Out(HEADER, 16),
+            Buffer::In(whole, 4096),
+            Buffer::In(odd, 4096),
+            Buffer::In(STATUS, 1),
+        ];
+        disk.ring.add(&guest, &buffers);
+        let memory = guest.ram.memory();
+        memory.iter().for_each(|region| (**region).bitmap().reset());
+        disk.driver.kick(&disk.ring);
+        guest
+            .thread
+            .run_until(|| disk.ring.take_used(&guest).is_some());
+        let dirty = |at: u64| {
+            let (region, offset) = memory.to_region_addr(GuestAddress(at)).unwrap();
+            (**region).bitmap().dirty_at(offset.0 as usize)
+        };
+        for at in [whole, odd, odd + 4095, STATUS, disk.ring.used] {
+            assert!(dirty(at), "{aio:?} {direct} {at:#x}");
+        }
+        for at in [HEADER, whole + 4096, whole - 1, DATA + 8192] {
+            assert!(!dirty(at), "{aio:?} {direct} {at:#x}");
         }
     }
 }

@@ -97,6 +97,7 @@ pub fn with_props(props: RngProps, cx: &BuildCx) -> QmpResult<VirtioPci> {
             period_ns: u64::from(props.period_ms).saturating_mul(1_000_000),
             left: props.max_bytes,
             period,
+            failed: false,
         })),
     };
     VirtioPci::new(Box::new(device), props.pci, cx)
@@ -127,6 +128,8 @@ struct Quota {
     /// Bytes left in this period.
     left: u64,
     period: Period,
+    /// A failure of the source was logged; a guest cannot fill the log with others.
+    failed: bool,
 }
 
 impl Quota {
@@ -262,7 +265,9 @@ impl RngWorker {
                 }
                 Err(error) => {
                     // Served without bytes, so that the driver sees that there are none.
-                    log::warn!("Entropy source failed: {error}");
+                    if !std::mem::replace(&mut quota.failed, true) {
+                        log::warn!("Entropy source failed: {error}");
+                    }
                     self.queue.complete(&memory, self.chain.head(), 0);
                 }
             }
