@@ -363,5 +363,8 @@ impl BlockNode for FileNode {
 }
 
 #[cfg(test)]
+#[path = "host_test.rs"]
+mod host_tests;
+#[cfg(test)]
 #[path = "file_test.rs"]
 mod tests;
