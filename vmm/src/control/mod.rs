@@ -253,10 +253,12 @@ impl Control {
     /// The machine goes first: its threads use what the others own.
     fn shut_down(&mut self) {
         self.qtest = None;
-        if let Some(mut machine) = self.machine.take() {
+        if let Some(machine) = &mut self.machine {
             machine.end();
         }
+        // While the devices still have their nodes: what nobody uses is neither listed nor locked.
         flush(self.blockdevs.written());
+        self.machine = None;
         for (_, waiter) in std::mem::take(&mut self.waiting) {
             waiter(Err(QmpError::generic("The program ends")));
         }
