@@ -231,6 +231,7 @@ mod tests {
             bridge.config_write(PCIEXBAR, &[1, 0, 0, 0xb0]),
             Effect::None
         );
+        assert_eq!(bridge.config_write(PAM, &[0x30; 7]), Effect::Remap);
         assert_eq!(bridge.config_write(PAM, &[0x30; 7]), Effect::None);
         bridge.reset();
         assert_eq!(bridge.ecam(), None);
