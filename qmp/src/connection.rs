@@ -1,8 +1,9 @@
 //! One client's connection: bytes in, texts out, never blocking.
 
-use std::io::{self, ErrorKind};
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::sync::Arc;
 
 use crate::framing::{Frame, Splitter};
 use crate::session::Session;
@@ -47,11 +48,13 @@ pub struct Connection {
     /// Descriptors that came with a command that is not complete yet.
     fds: Vec<OwnedFd>,
     pretty: bool,
+    /// What was sent is written here too.
+    log: Option<Arc<File>>,
     ended: bool,
 }
 
 impl Connection {
-    pub fn new(stream: Stream, pretty: bool) -> Self {
+    pub fn new(stream: Stream, pretty: bool, log: Option<Arc<File>>) -> Self {
         Connection {
             stream,
             session: Session::default(),
@@ -60,6 +63,7 @@ impl Connection {
             sent: 0,
             fds: Vec::new(),
             pretty,
+            log,
             ended: false,
         }
     }
@@ -102,14 +106,16 @@ impl Connection {
     pub fn flush(&mut self) -> Life {
         while let Some(rest) = self.out.get(self.sent..).filter(|r| !r.is_empty()) {
             match sys::write(self.stream.output_fd(), rest, self.stream.socket) {
-                Ok(n) => self.sent += n,
-                Err(e) if e.kind() == ErrorKind::WouldBlock && self.stream.socket => {
-                    return Life::Open;
+                Ok(n) => {
+                    let sent = rest.get(..n).unwrap_or(rest);
+                    if let Some(Err(error)) = self.log.as_deref().map(|mut log| log.write_all(sent))
+                    {
+                        log::warn!("What a monitor sends cannot be logged: {error}");
+                        self.log = None;
+                    }
+                    self.sent = self.sent.saturating_add(n);
                 }
-                // Standard output may share its flags with standard input.
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Life::Open,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
                     self.out.clear();
@@ -175,7 +181,9 @@ impl Connection {
             }
             out.push((frame, own));
         }
+        // Those that a command has too many of are closed.
         self.fds.append(&mut fds);
+        self.fds.truncate(sys::MAX_FDS);
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod client;
 mod connection;
+mod endpoint;
 mod events;
 pub mod framing;
 pub mod server;

@@ -5,11 +5,10 @@
 //! round trip through the scheduler for commands that are answered quickly.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -19,6 +18,8 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::connection::{Connection, Incoming, Life, Stream};
+pub use crate::endpoint::{Endpoint, stdio};
+use crate::endpoint::{listen, unwatch};
 use crate::events::{Limiter, event_text};
 use crate::session::{Action, error_text, return_text};
 use crate::sys;
@@ -35,23 +36,6 @@ pub trait CommandSink: Send {
     fn try_fast(&mut self, _command: &Command) -> Option<QmpResult<String>> {
         None
     }
-}
-
-/// Where a monitor's clients come from. The descriptors were opened by the caller.
-#[derive(Debug)]
-pub enum Endpoint {
-    /// A unix socket that listens; the path is removed at the end.
-    Unix(UnixListener, Option<PathBuf>),
-    /// A TCP socket that listens.
-    Tcp(TcpListener),
-    /// A socket that is connected already.
-    Connected(OwnedFd),
-    /// Standard input and output, or the like: one descriptor for each direction.
-    Pair(OwnedFd, OwnedFd),
-    /// Connects to a path, again and again if told so.
-    ConnectUnix(PathBuf, Option<Duration>),
-    /// Connects to an address, again and again if told so.
-    ConnectTcp(SocketAddr, Option<Duration>),
 }
 
 /// How a monitor behaves.
@@ -144,6 +128,13 @@ const SPIN: Duration = Duration::from_micros(40);
 /// one command after the other, and being woken costs more than both.
 const LINGER: Duration = Duration::from_micros(60);
 
+/// After how long a client that could not be accepted is looked for again.
+const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+/// Reads from one client before others have their turn.
+const MOST_READS: usize = 64;
+/// Beside a monitor's number in the token of its output, where that is a descriptor of its own.
+const OUTPUT: usize = 1 << 32;
+
 /// The server; [`Server::run`] is its thread's body.
 pub struct Server {
     poll: Poll,
@@ -172,6 +163,12 @@ struct Monitor {
     listening: bool,
     retry_at: Option<Instant>,
     connecting: bool,
+    /// Its client has sent more than one turn is enough for.
+    unread: bool,
+    /// What is sent to clients goes here as well.
+    log: Option<Arc<File>>,
+    /// The poll tells when the output, a descriptor of its own, takes more.
+    output_watched: bool,
 }
 
 impl Server {
@@ -238,6 +235,7 @@ impl Server {
                     );
                 }
             }
+            self.read_on();
             self.timers();
         }
         self.close_all();
@@ -292,7 +290,13 @@ impl Server {
             .map(|(id, _)| *id)
             .collect();
         for id in due {
-            self.connect_out(id);
+            match self.monitors.get_mut(&id) {
+                Some(monitor) if monitor.listening => {
+                    monitor.retry_at = None;
+                    self.accept(id);
+                }
+                _ => self.connect_out(id),
+            }
         }
     }
 
@@ -366,8 +370,13 @@ impl Server {
         }
     }
 
-    fn add(&mut self, id: MonitorId, endpoint: Endpoint, options: MonitorOptions) {
+    fn add(&mut self, id: MonitorId, mut endpoint: Endpoint, options: MonitorOptions) {
         self.remove(id);
+        let mut log = None;
+        while let Endpoint::Logged(inner, file) = endpoint {
+            endpoint = *inner;
+            log = Some(Arc::new(file));
+        }
         let monitor = Monitor {
             endpoint,
             options,
@@ -378,6 +387,9 @@ impl Server {
             listening: false,
             retry_at: None,
             connecting: false,
+            unread: false,
+            log,
+            output_watched: false,
         };
         self.monitors.insert(id, monitor);
         self.await_client(id);
@@ -389,8 +401,8 @@ impl Server {
             return;
         };
         let result = match &mut monitor.endpoint {
-            Endpoint::Unix(listener, _) => listen(&self.poll, id, listener.as_raw_fd()),
-            Endpoint::Tcp(listener) => listen(&self.poll, id, listener.as_raw_fd()),
+            Endpoint::Unix(listener, _) => listen(&self.poll, token(id), listener.as_raw_fd()),
+            Endpoint::Tcp(listener) => listen(&self.poll, token(id), listener.as_raw_fd()),
             Endpoint::Connected(fd) => {
                 let stream = fd.try_clone().map(|fd| Stream {
                     input: fd,
@@ -421,6 +433,8 @@ impl Server {
                 };
             }
             Endpoint::ConnectUnix(..) | Endpoint::ConnectTcp(..) => return self.connect_out(id),
+            // Taken apart when it was added.
+            Endpoint::Logged(..) => return,
         };
         match result {
             Ok(()) => monitor.listening = true,
@@ -460,7 +474,11 @@ impl Server {
                 );
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(e) => log::warn!("Monitor {}: a client could not be accepted: {e}", id.0),
+            Err(e) => {
+                // Out of descriptors, say. The poll does not tell of this client again.
+                log::warn!("Monitor {}: a client could not be accepted: {e}", id.0);
+                monitor.retry_at = Some(Instant::now() + ACCEPT_AGAIN);
+            }
         }
     }
 
@@ -478,7 +496,7 @@ impl Server {
         monitor.generation = self.generation;
         monitor.connecting = false;
         monitor.retry_at = None;
-        let mut connection = Connection::new(stream, monitor.options.pretty);
+        let mut connection = Connection::new(stream, monitor.options.pretty, monitor.log.clone());
         let life = connection.send(&self.version);
         let registered =
             self.poll
@@ -500,11 +518,9 @@ impl Server {
             return;
         };
         monitor.retry_at = None;
-        // A unix connect to a live listener does not wait; a TCP one is given little time.
+        // A unix connect is decided at once; a TCP one is given little time.
         let (result, again) = match &monitor.endpoint {
-            Endpoint::ConnectUnix(path, again) => {
-                (UnixStream::connect(path).map(OwnedFd::from), *again)
-            }
+            Endpoint::ConnectUnix(path, again) => (sys::connect_unix(path), *again),
             Endpoint::ConnectTcp(address, again) => {
                 let limit = Duration::from_millis(200);
                 (
@@ -545,9 +561,24 @@ impl Server {
         }
     }
 
-    /// Reads until nothing is there or no more may be taken in.
+    /// Goes on with clients that sent more than one turn is enough for.
+    fn read_on(&mut self) {
+        let unread = self.monitors.iter_mut().filter(|(_, m)| m.unread);
+        let ids: Vec<_> = unread
+            .map(|(id, monitor)| {
+                monitor.unread = false;
+                *id
+            })
+            .collect();
+        for id in ids {
+            self.read(id);
+        }
+    }
+
+    /// Reads until nothing is there, no more may be taken in, or it is the turn of others.
     fn read(&mut self, id: MonitorId) {
         let mut frames = Vec::new();
+        let mut left = MOST_READS;
         loop {
             let Some(monitor) = self.monitors.get_mut(&id) else {
                 return;
@@ -558,6 +589,11 @@ impl Server {
             if !connection.wants_input() {
                 break;
             }
+            if left == 0 {
+                monitor.unread = true;
+                break;
+            }
+            left = left.saturating_sub(1);
             match connection.read(&mut self.buffer, &mut frames) {
                 Ok(Some(Life::Open)) => {
                     self.accept_frames(id, &mut frames);
@@ -672,18 +708,18 @@ impl Server {
         };
         log::info!("Monitor {}: client left", id.0);
         lock(&self.shared.connected).insert(id, false);
-        let fd = connection.stream.input.as_raw_fd();
-        let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+        monitor.unread = false;
+        monitor.output_watched = false;
+        unwatch(&self.poll, &connection.stream);
         drop(connection);
         match &monitor.endpoint {
-            Endpoint::Unix(..) | Endpoint::Tcp(..) => {
-                self.await_client(id);
-                self.accept(id);
-            }
+            // The poll tells of one that waits already. To let it in right here would give it
+            // what the one before had still to say.
+            Endpoint::Unix(..) | Endpoint::Tcp(..) => self.await_client(id),
             Endpoint::ConnectUnix(_, again) | Endpoint::ConnectTcp(_, again) => {
                 monitor.retry_at = again.map(|wait| Instant::now() + wait);
             }
-            Endpoint::Connected(_) | Endpoint::Pair(..) => {}
+            Endpoint::Connected(_) | Endpoint::Pair(..) | Endpoint::Logged(..) => {}
         }
     }
 
@@ -695,6 +731,19 @@ impl Server {
         let Some(connection) = monitor.connection.as_ref() else {
             return;
         };
+        if let Some(output) = &connection.stream.output {
+            let wanted = connection.wants_output();
+            if wanted != monitor.output_watched {
+                let (registry, fd) = (self.poll.registry(), output.as_raw_fd());
+                let token = Token(OUTPUT | token(id).0);
+                // Files cannot be watched, but they take everything at once.
+                let _ = match wanted {
+                    true => registry.register(&mut SourceFd(&fd), token, Interest::WRITABLE),
+                    false => registry.deregister(&mut SourceFd(&fd)),
+                };
+                monitor.output_watched = wanted;
+            }
+        }
         if monitor.unpollable || !connection.stream.socket {
             return;
         }
@@ -726,8 +775,7 @@ impl Server {
         };
         lock(&self.shared.connected).remove(&id);
         if let Some(connection) = &monitor.connection {
-            let fd = connection.stream.input.as_raw_fd();
-            let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+            unwatch(&self.poll, &connection.stream);
         }
         if monitor.listening {
             let fd = match &monitor.endpoint {
@@ -777,31 +825,4 @@ fn answer_text(result: QmpResult<String>, id: Option<&Value>) -> String {
 
 fn token(id: MonitorId) -> Token {
     Token(id.0 as usize + 1)
-}
-
-fn listen(poll: &Poll, id: MonitorId, fd: RawFd) -> io::Result<()> {
-    sys::set_nonblocking(fd)?;
-    poll.registry()
-        .register(&mut SourceFd(&fd), token(id), Interest::READABLE)
-}
-
-/// Duplicates of standard input and output.
-///
-/// # Errors
-/// When they are closed.
-pub fn stdio() -> io::Result<Endpoint> {
-    Ok(Endpoint::Pair(duplicate(0)?, duplicate(1)?))
-}
-
-#[allow(unsafe_code)] // takes a number for a descriptor
-fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: fcntl makes a new descriptor that nothing else owns.
-    unsafe {
-        let copy = libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3);
-        if copy < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(OwnedFd::from_raw_fd(copy))
-        }
-    }
 }

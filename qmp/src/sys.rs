@@ -2,10 +2,12 @@
 #![allow(unsafe_code)] // recvmsg, sendmsg and getsockopt need it
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Descriptors that one message can carry (SCM_MAX_FD of Linux is 253; clients send few).
-const MAX_FDS: usize = 16;
+pub const MAX_FDS: usize = 16;
 
 /// Reads from `fd`; from a unix socket, also the descriptors that came along.
 pub fn receive(fd: RawFd, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
@@ -83,6 +85,36 @@ pub fn send_with_fds(fd: RawFd, data: &[u8], fds: &[RawFd]) -> io::Result<usize>
     } else {
         Ok(n as usize)
     }
+}
+
+/// Connects to a unix socket without waiting: a listener with a full backlog is an error.
+pub fn connect_unix(path: &Path) -> io::Result<OwnedFd> {
+    // SAFETY: all-zero is a valid sockaddr_un.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let name = path.as_os_str().as_bytes();
+    // A zero byte stands behind it.
+    if name.len() >= address.sun_path.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in address.sun_path.iter_mut().zip(name) {
+        *to = *from as libc::c_char;
+    }
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::socket(libc::AF_UNIX, kind, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just made, belongs to nobody else.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let len = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    // SAFETY: the address is live and of the length stated.
+    let result = unsafe { libc::connect(fd.as_raw_fd(), (&raw const address).cast(), len) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(fd)
 }
 
 /// Plain read.

@@ -1,6 +1,6 @@
 //! The server over real sockets, with a small sink behind it.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -186,6 +186,96 @@ fn a_second_client_waits_for_the_first_to_leave() {
         .set_read_timeout(Some(Duration::from_secs(10)))
         .expect("timeout");
     assert!(lines(&mut second, 1)[0].starts_with("{\"QMP\""));
+}
+
+#[test]
+fn the_next_client_gets_nothing_that_was_meant_for_the_one_before() {
+    let setup = setup();
+    let path = setup.listen(0);
+    for _ in 0..20 {
+        // It leaves without reading: the first answer finds nobody, and the rest is void.
+        let mut first = raw(&path);
+        let second = raw(&path);
+        let commands = "{\"execute\": \"query-version\"}".repeat(50);
+        let greeting = "{\"execute\": \"qmp_capabilities\"}".to_owned() + &commands;
+        first.write_all(greeting.as_bytes()).expect("commands");
+        drop(first);
+        let mut second = second;
+        let hello = lines(&mut second, 1);
+        assert!(hello[0].contains("QMP"), "{hello:?}");
+        second
+            .write_all(b"{\"execute\": \"qmp_capabilities\", \"id\": 7}")
+            .expect("a command");
+        let answer = lines(&mut second, 1);
+        assert!(answer[0].contains("\"id\": 7"), "{answer:?}");
+    }
+}
+
+#[test]
+#[allow(clippy::disallowed_methods)] // tests may start threads
+fn a_reader_of_a_pipe_that_is_stuck_holds_up_nobody_else() {
+    let setup = setup();
+    let path = setup.listen(0);
+    // Two sockets in the place of pipes: one for each direction.
+    let (mut commands, input) = UnixStream::pair().expect("sockets");
+    let (answers, output) = UnixStream::pair().expect("sockets");
+    output.set_nonblocking(true).expect("a socket");
+    let endpoint = Endpoint::Pair(input.into(), output.into());
+    setup
+        .handle
+        .add_monitor(MonitorId(1), endpoint, MonitorOptions::default());
+    let count = 20_000;
+    let writer = std::thread::spawn(move || {
+        commands
+            .write_all(b"{\"execute\": \"qmp_capabilities\"}")
+            .expect("a command");
+        for _ in 0..count {
+            commands
+                .write_all(b"{\"execute\": \"query-version\"}")
+                .expect("commands");
+        }
+        commands
+    });
+    std::thread::sleep(Duration::from_millis(100));
+    let mut other = raw(&path);
+    assert!(lines(&mut other, 1)[0].contains("QMP"));
+    // Nothing was lost meanwhile.
+    answers
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("a socket");
+    let got = BufReader::new(answers).lines().take(count + 2);
+    let got = got.filter(|line| line.as_ref().expect("a line").contains("fast"));
+    assert_eq!(got.count(), count);
+    writer.join().expect("all sent");
+}
+
+#[test]
+fn what_is_sent_is_logged() {
+    let setup = setup();
+    let path = setup.folder.path().join("logged");
+    let log = setup.folder.path().join("log");
+    let listener = UnixListener::bind(&path).expect("bind");
+    let endpoint = Endpoint::Unix(listener, Some(path.clone()));
+    let file = std::fs::File::create(&log).expect("a file");
+    let endpoint = Endpoint::Logged(Box::new(endpoint), file);
+    setup
+        .handle
+        .add_monitor(MonitorId(3), endpoint, MonitorOptions::default());
+    let mut all = Vec::new();
+    for _ in 0..2 {
+        let mut client = raw(&path.to_string_lossy());
+        client
+            .write_all(b"{\"execute\": \"qmp_capabilities\"}")
+            .expect("a command");
+        all.extend(lines(&mut client, 2));
+    }
+    // The client may be faster than the log.
+    let end = Instant::now() + Duration::from_secs(10);
+    let logged = || std::fs::read_to_string(&log).expect("a log");
+    while logged().lines().count() < all.len() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(logged().lines().collect::<Vec<_>>(), all);
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod stdio_tests;
 mod tests;
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use api_spec::{QmpError, QmpResult};
@@ -38,7 +39,7 @@ pub use address::{InetAddress, UnixAddress, system_words};
 pub use dialer::{Attempt, Dialer, Peer};
 pub use listener::{ListenSocket, Listener, SocketPath};
 pub use server::{ChardevHandle, ChardevServer};
-use shared::{Core, Start};
+use shared::{Core, Door, Start};
 pub use terminal::{Pty, Stdio};
 
 /// Wakes a front end: input may be there, output space may be there, or the peer came or went.
@@ -117,6 +118,17 @@ impl Source {
         matches!(self, Source::Server(_) | Source::Client(_))
     }
 
+    /// Where the first peer comes in.
+    fn door(&self) -> Option<Door> {
+        match self {
+            Source::Server(listener) => Some(Door {
+                fd: listener.as_raw_fd(),
+                events: libc::POLLIN,
+            }),
+            _ => None,
+        }
+    }
+
     /// Whether there is nothing for the thread to do, unless there is a log.
     fn is_idle(&self) -> bool {
         matches!(self, Source::Null | Source::Ringbuf { .. })
@@ -182,6 +194,11 @@ impl Chardev {
     /// Takes the host side back, to be used by somebody else, if it was not started.
     pub fn take_source(&mut self) -> Option<Source> {
         self.waiting.take().map(|(source, _)| source)
+    }
+
+    /// Takes the log along, before [`Self::take_source`].
+    pub fn take_log(&mut self) -> Option<File> {
+        self.waiting.as_mut().and_then(|(_, log)| log.take())
     }
 
     /// The device's half; `None` while another device has it.

@@ -278,9 +278,13 @@ impl Chardevs {
                 "chardev '{id}' is already in use"
             )));
         }
+        let log = entry.chardev.take_log();
         let endpoint = endpoint::make(id, entry.kind, entry.chardev.take_source())?;
         entry.monitor = true;
-        Ok(endpoint)
+        Ok(match log {
+            Some(log) => Endpoint::Logged(Box::new(endpoint), log),
+            None => endpoint,
+        })
     }
 
     /// The servers that are to have a client before the machine runs, as (id, name to show,

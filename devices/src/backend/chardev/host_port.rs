@@ -18,7 +18,7 @@ use mio::{Interest, Registry, Token};
 
 use super::dialer::{Attempt, Dialer};
 use super::listener::Listener;
-use super::shared::Core;
+use super::shared::{Core, Door, DoorKeeper, OUT_RING};
 use super::stream::{Input, Moved, Stream};
 use super::terminal::SavedTerminal;
 use super::{Source, sys};
@@ -79,6 +79,8 @@ pub(super) struct Turn {
 }
 
 pub(super) struct HostPort {
+    /// Goes first, before the descriptors do.
+    _keeper: DoorKeeper,
     key: usize,
     pub core: Arc<Core>,
     link: Link,
@@ -87,12 +89,15 @@ pub(super) struct HostPort {
     /// When to look without being called.
     pub deadline: Option<Instant>,
     complained: bool,
+    /// A peer came, and the device was not woken since.
+    came: bool,
 }
 
 impl HostPort {
     pub fn new(
         key: usize,
         core: Arc<Core>,
+        keeper: DoorKeeper,
         source: Source,
         log: Option<File>,
         registry: &Registry,
@@ -132,6 +137,7 @@ impl HostPort {
             }
         };
         let mut port = HostPort {
+            _keeper: keeper,
             key,
             core,
             link,
@@ -139,6 +145,7 @@ impl HostPort {
             log,
             deadline: None,
             complained: false,
+            came: false,
         };
         port.seek_peer(registry);
         port
@@ -160,12 +167,14 @@ impl HostPort {
     /// Moves what can be moved.
     pub fn turn(&mut self, buffer: &mut [u8], registry: &Registry) -> Turn {
         let was_open = self.core.is_open();
+        self.hear_knocks(registry);
         self.look_at_peer(registry);
         let mut turn = self.flush(buffer);
         let (got, more) = self.fill(buffer, registry);
         turn.again |= more;
         let relief = self.core.take_relief();
-        if got || relief || was_open != self.core.is_open() {
+        let came = std::mem::take(&mut self.came);
+        if got || relief || came || was_open != self.core.is_open() {
             self.core.wake();
         }
         turn
@@ -192,7 +201,9 @@ impl HostPort {
         if let Link::Server(listener) = &self.link {
             let _ = registry.deregister(&mut SourceFd(&listener.as_raw_fd()));
         }
-        self.core.set_open(false, self.log.is_none(), None);
+        *self.core.door() = None;
+        // Nobody takes anything from here any more, not even for the log.
+        self.core.set_open(false, true, None);
         self.core.wake();
     }
 
@@ -284,7 +295,7 @@ impl HostPort {
                 let there = sys::poll(stream.output(), libc::POLLIN, 0) & libc::POLLHUP == 0;
                 if there && !self.core.is_open() {
                     stream.revive();
-                    self.core.discard_output();
+                    self.drop_output();
                     self.core.set_open(true, false, None);
                 } else if !there && (!stream.may_read() || !self.core.is_taken()) {
                     // What was typed before is read first.
@@ -319,7 +330,10 @@ impl HostPort {
         if let Some(mut stream) = self.stream.take() {
             stream.unwatch(registry);
         }
+        self.drop_output();
         self.core.set_open(false, self.log.is_none(), None);
+        // For what was written meanwhile.
+        self.core.set_dirty();
         self.core.wake();
         if let Link::Client { dialer, .. } = &self.link {
             self.deadline = dialer.again().map(|wait| Instant::now() + wait);
@@ -328,11 +342,62 @@ impl HostPort {
         }
     }
 
-    /// Gets the next peer, if there is none.
-    fn seek_peer(&mut self, registry: &Registry) {
-        if self.stream.is_some() {
+    /// Output waits although nobody is there: for somebody at the door, or for the log.
+    fn hear_knocks(&mut self, registry: &Registry) {
+        if self.stream.is_some() || !self.core.has_output() {
             return;
         }
+        match &self.link {
+            // After an error clients are left alone for a while.
+            Link::Server(_) if self.deadline.is_none() => self.seek_peer(registry),
+            Link::Client {
+                connecting: Some(fd),
+                ..
+            } if sys::poll(fd.as_raw_fd(), libc::POLLOUT, 0) != 0 => self.connecting(registry),
+            Link::Server(_) | Link::Client { .. } => {
+                self.core.set_swallow(self.log.is_none());
+            }
+            Link::Sink | Link::Fixed { .. } | Link::Terminal => {}
+        }
+    }
+
+    /// Gets the next peer, if there is none.
+    fn seek_peer(&mut self, registry: &Registry) {
+        let seeks = matches!(self.link, Link::Server(_) | Link::Client { .. });
+        if self.stream.is_none() && seeks {
+            self.at_the_door(|port| port.next_peer(registry));
+        }
+    }
+
+    /// Lets somebody in, or finds that nobody is there. Devices that write meanwhile wait for
+    /// the outcome.
+    fn at_the_door(&mut self, act: impl FnOnce(&mut Self)) {
+        let core = self.core.clone();
+        let mut door = core.door();
+        act(self);
+        *door = self.next_door();
+        if self.stream.is_none() {
+            core.set_swallow(self.log.is_none());
+        }
+    }
+
+    /// Where the next peer comes in.
+    fn next_door(&self) -> Option<Door> {
+        let (fd, events) = match &self.link {
+            _ if self.stream.is_some() => return None,
+            Link::Server(listener) if self.deadline.is_none() => {
+                (listener.as_raw_fd(), libc::POLLIN)
+            }
+            Link::Client {
+                connecting: Some(fd),
+                ..
+            } => (fd.as_raw_fd(), libc::POLLOUT),
+            _ => return None,
+        };
+        Some(Door { fd, events })
+    }
+
+    fn next_peer(&mut self, registry: &Registry) {
         match &mut self.link {
             Link::Sink | Link::Fixed { .. } | Link::Terminal => {}
             Link::Server(listener) => match listener.accept() {
@@ -392,6 +457,10 @@ impl HostPort {
 
     /// A connection under way is made, or is not.
     fn connecting(&mut self, registry: &Registry) {
+        self.at_the_door(|port| port.connection_outcome(registry));
+    }
+
+    fn connection_outcome(&mut self, registry: &Registry) {
         let Link::Client { connecting, .. } = &mut self.link else {
             return;
         };
@@ -408,11 +477,25 @@ impl HostPort {
         self.stream = Some(Stream::new(fd, Input::Same, registry, tokens));
         self.deadline = None;
         self.complained = false;
-        self.core.discard_output();
+        // Output that waits was written when the peer had come already.
         self.core.set_open(true, false, Some(peer));
         // The device is to know, and the peer may have sent something already.
-        self.core.wake();
+        self.came = true;
         self.core.set_dirty();
+    }
+
+    /// Output for a peer that has left goes to the log alone.
+    fn drop_output(&mut self) {
+        let mut buffer = [0; 4096];
+        // As much as there can have been, and not what a busy device adds meanwhile.
+        for _ in 0..OUT_RING.div_ceil(buffer.len()) {
+            let count = self.core.peek_output(&mut buffer);
+            if count == 0 {
+                return;
+            }
+            self.keep_log(buffer.get(..count).unwrap_or_default());
+            self.core.consume_output(count);
+        }
     }
 
     fn keep_log(&mut self, data: &[u8]) {

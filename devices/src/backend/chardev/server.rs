@@ -12,7 +12,7 @@ use mio::{Events, Poll, Token, Waker};
 
 use super::Source;
 use super::host_port::{CHUNK, HostPort, Turn, from_token};
-use super::shared::{Core, Doorbell, Urgency, lock};
+use super::shared::{Core, DoorKeeper, Doorbell, Urgency, lock};
 
 const WAKER: Token = Token(0);
 /// How long after some output the thread looks for more before it sleeps for good.
@@ -26,6 +26,8 @@ enum Message {
     Add {
         key: usize,
         core: Arc<Core>,
+        /// Goes before the source.
+        keeper: DoorKeeper,
         source: Source,
         log: Option<File>,
     },
@@ -58,9 +60,12 @@ impl ChardevHandle {
     pub(super) fn add(&self, core: Arc<Core>, source: Source, log: Option<File>) -> usize {
         let key = self.0.next_key.fetch_add(1, Ordering::Relaxed);
         core.connect_doorbell(self.0.doorbell.clone());
+        // A client may come before the thread does.
+        let keeper = DoorKeeper::new(&core, source.door());
         self.post(Message::Add {
             key,
             core,
+            keeper,
             source,
             log,
         });
@@ -221,11 +226,13 @@ impl ChardevServer {
                 Message::Add {
                     key,
                     core,
+                    keeper,
                     source,
                     log,
                 } => {
                     core.set_dirty();
-                    let port = HostPort::new(key, core, source, log, self.poll.registry());
+                    let registry = self.poll.registry();
+                    let port = HostPort::new(key, core, keeper, source, log, registry);
                     self.ports.insert(key, port);
                 }
                 Message::Remove(key, done) => {

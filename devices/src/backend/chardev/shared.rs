@@ -5,13 +5,14 @@
 //! again every millisecond until nothing comes any more, and is called earlier only when a ring
 //! fills up or a whole block was written.
 
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use mio::Waker;
 
 use super::ring::Ring;
-use super::{CharFrontend, CharPort, CharWaker};
+use super::{CharFrontend, CharPort, CharWaker, sys};
 
 /// Bytes that wait for the host side at most.
 pub(super) const OUT_RING: usize = 64 << 10;
@@ -82,6 +83,31 @@ impl Doorbell {
     }
 }
 
+/// Where a peer shows first: a descriptor that is open as long as this is in its place, and what
+/// poll(2) says of it then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Door {
+    pub fd: RawFd,
+    pub events: i16,
+}
+
+/// Takes the door away, before the descriptor behind it is closed.
+pub(super) struct DoorKeeper(Arc<Core>);
+
+impl DoorKeeper {
+    /// Puts `door` in its place.
+    pub fn new(core: &Arc<Core>, door: Option<Door>) -> Self {
+        *core.door() = door;
+        DoorKeeper(core.clone())
+    }
+}
+
+impl Drop for DoorKeeper {
+    fn drop(&mut self) {
+        *self.0.door() = None;
+    }
+}
+
 /// One character device.
 pub(super) struct Core {
     /// Device to host. Leaf lock.
@@ -96,6 +122,9 @@ pub(super) struct Core {
     open: AtomicBool,
     /// Nobody will ever see output that is written now.
     swallow: AtomicBool,
+    /// Where the next peer comes in. Held while the thread lets one in. Leaf, but for the locks
+    /// of who the peer is.
+    door: Mutex<Option<Door>>,
     /// The thread should look at this device.
     dirty: AtomicBool,
     /// The thread waits for room in the input ring.
@@ -135,6 +164,7 @@ impl Core {
             memory: memory.map(|size| Mutex::new(Ring::new(size))),
             open: AtomicBool::new(open),
             swallow: AtomicBool::new(swallow),
+            door: Mutex::new(None),
             dirty: AtomicBool::new(false),
             wants_room: AtomicBool::new(false),
             starved: AtomicBool::new(false),
@@ -192,6 +222,24 @@ impl Core {
         }
     }
 
+    /// Whether output has nowhere to go. A peer that connected before the output was written is
+    /// to see it, even if the thread did not come to let it in yet: then output waits.
+    fn drops_output(&self) -> bool {
+        if !self.swallow.load(Ordering::Acquire) {
+            return false;
+        }
+        let door = lock(&self.door);
+        // Somebody may have been let in while we waited for the lock.
+        if !self.swallow.load(Ordering::Acquire) {
+            return false;
+        }
+        let knocks = door.is_some_and(|door| sys::poll(door.fd, door.events, 0) != 0);
+        if knocks {
+            self.swallow.store(false, Ordering::Release);
+        }
+        !knocks
+    }
+
     /// Asks the thread to look at this device.
     fn call(&self, urgency: Urgency) {
         self.dirty.store(true, Ordering::SeqCst);
@@ -215,7 +263,6 @@ impl Core {
     }
 
     /// A peer came or went; `swallow` says whether output is dropped right where it is written.
-    /// Output that waits was for an earlier peer.
     pub fn set_open(&self, open: bool, swallow: bool, peer: Option<String>) {
         *lock(&self.peer) = peer;
         self.swallow.store(swallow, Ordering::Release);
@@ -242,8 +289,14 @@ impl Core {
         !lock(&self.out).is_empty()
     }
 
-    pub fn discard_output(&self) {
-        lock(&self.out).clear();
+    /// Nobody's output is lost between a look at the door and what comes of it while this is held.
+    pub fn door(&self) -> MutexGuard<'_, Option<Door>> {
+        lock(&self.door)
+    }
+
+    /// Whether output is dropped right where it is written, as long as nobody is at the door.
+    pub fn set_swallow(&self, swallow: bool) {
+        self.swallow.store(swallow, Ordering::Release);
     }
 
     /// Whether the device waits for room and there is enough of it now.
@@ -282,7 +335,7 @@ struct Frontend(Arc<Core>);
 impl CharPort for Frontend {
     fn write(&self, data: &[u8]) -> usize {
         let core = &*self.0;
-        if core.swallow.load(Ordering::Acquire) {
+        if core.drops_output() {
             if let Some(mut memory) = core.memory() {
                 memory.push_over(data);
             }

@@ -2,6 +2,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,144 @@ fn a_server_serves_one_client_after_the_other() {
     drop(port);
     drop(chardev);
     assert!(!path.exists());
+}
+
+/// Holds the thread up in its wake.
+struct Holds {
+    reached: std::sync::mpsc::Sender<()>,
+    go_on: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
+}
+
+impl CharWaker for Holds {
+    fn wake(&self) {
+        if let Some(go_on) = self.go_on.lock().unwrap().take() {
+            self.reached.send(()).unwrap();
+            let _ = go_on.recv_timeout(Duration::from_secs(10));
+        }
+    }
+}
+
+/// Runs `act` while the thread does nothing.
+fn while_held_up(served: &Served, act: impl FnOnce()) {
+    let (reached, is_reached) = std::sync::mpsc::channel();
+    let (go_on, wait) = std::sync::mpsc::channel();
+    let (mut near, far) = UnixStream::pair().unwrap();
+    let other = Dialer::passed(OwnedFd::from(far), "fd0", false).unwrap();
+    let other = served.start(Source::Client(other));
+    let port = other.take_frontend().unwrap();
+    until("open", || port.is_open());
+    port.set_waker(Some(Arc::new(Holds {
+        reached,
+        go_on: Mutex::new(Some(wait)),
+    })));
+    near.write_all(b"x").unwrap();
+    is_reached.recv_timeout(Duration::from_secs(10)).unwrap();
+    act();
+    go_on.send(()).unwrap();
+}
+
+#[test]
+fn output_after_a_connect_reaches_the_client_even_if_the_thread_is_late() {
+    let folder = tempfile::tempdir().unwrap();
+    for logged in [false, true] {
+        let path = folder.path().join("sock");
+        let log = folder.path().join("log");
+        let served = Served::new();
+        let file = logged.then(|| File::create(&log).unwrap());
+        let source = Source::Server(Listener::unix(&unix(&path)).unwrap());
+        let chardev = served.start_logged(source, file);
+        let port = chardev.take_frontend().unwrap();
+        let mut client = None;
+        while_held_up(&served, || {
+            // Without a client it goes nowhere but into the log, now or soon.
+            if !logged {
+                write_all(&port, b"lost");
+            }
+            client = Some(UnixStream::connect(&path).unwrap());
+            for byte in b"hello" {
+                write_all(&port, &[*byte]);
+            }
+        });
+        let mut client = client.unwrap();
+        let mut got = [0; 5];
+        client
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        client.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"hello");
+        drop(client);
+        until("closed", || !port.is_open());
+        write_all(&port, b"!");
+        if logged {
+            until("the log", || std::fs::read(&log).unwrap() == b"hello!");
+        }
+    }
+}
+
+#[test]
+fn output_after_a_connect_reaches_the_client_even_before_the_thread_knows_the_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sock");
+    let (server, handle) = ChardevServer::new().unwrap();
+    let mut chardev = Chardev::new(Source::Server(Listener::unix(&unix(&path)).unwrap()), None);
+    let port = chardev.take_frontend().unwrap();
+    chardev.start(&handle);
+    write_all(&port, b"lost");
+    let mut client = UnixStream::connect(&path).unwrap();
+    write_all(&port, b"hello");
+    std::thread::spawn(move || server.run());
+    let _served = Served(handle);
+    let mut got = [0; 5];
+    client
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    client.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"hello");
+}
+
+#[test]
+fn output_after_an_accept_reaches_the_server_even_if_the_thread_is_late() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = inet(listener.local_addr().unwrap().port());
+    let again = Some(Duration::from_secs(3600));
+    let served = Served::new();
+    let mut chardev = Chardev::new(
+        Source::Client(Dialer::inet(&address, false, again).unwrap()),
+        None,
+    );
+    let port = chardev.take_frontend().unwrap();
+    chardev.start(&served.0);
+    let mut server = listener.accept().unwrap().0;
+    // It may be in the middle of it here.
+    write_all(&port, b"hello");
+    let mut got = [0; 5];
+    server
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    server.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"hello");
+}
+
+#[test]
+fn a_client_that_left_before_it_was_let_in_takes_nothing_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sock");
+    let served = Served::new();
+    let chardev = served.start(Source::Server(Listener::unix(&unix(&path)).unwrap()));
+    let port = chardev.take_frontend().unwrap();
+    while_held_up(&served, || {
+        drop(UnixStream::connect(&path).unwrap());
+        write_all(&port, b"old");
+    });
+    until("seen", || port.peers() == 1 && !port.is_open());
+    let mut client = UnixStream::connect(&path).unwrap();
+    write_all(&port, b"new");
+    let mut got = [0; 3];
+    client
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    client.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"new");
 }
 
 #[test]
