@@ -257,7 +257,10 @@ impl Server {
                 }
             }
         }
-        if self.linger_until.is_some_and(|until| Instant::now() < until) {
+        if self
+            .linger_until
+            .is_some_and(|until| Instant::now() < until)
+        {
             // Whoever else wants this processor, the client for one, has it first.
             std::thread::yield_now();
             return true;

@@ -10,6 +10,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::sys::{self, Forked};
 
+/// The signals that end us.
+const TERMINATION: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
 /// What the background process owes its parent: the parent waits for a byte of this pipe.
 pub struct Daemon {
     report: File,
@@ -25,11 +28,11 @@ pub fn daemonize() -> Result<Daemon> {
     if sys::fork().context("Cannot go into the background")? == Forked::Parent {
         drop(write);
         let mut verdict = [1u8];
-        let got = File::from(read).read(&mut verdict);
-        sys::exit_now(if matches!(got, Ok(1)) {
-            i32::from(verdict[0])
-        } else {
-            1
+        // Without a byte the child ended, and has said why.
+        let told = File::from(read).read_exact(&mut verdict);
+        sys::exit_now(match told {
+            Ok(()) => i32::from(verdict[0]),
+            Err(_) => 1,
         });
     }
     drop(read);
@@ -126,7 +129,16 @@ pub fn errno(error: &std::io::Error) -> String {
 /// # Errors
 /// When the host is out of descriptors.
 pub fn termination_signals() -> std::io::Result<OwnedFd> {
-    sys::signal_fd(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
+    sys::signal_fd(&TERMINATION)
+}
+
+/// Waits for something during the start, when nobody looks at that descriptor yet: the signals
+/// end the process at once.
+///
+/// # Errors
+/// Those of pthread_sigmask(3).
+pub fn interruptibly<T>(wait: impl FnOnce() -> T) -> std::io::Result<T> {
+    sys::with_signals(&TERMINATION, wait)
 }
 
 #[cfg(test)]

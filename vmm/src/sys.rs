@@ -24,14 +24,25 @@ pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
+/// Whether a descriptor was inherited from our parent and not taken over yet: all that we open
+/// or take over ourselves has FD_CLOEXEC, which no inherited one can have.
+pub fn is_inherited(fd: RawFd) -> bool {
+    // SAFETY: no pointers; fails on a number that is not open.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}
+
 /// Takes over a descriptor inherited from our parent, and sets FD_CLOEXEC on it.
 ///
 /// # Errors
-/// EBADF when nothing is open under that number.
+/// EBADF when nothing is open under that number, or what is there is ours.
 pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
+    if !is_inherited(fd) {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
     // SAFETY: no pointers; fails on a number that is not open.
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    // SAFETY: the descriptor is open, and the user named it for this one use.
+    // SAFETY: the descriptor is open and, as just checked, nobody's yet.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -142,6 +153,32 @@ pub fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
         ))?;
         Ok(OwnedFd::from_raw_fd(fd))
     }
+}
+
+/// Lets `signals` have their way with the process while `body` runs in the calling thread.
+///
+/// # Errors
+/// Those of pthread_sigmask(3).
+pub fn with_signals<T>(signals: &[i32], body: impl FnOnce() -> T) -> io::Result<T> {
+    let change = |how| {
+        // SAFETY: the set is initialised by sigemptyset before use and lives across all calls.
+        let failed = unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            for signal in signals {
+                check(libc::sigaddset(&mut set, *signal))?;
+            }
+            libc::pthread_sigmask(how, &set, std::ptr::null_mut())
+        };
+        match failed {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    };
+    change(libc::SIG_UNBLOCK)?;
+    let result = body();
+    change(libc::SIG_BLOCK)?;
+    Ok(result)
 }
 
 /// Takes the next signal from a descriptor of [`signal_fd`].

@@ -195,6 +195,9 @@ impl Life {
         if let Motion::Parking(then) = self.motion {
             match input {
                 Input::Parked => self.parked(then, out),
+                // The reset under way is theirs as well: the guest that asked again, or could
+                // not go on, is gone when it is done.
+                Input::Reset(_, None) | Input::Failed if matches!(then, Then::Reset(..)) => {}
                 Input::Shutdown(cause, status, ticket) if !by_guest(cause) => {
                     self.host_shutdown(cause, status, ticket, out);
                 }

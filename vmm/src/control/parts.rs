@@ -1,5 +1,6 @@
 //! What control is put together from at the start, by the same ways that commands take.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -17,8 +18,10 @@ use super::chardevs::Caller;
 use super::objects::{self, is_slow};
 use crate::accel::qtest::QtestAccel;
 use crate::cli::plan::QtestPlan;
+use crate::logging;
 use crate::machine::{References, wants};
 use crate::memory::Backend;
+use crate::process;
 use crate::startup;
 use crate::sys;
 
@@ -86,9 +89,15 @@ impl Control {
         // Descriptors are named by number here: they are inherited ones.
         let mut inherited = |name: &str| name.parse().ok().and_then(|fd| sys::adopt(fd).ok());
         let caller = Caller::CommandLine;
-        self.chardevs
-            .add(caller, &args.id, &args.backend, &mut inherited)
-            .map(drop)
+        let made = self
+            .chardevs
+            .add(caller, &args.id, &args.backend, &mut inherited)?;
+        if let Some(path) = made.pty {
+            // Clients read it there.
+            let id = &args.id;
+            logging::print(&format!("char device redirected to {path} (label {id})\n"));
+        }
+        Ok(())
     }
 
     /// chardev-add, by a client of `monitor`.
@@ -132,19 +141,24 @@ impl Control {
     }
 
     /// Serves the character devices that nobody took as well, and waits for the clients of those
-    /// with `wait=on`.
+    /// with `wait=on`; a signal ends the program meanwhile. `option` has the words of the option
+    /// that made a device.
     ///
     /// # Errors
     /// When the host is out of threads.
-    pub fn begin_chardevs(&mut self) -> Result<()> {
+    pub fn begin_chardevs(&mut self, option: &BTreeMap<String, String>) -> Result<()> {
         self.chardevs.begin()?;
         for (id, name, is_monitor) in self.chardevs.waiting() {
-            log::info!("waiting for connection on: {name}");
+            let option = option.get(&id).map_or("", String::as_str);
+            let gap = if option.is_empty() { "" } else { ": " };
+            logging::report(&format!(
+                "{option}{gap}info: QEMU waiting for connection on: {name}"
+            ));
             if is_monitor {
                 self.monitors.begin()?;
-                self.monitors.wait_connected(&id);
+                process::interruptibly(|| self.monitors.wait_connected(&id))?;
             } else {
-                self.chardevs.wait_connected(&id)?;
+                process::interruptibly(|| self.chardevs.wait_connected(&id))??;
             }
         }
         Ok(())
