@@ -98,6 +98,11 @@ fn no_reboot_turns_a_reset_into_a_shutdown() {
     let mut life = running(policy(|p| p.reboot = RebootAction::Shutdown));
     let expected = [emit(Emit::Shutdown(Cause::GuestReset)), Exit(0)];
     assert_eq!(life.step(Input::Reset(Cause::GuestReset, None)), expected);
+    // Its client hears of it before the end.
+    let mut life = running(policy(|p| p.reboot = RebootAction::Shutdown));
+    let cause = Cause::HostQmpSystemReset;
+    let expected = [emit(Emit::Shutdown(cause)), Reply(T), Exit(0)];
+    assert_eq!(life.step(Input::Reset(cause, Some(T))), expected);
 }
 
 #[test]

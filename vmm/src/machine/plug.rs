@@ -98,7 +98,7 @@ pub enum Branch {
 
 impl Branch {
     /// The path of the device with this key.
-    fn path(&self, key: &str) -> String {
+    pub fn path(&self, key: &str) -> String {
         match self {
             Branch::Peripheral => format!("/machine/peripheral/{key}"),
             Branch::Anonymous(n) => format!("/machine/peripheral-anon/device[{n}]"),
@@ -123,6 +123,8 @@ pub struct Device {
     pub serial: Option<SerialPort>,
     /// For pvpanic: its port.
     pub pvpanic: Option<u16>,
+    /// For ports of a virtio-serial device: which one it is.
+    pub nr: Option<u32>,
 }
 
 /// What the options of a device name, looked up and taken for it.
@@ -227,6 +229,7 @@ impl Machine {
         let (key, branch) = self.name_device(&options, builtin);
         let devfn = self.claim_slot(bus, &options)?;
         let cx = self.build_cx(&key, bus, devfn, references);
+        let numbers = self.port_numbers(bus);
         let built = cx.and_then(|cx| {
             let ports = match &self.buses[bus].kind {
                 BusKind::Serial { ports, .. } => Some(ports.as_ref()),
@@ -240,6 +243,10 @@ impl Machine {
             return Err(error);
         }
         let serial = serial_port(&options.driver, self.serial_count());
+        let nr = self
+            .port_numbers(bus)
+            .into_iter()
+            .find(|nr| !numbers.contains(nr));
         self.devices.push(Device {
             pvpanic: match &options.driver {
                 DeviceDriver::Pvpanic(p) => Some(p.ioport),
@@ -247,12 +254,21 @@ impl Machine {
             },
             bus: self.buses[bus].name.clone(),
             serial,
+            nr,
             key,
             options,
             branch,
             devfn,
         });
         Ok(())
+    }
+
+    /// The numbers that ports on this bus have.
+    fn port_numbers(&self, bus: usize) -> Vec<u32> {
+        match self.buses.get(bus).map(|bus| &bus.kind) {
+            Some(BusKind::Serial { ports, .. }) => ports.numbers(),
+            Some(BusKind::Pci { .. } | BusKind::Isa) | None => Vec::new(),
+        }
     }
 
     /// The bus named, or the first one that takes such a device.
@@ -589,6 +605,7 @@ fn serial_port(driver: &DeviceDriver, count: usize) -> Option<SerialPort> {
     let next = u32::try_from(count).unwrap_or(u32::MAX);
     let place = isa_serial::place(props, next).ok()?;
     Some(SerialPort {
+        index: place.index,
         port: place.iobase,
         irq: place.irq,
     })
