@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::sys::{self, Forked};
+use crate::sys::{self, Forked, Signal};
 
 /// The signals that end us.
 const TERMINATION: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
@@ -132,6 +132,21 @@ pub fn termination_signals() -> std::io::Result<OwnedFd> {
     sys::signal_fd(&TERMINATION)
 }
 
+/// Says which signal ends us, and who sent it.
+pub fn describe_signal(signal: Signal) -> String {
+    let Signal { number, sender } = signal;
+    if sender == 0 {
+        return format!("terminating on signal {number}");
+    }
+    let words = std::fs::read(format!("/proc/{sender}/cmdline")).unwrap_or_default();
+    let name = words.split(|byte| *byte == 0).next().unwrap_or_default();
+    let name = match String::from_utf8_lossy(name) {
+        name if name.is_empty() => "<unknown process>".into(),
+        name => name,
+    };
+    format!("terminating on signal {number} from pid {sender} ({name})")
+}
+
 /// Waits for something during the start, when nobody looks at that descriptor yet: the signals
 /// end the process at once.
 ///
@@ -158,6 +173,19 @@ mod tests {
         );
         drop(file);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_signal_names_its_sender() {
+        let describe = |sender| describe_signal(Signal { number: 15, sender });
+        assert_eq!(describe(0), "terminating on signal 15");
+        let own = describe(std::process::id());
+        let begin = format!(
+            "terminating on signal 15 from pid {} (/",
+            std::process::id()
+        );
+        assert!(own.starts_with(&begin), "{own}");
+        assert!(describe(u32::MAX).ends_with(" (<unknown process>)"));
     }
 
     #[test]

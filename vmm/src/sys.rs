@@ -181,15 +181,31 @@ pub fn with_signals<T>(signals: &[i32], body: impl FnOnce() -> T) -> io::Result<
     Ok(result)
 }
 
+/// A signal that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signal {
+    /// Which one.
+    pub number: u32,
+    /// The process that sent it; 0 when it was the system (a key at the terminal).
+    pub sender: u32,
+}
+
 /// Takes the next signal from a descriptor of [`signal_fd`].
-pub fn next_signal(fd: &OwnedFd) -> Option<u32> {
+pub fn next_signal(fd: &OwnedFd) -> Option<Signal> {
     let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
     // SAFETY: the buffer has the size given.
     let got = unsafe { libc::read(fd.as_raw_fd(), info.as_mut_ptr().cast(), info.len()) };
-    let number = info
-        .first_chunk::<4>()
-        .map(|bytes| u32::from_ne_bytes(*bytes));
-    number.filter(|_| usize::try_from(got) == Ok(info.len()))
+    if usize::try_from(got) != Ok(info.len()) {
+        return None;
+    }
+    let word = |at: usize| {
+        let bytes = info.get(at..)?.first_chunk::<4>()?;
+        Some(u32::from_ne_bytes(*bytes))
+    };
+    Some(Signal {
+        number: word(std::mem::offset_of!(libc::signalfd_siginfo, ssi_signo))?,
+        sender: word(std::mem::offset_of!(libc::signalfd_siginfo, ssi_pid))?,
+    })
 }
 
 /// An epoll set.

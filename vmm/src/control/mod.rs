@@ -209,8 +209,8 @@ impl Control {
     }
 
     fn take_signals(&mut self) {
-        while let Some(number) = sys::next_signal(&self.signals) {
-            log::error!("terminating on signal {number}");
+        while let Some(signal) = sys::next_signal(&self.signals) {
+            log::error!("{}", process::describe_signal(signal));
             let cause = api_spec::ShutdownCause::HostSignal;
             self.feed(Input::Shutdown(cause, 0, None));
         }

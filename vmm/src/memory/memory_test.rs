@@ -64,6 +64,10 @@ fn files_are_made_grown_or_refused() {
         path.display()
     );
     assert_eq!(missing, wanted);
+    let mut odd = with(&path, false);
+    odd.size += 1;
+    refusal(odd);
+    assert!(!path.exists(), "a refused file was left behind");
     Backend::new(with(&path, false)).unwrap();
     assert_eq!(path.metadata().unwrap().len(), 1 << 20);
     File::create(&path).unwrap().set_len(4096).unwrap();

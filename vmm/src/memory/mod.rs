@@ -247,6 +247,7 @@ impl Backend {
             true => Sharing::Shared,
             false => Sharing::Private,
         };
+        let mut made = NewFile::default();
         let (file, offset, page) = match &options.kind {
             Kind::Ram => (None, 0, mapping::page_size()),
             Kind::Memfd { hugetlb, seal } => {
@@ -264,7 +265,7 @@ impl Backend {
                 if *align != 0 && !align.is_power_of_two() {
                     return Err(MemoryError::Align(*align));
                 }
-                let file = open_file(path, *offset, size, *readonly)?;
+                let file = open_file(path, *offset, size, *readonly, &mut made)?;
                 let page = mapping::file_page_size(&file);
                 let align = usize::try_from(*align).unwrap_or(0);
                 (Some(file), *offset, page.max(align))
@@ -291,6 +292,7 @@ impl Backend {
         };
         backend.advise()?;
         backend.preallocate()?;
+        made.keep();
         Ok(backend)
     }
 
@@ -377,7 +379,31 @@ fn make_memfd(size: u64, hugetlb: Option<u64>, seal: bool) -> Result<File, Memor
     Ok(file)
 }
 
-fn open_file(path: &Path, offset: u64, size: u64, readonly: bool) -> Result<File, MemoryError> {
+/// A file that we made, and that goes again unless all of the back end can be had.
+#[derive(Default)]
+struct NewFile(Option<PathBuf>);
+
+impl NewFile {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn open_file(
+    path: &Path,
+    offset: u64,
+    size: u64,
+    readonly: bool,
+    made: &mut NewFile,
+) -> Result<File, MemoryError> {
     let fail = |source| MemoryError::Open {
         path: path.to_owned(),
         source,
@@ -387,10 +413,23 @@ fn open_file(path: &Path, offset: u64, size: u64, readonly: bool) -> Result<File
     if path.is_dir() {
         // Vanishes with the last descriptor.
         options.custom_flags(libc::O_TMPFILE);
-    } else {
-        options.create(!readonly);
     }
-    let file = options.open(path).map_err(fail)?;
+    let file = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !readonly => {
+            match options.create_new(true).open(path) {
+                // Somebody else was faster.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    options.create_new(false).open(path).map_err(fail)?
+                }
+                new => {
+                    let new = new.map_err(fail)?;
+                    made.0 = Some(path.to_owned());
+                    new
+                }
+            }
+        }
+        opened => opened.map_err(fail)?,
+    };
     let found = file.metadata().map_err(fail)?;
     let end = offset
         .checked_add(size)
