@@ -82,9 +82,13 @@ impl PidFile {
                 .truncate(false)
                 .mode(0o600)
                 .open(path)
-                .map_err(|error| anyhow::anyhow!("Cannot open pid file: {}", errno(&error)))?;
+                .map_err(|error| {
+                    let (path, why) = (path.display(), errno(&error));
+                    anyhow::anyhow!("cannot create PID file: Could not create '{path}': {why}")
+                })?;
             if let Err(error) = sys::lock_file(&file) {
-                bail!("Cannot lock pid file: {}", errno(&error));
+                let why = errno(&error);
+                bail!("cannot create PID file: Cannot lock pid file: {why}");
             }
             // Its last owner may have removed it between our open and our lock.
             if !same_file(&file, path) {
@@ -122,6 +126,23 @@ pub fn errno(error: &std::io::Error) -> String {
         Some(at) => text.get(..at).unwrap_or_default().to_owned(),
         None => text,
     }
+}
+
+/// An error with its causes, each told once: some of ours repeat in their words what the host
+/// said.
+pub fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        let words = cause.split(" (os error ").next().unwrap_or_default();
+        if text.is_empty() {
+            text.push_str(&cause);
+        } else if !text.contains(words) {
+            text.push_str(": ");
+            text.push_str(words);
+        }
+    }
+    text
 }
 
 /// Blocks the signals that end us and gives a descriptor that tells of them.
@@ -169,7 +190,7 @@ mod tests {
         let error = PidFile::create(&path).err().unwrap().to_string();
         assert_eq!(
             error,
-            "Cannot lock pid file: Resource temporarily unavailable"
+            "cannot create PID file: Cannot lock pid file: Resource temporarily unavailable"
         );
         drop(file);
         assert!(!path.exists());
@@ -186,6 +207,15 @@ mod tests {
         );
         assert!(own.starts_with(&begin), "{own}");
         assert!(describe(u32::MAX).ends_with(" (<unknown process>)"));
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let host = || std::io::Error::from_raw_os_error(libc::ENOENT);
+        let own = anyhow::Error::new(host()).context("no kernel: No such file or directory");
+        assert_eq!(with_causes(&own), "no kernel: No such file or directory");
+        let own = anyhow::Error::new(host()).context("no kernel");
+        assert_eq!(with_causes(&own), "no kernel: No such file or directory");
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub fn run(words: Vec<OsString>) -> u8 {
     match start(*order) {
         Ok(status) => status,
         Err(error) => {
-            logging::report(&format!("{error:#}"));
+            logging::report(&process::with_causes(&error));
             1
         }
     }
@@ -67,8 +67,18 @@ pub fn run(words: Vec<OsString>) -> u8 {
 
 /// An error of an option, in QEMU's style: with the option in front.
 fn blame<T, E: std::fmt::Display>(arg: &Arg, result: Result<T, E>) -> Result<T> {
-    result.map_err(|error| anyhow!(arg.error(error).to_string()))
+    result.map_err(|error| {
+        let mut text = arg.error(error).to_string();
+        if text.ends_with("Parameter 'id' expects an identifier") {
+            text.push_str(IDENTIFIERS);
+        }
+        anyhow!(text)
+    })
 }
+
+/// What an identifier is; said to people only.
+const IDENTIFIERS: &str = "\nIdentifiers consist of letters, digits, '-', '.', '_', starting with a \
+                           letter.";
 
 fn start(order: Order) -> Result<u8> {
     prepare_process(&order)?;
@@ -293,6 +303,11 @@ fn add_serials(control: &mut Control, orders: Vec<SerialOrder>) -> Result<()> {
             api_spec::decode_value(members, api_spec::Mode::Strict),
         )?;
         debug_assert!(matches!(options.driver, DeviceDriver::IsaSerial(_)));
+        if !control.has_chardev(&chardev) {
+            let text = &order.arg.value;
+            let message = "could not connect serial device to character backend";
+            return blame(&order.arg, Err(format!("{message} '{text}'")));
+        }
         blame(&order.arg, control.plug(options, true))?;
     }
     Ok(())
@@ -327,7 +342,7 @@ pub fn serve_qtest(
     };
     let endpoint = blame(
         arg,
-        qtest_endpoint(backend).map_err(|error| format!("{error:#}")),
+        qtest_endpoint(backend).map_err(|error| process::with_causes(&error)),
     )?;
     let log = match &plan.log {
         Some(path) if path != Path::new("none") && path != Path::new("/dev/null") => {

@@ -455,3 +455,42 @@ fn words_that_are_not_utf_8() {
     let exit = VmBuilder::bare().arg("-name").arg(word).run();
     exit.assert_refused().assert_says("is not UTF-8");
 }
+
+#[test]
+fn words_that_clients_and_people_know() {
+    all_refused(&[
+        (
+            &["-object", "iothread,id=a", "-object", "iothread,id=a"][..],
+            "Duplicate ID 'a' for object",
+        ),
+        (
+            &[
+                "-device",
+                "virtio-rng-pci,id=a",
+                "-device",
+                "virtio-rng-pci,id=a",
+            ],
+            "Duplicate ID 'a' for device",
+        ),
+        (
+            &["-device", "virtio-rng-pci,bus=isa.0"],
+            "Device 'virtio-rng-pci' can't go on ISA bus",
+        ),
+        (
+            &["-object", "iothread,id=1"],
+            "Identifiers consist of letters, digits",
+        ),
+        (
+            &["-serial", "chardev:nobody"],
+            "could not connect serial device to character backend 'chardev:nobody'",
+        ),
+        (
+            &["-pidfile", "/no/such/pid"],
+            "cannot create PID file: Could not create '/no/such/pid': No such file or directory\n",
+        ),
+        (
+            &["-kernel", "/no/such/kernel"],
+            "could not open kernel file '/no/such/kernel': No such file or directory\n",
+        ),
+    ]);
+}

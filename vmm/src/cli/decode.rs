@@ -354,7 +354,7 @@ fn action(plan: &mut Plan, arg: &Arg) -> Done {
             return Err(arg.error(format!("Expected '=' after parameter '{item}'")));
         };
         if !matches!(key, "reboot" | "shutdown" | "panic" | "watchdog") {
-            return Err(arg.error(format!("Parameter '{key}' is unexpected")));
+            return Err(arg.error(format!("Invalid parameter '{key}'")));
         }
         policy(plan, arg, key, value)?;
     }

@@ -84,7 +84,7 @@ fn refusals_name_option_and_value() {
             "panic=x",
             "Parameter 'panic' does not accept value 'x'",
         ),
-        ("action", "foo=x", "Parameter 'foo' is unexpected"),
+        ("action", "foo=x", "Invalid parameter 'foo'"),
         (
             "add-fd",
             "set=1",

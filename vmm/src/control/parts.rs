@@ -48,12 +48,21 @@ impl Control {
             .map_err(|error| QmpError::generic(error.to_string()))
     }
 
-    /// object-add.
+    /// `-object`.
     ///
     /// # Errors
-    /// As object-add.
+    /// As object-add, in the words of the command line.
     pub fn add_object(&mut self, options: &ObjectOptions) -> QmpResult<()> {
+        if self.objects.has(&options.id) {
+            let text = format!("Duplicate ID '{}' for object", options.id);
+            return Err(QmpError::generic(text));
+        }
         self.objects.add(options)
+    }
+
+    /// Whether there is a character device of that id.
+    pub fn has_chardev(&self, id: &str) -> bool {
+        self.list_chardevs().iter().any(|info| info.label == id)
     }
 
     /// object-add by a client: memory that is to be there at once is made on another thread.

@@ -222,7 +222,7 @@ impl Machine {
         if let Some(id) = &options.id {
             crate::control::objects::check_id(id)?;
             if self.devices.iter().any(|device| *device.key == **id) {
-                return Err(QmpError::generic(format!("Duplicate device ID '{id}'")));
+                return Err(QmpError::generic(format!("Duplicate ID '{id}' for device")));
             }
         }
         let bus = self.find_bus(&options)?;
@@ -287,7 +287,7 @@ impl Machine {
                 if !kind.takes(wanted) {
                     let kind = kind.type_name();
                     return Err(QmpError::generic(format!(
-                        "'{name}' can't go on {kind} bus"
+                        "Device '{name}' can't go on {kind} bus"
                     )));
                 }
                 Ok(index)

@@ -91,6 +91,12 @@ fn what_the_host_cannot_give_is_said() {
         "property 'size' of memory-backend-ram doesn't take value '0'"
     );
     let mut options = BackendOptions::ram(4096);
+    options.prealloc_threads = 0;
+    assert_eq!(
+        refusal(options),
+        "property 'prealloc-threads' of memory-backend-ram doesn't take value '0'"
+    );
+    let mut options = BackendOptions::ram(4096);
     options.host_nodes = vec![0];
     assert!(refusal(options.clone()).starts_with("host-nodes must be empty for policy default"));
     options.policy = HostMemPolicy::Bind;

@@ -104,6 +104,12 @@ pub enum MemoryError {
         /// The size given.
         size: u64,
     },
+    /// Nobody would take it from the host.
+    #[error("property 'prealloc-threads' of {kind} doesn't take value '0'")]
+    Threads {
+        /// The back end's type.
+        kind: &'static str,
+    },
     /// The file cannot be opened or made.
     #[error("can't open backing store {} for guest RAM: {}", .path.display(), errno(.source))]
     Open {
@@ -188,7 +194,7 @@ impl BackendOptions {
                     kind: $kind,
                     share: $p.share.unwrap_or($share),
                     prealloc: $p.prealloc.unwrap_or(false),
-                    prealloc_threads: $p.prealloc_threads.unwrap_or(1).max(1),
+                    prealloc_threads: $p.prealloc_threads.unwrap_or(1),
                     merge: $p.merge.unwrap_or(true),
                     dump: $p.dump.unwrap_or(true),
                     reserve: $p.reserve.unwrap_or(true),
@@ -241,6 +247,9 @@ impl Backend {
         let len = usize::try_from(size).map_err(|_| MemoryError::TooLarge(size))?;
         if len == 0 {
             return Err(MemoryError::Size { kind, size });
+        }
+        if options.prealloc_threads == 0 {
+            return Err(MemoryError::Threads { kind });
         }
         check_policy(&options)?;
         let sharing = match options.share {
