@@ -206,6 +206,20 @@ fn wanted_address(driver: &DeviceDriver) -> Option<DevFn> {
     addr.map(|addr| DevFn::new(addr.slot, addr.function))
 }
 
+fn is_multifunction(driver: &DeviceDriver) -> bool {
+    match driver {
+        DeviceDriver::VirtioBlkPci(p) => p.multifunction,
+        DeviceDriver::VirtioSerialPci(p) => p.multifunction,
+        DeviceDriver::VirtioRngPci(p) => p.multifunction,
+        DeviceDriver::PcieRootPort(p) => p.multifunction,
+        DeviceDriver::Virtconsole(_)
+        | DeviceDriver::Virtserialport(_)
+        | DeviceDriver::IsaSerial(_)
+        | DeviceDriver::Pvpanic(_)
+        | DeviceDriver::IsaDebugExit(_) => false,
+    }
+}
+
 impl Machine {
     /// Makes a device and plugs it. For a machine that was not started yet.
     ///
@@ -338,6 +352,7 @@ impl Machine {
         let tenant = Tenant {
             driver: options.driver.name().to_owned(),
             id: options.id.clone(),
+            multifunction: is_multifunction(&options.driver),
         };
         let claimed = slots.claim(wanted_address(&options.driver), tenant);
         claimed
