@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use api_spec::{
@@ -21,7 +21,7 @@ use crate::cli::plan::QtestPlan;
 use crate::logging;
 use crate::machine::{References, wants};
 use crate::memory::Backend;
-use crate::process;
+use crate::process::{self, errno};
 use crate::startup;
 use crate::sys;
 
@@ -29,6 +29,13 @@ use crate::sys;
 pub(super) struct ExpectedQtest {
     accel: Arc<QtestAccel>,
     plan: QtestPlan,
+}
+
+fn answer(reply: &Mutex<Option<Reply<Empty>>>, result: QmpResult<Empty>) {
+    let reply = reply.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(reply) = reply {
+        reply.send(result);
+    }
 }
 
 impl Control {
@@ -74,19 +81,22 @@ impl Control {
             return reply.send(Err(error));
         }
         let id = options.id.clone();
+        // Shared, so that it can be given where there is no thread for the work.
+        let reply = Arc::new(Mutex::new(Some(reply)));
+        let later = reply.clone();
         let mail = self.mail.clone();
         let work = move || {
             let made = objects::make(&options, &mail);
             (options, made)
         };
-        let started = self.do_slowly(work, |control, (options, made)| {
+        let started = self.do_slowly(work, move |control, (options, made)| {
             let added = control.objects.complete(&options, made);
-            reply.send(added.map(|()| Empty));
+            answer(&later, added.map(|()| Empty));
         });
         if let Err(error) = started {
-            // The reply went with the work; its client is told that it was abandoned.
-            log::warn!("No thread for the object '{id}': {error}");
             self.objects.give_up(&id);
+            let text = format!("Cannot start a thread: {}", errno(&error));
+            answer(&reply, Err(QmpError::generic(text)));
         }
     }
 
