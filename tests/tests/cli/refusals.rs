@@ -477,6 +477,10 @@ fn words_that_clients_and_people_know() {
             "Device 'virtio-rng-pci' can't go on ISA bus",
         ),
         (
+            &["-device", "virtconsole,chardev=nobody"],
+            "No 'virtio-serial-bus' bus found for device 'virtconsole'",
+        ),
+        (
             &["-object", "iothread,id=1"],
             "Identifiers consist of letters, digits",
         ),

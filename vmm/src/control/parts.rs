@@ -202,6 +202,8 @@ impl Control {
             let text = format!("No 'PCI' bus found for device '{name}'");
             return Err(QmpError::generic(text).into());
         };
+        // Before anything is taken for it.
+        machine.check_bus(&options)?;
         let path = machine.path_for(&options, builtin);
         let references = self.look_up(&options, &path)?;
         match &mut self.machine {

@@ -277,6 +277,14 @@ impl Machine {
         Ok(())
     }
 
+    /// Whether there is a bus for such a device.
+    ///
+    /// # Errors
+    /// QEMU's words for a bus that is not there, or takes other devices.
+    pub fn check_bus(&self, options: &DeviceOptions) -> QmpResult<()> {
+        self.find_bus(options).map(drop)
+    }
+
     /// The numbers that ports on this bus have.
     fn port_numbers(&self, bus: usize) -> Vec<u32> {
         match self.buses.get(bus).map(|bus| &bus.kind) {
