@@ -81,8 +81,8 @@ pub fn with_props(props: RngProps, cx: &BuildCx) -> QmpResult<VirtioPci> {
             "'period' parameter expects a positive integer",
         ));
     }
-    if i64::try_from(props.max_bytes).is_err() {
-        let desc = "'max-bytes' parameter must be non-negative, and less than 2^63";
+    if props.max_bytes == 0 || i64::try_from(props.max_bytes).is_err() {
+        let desc = "'max-bytes' parameter must be positive, and less than 2^63";
         return Err(QmpError::generic(desc));
     }
     let period = Period::new(&cx.clock, &*cx.timers)

@@ -8,10 +8,12 @@ fn config(cpus: u32) -> AcpiConfig {
         apic_ids: (0..cpus).collect(),
         serial: vec![
             SerialPort {
+                index: 0,
                 port: 0x3f8,
                 irq: 4,
             },
             SerialPort {
+                index: 1,
                 port: 0x2f8,
                 irq: 3,
             },

@@ -30,6 +30,8 @@ pub const TABLES_END: u64 = RSDP;
 /// A 16550 at its usual place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SerialPort {
+    /// 0 to 3.
+    pub index: u32,
     /// First of eight ports.
     pub port: u16,
     /// Its interrupt.

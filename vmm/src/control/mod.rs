@@ -209,8 +209,8 @@ impl Control {
     }
 
     fn take_signals(&mut self) {
-        while let Some(number) = sys::next_signal(&self.signals) {
-            log::error!("terminating on signal {number}");
+        while let Some(signal) = sys::next_signal(&self.signals) {
+            log::error!("{}", process::describe_signal(signal));
             let cause = api_spec::ShutdownCause::HostSignal;
             self.feed(Input::Shutdown(cause, 0, None));
         }
@@ -231,9 +231,11 @@ impl Control {
         self.go_on();
     }
 
-    /// Does what is to be done, in order, as far as nothing is under way.
+    /// Does what is to be done, in order, as far as nothing is under way. Behind the end nothing
+    /// is done any more.
     fn go_on(&mut self) {
         while !self.busy
+            && self.exit.is_none()
             && let Some(action) = self.actions.pop_front()
         {
             self.act(action);
@@ -290,12 +292,18 @@ impl Control {
     }
 
     fn check_parked(&mut self) {
-        let parked = self.machine.as_ref().is_none_or(Machine::all_parked);
-        if parked && self.life.is_parking() {
+        // While a flush is under way the vCPUs may not have been asked yet: that they are parked
+        // is then the end of the pause before.
+        let asked = self.life.is_parking() && !self.actions.contains(&Action::Park);
+        if asked && self.machine.as_ref().is_none_or(Machine::all_parked) {
             self.feed(Input::Parked);
         }
     }
 }
+
+#[cfg(test)]
+#[path = "control_test.rs"]
+mod tests;
 
 /// Makes what was written to these nodes durable. Blocks.
 fn flush(nodes: Vec<(String, Arc<dyn BlockNode>)>) {

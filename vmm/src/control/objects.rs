@@ -74,7 +74,7 @@ impl Objects {
     /// When it is taken, or is none.
     pub fn reserve(&mut self, id: &str) -> QmpResult<()> {
         check_id(id)?;
-        if self.find(id).is_some() || self.reserved.iter().any(|other| other == id) {
+        if self.has(id) {
             return Err(QmpError::generic(format!(
                 "attempt to add duplicate property '{id}' to object (type 'container')"
             )));
@@ -127,6 +127,11 @@ impl Objects {
         }
         self.list.remove(index);
         Ok(())
+    }
+
+    /// Whether there is an object of that id, or will be.
+    pub fn has(&self, id: &str) -> bool {
+        self.find(id).is_some() || self.reserved.iter().any(|other| other == id)
     }
 
     fn find(&self, id: &str) -> Option<&Object> {

@@ -90,7 +90,7 @@ impl Machine {
         let shadow = boot.is_some().then_some(ram.shadow);
         let chosen = choose(&spec, shadow, &ram, &map, mail)?;
         let accel = chosen.face();
-        let processors = processors(&spec, &chosen, &map, mail)?;
+        let processors = processors(&spec, &chosen, &ram, &map, mail)?;
         let motion = match accel.kind() {
             AccelKind::Kvm => Motion::Host,
             AccelKind::Qtest => Motion::Stepped,
@@ -196,6 +196,7 @@ fn choose(
 fn processors(
     spec: &MachineSpec,
     chosen: &ChosenAccel,
+    ram: &MachineRam,
     map: &Arc<SharedMap>,
     mail: &MailSender,
 ) -> Result<Processors> {
@@ -225,6 +226,7 @@ fn processors(
     for warning in &template.warnings {
         log::warn!("{warning}");
     }
+    check_reach(ram.layout, template.phys_bits())?;
     let config = |index| {
         Ok(VcpuConfig {
             apic_id: template.apic_id(index),
@@ -239,4 +241,34 @@ fn processors(
         signature: template.signature(),
         phys_bits: template.phys_bits(),
     })
+}
+
+/// All RAM must be where the processors can address it.
+fn check_reach(layout: RamLayout, phys_bits: u32) -> Result<()> {
+    let limit = u64::MAX >> 64u32.saturating_sub(phys_bits).min(63);
+    let last = layout.ranges().map(|range| range.last()).max().unwrap_or(0);
+    if last > limit {
+        bail!("Address space limit {limit:#x} < {last:#x} phys-bits too low ({phys_bits})");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ram_ends_where_the_processors_reach_ends() {
+        let check = |size, bits| {
+            let checked = check_reach(RamLayout::q35(size), bits);
+            checked.map_err(|error| error.to_string())
+        };
+        let most = (1 << 40) - (2 << 30);
+        assert_eq!(check(most, 40), Ok(()));
+        assert_eq!(
+            check(most + 4096, 40).unwrap_err(),
+            "Address space limit 0xffffffffff < 0x10000000fff phys-bits too low (40)"
+        );
+        assert_eq!(check(u64::MAX >> 1, 64), Ok(()));
+    }
 }

@@ -99,6 +99,7 @@ impl Chipset {
             let tenant = Tenant {
                 driver: name.to_owned(),
                 id: None,
+                multifunction: false,
             };
             slots.claim(Some(devfn), tenant)?;
             Ok(pci.plug(Plugged {

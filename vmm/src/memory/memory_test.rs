@@ -76,6 +76,10 @@ fn files_are_made_grown_or_refused() {
         path.display()
     );
     assert_eq!(missing, wanted);
+    let mut odd = with(&path, false);
+    odd.size += 1;
+    refusal(odd);
+    assert!(!path.exists(), "a refused file was left behind");
     Backend::new(with(&path, false)).unwrap();
     assert_eq!(path.metadata().unwrap().len(), 1 << 20);
     File::create(&path).unwrap().set_len(4096).unwrap();
@@ -97,6 +101,12 @@ fn what_the_host_cannot_give_is_said() {
     assert_eq!(
         refusal(BackendOptions::ram(0)),
         "property 'size' of memory-backend-ram doesn't take value '0'"
+    );
+    let mut options = BackendOptions::ram(4096);
+    options.prealloc_threads = 0;
+    assert_eq!(
+        refusal(options),
+        "property 'prealloc-threads' of memory-backend-ram doesn't take value '0'"
     );
     let mut options = BackendOptions::ram(4096);
     options.host_nodes = vec![0];

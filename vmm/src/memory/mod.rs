@@ -105,6 +105,12 @@ pub enum MemoryError {
         /// The size given.
         size: u64,
     },
+    /// Nobody would take it from the host.
+    #[error("property 'prealloc-threads' of {kind} doesn't take value '0'")]
+    Threads {
+        /// The back end's type.
+        kind: &'static str,
+    },
     /// The file cannot be opened or made.
     #[error("can't open backing store {} for guest RAM: {}", .path.display(), errno(.source))]
     Open {
@@ -189,7 +195,7 @@ impl BackendOptions {
                     kind: $kind,
                     share: $p.share.unwrap_or($share),
                     prealloc: $p.prealloc.unwrap_or(false),
-                    prealloc_threads: $p.prealloc_threads.unwrap_or(1).max(1),
+                    prealloc_threads: $p.prealloc_threads.unwrap_or(1),
                     merge: $p.merge.unwrap_or(true),
                     dump: $p.dump.unwrap_or(true),
                     reserve: $p.reserve.unwrap_or(true),
@@ -243,11 +249,15 @@ impl Backend {
         if len == 0 {
             return Err(MemoryError::Size { kind, size });
         }
+        if options.prealloc_threads == 0 {
+            return Err(MemoryError::Threads { kind });
+        }
         check_policy(&options)?;
         let sharing = match options.share {
             true => Sharing::Shared,
             false => Sharing::Private,
         };
+        let mut made = NewFile::default();
         let (file, offset, page) = match &options.kind {
             Kind::Ram => (None, 0, mapping::page_size()),
             Kind::Memfd { hugetlb, seal } => {
@@ -265,7 +275,7 @@ impl Backend {
                 if *align != 0 && !align.is_power_of_two() {
                     return Err(MemoryError::Align(*align));
                 }
-                let file = open_file(path, *offset, size, *readonly)?;
+                let file = open_file(path, *offset, size, *readonly, &mut made)?;
                 let page = mapping::file_page_size(&file);
                 let align = usize::try_from(*align).unwrap_or(0);
                 (Some(file), *offset, page.max(align))
@@ -292,6 +302,7 @@ impl Backend {
         };
         backend.advise()?;
         backend.preallocate()?;
+        made.keep();
         Ok(backend)
     }
 
@@ -378,7 +389,31 @@ fn make_memfd(size: u64, hugetlb: Option<u64>, seal: bool) -> Result<File, Memor
     Ok(file)
 }
 
-fn open_file(path: &Path, offset: u64, size: u64, readonly: bool) -> Result<File, MemoryError> {
+/// A file that we made, and that goes again unless all of the back end can be had.
+#[derive(Default)]
+struct NewFile(Option<PathBuf>);
+
+impl NewFile {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn open_file(
+    path: &Path,
+    offset: u64,
+    size: u64,
+    readonly: bool,
+    made: &mut NewFile,
+) -> Result<File, MemoryError> {
     let fail = |source| MemoryError::Open {
         path: path.to_owned(),
         source,
@@ -388,10 +423,23 @@ fn open_file(path: &Path, offset: u64, size: u64, readonly: bool) -> Result<File
     if path.is_dir() {
         // Vanishes with the last descriptor.
         options.custom_flags(libc::O_TMPFILE);
-    } else {
-        options.create(!readonly);
     }
-    let file = options.open(path).map_err(fail)?;
+    let file = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !readonly => {
+            match options.create_new(true).open(path) {
+                // Somebody else was faster.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    options.create_new(false).open(path).map_err(fail)?
+                }
+                new => {
+                    let new = new.map_err(fail)?;
+                    made.0 = Some(path.to_owned());
+                    new
+                }
+            }
+        }
+        opened => opened.map_err(fail)?,
+    };
     let found = file.metadata().map_err(fail)?;
     let end = offset
         .checked_add(size)
