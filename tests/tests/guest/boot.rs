@@ -175,5 +175,8 @@ fn the_old_interrupt_controllers_alone() {
     }
     let interrupts = serial.run("grep virtio /proc/interrupts");
     assert_eq!(interrupts.matches("XT-PIC").count(), 2, "{interrupts}");
+    // The edge/level register of the second controller, port 0x4d1.
+    let levels = serial.run("dd if=/dev/port bs=1 skip=1233 count=1 2>/dev/null | od -An -tx1");
+    assert_eq!(levels.trim(), "0c");
     vm.quit();
 }
