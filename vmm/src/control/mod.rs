@@ -84,7 +84,7 @@ impl Control {
         let fds = FdStore::default();
         Ok(Control {
             monitors: Monitors::new(mail.clone(), published.clone()),
-            objects: Objects::new(mail.clone()),
+            objects: Objects::new(mail.clone(), fds.opener()),
             mailbox,
             poll,
             signals,

@@ -84,9 +84,9 @@ impl Control {
         // Shared, so that it can be given where there is no thread for the work.
         let reply = Arc::new(Mutex::new(Some(reply)));
         let later = reply.clone();
-        let mail = self.mail.clone();
+        let (mail, opener) = (self.mail.clone(), self.fds.opener());
         let work = move || {
-            let made = objects::make(&options, &mail);
+            let made = objects::make(&options, &mail, &opener);
             (options, made)
         };
         let started = self.do_slowly(work, move |control, (options, made)| {

@@ -12,7 +12,7 @@ use crate::smbios::{self, SmbiosConfig};
 use crate::vcpu::Entry;
 
 /// Bus numbers are told of in steps of this.
-const SPARE_BUSES: u8 = 16;
+const SPARE_BUSES: u8 = 4;
 
 impl Machine {
     /// Sets the machine up for its kernel and loads that; says where the first vCPU starts.
