@@ -126,9 +126,9 @@ need_rust_parts() {
   command -v rustup >/dev/null || return 0
   local have
   have=$(cd "$root" && rustup component list --installed && rustup target list --installed)
-  grep -q '^rustfmt' <<<"$have" && grep -q '^clippy' <<<"$have" && grep -qx x86_64-unknown-none <<<"$have" && return
-  (cd "$root" && rustup component add rustfmt clippy && rustup target add x86_64-unknown-none) >"$cache/rustup.log" 2>&1 ||
-    { cat "$cache/rustup.log" >&2; say "rustup cannot fetch rustfmt, clippy and the target x86_64-unknown-none; going on"; }
+  grep -q '^rustfmt' <<<"$have" && grep -q '^clippy' <<<"$have" && grep -qx x86_64-unknown-none <<<"$have" && grep -qx x86_64-unknown-linux-musl <<<"$have" && return
+  (cd "$root" && rustup component add rustfmt clippy && rustup target add x86_64-unknown-none x86_64-unknown-linux-musl) >"$cache/rustup.log" 2>&1 ||
+    { cat "$cache/rustup.log" >&2; say "rustup cannot fetch rustfmt, clippy and the targets x86_64-unknown-none and -linux-musl; going on"; }
 }
 rust_wanted() { sed -n 's/^channel = "\(.*\)"/\1/p' "$root/rust-toolchain.toml"; }
 

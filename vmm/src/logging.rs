@@ -100,6 +100,12 @@ pub fn report(message: &str) {
     write_out(&mut std::io::stderr().lock(), &line(message));
 }
 
+/// Text that was asked for, on standard output. Whoever reads it may leave early.
+pub fn print(text: &str) {
+    write_out(&mut std::io::stdout().lock(), text);
+    let _ = std::io::stdout().flush();
+}
+
 fn line(message: &str) -> String {
     let mut text = String::with_capacity(message.len() + 48);
     if TIMESTAMP.load(Ordering::Relaxed) {

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::sys::{self, Forked};
+use crate::sys::{self, Forked, Signal};
+
+/// The signals that end us.
+const TERMINATION: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
 /// What the background process owes its parent: the parent waits for a byte of this pipe.
 pub struct Daemon {
@@ -25,11 +28,11 @@ pub fn daemonize() -> Result<Daemon> {
     if sys::fork().context("Cannot go into the background")? == Forked::Parent {
         drop(write);
         let mut verdict = [1u8];
-        let got = File::from(read).read(&mut verdict);
-        sys::exit_now(if matches!(got, Ok(1)) {
-            i32::from(verdict[0])
-        } else {
-            1
+        // Without a byte the child ended, and has said why.
+        let told = File::from(read).read_exact(&mut verdict);
+        sys::exit_now(match told {
+            Ok(()) => i32::from(verdict[0]),
+            Err(_) => 1,
         });
     }
     drop(read);
@@ -79,9 +82,13 @@ impl PidFile {
                 .truncate(false)
                 .mode(0o600)
                 .open(path)
-                .map_err(|error| anyhow::anyhow!("Cannot open pid file: {}", errno(&error)))?;
+                .map_err(|error| {
+                    let (path, why) = (path.display(), errno(&error));
+                    anyhow::anyhow!("cannot create PID file: Could not create '{path}': {why}")
+                })?;
             if let Err(error) = sys::lock_file(&file) {
-                bail!("Cannot lock pid file: {}", errno(&error));
+                let why = errno(&error);
+                bail!("cannot create PID file: Cannot lock pid file: {why}");
             }
             // Its last owner may have removed it between our open and our lock.
             if !same_file(&file, path) {
@@ -112,13 +119,23 @@ fn same_file(file: &File, path: &Path) -> bool {
     }
 }
 
-/// The system's words for an error, without Rust's number behind them.
-pub fn errno(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error ") {
-        Some(at) => text.get(..at).unwrap_or_default().to_owned(),
-        None => text,
+pub use errno_text::errno_text as errno;
+
+/// An error with its causes, each told once: some of ours repeat in their words what the host
+/// said.
+pub fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        let words = cause.split(" (os error ").next().unwrap_or_default();
+        if text.is_empty() {
+            text.push_str(&cause);
+        } else if !text.contains(words) {
+            text.push_str(": ");
+            text.push_str(words);
+        }
     }
+    text
 }
 
 /// Blocks the signals that end us and gives a descriptor that tells of them.
@@ -126,7 +143,31 @@ pub fn errno(error: &std::io::Error) -> String {
 /// # Errors
 /// When the host is out of descriptors.
 pub fn termination_signals() -> std::io::Result<OwnedFd> {
-    sys::signal_fd(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
+    sys::signal_fd(&TERMINATION)
+}
+
+/// Says which signal ends us, and who sent it.
+pub fn describe_signal(signal: Signal) -> String {
+    let Signal { number, sender } = signal;
+    if sender == 0 {
+        return format!("terminating on signal {number}");
+    }
+    let words = std::fs::read(format!("/proc/{sender}/cmdline")).unwrap_or_default();
+    let name = words.split(|byte| *byte == 0).next().unwrap_or_default();
+    let name = match String::from_utf8_lossy(name) {
+        name if name.is_empty() => "<unknown process>".into(),
+        name => name,
+    };
+    format!("terminating on signal {number} from pid {sender} ({name})")
+}
+
+/// Waits for something during the start, when nobody looks at that descriptor yet: the signals
+/// end the process at once.
+///
+/// # Errors
+/// Those of pthread_sigmask(3).
+pub fn interruptibly<T>(wait: impl FnOnce() -> T) -> std::io::Result<T> {
+    sys::with_signals(&TERMINATION, wait)
 }
 
 #[cfg(test)]
@@ -142,10 +183,32 @@ mod tests {
         let error = PidFile::create(&path).err().unwrap().to_string();
         assert_eq!(
             error,
-            "Cannot lock pid file: Resource temporarily unavailable"
+            "cannot create PID file: Cannot lock pid file: Resource temporarily unavailable"
         );
         drop(file);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_signal_names_its_sender() {
+        let describe = |sender| describe_signal(Signal { number: 15, sender });
+        assert_eq!(describe(0), "terminating on signal 15");
+        let own = describe(std::process::id());
+        let begin = format!(
+            "terminating on signal 15 from pid {} (/",
+            std::process::id()
+        );
+        assert!(own.starts_with(&begin), "{own}");
+        assert!(describe(u32::MAX).ends_with(" (<unknown process>)"));
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let host = || std::io::Error::from_raw_os_error(libc::ENOENT);
+        let own = anyhow::Error::new(host()).context("no kernel: No such file or directory");
+        assert_eq!(with_causes(&own), "no kernel: No such file or directory");
+        let own = anyhow::Error::new(host()).context("no kernel");
+        assert_eq!(with_causes(&own), "no kernel: No such file or directory");
     }
 
     #[test]

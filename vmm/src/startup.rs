@@ -1,5 +1,7 @@
 //! From the command line to a running program.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use crate::accel::qtest::QtestAccel;
 use crate::accel::qtest_server::{Endpoint, QtestServer};
 use crate::cli::args::Arg;
 use crate::cli::order::{DiskOrder, MonitorOrder, SerialOrder};
-use crate::cli::plan::{Identity, ProcessPlan, QtestPlan};
+use crate::cli::plan::{FdPlan, Identity, ProcessPlan, QtestPlan};
 use crate::cli::{self, Order, Request};
 use crate::control::Control;
 use crate::control::sink::{Facts, Published};
@@ -23,16 +25,29 @@ use crate::machine::spec::{MachineKind, MachineSpec};
 use crate::machine::{ChosenAccel, Machine};
 use crate::process::{self, Daemon, PidFile, errno};
 use crate::sys;
+use crate::threads;
 
 /// Runs the program with these words; returns its exit status.
-pub fn run(words: &[String]) -> u8 {
-    let (name, words) = words
-        .split_first()
-        .map_or(("qvmd", words), |(n, w)| (n.as_str(), w));
-    logging::init(name);
-    let order = match cli::parse(words) {
+pub fn run(words: Vec<OsString>) -> u8 {
+    let name = words.first().map(|name| name.to_string_lossy());
+    logging::init(name.as_deref().unwrap_or("qvmd"));
+    let words: Result<Vec<String>, OsString> = words
+        .into_iter()
+        .skip(1)
+        .map(OsString::into_string)
+        .collect();
+    let words = match words {
+        Ok(words) => words,
+        Err(word) => {
+            // What goes over the wire is UTF-8, and so are the names that come back on it.
+            let shown = word.to_string_lossy();
+            logging::report(&format!("{shown}: the argument is not UTF-8"));
+            return 1;
+        }
+    };
+    let order = match cli::parse(&words) {
         Ok(Request::Print(text)) => {
-            print!("{text}");
+            logging::print(&text);
             return 0;
         }
         Ok(Request::Run(order)) => order,
@@ -44,7 +59,7 @@ pub fn run(words: &[String]) -> u8 {
     match start(*order) {
         Ok(status) => status,
         Err(error) => {
-            logging::report(&format!("{error:#}"));
+            logging::report(&process::with_causes(&error));
             1
         }
     }
@@ -52,8 +67,18 @@ pub fn run(words: &[String]) -> u8 {
 
 /// An error of an option, in QEMU's style: with the option in front.
 fn blame<T, E: std::fmt::Display>(arg: &Arg, result: Result<T, E>) -> Result<T> {
-    result.map_err(|error| anyhow!(arg.error(error).to_string()))
+    result.map_err(|error| {
+        let mut text = arg.error(error).to_string();
+        if text.ends_with("Parameter 'id' expects an identifier") {
+            text.push_str(IDENTIFIERS);
+        }
+        anyhow!(text)
+    })
 }
+
+/// What an identifier is; said to people only.
+const IDENTIFIERS: &str = "\nIdentifiers consist of letters, digits, '-', '.', '_', starting with a \
+                           letter.";
 
 fn start(order: Order) -> Result<u8> {
     prepare_process(&order)?;
@@ -61,6 +86,10 @@ fn start(order: Order) -> Result<u8> {
         true => Some(process::daemonize()?),
         false => None,
     };
+    if order.process.mem_lock {
+        // In the process that stays: a child does not inherit it.
+        sys::lock_memory().context("locking memory failed")?;
+    }
     let _pid_file = match &order.process.pidfile {
         Some(path) => Some(PidFile::create(path)?),
         None => None,
@@ -83,15 +112,9 @@ fn prepare_process(order: &Order) -> Result<()> {
     let ProcessPlan {
         log_file,
         log_levels,
-        timestamp,
-        log_guest_name,
-        mem_lock,
         ..
     } = &order.process;
-    logging::set_timestamp(*timestamp);
-    if let (true, Some(guest)) = (*log_guest_name, &order.identity.guest) {
-        logging::set_guest_name(guest);
-    }
+    threads::set_naming(order.identity.debug_threads.unwrap_or(true));
     for arg in log_levels {
         blame(arg, logging::set_levels(&arg.value))?;
     }
@@ -108,9 +131,6 @@ fn prepare_process(order: &Order) -> Result<()> {
     }
     if let Some(name) = &order.identity.process {
         sys::set_process_name(name);
-    }
-    if *mem_lock {
-        sys::lock_memory().context("locking memory failed")?;
     }
     Ok(())
 }
@@ -136,18 +156,11 @@ fn facts(identity: &Identity) -> Facts {
 fn build(order: Order) -> Result<Control> {
     let published = Published::new(facts(&order.identity));
     let mut control = Control::new(published.clone(), order.policy)?;
-    for plan in &order.fds {
-        let fd = blame(
-            &plan.arg,
-            sys::adopt(plan.fd).map_err(|error| errno(&error)),
-        )?;
-        blame(
-            &plan.arg,
-            control.add_inherited_fd(plan.set, plan.opaque.clone(), fd),
-        )?;
-    }
+    add_fds(&mut control, &order.fds)?;
+    let mut makers = BTreeMap::new();
     for (arg, args) in order.chardevs {
         blame(&arg, control.add_chardev(&args))?;
+        makers.insert(args.id, arg.location);
     }
     add_monitors(&mut control, order.monitors)?;
     for (arg, options) in &order.objects {
@@ -180,8 +193,27 @@ fn build(order: Order) -> Result<Control> {
         blame(&arg, control.plug(options, false))?;
     }
     control.power_on()?;
-    control.begin_chardevs()?;
+    control.begin_chardevs(&makers)?;
     Ok(control)
+}
+
+/// `-add-fd`: sets hold duplicates, so that one descriptor may go into several.
+fn add_fds(control: &mut Control, plans: &[FdPlan]) -> Result<()> {
+    for plan in plans {
+        if !sys::is_inherited(plan.fd) {
+            return blame(&plan.arg, Err("fd is not valid or already in use"));
+        }
+        let copy = sys::duplicate(plan.fd);
+        let copy = copy.map_err(|error| format!("error duplicating fd: {}", errno(&error)));
+        let fd = blame(&plan.arg, copy)?;
+        let added = control.add_inherited_fd(plan.set, plan.opaque.clone(), fd);
+        blame(&plan.arg, added)?;
+    }
+    for plan in plans {
+        // Gone already where it was named twice.
+        drop(sys::adopt(plan.fd));
+    }
+    Ok(())
 }
 
 fn add_monitors(control: &mut Control, orders: Vec<MonitorOrder>) -> Result<()> {
@@ -271,6 +303,11 @@ fn add_serials(control: &mut Control, orders: Vec<SerialOrder>) -> Result<()> {
             api_spec::decode_value(members, api_spec::Mode::Strict),
         )?;
         debug_assert!(matches!(options.driver, DeviceDriver::IsaSerial(_)));
+        if !control.has_chardev(&chardev) {
+            let text = &order.arg.value;
+            let message = "could not connect serial device to character backend";
+            return blame(&order.arg, Err(format!("{message} '{text}'")));
+        }
         blame(&order.arg, control.plug(options, true))?;
     }
     Ok(())
@@ -305,7 +342,7 @@ pub fn serve_qtest(
     };
     let endpoint = blame(
         arg,
-        qtest_endpoint(backend).map_err(|error| format!("{error:#}")),
+        qtest_endpoint(backend).map_err(|error| process::with_causes(&error)),
     )?;
     let log = match &plan.log {
         Some(path) if path != Path::new("none") && path != Path::new("/dev/null") => {
@@ -330,7 +367,7 @@ fn qtest_endpoint(backend: &Value) -> Result<Endpoint> {
         let _ = std::fs::remove_file(path);
         let listener = UnixListener::bind(path)
             .map_err(|error| anyhow!("Failed to bind socket to {path}: {}", errno(&error)))?;
-        return Ok(Endpoint::Listening(listener));
+        return Ok(Endpoint::Listening(listener, path.into()));
     }
     let stream = UnixStream::connect(path)
         .map_err(|error| anyhow!("Failed to connect to '{path}': {}", errno(&error)))?;

@@ -24,14 +24,25 @@ pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
+/// Whether a descriptor was inherited from our parent and not taken over yet: all that we open
+/// or take over ourselves has FD_CLOEXEC, which no inherited one can have.
+pub fn is_inherited(fd: RawFd) -> bool {
+    // SAFETY: no pointers; fails on a number that is not open.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}
+
 /// Takes over a descriptor inherited from our parent, and sets FD_CLOEXEC on it.
 ///
 /// # Errors
-/// EBADF when nothing is open under that number.
+/// EBADF when nothing is open under that number, or what is there is ours.
 pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
+    if !is_inherited(fd) {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
     // SAFETY: no pointers; fails on a number that is not open.
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    // SAFETY: the descriptor is open, and the user named it for this one use.
+    // SAFETY: the descriptor is open and, as just checked, nobody's yet.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -144,15 +155,57 @@ pub fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
     }
 }
 
+/// Lets `signals` have their way with the process while `body` runs in the calling thread.
+///
+/// # Errors
+/// Those of pthread_sigmask(3).
+pub fn with_signals<T>(signals: &[i32], body: impl FnOnce() -> T) -> io::Result<T> {
+    let change = |how| {
+        // SAFETY: the set is initialised by sigemptyset before use and lives across all calls.
+        let failed = unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            for signal in signals {
+                check(libc::sigaddset(&mut set, *signal))?;
+            }
+            libc::pthread_sigmask(how, &set, std::ptr::null_mut())
+        };
+        match failed {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    };
+    change(libc::SIG_UNBLOCK)?;
+    let result = body();
+    change(libc::SIG_BLOCK)?;
+    Ok(result)
+}
+
+/// A signal that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signal {
+    /// Which one.
+    pub number: u32,
+    /// The process that sent it; 0 when it was the system (a key at the terminal).
+    pub sender: u32,
+}
+
 /// Takes the next signal from a descriptor of [`signal_fd`].
-pub fn next_signal(fd: &OwnedFd) -> Option<u32> {
+pub fn next_signal(fd: &OwnedFd) -> Option<Signal> {
     let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
     // SAFETY: the buffer has the size given.
     let got = unsafe { libc::read(fd.as_raw_fd(), info.as_mut_ptr().cast(), info.len()) };
-    let number = info
-        .first_chunk::<4>()
-        .map(|bytes| u32::from_ne_bytes(*bytes));
-    number.filter(|_| usize::try_from(got) == Ok(info.len()))
+    if usize::try_from(got) != Ok(info.len()) {
+        return None;
+    }
+    let word = |at: usize| {
+        let bytes = info.get(at..)?.first_chunk::<4>()?;
+        Some(u32::from_ne_bytes(*bytes))
+    };
+    Some(Signal {
+        number: word(std::mem::offset_of!(libc::signalfd_siginfo, ssi_signo))?,
+        sender: word(std::mem::offset_of!(libc::signalfd_siginfo, ssi_pid))?,
+    })
 }
 
 /// An epoll set.

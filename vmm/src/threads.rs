@@ -5,6 +5,7 @@ pub mod io_thread;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 
 use crate::event::{MachineEvent, MailSender};
@@ -41,6 +42,14 @@ impl ThreadKind {
     }
 }
 
+/// Whether threads get names of their own; otherwise they bear the process's.
+static NAMED: AtomicBool = AtomicBool::new(true);
+
+/// `-name debug-threads=`: on unless it says off. Names cost nothing, and tell who is busy.
+pub fn set_naming(on: bool) {
+    NAMED.store(on, Ordering::Relaxed);
+}
+
 /// Starts a thread. When `body` panics, `mail` tells control.
 ///
 /// # Errors
@@ -53,7 +62,10 @@ pub fn spawn<T: Send + 'static>(
     body: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<Option<T>>> {
     let name = name.to_owned();
-    let builder = Builder::new().name(name.clone()).stack_size(kind.stack());
+    let mut builder = Builder::new().stack_size(kind.stack());
+    if NAMED.load(Ordering::Relaxed) {
+        builder = builder.name(name.clone());
+    }
     builder.spawn(move || {
         let result = catch_unwind(AssertUnwindSafe(body));
         match result {

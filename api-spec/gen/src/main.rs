@@ -95,6 +95,7 @@ fn settle(path: &PathBuf, text: &str, check: bool) -> Result<bool> {
 }
 
 /// Formats Rust text, so that the committed output passes the formatting check.
+#[allow(clippy::disallowed_methods)] // a tool of the build, no daemon
 fn rustfmt(text: &str) -> Result<String> {
     use std::io::Write;
     use std::process::{Command, Stdio};

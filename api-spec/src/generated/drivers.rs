@@ -30,9 +30,9 @@ pub struct VirtioBlkPciProps {
     pub write_cache: OnOffAuto,
     /// Others may write the node too
     pub share_rw: bool,
-    /// A power of two between 512 B and 2 MiB
+    /// A power of two between 512 B and 2 MiB; 0 leaves it to the node
     pub logical_block_size: crate::decode::Size,
-    /// A power of two between 512 B and 2 MiB
+    /// A power of two between 512 B and 2 MiB; 0 leaves it to the node
     pub physical_block_size: crate::decode::Size,
     /// Preferred smallest request
     pub min_io_size: crate::decode::Size,
@@ -50,16 +50,16 @@ pub struct VirtioBlkPciProps {
     pub bootindex: Option<i32>,
     /// Accepted
     pub request_merging: bool,
-    /// On failed reads: report is what is done
-    pub rerror: Option<String>,
-    /// On failed writes: report is what is done
-    pub werror: Option<String>,
+    /// On failed reads: report, which auto is as well
+    pub rerror: BlockdevOnError,
+    /// On failed writes: report, which auto is as well
+    pub werror: BlockdevOnError,
     /// Slot and optional function number, example: 06.0 or 06
     pub addr: Option<crate::decode::PciAddr>,
     /// Accepted empty; option ROMs are not run
     pub romfile: Option<String>,
     /// Accepted; option ROMs are not run
-    pub rombar: u32,
+    pub rombar: i32,
     /// The slot has more functions than this one
     pub multifunction: bool,
     /// Not used
@@ -103,10 +103,10 @@ impl VirtioBlkPciProps {
             share_rw: members.optional("share-rw")?.unwrap_or(false),
             logical_block_size: members
                 .optional("logical_block_size")?
-                .unwrap_or(crate::decode::Size(512)),
+                .unwrap_or(crate::decode::Size(0)),
             physical_block_size: members
                 .optional("physical_block_size")?
-                .unwrap_or(crate::decode::Size(512)),
+                .unwrap_or(crate::decode::Size(0)),
             min_io_size: members
                 .optional("min_io_size")?
                 .unwrap_or(crate::decode::Size(0)),
@@ -123,11 +123,11 @@ impl VirtioBlkPciProps {
                 .unwrap_or(true),
             bootindex: members.optional("bootindex")?,
             request_merging: members.optional("request-merging")?.unwrap_or(true),
-            rerror: members.optional("rerror")?,
-            werror: members.optional("werror")?,
+            rerror: members.optional("rerror")?.unwrap_or(BlockdevOnError::Auto),
+            werror: members.optional("werror")?.unwrap_or(BlockdevOnError::Auto),
             addr: members.optional("addr")?,
             romfile: members.optional("romfile")?,
-            rombar: members.optional("rombar")?.unwrap_or(1),
+            rombar: members.optional("rombar")?.unwrap_or(-1),
             multifunction: members.optional("multifunction")?.unwrap_or(false),
             failover_pair_id: members.optional("failover_pair_id")?,
             acpi_index: members.optional("acpi-index")?.unwrap_or(0),
@@ -170,8 +170,8 @@ impl VirtioBlkPciProps {
         );
         out.put_some("bootindex", &self.bootindex);
         out.put("request-merging", &self.request_merging);
-        out.put_some("rerror", &self.rerror);
-        out.put_some("werror", &self.werror);
+        out.put("rerror", &self.rerror);
+        out.put("werror", &self.werror);
         out.put_some("addr", &self.addr);
         out.put_some("romfile", &self.romfile);
         out.put("rombar", &self.rombar);
@@ -202,7 +202,7 @@ pub struct VirtioSerialPciProps {
     /// Accepted empty; option ROMs are not run
     pub romfile: Option<String>,
     /// Accepted; option ROMs are not run
-    pub rombar: u32,
+    pub rombar: i32,
     /// The slot has more functions than this one
     pub multifunction: bool,
     /// Not used
@@ -237,7 +237,7 @@ impl VirtioSerialPciProps {
             emergency_write: members.optional("emergency-write")?.unwrap_or(true),
             addr: members.optional("addr")?,
             romfile: members.optional("romfile")?,
-            rombar: members.optional("rombar")?.unwrap_or(1),
+            rombar: members.optional("rombar")?.unwrap_or(-1),
             multifunction: members.optional("multifunction")?.unwrap_or(false),
             failover_pair_id: members.optional("failover_pair_id")?,
             acpi_index: members.optional("acpi-index")?.unwrap_or(0),
@@ -338,7 +338,7 @@ pub struct VirtioRngPciProps {
     /// Accepted empty; option ROMs are not run
     pub romfile: Option<String>,
     /// Accepted; option ROMs are not run
-    pub rombar: u32,
+    pub rombar: i32,
     /// The slot has more functions than this one
     pub multifunction: bool,
     /// Not used
@@ -376,7 +376,7 @@ impl VirtioRngPciProps {
             period: members.optional("period")?.unwrap_or(65536),
             addr: members.optional("addr")?,
             romfile: members.optional("romfile")?,
-            rombar: members.optional("rombar")?.unwrap_or(1),
+            rombar: members.optional("rombar")?.unwrap_or(-1),
             multifunction: members.optional("multifunction")?.unwrap_or(false),
             failover_pair_id: members.optional("failover_pair_id")?,
             acpi_index: members.optional("acpi-index")?.unwrap_or(0),
@@ -440,7 +440,7 @@ pub struct PcieRootPortProps {
     /// Accepted empty; option ROMs are not run
     pub romfile: Option<String>,
     /// Accepted; option ROMs are not run
-    pub rombar: u32,
+    pub rombar: i32,
     /// The slot has more functions than this one
     pub multifunction: bool,
     /// Not used
@@ -461,7 +461,7 @@ impl PcieRootPortProps {
             pref64_reserve: members.optional("pref64-reserve")?,
             addr: members.optional("addr")?,
             romfile: members.optional("romfile")?,
-            rombar: members.optional("rombar")?.unwrap_or(1),
+            rombar: members.optional("rombar")?.unwrap_or(-1),
             multifunction: members.optional("multifunction")?.unwrap_or(false),
             failover_pair_id: members.optional("failover_pair_id")?,
             acpi_index: members.optional("acpi-index")?.unwrap_or(0),

@@ -333,14 +333,14 @@ pub static DRIVERS: &[DriverInfo] = &[
             PropertyInfo {
                 name: "logical_block_size",
                 kind: "size",
-                default: Some("512"),
-                description: "A power of two between 512 B and 2 MiB",
+                default: Some("0"),
+                description: "A power of two between 512 B and 2 MiB; 0 leaves it to the node",
             },
             PropertyInfo {
                 name: "physical_block_size",
                 kind: "size",
-                default: Some("512"),
-                description: "A power of two between 512 B and 2 MiB",
+                default: Some("0"),
+                description: "A power of two between 512 B and 2 MiB; 0 leaves it to the node",
             },
             PropertyInfo {
                 name: "min_io_size",
@@ -392,15 +392,15 @@ pub static DRIVERS: &[DriverInfo] = &[
             },
             PropertyInfo {
                 name: "rerror",
-                kind: "str",
-                default: None,
-                description: "On failed reads: report is what is done",
+                kind: "BlockdevOnError",
+                default: Some("\"auto\""),
+                description: "On failed reads: report, which auto is as well",
             },
             PropertyInfo {
                 name: "werror",
-                kind: "str",
-                default: None,
-                description: "On failed writes: report is what is done",
+                kind: "BlockdevOnError",
+                default: Some("\"auto\""),
+                description: "On failed writes: report, which auto is as well",
             },
             PropertyInfo {
                 name: "addr",
@@ -416,8 +416,8 @@ pub static DRIVERS: &[DriverInfo] = &[
             },
             PropertyInfo {
                 name: "rombar",
-                kind: "uint32",
-                default: Some("1"),
+                kind: "int32",
+                default: Some("-1"),
                 description: "Accepted; option ROMs are not run",
             },
             PropertyInfo {
@@ -535,8 +535,8 @@ pub static DRIVERS: &[DriverInfo] = &[
             },
             PropertyInfo {
                 name: "rombar",
-                kind: "uint32",
-                default: Some("1"),
+                kind: "int32",
+                default: Some("-1"),
                 description: "Accepted; option ROMs are not run",
             },
             PropertyInfo {
@@ -718,8 +718,8 @@ pub static DRIVERS: &[DriverInfo] = &[
             },
             PropertyInfo {
                 name: "rombar",
-                kind: "uint32",
-                default: Some("1"),
+                kind: "int32",
+                default: Some("-1"),
                 description: "Accepted; option ROMs are not run",
             },
             PropertyInfo {
@@ -873,8 +873,8 @@ pub static DRIVERS: &[DriverInfo] = &[
             },
             PropertyInfo {
                 name: "rombar",
-                kind: "uint32",
-                default: Some("1"),
+                kind: "int32",
+                default: Some("-1"),
                 description: "Accepted; option ROMs are not run",
             },
             PropertyInfo {
@@ -1037,8 +1037,8 @@ pub static DRIVERS: &[DriverInfo] = &[
             },
             PropertyInfo {
                 name: "rombar",
-                kind: "uint32",
-                default: Some("1"),
+                kind: "int32",
+                default: Some("-1"),
                 description: "Accepted; option ROMs are not run",
             },
             PropertyInfo {
@@ -1084,8 +1084,8 @@ pub static DRIVERS: &[DriverInfo] = &[
             },
             PropertyInfo {
                 name: "rombar",
-                kind: "uint32",
-                default: Some("1"),
+                kind: "int32",
+                default: Some("-1"),
                 description: "Accepted; option ROMs are not run",
             },
             PropertyInfo {

@@ -1946,6 +1946,22 @@ pub enum BlockdevAioOptions {
 }
 names!(BlockdevAioOptions { Threads = "threads", Native = "native", IoUring = "io_uring" });
 
+/// What is done when the host fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlockdevOnError {
+    /// `report`
+    Report,
+    /// `ignore`
+    Ignore,
+    /// `enospc`
+    Enospc,
+    /// `stop`
+    Stop,
+    /// `auto`
+    Auto,
+}
+names!(BlockdevOnError { Report = "report", Ignore = "ignore", Enospc = "enospc", Stop = "stop", Auto = "auto" });
+
 /// How a node uses the host's cache.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct BlockdevCacheOptions {

@@ -1,5 +1,6 @@
 //! What can go wrong with nodes; the wording is QEMU's, because clients match on it.
 
+use errno_text::errno_text;
 use std::io;
 
 use thiserror::Error;
@@ -22,7 +23,7 @@ pub enum BlockError {
     #[error("'host_device' driver requires '{0}' to be either a character or block device")]
     NotDevice(String),
     /// The host said no.
-    #[error("{what}: {}", os_text(.source))]
+    #[error("{what}: {}", errno_text(.source))]
     Host {
         /// To what.
         what: String,
@@ -167,16 +168,7 @@ impl BlockError {
     pub fn open(path: &str, error: &io::Error) -> Self {
         BlockError::Open {
             path: path.to_owned(),
-            reason: os_text(error),
+            reason: errno_text(error),
         }
-    }
-}
-
-/// The host's words alone, without the number that std appends.
-fn os_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error ") {
-        Some(end) if error.raw_os_error().is_some() => text.get(..end).unwrap_or(&text).to_owned(),
-        _ => text,
     }
 }

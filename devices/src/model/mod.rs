@@ -11,6 +11,7 @@ mod pvpanic;
 mod registers;
 mod rtc;
 pub mod serial;
+pub mod shadow;
 mod timed;
 
 #[cfg(test)]

@@ -30,7 +30,8 @@ pub struct Windows {
 
 /// Assigns everything, starting from registers in any state. `line` tells the INTERRUPT_LINE for
 /// a slot of the root bus and a pin (1 to 4). What does not fit stays at 0, which means nowhere.
-pub fn assign(topology: &PciTopology, windows: &Windows, line: &dyn Fn(DevFn, u8) -> u8) {
+/// Returns how many buses have a number, those kept for later among them.
+pub fn assign(topology: &PciTopology, windows: &Windows, line: &dyn Fn(DevFn, u8) -> u8) -> u8 {
     let mut buses = 1;
     number_buses(topology, None, 0, &mut buses);
     let pools = [
@@ -40,6 +41,7 @@ pub fn assign(topology: &PciTopology, windows: &Windows, line: &dyn Fn(DevFn, u8
     ];
     place_bus(topology, None, pools);
     set_lines(topology, None, None, line);
+    buses
 }
 
 /// The pin on the near side of a bridge that a pin behind it is wired to (PCI-to-PCI Bridge

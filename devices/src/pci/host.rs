@@ -49,6 +49,14 @@ impl HostBridge {
         HostBridge { config }
     }
 
+    /// Does what firmware does for a guest that is started without: opens a 256 MiB ECAM window
+    /// at `base`, a multiple of that, and makes all shadow memory plain RAM.
+    pub fn set_up(&mut self, base: u64) {
+        self.enable_ecam(base);
+        self.config
+            .set(PAM, &[0x30, 0x33, 0x33, 0x33, 0x33, 0x33, 0x33]);
+    }
+
     /// Opens a 256 MiB ECAM window, as firmware does; `base` is a multiple of that.
     pub fn enable_ecam(&mut self, base: u64) {
         self.config.set(PCIEXBAR, &(base | 1).to_le_bytes());
@@ -91,11 +99,11 @@ impl PciFunction for HostBridge {
     }
 
     fn config_write(&mut self, offset: u16, data: &[u8]) -> Effect {
-        let before = self.ecam();
+        let before = (self.ecam(), self.attributes());
         let smram = self.config.word(SMRAM).to_le_bytes();
         let changed = self.config.write(offset, data);
         self.keep_lock(smram);
-        if changed.decode || before != self.ecam() {
+        if changed.decode || before != (self.ecam(), self.attributes()) {
             Effect::Remap
         } else {
             Effect::None
@@ -223,6 +231,7 @@ mod tests {
             bridge.config_write(PCIEXBAR, &[1, 0, 0, 0xb0]),
             Effect::None
         );
+        assert_eq!(bridge.config_write(PAM, &[0x30; 7]), Effect::Remap);
         assert_eq!(bridge.config_write(PAM, &[0x30; 7]), Effect::None);
         bridge.reset();
         assert_eq!(bridge.ecam(), None);

@@ -261,7 +261,7 @@ mod tests {
             pref64_reserve: None,
             addr: None,
             romfile: None,
-            rombar: 1,
+            rombar: -1,
             multifunction: true,
             failover_pair_id: None,
             acpi_index: 0,

@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use api_spec::{DeviceDriver, OnOffAuto, VirtioBlkPciProps};
+use api_spec::{BlockdevOnError, DeviceDriver, OnOffAuto, VirtioBlkPciProps};
 use block::{
     Account, Aio, AttachOptions, Attachment, ChildSpec, Discard, DriveOptions, DriverSpec,
     FileSpec, Graph, Locking, NodeSpec, NullSpec, Pool, RawWindow, Sharing, WriteCache,
 };
 use proptest::prelude::*;
 use tempfile::TempDir;
+use vm_memory::bitmap::Bitmap;
+use vm_memory::{GuestAddress, GuestAddressSpace, GuestMemoryBackend};
 
 use super::blk::build;
 use super::common::status;
@@ -241,6 +243,42 @@ fn what_is_written_is_read_back_and_is_in_the_file() {
 }
 
 #[test]
+fn what_the_device_writes_is_marked_for_migration() {
+    for (aio, direct) in engines() {
+        let dir = dir();
+        let (_graph, node) = attach(file_spec(&image(&dir), aio, direct), WriteCache::Back);
+        let guest = FakeGuest::new();
+        let mut disk = Disk::new(&guest, &node);
+        disk.header(IN, 8);
+        // One buffer is aligned for direct I/O, the other is not.
+        let (whole, odd) = (RAM_HIGH + 0x4000, DATA + 8);
+        let buffers = [
+            Buffer::Out(HEADER, 16),
+            Buffer::In(whole, 4096),
+            Buffer::In(odd, 4096),
+            Buffer::In(STATUS, 1),
+        ];
+        disk.ring.add(&guest, &buffers);
+        let memory = guest.ram.memory();
+        memory.iter().for_each(|region| (**region).bitmap().reset());
+        disk.driver.kick(&disk.ring);
+        guest
+            .thread
+            .run_until(|| disk.ring.take_used(&guest).is_some());
+        let dirty = |at: u64| {
+            let (region, offset) = memory.to_region_addr(GuestAddress(at)).unwrap();
+            (**region).bitmap().dirty_at(offset.0 as usize)
+        };
+        for at in [whole, odd, odd + 4095, STATUS, disk.ring.used] {
+            assert!(dirty(at), "{aio:?} {direct} {at:#x}");
+        }
+        for at in [HEADER, whole + 4096, whole - 1, DATA + 8192] {
+            assert!(!dirty(at), "{aio:?} {direct} {at:#x}");
+        }
+    }
+}
+
+#[test]
 fn qemu_io_reads_what_the_guest_wrote() {
     let dir = dir();
     let path = image(&dir);
@@ -437,6 +475,27 @@ fn blocks_larger_than_sectors_are_not_split() {
     assert_eq!(disk.request(IN, 8, &[Buffer::In(DATA, 512)]).0, IOERR);
     assert_eq!(disk.driver.config::<4>(20), 4096u32.to_le_bytes());
     assert_eq!(disk.driver.config::<1>(24), [1]);
+}
+
+#[test]
+fn what_is_left_to_the_device_is_as_qemu_leaves_it() {
+    let guest = FakeGuest::new();
+    let node = null(small());
+    let given = props(|_| {});
+    let left = (given.logical_block_size.0, given.physical_block_size.0);
+    assert_eq!(left, (0, 0));
+    assert_eq!((given.rerror, given.rombar), (BlockdevOnError::Auto, -1));
+    let reports = props(|props| {
+        props.rerror = BlockdevOnError::Report;
+        props.werror = BlockdevOnError::Report;
+        props.physical_block_size = api_spec::decode::Size(4096);
+    });
+    for (props, exponent) in [(given, 0), (reports, 3)] {
+        let disk = Disk::with(&guest, &node, props, u64::MAX);
+        assert_eq!(disk.driver.config::<4>(20), 512u32.to_le_bytes());
+        assert_eq!(disk.driver.config::<1>(24), [exponent]);
+        disk.close();
+    }
 }
 
 #[test]
@@ -742,12 +801,12 @@ fn properties_that_make_no_sense_are_refused() {
             "invalid max-write-zeroes-sectors property (2147483648), must be between 1 and 4194303",
         ),
         (
-            &|p| p.werror = Some("stop".into()),
+            &|p| p.werror = BlockdevOnError::Stop,
             "Property 'werror' cannot be 'stop': only 'report' is supported",
         ),
         (
-            &|p| p.rerror = Some("foo".into()),
-            "Parameter 'rerror' does not accept value 'foo'",
+            &|p| p.rerror = BlockdevOnError::Enospc,
+            "Property 'rerror' cannot be 'enospc': only 'report' is supported",
         ),
         (
             &|p| p.packed = true,

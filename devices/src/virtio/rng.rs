@@ -1,8 +1,8 @@
 //! `virtio-rng-pci`: entropy for the guest (Virtio 1.2, section 5.4).
 
 use std::io;
-use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, Mutex};
 
 use api_spec::{QmpError, QmpResult};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -12,8 +12,10 @@ use super::{
     Virtqueue,
 };
 use crate::backend::rng::{BuiltinEntropy, Entropy};
+use crate::bus::lock;
 use crate::clock::{Clock, Timer, TimerTarget, Timers};
 use crate::cx::BuildCx;
+use crate::ram::GuestRam;
 use crate::worker::{QueueState, QueueWorker, Watch, WatchToken};
 
 const DEVICE_TYPE: u16 = 4;
@@ -79,19 +81,24 @@ pub fn with_props(props: RngProps, cx: &BuildCx) -> QmpResult<VirtioPci> {
             "'period' parameter expects a positive integer",
         ));
     }
-    if i64::try_from(props.max_bytes).is_err() {
-        let desc = "'max-bytes' parameter must be non-negative, and less than 2^63";
+    if props.max_bytes == 0 || i64::try_from(props.max_bytes).is_err() {
+        let desc = "'max-bytes' parameter must be positive, and less than 2^63";
         return Err(QmpError::generic(desc));
     }
+    let period = Period::new(&cx.clock, &*cx.timers)
+        .map_err(|error| QmpError::generic(error.to_string()))?;
     let device = Rng {
         entropy: cx
             .entropy
             .clone()
             .unwrap_or_else(|| Arc::new(BuiltinEntropy)),
-        max_bytes: props.max_bytes,
-        period_ns: u64::from(props.period_ms) * 1_000_000,
-        clock: cx.clock.clone(),
-        timers: cx.timers.clone(),
+        quota: Arc::new(Mutex::new(Quota {
+            max_bytes: props.max_bytes,
+            period_ns: u64::from(props.period_ms).saturating_mul(1_000_000),
+            left: props.max_bytes,
+            period,
+            failed: false,
+        })),
     };
     VirtioPci::new(Box::new(device), props.pci, cx)
         .map_err(|error| QmpError::generic(error.to_string()))
@@ -99,10 +106,8 @@ pub fn with_props(props: RngProps, cx: &BuildCx) -> QmpResult<VirtioPci> {
 
 struct Rng {
     entropy: Arc<dyn Entropy>,
-    max_bytes: u64,
-    period_ns: u64,
-    clock: Arc<dyn Clock>,
-    timers: Arc<dyn Timers>,
+    /// The worker's, while there is one.
+    quota: Arc<Mutex<Quota>>,
 }
 
 /// Tells the worker that a period of the guest's time is over.
@@ -112,6 +117,32 @@ impl TimerTarget for PeriodEnd {
     fn expired(&self) {
         // Fails only when it was signalled ever so often and not looked at.
         let _ = self.0.write(1);
+    }
+}
+
+/// What is left of a period's bytes. It outlives the workers, or a driver would have more than
+/// its share by resets.
+struct Quota {
+    max_bytes: u64,
+    period_ns: u64,
+    /// Bytes left in this period.
+    left: u64,
+    period: Period,
+    /// A failure of the source was logged; a guest cannot fill the log with others.
+    failed: bool,
+}
+
+impl Quota {
+    /// A period begins with the first request in it.
+    fn begin(&mut self) {
+        if self.max_bytes < i64::MAX as u64 {
+            self.period.start(self.period_ns);
+        }
+    }
+
+    fn period_over(&mut self) {
+        self.period.over();
+        self.left = self.max_bytes;
     }
 }
 
@@ -173,10 +204,7 @@ impl VirtioDevice for Rng {
                 queue: Virtqueue::new(queue, &ram, &device),
                 chain: Chain::new(),
                 entropy: self.entropy.clone(),
-                max_bytes: self.max_bytes,
-                period_ns: self.period_ns,
-                quota: self.max_bytes,
-                period: Period::new(&self.clock, &*self.timers)?,
+                quota: self.quota.clone(),
                 retrying: false,
                 source_watched: false,
                 quiet: false,
@@ -195,11 +223,8 @@ struct RngWorker {
     queue: Virtqueue,
     chain: Chain,
     entropy: Arc<dyn Entropy>,
-    max_bytes: u64,
-    period_ns: u64,
-    /// Bytes left in this period.
-    quota: u64,
-    period: Period,
+    /// A leaf; nobody else takes it while the worker runs.
+    quota: Arc<Mutex<Quota>>,
     /// A dry source that cannot be watched is asked again after a while.
     retrying: bool,
     source_watched: bool,
@@ -217,9 +242,21 @@ enum Served {
 impl RngWorker {
     fn serve(&mut self, watch: &mut dyn Watch) {
         let memory = self.queue.memory();
-        while !self.quiet && self.quota > 0 && self.queue.pop(&memory, &mut self.chain) {
-            self.start_period();
-            match self.fill_chain(&memory) {
+        let quota = self.quota.clone();
+        let mut quota = lock(&quota);
+        let mut budget = self.queue.size().saturating_mul(2);
+        while !self.quiet && quota.left > 0 {
+            let Some(rest) = budget.checked_sub(1) else {
+                // A driver that keeps pace must not hold up the thread for ever.
+                self.queue.kick_self();
+                break;
+            };
+            budget = rest;
+            if !self.queue.pop(&memory, &mut self.chain) {
+                break;
+            }
+            quota.begin();
+            match self.fill_chain(&memory, &mut quota.left) {
                 Ok(Served::Done) => {}
                 Ok(Served::Dry) => {
                     self.queue.unpop();
@@ -228,7 +265,9 @@ impl RngWorker {
                 }
                 Err(error) => {
                     // Served without bytes, so that the driver sees that there are none.
-                    log::warn!("Entropy source failed: {error}");
+                    if !std::mem::replace(&mut quota.failed, true) {
+                        log::warn!("Entropy source failed: {error}");
+                    }
                     self.queue.complete(&memory, self.chain.head(), 0);
                 }
             }
@@ -236,8 +275,8 @@ impl RngWorker {
         self.queue.notify(&memory);
     }
 
-    fn fill_chain(&mut self, memory: &crate::ram::GuestRam) -> io::Result<Served> {
-        let room = usize::try_from(self.chain.writable.len().min(self.quota)).unwrap_or(CHUNK);
+    fn fill_chain(&mut self, memory: &GuestRam, left: &mut u64) -> io::Result<Served> {
+        let room = usize::try_from(self.chain.writable.len().min(*left)).unwrap_or(CHUNK);
         let room = room.min(MOST_PER_REQUEST);
         let mut buffer = [0; CHUNK];
         let mut done = 0usize;
@@ -256,17 +295,14 @@ impl RngWorker {
         if done == 0 && room > 0 {
             return Ok(Served::Dry);
         }
-        self.quota = self.quota.saturating_sub(done as u64);
+        *left = left.saturating_sub(done as u64);
         let written = u32::try_from(done).unwrap_or(u32::MAX);
         self.queue.complete(memory, self.chain.head(), written);
         Ok(Served::Done)
     }
 
-    /// A period begins with the first request in it.
-    fn start_period(&mut self) {
-        if self.max_bytes < i64::MAX as u64 {
-            self.period.start(self.period_ns);
-        }
+    fn period_fd(&self) -> RawFd {
+        lock(&self.quota).period.end.0.as_raw_fd()
     }
 
     fn wait_for_source(&mut self, watch: &mut dyn Watch) {
@@ -291,8 +327,13 @@ impl RngWorker {
 
 impl QueueWorker for RngWorker {
     fn register(&mut self, watch: &mut dyn Watch) -> io::Result<()> {
-        watch.readable(self.queue.kick_fd(), KICK)?;
-        watch.readable(self.period.end.0.as_raw_fd(), PERIOD)?;
+        watch
+            .readable(self.queue.kick_fd(), KICK)
+            .and_then(|()| watch.readable(self.period_fd(), PERIOD))
+            .inspect_err(|error| {
+                self.queue
+                    .break_down(&format!("cannot be watched: {error}"))
+            })?;
         self.serve(watch);
         Ok(())
     }
@@ -300,10 +341,7 @@ impl QueueWorker for RngWorker {
     fn on_event(&mut self, token: WatchToken, watch: &mut dyn Watch) {
         match token {
             SOURCE => self.leave_source(watch),
-            PERIOD => {
-                self.period.over();
-                self.quota = self.max_bytes;
-            }
+            PERIOD => lock(&self.quota).period_over(),
             _ => self.queue.take_kick(),
         }
         self.serve(watch);
@@ -317,7 +355,7 @@ impl QueueWorker for RngWorker {
     fn quiesce(&mut self, watch: &mut dyn Watch) {
         if !std::mem::replace(&mut self.quiet, true) {
             watch.remove(self.queue.kick_fd());
-            watch.remove(self.period.end.0.as_raw_fd());
+            watch.remove(self.period_fd());
             self.leave_source(watch);
             watch.timeout(None);
         }

@@ -16,6 +16,8 @@ pub const NO_VECTOR: u16 = 0xffff;
 pub const ISR_QUEUE: u8 = 1;
 /// ISR status: configuration changed.
 pub const ISR_CONFIG: u8 = 2;
+/// Warnings about one device; a driver can break the rules as often as it likes.
+const MOST_WARNINGS: u8 = 8;
 
 /// What the transport's registers and the queues' workers share.
 pub struct Signals {
@@ -29,6 +31,7 @@ pub struct Signals {
     generation: AtomicU8,
     driver_ok: AtomicBool,
     needs_reset: AtomicBool,
+    warnings: AtomicU8,
 }
 
 impl Signals {
@@ -45,6 +48,7 @@ impl Signals {
             generation: AtomicU8::new(0),
             driver_ok: AtomicBool::new(false),
             needs_reset: AtomicBool::new(false),
+            warnings: AtomicU8::new(0),
         }
     }
 
@@ -150,6 +154,15 @@ impl Signals {
             .set(self.pin_asserted() && self.pin_enabled.load(Ordering::Acquire));
     }
 
+    /// A guest cannot flood the log, by resets in between neither.
+    fn warn(&self, why: &str) {
+        let one_more = |count: u8| (count < MOST_WARNINGS).then(|| count.saturating_add(1));
+        let order = Ordering::Relaxed;
+        if self.warnings.fetch_update(order, order, one_more).is_ok() {
+            log::warn!("Device '{}' needs a reset by its driver: {why}", self.id);
+        }
+    }
+
     fn raise(&self, bit: u8, vector: u16) {
         if self.msix.load(Ordering::Acquire) {
             if let Some(vector) = self.vectors.get(usize::from(vector)) {
@@ -171,9 +184,8 @@ impl DeviceSignals for Signals {
     }
 
     fn needs_reset(&self, why: &str) {
-        // Once for each time the driver starts it, so a guest cannot flood the log.
         if !self.needs_reset.swap(true, Ordering::AcqRel) {
-            log::warn!("Device '{}' needs a reset by its driver: {why}", self.id);
+            self.warn(why);
             if self.driver_ok.load(Ordering::Acquire) {
                 self.raise(ISR_CONFIG, self.config_vector());
             }
@@ -203,5 +215,22 @@ impl Interrupt for QueueInterrupt {
     fn event_fd(&self) -> Option<&EventFd> {
         let vector = self.vector.load(Ordering::Relaxed);
         self.signals.vectors.get(usize::from(vector))?.event_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::irq::NullInterrupt;
+
+    #[test]
+    fn a_driver_that_resets_and_breaks_does_not_fill_the_log() {
+        let signals = Signals::new("d", Arc::new(NullInterrupt), Vec::new());
+        for _ in 0..1000 {
+            signals.needs_reset("as the test wants it");
+            assert!(signals.is_broken());
+            signals.reset();
+        }
+        assert_eq!(signals.warnings.load(Ordering::Relaxed), MOST_WARNINGS);
     }
 }

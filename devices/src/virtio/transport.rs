@@ -439,6 +439,10 @@ impl QueueHost for VirtioPci {
         if self.phase == Phase::Running || self.reset_asked || !self.common.is_live() {
             return;
         }
+        // After stop and cont, or a restore, it waits for its reset still.
+        if self.signals.is_broken() {
+            return;
+        }
         self.phase = Phase::Running;
         if let Err(why) = self.hand_out() {
             self.take_back();

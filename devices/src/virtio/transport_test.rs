@@ -1,3 +1,7 @@
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex};
+
 use vmstate::Snapshot;
 
 use super::VirtioPciProps;
@@ -8,6 +12,7 @@ use crate::bus::lock;
 use crate::effect::Effect;
 use crate::pci::PciFunction;
 use crate::testing::{Buffer, Driver, FakeGuest};
+use crate::worker::{IoThread, QueueState, QueueWorker, Watch, WatchToken, WorkerId};
 
 fn props(vectors: Option<u16>) -> RngProps {
     RngProps {
@@ -274,6 +279,77 @@ fn nested_tables_and_runaway_indexes_need_a_reset() {
     guest.write16(ring.avail + 2, 9);
     driver.kick(&ring);
     assert_ne!(driver.status() & status::NEEDS_RESET, 0);
+}
+
+#[test]
+fn a_broken_device_stays_stopped_until_its_reset() {
+    let guest = FakeGuest::new();
+    let mut driver = driver(&guest, None);
+    driver.negotiate(0);
+    let mut ring = driver.queue(0, 0x1000, 8);
+    driver.go();
+    ring.offer(&guest, 8);
+    driver.kick(&ring);
+    assert_ne!(driver.status() & status::NEEDS_RESET, 0);
+    // The machine stops and goes on, or is saved and restored.
+    driver.carry_out(Effect::StopQueues);
+    driver.carry_out(Effect::StartQueues);
+    assert!(guest.thread.is_empty());
+    let state = lock(driver.function()).save();
+    let target = self::driver(&guest, None);
+    lock(target.function()).restore(state).unwrap();
+    target.carry_out(Effect::StartQueues);
+    assert!(guest.thread.is_empty());
+    driver.negotiate(0);
+    let mut ring = driver.queue(0, 0x1000, 8);
+    driver.go();
+    assert_eq!(driver.request(&mut ring, &[Buffer::In(0x8000, 4)]), 4);
+}
+
+/// A thread, and an event loop, that are out of room.
+struct Full(Mutex<Vec<Box<dyn QueueWorker>>>);
+
+impl Watch for Full {
+    fn readable(&mut self, _: RawFd, _: WatchToken) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(libc::ENOSPC))
+    }
+    fn writable(&mut self, fd: RawFd, token: WatchToken) -> io::Result<()> {
+        self.readable(fd, token)
+    }
+    fn remove(&mut self, _: RawFd) {}
+    fn timeout(&mut self, _: Option<u64>) {}
+}
+
+impl IoThread for Full {
+    fn id(&self) -> &str {
+        "full"
+    }
+    fn attach(&self, mut worker: Box<dyn QueueWorker>) -> io::Result<WorkerId> {
+        assert!(worker.register(&mut Full(Mutex::default())).is_err());
+        lock(&self.0).push(worker);
+        Ok(WorkerId(1))
+    }
+    fn detach(&self, _: WorkerId) -> Option<Vec<QueueState>> {
+        let worker = lock(&self.0).pop()?;
+        assert!(worker.drained(), "nothing was taken");
+        Some(worker.into_state())
+    }
+}
+
+#[test]
+fn a_queue_that_cannot_be_watched_needs_a_reset() {
+    let guest = FakeGuest::new();
+    let mut cx = guest.cx("rng0");
+    cx.iothreads = vec![Arc::new(Full(Mutex::default()))];
+    let mut driver = Driver::new(&guest, with_props(props(None), &cx).unwrap());
+    driver.negotiate(0);
+    let mut ring = driver.queue(0, 0x1000, 8);
+    ring.add(&guest, &[Buffer::In(0x8000, 4)]);
+    driver.go();
+    assert_ne!(driver.status() & status::NEEDS_RESET, 0);
+    assert_eq!(ring.take_used(&guest), None);
+    driver.set_status(0);
+    assert_eq!(driver.status(), 0);
 }
 
 #[test]

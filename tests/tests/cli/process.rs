@@ -205,3 +205,58 @@ fn threads_have_telling_names() {
         fs::read_to_string(format!("/proc/{}/task/{thread}/comm", vm.pid())).expect("a thread");
     assert!(name.contains("io7"), "{name}");
 }
+
+#[test]
+fn a_terminal_is_announced() {
+    let mut vm = VmBuilder::new()
+        .none()
+        .args(["-chardev", "pty,id=p"])
+        .start();
+    let chardevs = vm.query("query-chardev");
+    let entry = chardevs.as_array().into_iter().flatten();
+    let entry = entry
+        .into_iter()
+        .find(|entry| entry["label"] == "p")
+        .cloned();
+    let name = entry.expect("a terminal")["filename"].clone();
+    let path = name.as_str().and_then(|name| name.strip_prefix("pty:"));
+    let path = path.expect("a path").to_owned();
+    let exit = vm.quit();
+    let line = format!("char device redirected to {path} (label p)\n");
+    assert_eq!(exit.stdout, line);
+}
+
+#[test]
+fn who_waits_for_a_client_says_so_and_can_be_ended() {
+    let builder = VmBuilder::bare().args(["-machine", "none", "-nodefaults", "-display", "none"]);
+    let socket = builder.path("console");
+    let option = format!("socket,id=c,path={},server=on,wait=on", socket.display());
+    let mut vm = builder.arg("-chardev").arg(&option).spawn();
+    let end = std::time::Instant::now() + tests::seconds(10);
+    while !socket.exists() {
+        assert!(std::time::Instant::now() < end, "no socket");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    vm.signal(libc::SIGTERM);
+    let exit = vm.wait();
+    exit.assert_says(&format!(
+        "-chardev {option}: info: QEMU waiting for connection on: disconnected:unix:{},server=on",
+        socket.display()
+    ));
+    assert_ne!(exit.status, Some(0), "{exit:?}");
+}
+
+#[test]
+fn threads_bear_the_name_of_the_process_if_asked_to() {
+    let mut vm = VmBuilder::new()
+        .none()
+        .args(["-name", "x,process=tenant,debug-threads=off"])
+        .start();
+    vm.query("query-status");
+    for task in fs::read_dir(format!("/proc/{}/task", vm.pid())).expect("threads") {
+        let comm = task.expect("a thread").path().join("comm");
+        let name = fs::read_to_string(comm).expect("a name");
+        assert_eq!(name.trim(), "tenant");
+    }
+}

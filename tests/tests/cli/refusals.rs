@@ -388,3 +388,113 @@ fn messages_may_begin_with_the_time() {
         "{first}"
     );
 }
+
+#[test]
+fn the_background_has_no_terminal() {
+    let none = ["-machine", "none", "-daemonize"];
+    let words = "cannot use stdio with -daemonize";
+    for more in [
+        &["-chardev", "stdio,id=x"][..],
+        &["-qmp", "stdio"],
+        &["-serial", "stdio"],
+    ] {
+        refused(&[&none[..], more].concat(), words);
+    }
+    refused(
+        &[&none[..], &["-nographic"]].concat(),
+        "-nographic cannot be used with -daemonize",
+    );
+}
+
+#[test]
+fn descriptors_that_were_not_inherited() {
+    let words = "fd is not valid or already in use";
+    // Free, and one that the program opened itself.
+    for fd in ["fd=77,set=1", "fd=3,set=1", "fd=4,set=1"] {
+        refused(&["-machine", "none", "-add-fd", fd], words);
+    }
+}
+
+#[test]
+fn a_start_that_fails_leaves_no_sockets() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name);
+    let exit = VmBuilder::bare()
+        .args(["-machine", "q35", "-accel", "qtest", "-display", "none"])
+        .arg("-qmp")
+        .arg(format!("unix:{},server=on,wait=off", path("qmp").display()))
+        .arg("-chardev")
+        .arg(format!(
+            "socket,id=c,path={},server=on,wait=off",
+            path("c").display()
+        ))
+        .arg("-pidfile")
+        .arg(path("pid"))
+        // Seen when the devices are made.
+        .args(["-device", "virtio-rng-pci,bus=nobody"])
+        .run();
+    exit.assert_refused();
+    if skip_on_stand_in("the reference leaves its sockets behind") {
+        return;
+    }
+    let left: Vec<_> = fs::read_dir(directory.path())
+        .expect("a directory")
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn words_that_are_not_utf_8() {
+    use std::os::unix::ffi::OsStrExt;
+    if is_stand_in() {
+        return;
+    }
+    let word = std::ffi::OsStr::from_bytes(b"a\xff");
+    let exit = VmBuilder::bare().arg("-name").arg(word).run();
+    exit.assert_refused().assert_says("is not UTF-8");
+}
+
+#[test]
+fn words_that_clients_and_people_know() {
+    all_refused(&[
+        (
+            &["-object", "iothread,id=a", "-object", "iothread,id=a"][..],
+            "Duplicate ID 'a' for object",
+        ),
+        (
+            &[
+                "-device",
+                "virtio-rng-pci,id=a",
+                "-device",
+                "virtio-rng-pci,id=a",
+            ],
+            "Duplicate ID 'a' for device",
+        ),
+        (
+            &["-device", "virtio-rng-pci,bus=isa.0"],
+            "Device 'virtio-rng-pci' can't go on ISA bus",
+        ),
+        (
+            &["-device", "virtconsole,chardev=nobody"],
+            "No 'virtio-serial-bus' bus found for device 'virtconsole'",
+        ),
+        (
+            &["-object", "iothread,id=1"],
+            "Identifiers consist of letters, digits",
+        ),
+        (
+            &["-serial", "chardev:nobody"],
+            "could not connect serial device to character backend 'chardev:nobody'",
+        ),
+        (
+            &["-pidfile", "/no/such/pid"],
+            "cannot create PID file: Could not create '/no/such/pid': No such file or directory\n",
+        ),
+        (
+            &["-kernel", "/no/such/kernel"],
+            "could not open kernel file '/no/such/kernel': No such file or directory\n",
+        ),
+    ]);
+}

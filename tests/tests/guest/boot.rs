@@ -146,3 +146,37 @@ fn every_model_of_processor() {
         }
     }
 }
+
+#[test]
+fn the_old_interrupt_controllers_alone() {
+    let Some(guest) = artifacts::guest() else {
+        return;
+    };
+    // Slots 1 and 2: interrupts 10 and 11, which must be level-triggered.
+    let mut vm = crate::with_kernel(VmBuilder::new(), &guest, "acpi=off noapic pci=nomsi")
+        .args(["-m", "512"])
+        .args([
+            "-blockdev",
+            "null-co,node-name=a,size=1048576,read-zeroes=on",
+        ])
+        .args([
+            "-blockdev",
+            "null-co,node-name=b,size=1048576,read-zeroes=on",
+        ])
+        .args(["-device", "virtio-blk-pci,drive=a,addr=1"])
+        .args(["-device", "virtio-blk-pci,drive=b,addr=2"])
+        .start();
+    let mut serial = vm.serial();
+    wait(&mut serial);
+    for disk in ["vda", "vdb"] {
+        let read = format!("dd if=/dev/{disk} of=/dev/null bs=4k count=64 2>&1");
+        let said = serial.run(&read);
+        assert!(said.contains("64+0 records in"), "{said}");
+    }
+    let interrupts = serial.run("grep virtio /proc/interrupts");
+    assert_eq!(interrupts.matches("XT-PIC").count(), 2, "{interrupts}");
+    // The edge/level register of the second controller, port 0x4d1.
+    let levels = serial.run("dd if=/dev/port bs=1 skip=1233 count=1 2>/dev/null | od -An -tx1");
+    assert_eq!(levels.trim(), "0c");
+    vm.quit();
+}

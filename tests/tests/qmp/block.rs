@@ -1,7 +1,8 @@
 //! Block nodes made and removed while the program runs.
 
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tests::{Vm, VmBuilder, disk};
@@ -345,4 +346,51 @@ fn a_node_in_use_stays() {
     let mut vm = with_disk(&path, "").start();
     let error = vm.refused("blockdev-del", json!({"node-name": "f"}));
     assert_eq!(error.desc, "Node f is in use");
+}
+
+/// Where system calls can be watched: with strace, and the right to use it.
+fn can_trace() -> bool {
+    let tried = Command::new("strace")
+        .args(["-o", "/dev/null", "true"])
+        .stderr(Stdio::null())
+        .status();
+    tried.is_ok_and(|status| status.success())
+}
+
+#[test]
+fn disks_are_flushed_at_the_end() {
+    if tests::binary::skip_on_stand_in("it knows that nothing was written") || !can_trace() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = disk::raw(dir.path(), "disk.img", 1 << 20);
+    let path = path.display();
+    let drive = format!("if=none,id=d,format=raw,file={path}");
+    let node = format!("driver=file,node-name=d,filename={path}");
+    for made in [["-drive", &drive], ["-blockdev", &node]] {
+        let trace = dir.path().join("trace");
+        let mut program = Command::new("strace")
+            .args(["-f", "-e", "trace=fdatasync,fsync", "-o"])
+            .arg(&trace)
+            .arg(tests::binary::program())
+            .args([
+                "-S",
+                "-machine",
+                "q35,accel=kvm:qtest",
+                "-nodefaults",
+                "-display",
+            ])
+            .args(["none", "-qmp", "stdio", "-device", "virtio-blk-pci,drive=d"])
+            .args(made)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("strace starts");
+        let commands = b"{\"execute\": \"qmp_capabilities\"}\n{\"execute\": \"quit\"}\n";
+        let mut input = program.stdin.take().expect("a pipe");
+        input.write_all(commands).expect("it reads");
+        assert!(program.wait().expect("it ends").success());
+        let trace = std::fs::read_to_string(&trace).expect("a trace");
+        assert!(trace.contains("fdatasync("), "{made:?}: {trace}");
+    }
 }

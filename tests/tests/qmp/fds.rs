@@ -206,6 +206,20 @@ fn a_file_name_can_be_a_set() {
 }
 
 #[test]
+fn an_entropy_source_can_be_a_set() {
+    let mut vm = Vm::none();
+    let add = json!({"qom-type": "rng-random", "id": "r", "filename": "/dev/fdset/2"});
+    let error = vm.refused("object-add", add.clone());
+    assert!(error.desc.contains("/dev/fdset/2"), "{error}");
+    let source = File::open("/dev/zero").expect("a source");
+    vm.qmp()
+        .try_exec_fds("add-fd", json!({"fdset-id": 2}), &[source.as_fd()])
+        .expect("add-fd");
+    vm.exec("object-add", add);
+    vm.exec("object-del", json!({"id": "r"}));
+}
+
+#[test]
 fn descriptors_that_no_command_takes_are_closed() {
     let mut vm = Vm::none();
     vm.assert_alive();

@@ -8,6 +8,7 @@ mod fds;
 mod framing;
 mod limits;
 mod objects;
+mod qom;
 mod queries;
 mod schema;
 mod session;

@@ -95,7 +95,11 @@ fn no_more_than_the_limit_in_a_period() {
 
 #[test]
 fn a_limit_of_nothing_is_refused() {
-    for bad in ["max-bytes=1,period=0", "max-bytes=9223372036854775808"] {
+    for bad in [
+        "max-bytes=1,period=0",
+        "max-bytes=0",
+        "max-bytes=9223372036854775808",
+    ] {
         let exit = tests::VmBuilder::new()
             .stopped()
             .arg("-device")

@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::irq::IrqProvider;
 use devices::map::{IoEvent, Space};
+use devices::model::LpcSetup;
 use kvm_bindings::{
     KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_MEM_LOG_DIRTY_PAGES,
-    KVM_PIT_SPEAKER_DUMMY, kvm_clock_data, kvm_irqchip, kvm_pit_config, kvm_pit_state2,
-    kvm_userspace_memory_region,
+    KVM_MEM_READONLY, KVM_PIT_SPEAKER_DUMMY, kvm_clock_data, kvm_irqchip, kvm_pit_config,
+    kvm_pit_state2, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VcpuFd, VmFd};
 
@@ -69,14 +70,14 @@ fn device_group() -> String {
 }
 
 impl KvmAccel {
-    /// Makes a virtual machine with this RAM and without vCPUs.
+    /// Makes a virtual machine with this RAM, by slot, and without vCPUs.
     ///
     /// RAM comes before the interrupt controllers: each change of the kernel's list of slots
     /// waits for a grace period that making those begins (6 ms instead of 0.2 ms, measured).
     ///
     /// # Errors
     /// When /dev/kvm is absent, forbidden or too old.
-    pub fn new(ram: &[RamSlot]) -> Result<Self, AccelError> {
+    pub fn new(ram: &[(u32, RamSlot)]) -> Result<Self, AccelError> {
         let kvm = open()?;
         if kvm.get_api_version() != API_VERSION {
             return Err(AccelError::Missing("API version 12"));
@@ -100,8 +101,8 @@ impl KvmAccel {
         vm.set_identity_map_address(layout::IDENTITY_MAP)
             .map_err(AccelError::failed("KVM_SET_IDENTITY_MAP_ADDR"))?;
         let mut slots = HashMap::new();
-        for (slot, ram) in (0u32..).zip(ram) {
-            let region = region(slot, *ram, 0);
+        for &(slot, ram) in ram {
+            let region = region(slot, ram, 0);
             set_region(&vm, region).map_err(AccelError::failed("KVM_SET_USER_MEMORY_REGION"))?;
             slots.insert(slot, region);
         }
@@ -113,7 +114,12 @@ impl KvmAccel {
         };
         vm.create_pit2(pit)
             .map_err(AccelError::failed("KVM_CREATE_PIT2"))?;
-        let at_power_on = read_chips(&vm).map_err(AccelError::failed("KVM_GET_IRQCHIP"))?;
+        let mut at_power_on = read_chips(&vm).map_err(AccelError::failed("KVM_GET_IRQCHIP"))?;
+        make_pci_level_triggered(&mut at_power_on);
+        for chip in &at_power_on.chips {
+            vm.set_irqchip(chip)
+                .map_err(AccelError::failed("KVM_SET_IRQCHIP"))?;
+        }
         let vm = Arc::new(vm);
         let irqs = KvmIrqs::new(vm.clone()).map_err(AccelError::failed("KVM_SET_GSI_ROUTING"))?;
         Ok(KvmAccel {
@@ -164,7 +170,8 @@ impl KvmAccel {
     pub fn log_dirty_pages(&self, on: bool) -> io::Result<()> {
         let mut slots = lock(&self.slots);
         for region in slots.values_mut() {
-            region.flags = if on { KVM_MEM_LOG_DIRTY_PAGES } else { 0 };
+            let log = if on { KVM_MEM_LOG_DIRTY_PAGES } else { 0 };
+            region.flags = region.flags & KVM_MEM_READONLY | log;
             set_region(&self.vm, *region)?;
         }
         Ok(())
@@ -172,9 +179,10 @@ impl KvmAccel {
 }
 
 fn region(slot: u32, ram: RamSlot, flags: u32) -> kvm_userspace_memory_region {
+    let readonly = if ram.readonly { KVM_MEM_READONLY } else { 0 };
     kvm_userspace_memory_region {
         slot,
-        flags,
+        flags: flags | readonly,
         guest_phys_addr: ram.guest,
         memory_size: ram.len,
         userspace_addr: ram.host,
@@ -216,6 +224,28 @@ fn read_chips(vm: &VmFd) -> Result<Chips, kvm_ioctls::Error> {
     })
 }
 
+/// The interrupts of PCI functions are level-triggered at the old controllers as well, for guests
+/// without ACPI and I/O APIC. Firmware writes that to the edge/level registers (ICH9 datasheet,
+/// section 13.4), and none runs before the kernel.
+fn make_pci_level_triggered(chips: &mut Chips) {
+    let levels = pci_levels();
+    for chip in &mut chips.chips {
+        let Some(level) = levels.get(chip.chip_id as usize) else {
+            continue;
+        };
+        // SAFETY: these two chips are PICs, which were read as such; every value is valid.
+        unsafe { chip.chip.pic.elcr |= level };
+    }
+}
+
+/// Which inputs of the first and of the second PIC PCI functions use.
+fn pci_levels() -> [u8; 2] {
+    let mask = LpcSetup::DEFAULT.links.iter().fold(0u16, |mask, irq| {
+        mask | 1u16.checked_shl((*irq).into()).unwrap_or(0)
+    });
+    mask.to_le_bytes()
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -238,7 +268,8 @@ impl Accel for KvmAccel {
 
     fn map_ram(&self, slot: u32, ram: RamSlot) -> io::Result<()> {
         let mut slots = lock(&self.slots);
-        let flags = slots.get(&slot).map_or(0, |old| old.flags);
+        let logging = |old: &kvm_userspace_memory_region| old.flags & KVM_MEM_LOG_DIRTY_PAGES;
+        let flags = slots.values().next().map_or(0, logging);
         let region = region(slot, ram, flags);
         if slots.remove(&slot).is_some() {
             // The kernel moves and shrinks no slot in place.
@@ -303,5 +334,32 @@ impl Accel for KvmAccel {
         }
         self.vm.set_pit2(&self.at_power_on.pit)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pci_interrupts_are_level_triggered_at_the_second_pic() {
+        // Interrupts 10 and 11.
+        assert_eq!(pci_levels(), [0, 0b1100]);
+        let mut chips = Chips {
+            chips: [
+                KVM_IRQCHIP_PIC_MASTER,
+                KVM_IRQCHIP_PIC_SLAVE,
+                KVM_IRQCHIP_IOAPIC,
+            ]
+            .map(|chip_id| kvm_irqchip {
+                chip_id,
+                ..Default::default()
+            }),
+            pit: kvm_pit_state2::default(),
+        };
+        make_pci_level_triggered(&mut chips);
+        // SAFETY: all bytes were zero or written as a PIC's; every value is valid.
+        let seen = chips.chips.map(|chip| unsafe { chip.chip.pic.elcr });
+        assert_eq!(seen, [0, 0b1100, 0]);
     }
 }

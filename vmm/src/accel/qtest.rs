@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use devices::irq::{Interrupt, IrqLine, IrqProvider, MsiRoute};
 use devices::map::{IoEvent, Space};
+use devices::model::shadow;
 use devices::ram::RamHandle;
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryBackend};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -129,10 +130,20 @@ impl Shared {
         }
     }
 
-    /// How many bytes from `addr` on are RAM, at most `len`; or how many are not.
+    /// How many bytes from `addr` on are RAM, at most `len`; or how many are not. Shadow memory is
+    /// a device's: it depends on the host bridge.
     pub fn piece(&self, addr: u64, len: usize) -> (bool, usize) {
         let memory = self.ram.memory();
-        let cut = |left: u64| usize::try_from(left).map_or(len, |left| left.min(len));
+        let behind = shadow::BASE.saturating_add(shadow::LEN);
+        let border = [shadow::BASE, behind]
+            .into_iter()
+            .find(|border| addr < *border);
+        let to_border = border.map_or(u64::MAX, |border| border.saturating_sub(addr));
+        let cut =
+            |left: u64| usize::try_from(left.min(to_border)).map_or(len, |left| left.min(len));
+        if (shadow::BASE..behind).contains(&addr) {
+            return (false, cut(u64::MAX));
+        }
         let mut before_next = u64::MAX;
         for region in memory.iter() {
             use vm_memory::{Address, GuestMemoryRegion};

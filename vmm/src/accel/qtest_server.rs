@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,14 +39,15 @@ const LAST_ANSWER: Duration = Duration::from_millis(200);
 pub enum Endpoint {
     /// It listened and we connected.
     Connected(UnixStream),
-    /// We listen; one test after the other.
-    Listening(UnixListener),
+    /// We listen at this path, which is removed at the end; one test after the other.
+    Listening(UnixListener, PathBuf),
 }
 
 /// The thread that serves the test. Ends when dropped.
 pub struct QtestServer {
     stop: Arc<EventFd>,
     thread: Option<std::thread::JoinHandle<Option<()>>>,
+    _path: Option<SocketPath>,
 }
 
 impl QtestServer {
@@ -77,9 +79,11 @@ impl QtestServer {
             }),
             input: Vec::new(),
         };
+        let mut socket = None;
         match endpoint {
             Endpoint::Connected(stream) => server.adopt(stream)?,
-            Endpoint::Listening(listener) => {
+            Endpoint::Listening(listener, path) => {
+                socket = Some(SocketPath(path));
                 listener.set_nonblocking(true)?;
                 shared.poll.watch(&listener, LISTENER, Trigger::Level)?;
                 server.listener = Some(listener);
@@ -92,7 +96,17 @@ impl QtestServer {
         Ok(QtestServer {
             stop,
             thread: Some(thread),
+            _path: socket,
         })
+    }
+}
+
+/// The path of a socket, removed with it.
+struct SocketPath(PathBuf);
+
+impl Drop for SocketPath {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 

@@ -8,16 +8,19 @@ fn config(cpus: u32) -> AcpiConfig {
         apic_ids: (0..cpus).collect(),
         serial: vec![
             SerialPort {
+                index: 0,
                 port: 0x3f8,
                 irq: 4,
             },
             SerialPort {
+                index: 1,
                 port: 0x2f8,
                 irq: 3,
             },
         ],
         pvpanic: Some(0x505),
         keyboard: false,
+        last_bus: 15,
         mmio64: Some(layout.mmio64()),
     }
 }

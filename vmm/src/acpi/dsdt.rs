@@ -121,7 +121,7 @@ fn root_bridge(config: &AcpiConfig) -> Raw {
 /// What the bridge passes on (section 6.2.2).
 fn windows(config: &AcpiConfig) -> Raw {
     let low = |number: u64| u32::try_from(number).unwrap_or(0);
-    let bus = AddressSpace::new_bus_number(0u16, 255);
+    let bus = AddressSpace::new_bus_number(0u16, u16::from(config.last_bus));
     let config_ports = IO::new(0xcf8, 0xcf8, 1, 8);
     let ports = AddressSpace::new_io(0u16, 0xcf7, None);
     let more_ports = AddressSpace::new_io(0xd00u16, 0xffff, None);

@@ -30,6 +30,8 @@ pub const TABLES_END: u64 = RSDP;
 /// A 16550 at its usual place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SerialPort {
+    /// 0 to 3.
+    pub index: u32,
     /// First of eight ports.
     pub port: u16,
     /// Its interrupt.
@@ -49,6 +51,8 @@ pub struct AcpiConfig {
     pub pvpanic: Option<u16>,
     /// Whether a keyboard controller answers more than reset.
     pub keyboard: bool,
+    /// The highest bus number. Linux asks every slot of every bus up to it.
+    pub last_bus: u8,
     /// The window for 64-bit BARs, where the processor reaches it.
     pub mmio64: Option<Window>,
 }
@@ -95,7 +99,7 @@ pub fn build(config: &AcpiConfig) -> Option<AcpiTables> {
     xsdt.add_entry(area.add(bytes(&fadt(config, facs, dsdt))));
     xsdt.add_entry(area.add(madt(&config.apic_ids)));
     let mut mcfg = MCFG::new(OEM, OEM_TABLE, REVISION);
-    mcfg.add_ecam(ECAM.base, 0, 0, 255);
+    mcfg.add_ecam(ECAM.base, 0, 0, config.last_bus);
     xsdt.add_entry(area.add(bytes(&mcfg)));
     xsdt.add_entry(area.add(waet()));
     let xsdt = area.add(bytes(&xsdt));

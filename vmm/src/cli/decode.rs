@@ -56,7 +56,7 @@ pub fn take(plan: &mut Plan, arg: Arg) -> Done {
         "qtest-log" => keep(&mut plan.qtest.log, arg.value.into()),
         "audio" if arg.value == "none" || arg.value == "driver=none" => Ok(()),
         "vga" if arg.value == "none" => Ok(()),
-        "enable-kvm" => push(&mut plan.machine.accels, ("kvm".to_owned(), arg)),
+        "enable-kvm" => machine_accels(plan, "kvm", &arg),
         "d" => push(&mut plan.process.log_levels, arg),
         "overcommit" => overcommit(plan, &arg),
         _ => Err(arg.error("This option is not available")),
@@ -101,7 +101,7 @@ fn name(plan: &mut Plan, arg: &Arg) -> Done {
         .text("process")
         .map(str::to_owned)
         .or(identity.process.take());
-    identity.debug_threads = opts.flag("debug-threads").unwrap_or(identity.debug_threads);
+    identity.debug_threads = opts.flag("debug-threads").or(identity.debug_threads);
     Ok(())
 }
 
@@ -121,10 +121,7 @@ fn machine(plan: &mut Plan, arg: &Arg) -> Done {
         };
         match key.as_str() {
             "type" => plan.machine.kind = Some((value, arg.clone())),
-            "accel" => {
-                let names = value.split(':').map(|name| (name.to_owned(), arg.clone()));
-                plan.machine.accels.extend(names);
-            }
+            "accel" => machine_accels(plan, &value, arg)?,
             "kernel" => plan.machine.kernel = Some(value.into()),
             "initrd" => plan.machine.initrd = Some(value.into()),
             "append" => plan.machine.append = Some(value),
@@ -134,11 +131,25 @@ fn machine(plan: &mut Plan, arg: &Arg) -> Done {
     Ok(())
 }
 
+const TWO_WAYS: &str = "The -accel and \"-machine accel=\" options are incompatible";
+
+/// `-machine accel=` and `-enable-kvm`: a list, of which the last one given counts.
+fn machine_accels(plan: &mut Plan, list: &str, arg: &Arg) -> Done {
+    let accels = &mut plan.machine.accels;
+    if accels.iter().any(|(_, other)| other.name == "accel") {
+        return Err(arg.error(TWO_WAYS));
+    }
+    *accels = list
+        .split(':')
+        .map(|name| (name.to_owned(), arg.clone()))
+        .collect();
+    Ok(())
+}
+
 fn accel(plan: &mut Plan, arg: &Arg) -> Done {
     let from_machine = |(_, other): &(String, Arg)| other.name != "accel";
     if plan.machine.accels.iter().any(from_machine) {
-        let message = "The -accel and \"-machine accel=\" options are incompatible";
-        return Err(arg.error(message));
+        return Err(arg.error(TWO_WAYS));
     }
     let table = Table {
         implied: Some("accel"),
@@ -201,9 +212,8 @@ fn memory(plan: &mut Plan, arg: &Arg) -> Done {
         return Err(arg.error("ram size too large"));
     }
     let slots = opts.number("slots").unwrap_or(0);
-    let grows = opts
-        .text("maxmem")
-        .is_some_and(|max| parse_mebibytes(max) != size);
+    // A bare number counts bytes here.
+    let grows = opts.size("maxmem").is_some_and(|max| Some(max) != size);
     if slots != 0 || grows {
         return Err(arg.error("Memory cannot be added at run time: slots and maxmem have no use"));
     }
@@ -344,7 +354,7 @@ fn action(plan: &mut Plan, arg: &Arg) -> Done {
             return Err(arg.error(format!("Expected '=' after parameter '{item}'")));
         };
         if !matches!(key, "reboot" | "shutdown" | "panic" | "watchdog") {
-            return Err(arg.error(format!("Parameter '{key}' is unexpected")));
+            return Err(arg.error(format!("Invalid parameter '{key}'")));
         }
         policy(plan, arg, key, value)?;
     }

@@ -38,7 +38,7 @@ fn repeated_options_add_up() {
     .unwrap();
     assert_eq!(plan.identity.guest.as_deref(), Some("a"));
     assert_eq!(plan.identity.process.as_deref(), Some("p"));
-    assert!(plan.identity.debug_threads);
+    assert_eq!(plan.identity.debug_threads, Some(true));
     assert_eq!(plan.machine.kind.as_ref().unwrap().0, "q35");
     let accels: Vec<&str> = plan
         .machine
@@ -84,7 +84,7 @@ fn refusals_name_option_and_value() {
             "panic=x",
             "Parameter 'panic' does not accept value 'x'",
         ),
-        ("action", "foo=x", "Parameter 'foo' is unexpected"),
+        ("action", "foo=x", "Invalid parameter 'foo'"),
         (
             "add-fd",
             "set=1",

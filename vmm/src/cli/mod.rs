@@ -13,6 +13,8 @@ use api_spec::OPTIONS;
 use args::{CliError, Shape, scan};
 use plan::Plan;
 
+use crate::logging;
+
 pub use order::Order;
 
 /// What the command line asks for.
@@ -24,7 +26,8 @@ pub enum Request {
 }
 
 /// Reads the words behind the program's name. Nothing of the host is touched, so that a mistake
-/// in the last option is found before the first one has any effect.
+/// in the last option is found before the first one has any effect. Only `-msg` counts at once:
+/// messages look as it says from there on.
 ///
 /// # Errors
 /// What is wrong, with the option to blame.
@@ -36,6 +39,10 @@ pub fn parse(words: &[String]) -> Result<Request, CliError> {
             return Ok(Request::Print(text));
         }
         decode::take(&mut plan, arg)?;
+        logging::set_timestamp(plan.process.timestamp);
+    }
+    if let (true, Some(guest)) = (plan.process.log_guest_name, &plan.identity.guest) {
+        logging::set_guest_name(guest);
     }
     Ok(Request::Run(Box::new(Order::check(plan)?)))
 }

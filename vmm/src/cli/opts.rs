@@ -169,7 +169,7 @@ pub fn parse_mebibytes(text: &str) -> Option<u64> {
 
 fn scaled(text: &str, default_shift: u32) -> Option<u64> {
     if text.len() > 1 && text.get(..2).is_some_and(|p| p.eq_ignore_ascii_case("0x")) {
-        return c_number(text)?.checked_shl(default_shift);
+        return c_number(text)?.checked_mul(1u64.checked_shl(default_shift)?);
     }
     let (number, shift) = match text.chars().last()? {
         'b' | 'B' => (text.get(..text.len() - 1)?, 0),
@@ -264,5 +264,7 @@ mod tests {
         }
         assert_eq!(parse_mebibytes("512"), Some(512 << 20));
         assert_eq!(parse_mebibytes("1G"), Some(1 << 30));
+        assert_eq!(parse_mebibytes("0x200"), Some(512 << 20));
+        assert_eq!(parse_mebibytes("0x100000000001"), None);
     }
 }

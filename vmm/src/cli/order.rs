@@ -2,8 +2,8 @@
 
 use api_spec::keyval::{self, Argument, Flags};
 use api_spec::{
-    BlockdevOptions, ChardevAddArgs, Decode, DeviceOptions, Mode, ObjectOptions, Value,
-    decode_value,
+    BlockdevOptions, ChardevAddArgs, ChardevBackendKind, Decode, DeviceOptions, Mode,
+    ObjectOptions, Value, decode_value,
 };
 
 use super::args::{Arg, CliError};
@@ -74,6 +74,10 @@ impl Order {
     /// # Errors
     /// What is wrong with the first one that is.
     pub fn check(plan: Plan) -> Result<Self, CliError> {
+        if plan.process.daemonize && plan.nographic {
+            let message = "-nographic cannot be used with -daemonize";
+            return Err(CliError::plain(message));
+        }
         let machine = MachineSpec::check(plan.machine)?;
         let mut chardevs = Vec::new();
         for (arg, members) in plan.chardevs {
@@ -81,8 +85,12 @@ impl Order {
             chardevs.push((arg, args));
         }
         let mut monitors = Vec::new();
-        for (index, monitor) in plan.monitors.into_iter().enumerate() {
+        let mut index = 0usize;
+        for monitor in plan.monitors {
+            // Those of -mon bring no character device along, and do not count.
+            let counts = monitor.arg.name != "mon";
             monitors.push(monitor_order(index, monitor, &mut chardevs)?);
+            index = index.saturating_add(counts.into());
         }
         let serials = serial_orders(
             plan.serials,
@@ -90,6 +98,9 @@ impl Order {
             plan.nographic,
             &mut chardevs,
         )?;
+        if plan.process.daemonize {
+            refuse_stdio(&chardevs)?;
+        }
         Ok(Order {
             identity: plan.identity,
             objects: decode_all(plan.objects, "qom-type", Mode::Strict)?,
@@ -128,6 +139,15 @@ fn decode_all<T: Decode>(
 
 fn decode_args<T: Decode>(arg: &Arg, value: Value) -> Result<T, CliError> {
     decode_value(value, Mode::Lenient).map_err(|error| arg.error(error))
+}
+
+/// There is no terminal in the background.
+fn refuse_stdio(chardevs: &[(Arg, ChardevAddArgs)]) -> Result<(), CliError> {
+    let stdio = |args: &ChardevAddArgs| args.backend.r#type.kind() == ChardevBackendKind::Stdio;
+    match chardevs.iter().find(|(_, args)| stdio(args)) {
+        Some((arg, _)) => Err(arg.error("cannot use stdio with -daemonize")),
+        None => Ok(()),
+    }
 }
 
 fn disk_orders(plans: Vec<DiskPlan>) -> Result<Vec<DiskOrder>, CliError> {

@@ -50,8 +50,8 @@ pub struct Identity {
     pub guest: Option<String>,
     /// The process's name.
     pub process: Option<String>,
-    /// Whether threads get telling names.
-    pub debug_threads: bool,
+    /// Whether threads get telling names; the default is ours to choose.
+    pub debug_threads: Option<bool>,
     /// The guest's UUID.
     pub uuid: Option<uuid::Uuid>,
 }

@@ -195,6 +195,9 @@ impl Life {
         if let Motion::Parking(then) = self.motion {
             match input {
                 Input::Parked => self.parked(then, out),
+                // The reset under way is theirs as well: the guest that asked again, or could
+                // not go on, is gone when it is done.
+                Input::Reset(_, None) | Input::Failed if matches!(then, Then::Reset(..)) => {}
                 Input::Shutdown(cause, status, ticket) if !by_guest(cause) => {
                     self.host_shutdown(cause, status, ticket, out);
                 }
@@ -208,7 +211,7 @@ impl Life {
             Input::Reset(cause, ticket) => self.reset(cause, ticket, out),
             Input::Shutdown(cause, status, ticket) if by_guest(cause) => {
                 debug_assert!(ticket.is_none());
-                self.guest_shutdown(cause, status, out);
+                self.policy_shutdown(cause, status, None, out);
             }
             Input::Shutdown(cause, status, ticket) => {
                 self.host_shutdown(cause, status, ticket, out);
@@ -276,8 +279,7 @@ impl Life {
 
     fn reset(&mut self, cause: Cause, ticket: Option<Ticket>, out: &mut Vec<Action>) {
         if self.policy.reboot == RebootAction::Shutdown {
-            self.guest_shutdown(cause, 0, out);
-            out.extend(ticket.map(Action::Reply));
+            self.policy_shutdown(cause, 0, ticket, out);
         } else {
             self.halt(Then::Reset(cause, ticket), out);
         }
@@ -301,8 +303,17 @@ impl Life {
         out.extend(ticket.map(Action::Reply));
     }
 
-    fn guest_shutdown(&mut self, cause: Cause, status: u8, out: &mut Vec<Action>) {
+    /// What the guest's power-off is, and with `-no-reboot` a reset.
+    fn policy_shutdown(
+        &mut self,
+        cause: Cause,
+        status: u8,
+        ticket: Option<Ticket>,
+        out: &mut Vec<Action>,
+    ) {
         out.push(Action::Emit(Emit::Shutdown(cause)));
+        // Nothing is answered behind the end.
+        out.extend(ticket.map(Action::Reply));
         match self.policy.shutdown {
             ShutdownAction::Poweroff => out.push(Action::Exit(status)),
             ShutdownAction::Pause => self.halt(Then::Stop(RunState::Shutdown, None), out),

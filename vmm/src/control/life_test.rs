@@ -98,6 +98,11 @@ fn no_reboot_turns_a_reset_into_a_shutdown() {
     let mut life = running(policy(|p| p.reboot = RebootAction::Shutdown));
     let expected = [emit(Emit::Shutdown(Cause::GuestReset)), Exit(0)];
     assert_eq!(life.step(Input::Reset(Cause::GuestReset, None)), expected);
+    // Its client hears of it before the end.
+    let mut life = running(policy(|p| p.reboot = RebootAction::Shutdown));
+    let cause = Cause::HostQmpSystemReset;
+    let expected = [emit(Emit::Shutdown(cause)), Reply(T), Exit(0)];
+    assert_eq!(life.step(Input::Reset(cause, Some(T))), expected);
 }
 
 #[test]
@@ -168,4 +173,29 @@ fn a_panic_with_a_crash_kernel_only_tells() {
     let mut life = running(Policy::default());
     let expected = [emit(Emit::CrashLoaded)];
     assert_eq!(life.step(Input::Panic { crash_loaded: true }), expected);
+}
+
+#[test]
+fn a_reset_under_way_is_for_all_who_need_one() {
+    let cause = Cause::GuestReset;
+    let mut life = running(Policy::default());
+    assert_eq!(life.step(Input::Reset(cause, None)), [Park]);
+    // Its other processors ask as well, or fail in the meantime.
+    assert_eq!(life.step(Input::Reset(cause, None)), []);
+    assert_eq!(life.step(Input::Failed), []);
+    let expected = [Quiesce, ResetMachine, emit(Emit::Reset(cause)), Run];
+    assert_eq!(life.step(Input::Parked), expected);
+    assert_eq!(life.state(), RunState::Running);
+}
+
+#[test]
+fn a_reset_that_somebody_waits_for_is_done_again() {
+    let cause = Cause::HostQmpSystemReset;
+    let mut life = running(Policy::default());
+    assert_eq!(life.step(Input::Reset(cause, Some(T))), [Park]);
+    assert_eq!(life.step(Input::Reset(cause, Some(U))), []);
+    let reset = [Quiesce, ResetMachine, emit(Emit::Reset(cause)), Run];
+    let with = |more: &[Action]| [&reset[..], more].concat();
+    assert_eq!(life.step(Input::Parked), with(&[Reply(T), Park]));
+    assert_eq!(life.step(Input::Parked), with(&[Reply(U)]));
 }

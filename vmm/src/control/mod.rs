@@ -84,7 +84,7 @@ impl Control {
         let fds = FdStore::default();
         Ok(Control {
             monitors: Monitors::new(mail.clone(), published.clone()),
-            objects: Objects::new(mail.clone()),
+            objects: Objects::new(mail.clone(), fds.opener()),
             mailbox,
             poll,
             signals,
@@ -209,8 +209,8 @@ impl Control {
     }
 
     fn take_signals(&mut self) {
-        while let Some(number) = sys::next_signal(&self.signals) {
-            log::error!("terminating on signal {number}");
+        while let Some(signal) = sys::next_signal(&self.signals) {
+            log::error!("{}", process::describe_signal(signal));
             let cause = api_spec::ShutdownCause::HostSignal;
             self.feed(Input::Shutdown(cause, 0, None));
         }
@@ -231,9 +231,11 @@ impl Control {
         self.go_on();
     }
 
-    /// Does what is to be done, in order, as far as nothing is under way.
+    /// Does what is to be done, in order, as far as nothing is under way. Behind the end nothing
+    /// is done any more.
     fn go_on(&mut self) {
         while !self.busy
+            && self.exit.is_none()
             && let Some(action) = self.actions.pop_front()
         {
             self.act(action);
@@ -253,10 +255,12 @@ impl Control {
     /// The machine goes first: its threads use what the others own.
     fn shut_down(&mut self) {
         self.qtest = None;
-        if let Some(mut machine) = self.machine.take() {
+        if let Some(machine) = &mut self.machine {
             machine.end();
         }
+        // While the devices still have their nodes: what nobody uses is neither listed nor locked.
         flush(self.blockdevs.written());
+        self.machine = None;
         for (_, waiter) in std::mem::take(&mut self.waiting) {
             waiter(Err(QmpError::generic("The program ends")));
         }
@@ -288,12 +292,18 @@ impl Control {
     }
 
     fn check_parked(&mut self) {
-        let parked = self.machine.as_ref().is_none_or(Machine::all_parked);
-        if parked && self.life.is_parking() {
+        // While a flush is under way the vCPUs may not have been asked yet: that they are parked
+        // is then the end of the pause before.
+        let asked = self.life.is_parking() && !self.actions.contains(&Action::Park);
+        if asked && self.machine.as_ref().is_none_or(Machine::all_parked) {
             self.feed(Input::Parked);
         }
     }
 }
+
+#[cfg(test)]
+#[path = "control_test.rs"]
+mod tests;
 
 /// Makes what was written to these nodes durable. Blocks.
 fn flush(nodes: Vec<(String, Arc<dyn BlockNode>)>) {

@@ -1,13 +1,12 @@
 //! Objects of object-add: memory backends, I/O threads, entropy sources.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use api_spec::{IOThreadInfo, Memdev, ObjectOptions, ObjectOptionsBranch as Branch, ObjectType};
 use api_spec::{QmpError, QmpResult};
 use devices::backend::rng::{BuiltinEntropy, Entropy, FileEntropy};
 
+use super::fds::Opener;
 use crate::event::MailSender;
 use crate::machine::qom::Node;
 use crate::memory::{Backend, BackendOptions};
@@ -46,15 +45,17 @@ pub struct Objects {
     /// Ids of those under way.
     reserved: Vec<String>,
     mail: MailSender,
+    opener: Opener,
 }
 
 impl Objects {
     /// None yet.
-    pub fn new(mail: MailSender) -> Self {
+    pub fn new(mail: MailSender, opener: Opener) -> Self {
         Objects {
             list: Vec::new(),
             reserved: Vec::new(),
             mail,
+            opener,
         }
     }
 
@@ -64,7 +65,7 @@ impl Objects {
     /// When the id is taken or none, the options contradict each other, or the host refuses.
     pub fn add(&mut self, options: &ObjectOptions) -> QmpResult<()> {
         self.reserve(&options.id)?;
-        let made = make(options, &self.mail);
+        let made = make(options, &self.mail, &self.opener);
         self.complete(options, made)
     }
 
@@ -74,7 +75,7 @@ impl Objects {
     /// When it is taken, or is none.
     pub fn reserve(&mut self, id: &str) -> QmpResult<()> {
         check_id(id)?;
-        if self.find(id).is_some() || self.reserved.iter().any(|other| other == id) {
+        if self.has(id) {
             return Err(QmpError::generic(format!(
                 "attempt to add duplicate property '{id}' to object (type 'container')"
             )));
@@ -127,6 +128,11 @@ impl Objects {
         }
         self.list.remove(index);
         Ok(())
+    }
+
+    /// Whether there is an object of that id, or will be.
+    pub fn has(&self, id: &str) -> bool {
+        self.find(id).is_some() || self.reserved.iter().any(|other| other == id)
     }
 
     fn find(&self, id: &str) -> Option<&Object> {
@@ -214,7 +220,7 @@ pub fn is_slow(options: &ObjectOptions) -> bool {
 ///
 /// # Errors
 /// When the options contradict each other, or the host refuses.
-pub fn make(options: &ObjectOptions, mail: &MailSender) -> QmpResult<Body> {
+pub fn make(options: &ObjectOptions, mail: &MailSender, opener: &Opener) -> QmpResult<Body> {
     match &options.qom_type {
         Branch::MemoryBackendRam(_)
         | Branch::MemoryBackendFile(_)
@@ -249,10 +255,8 @@ pub fn make(options: &ObjectOptions, mail: &MailSender) -> QmpResult<Body> {
         Branch::RngRandom(p) => {
             check_opened(p.opened)?;
             let filename = p.filename.as_deref().unwrap_or(RANDOM_DEVICE);
-            let file = OpenOptions::new()
-                .read(true)
-                .custom_flags(libc::O_NONBLOCK)
-                .open(filename)
+            let file = opener
+                .open(filename, libc::O_RDONLY | libc::O_NONBLOCK, 0)
                 .map_err(|error| {
                     let why = errno(&error);
                     QmpError::generic(format!("Could not open '{filename}': {why}"))

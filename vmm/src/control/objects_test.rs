@@ -5,7 +5,7 @@ use super::*;
 use crate::event::Mailbox;
 
 fn objects() -> Objects {
-    Objects::new(Mailbox::new().unwrap().sender())
+    Objects::new(Mailbox::new().unwrap().sender(), Opener::default())
 }
 
 fn add(objects: &mut Objects, options: serde_json::Value) -> QmpResult<()> {

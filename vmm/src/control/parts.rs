@@ -1,7 +1,8 @@
 //! What control is put together from at the start, by the same ways that commands take.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use api_spec::{
@@ -17,8 +18,10 @@ use super::chardevs::Caller;
 use super::objects::{self, is_slow};
 use crate::accel::qtest::QtestAccel;
 use crate::cli::plan::QtestPlan;
+use crate::logging;
 use crate::machine::{References, wants};
 use crate::memory::Backend;
+use crate::process::{self, errno};
 use crate::startup;
 use crate::sys;
 
@@ -26,6 +29,13 @@ use crate::sys;
 pub(super) struct ExpectedQtest {
     accel: Arc<QtestAccel>,
     plan: QtestPlan,
+}
+
+fn answer(reply: &Mutex<Option<Reply<Empty>>>, result: QmpResult<Empty>) {
+    let reply = reply.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(reply) = reply {
+        reply.send(result);
+    }
 }
 
 impl Control {
@@ -45,12 +55,21 @@ impl Control {
             .map_err(|error| QmpError::generic(error.to_string()))
     }
 
-    /// object-add.
+    /// `-object`.
     ///
     /// # Errors
-    /// As object-add.
+    /// As object-add, in the words of the command line.
     pub fn add_object(&mut self, options: &ObjectOptions) -> QmpResult<()> {
+        if self.objects.has(&options.id) {
+            let text = format!("Duplicate ID '{}' for object", options.id);
+            return Err(QmpError::generic(text));
+        }
         self.objects.add(options)
+    }
+
+    /// Whether there is a character device of that id.
+    pub fn has_chardev(&self, id: &str) -> bool {
+        self.list_chardevs().iter().any(|info| info.label == id)
     }
 
     /// object-add by a client: memory that is to be there at once is made on another thread.
@@ -62,19 +81,22 @@ impl Control {
             return reply.send(Err(error));
         }
         let id = options.id.clone();
-        let mail = self.mail.clone();
+        // Shared, so that it can be given where there is no thread for the work.
+        let reply = Arc::new(Mutex::new(Some(reply)));
+        let later = reply.clone();
+        let (mail, opener) = (self.mail.clone(), self.fds.opener());
         let work = move || {
-            let made = objects::make(&options, &mail);
+            let made = objects::make(&options, &mail, &opener);
             (options, made)
         };
-        let started = self.do_slowly(work, |control, (options, made)| {
+        let started = self.do_slowly(work, move |control, (options, made)| {
             let added = control.objects.complete(&options, made);
-            reply.send(added.map(|()| Empty));
+            answer(&later, added.map(|()| Empty));
         });
         if let Err(error) = started {
-            // The reply went with the work; its client is told that it was abandoned.
-            log::warn!("No thread for the object '{id}': {error}");
             self.objects.give_up(&id);
+            let text = format!("Cannot start a thread: {}", errno(&error));
+            answer(&reply, Err(QmpError::generic(text)));
         }
     }
 
@@ -86,9 +108,15 @@ impl Control {
         // Descriptors are named by number here: they are inherited ones.
         let mut inherited = |name: &str| name.parse().ok().and_then(|fd| sys::adopt(fd).ok());
         let caller = Caller::CommandLine;
-        self.chardevs
-            .add(caller, &args.id, &args.backend, &mut inherited)
-            .map(drop)
+        let made = self
+            .chardevs
+            .add(caller, &args.id, &args.backend, &mut inherited)?;
+        if let Some(path) = made.pty {
+            // Clients read it there.
+            let id = &args.id;
+            logging::print(&format!("char device redirected to {path} (label {id})\n"));
+        }
+        Ok(())
     }
 
     /// chardev-add, by a client of `monitor`.
@@ -132,19 +160,24 @@ impl Control {
     }
 
     /// Serves the character devices that nobody took as well, and waits for the clients of those
-    /// with `wait=on`.
+    /// with `wait=on`; a signal ends the program meanwhile. `option` has the words of the option
+    /// that made a device.
     ///
     /// # Errors
     /// When the host is out of threads.
-    pub fn begin_chardevs(&mut self) -> Result<()> {
+    pub fn begin_chardevs(&mut self, option: &BTreeMap<String, String>) -> Result<()> {
         self.chardevs.begin()?;
         for (id, name, is_monitor) in self.chardevs.waiting() {
-            log::info!("waiting for connection on: {name}");
+            let option = option.get(&id).map_or("", String::as_str);
+            let gap = if option.is_empty() { "" } else { ": " };
+            logging::report(&format!(
+                "{option}{gap}info: QEMU waiting for connection on: {name}"
+            ));
             if is_monitor {
                 self.monitors.begin()?;
-                self.monitors.wait_connected(&id);
+                process::interruptibly(|| self.monitors.wait_connected(&id))?;
             } else {
-                self.chardevs.wait_connected(&id)?;
+                process::interruptibly(|| self.chardevs.wait_connected(&id))??;
             }
         }
         Ok(())
@@ -169,6 +202,8 @@ impl Control {
             let text = format!("No 'PCI' bus found for device '{name}'");
             return Err(QmpError::generic(text).into());
         };
+        // Before anything is taken for it.
+        machine.check_bus(&options)?;
         let path = machine.path_for(&options, builtin);
         let references = self.look_up(&options, &path)?;
         match &mut self.machine {

@@ -12,7 +12,7 @@ use super::chipset::Chipset;
 use super::plug::{Bus, BusKind, ISA_BUS, ROOT_BUS};
 use super::slots::SlotMap;
 use super::spec::MachineSpec;
-use super::{Machine, RamBackend};
+use super::{Machine, RamBackend, SHADOW_SLOT};
 use crate::accel::kvm::KvmAccel;
 use crate::accel::qtest::QtestAccel;
 use crate::accel::{Accel, AccelError, AccelKind, IoEvents, SharedMap};
@@ -21,7 +21,7 @@ use crate::clock::{ClockTimers, GuestClock, Motion};
 use crate::cpuid::{CpuTemplate, HostCpu};
 use crate::event::MailSender;
 use crate::layout::RamLayout;
-use crate::memory::{Backend, BackendOptions, MachineRam};
+use crate::memory::{Backend, BackendOptions, MachineRam, RamSlot};
 use crate::vcpu::{VcpuConfig, Vcpus};
 
 /// The accelerator that was taken.
@@ -85,9 +85,12 @@ impl Machine {
             RamBackend::Object(backend) => MachineRam::q35(backend)?,
         };
         let map: Arc<SharedMap> = Arc::new(ArcSwap::from_pointee(MapBuilder::new().build()));
-        let chosen = choose(&spec, &ram, &map, mail)?;
+        // A kernel without firmware finds plain RAM there. Mapped now, because that is cheaper
+        // before the interrupt controllers are made.
+        let shadow = boot.is_some().then_some(ram.shadow);
+        let chosen = choose(&spec, shadow, &ram, &map, mail)?;
         let accel = chosen.face();
-        let processors = processors(&spec, &chosen, &map, mail)?;
+        let processors = processors(&spec, &chosen, &ram, &map, mail)?;
         let motion = match accel.kind() {
             AccelKind::Kvm => Motion::Host,
             AccelKind::Qtest => Motion::Stepped,
@@ -146,6 +149,7 @@ impl Machine {
             devices: Vec::new(),
             io_thread: None,
             running: false,
+            shadow: shadow.into_iter().collect(),
         };
         Ok((machine, chosen))
     }
@@ -154,6 +158,7 @@ impl Machine {
 /// The first accelerator that works. Says of the others why not.
 fn choose(
     spec: &MachineSpec,
+    shadow: Option<RamSlot>,
     ram: &MachineRam,
     map: &Arc<SharedMap>,
     mail: &MailSender,
@@ -164,7 +169,11 @@ fn choose(
     let mut last = None;
     for kind in &spec.accels {
         let made = match kind {
-            AccelKind::Kvm => KvmAccel::new(&ram.slots).map(|a| ChosenAccel::Kvm(Arc::new(a))),
+            AccelKind::Kvm => {
+                let shadow = shadow.map(|slot| (SHADOW_SLOT, slot));
+                let slots = (0u32..).zip(ram.slots.iter().copied()).chain(shadow);
+                KvmAccel::new(&slots.collect::<Vec<_>>()).map(|a| ChosenAccel::Kvm(Arc::new(a)))
+            }
             AccelKind::Qtest => QtestAccel::new(ram.handle.clone(), map.clone(), mail.clone())
                 .map(|accel| ChosenAccel::Qtest(Arc::new(accel)))
                 .map_err(AccelError::failed("qtest")),
@@ -187,6 +196,7 @@ fn choose(
 fn processors(
     spec: &MachineSpec,
     chosen: &ChosenAccel,
+    ram: &MachineRam,
     map: &Arc<SharedMap>,
     mail: &MailSender,
 ) -> Result<Processors> {
@@ -216,6 +226,7 @@ fn processors(
     for warning in &template.warnings {
         log::warn!("{warning}");
     }
+    check_reach(ram.layout, template.phys_bits())?;
     let config = |index| {
         Ok(VcpuConfig {
             apic_id: template.apic_id(index),
@@ -230,4 +241,34 @@ fn processors(
         signature: template.signature(),
         phys_bits: template.phys_bits(),
     })
+}
+
+/// All RAM must be where the processors can address it.
+fn check_reach(layout: RamLayout, phys_bits: u32) -> Result<()> {
+    let limit = u64::MAX >> 64u32.saturating_sub(phys_bits).min(63);
+    let last = layout.ranges().map(|range| range.last()).max().unwrap_or(0);
+    if last > limit {
+        bail!("Address space limit {limit:#x} < {last:#x} phys-bits too low ({phys_bits})");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ram_ends_where_the_processors_reach_ends() {
+        let check = |size, bits| {
+            let checked = check_reach(RamLayout::q35(size), bits);
+            checked.map_err(|error| error.to_string())
+        };
+        let most = (1 << 40) - (2 << 30);
+        assert_eq!(check(most, 40), Ok(()));
+        assert_eq!(
+            check(most + 4096, 40).unwrap_err(),
+            "Address space limit 0xffffffffff < 0x10000000fff phys-bits too low (40)"
+        );
+        assert_eq!(check(u64::MAX >> 1, 64), Ok(()));
+    }
 }

@@ -8,6 +8,7 @@ use devices::bus::{BusDevice, lock};
 use devices::cx::BuildCx;
 use devices::irq::{IrqLine, IrqProvider, NullInterrupt};
 use devices::map::Space;
+use devices::model::shadow::{self, Modes, Run, ShadowRam};
 use devices::model::{
     CmosMemory, FwCfg, FwCfgMachine, I8042, Lpc, LpcSetup as Setup, Port61, Port92, Rtc,
 };
@@ -55,6 +56,7 @@ pub struct Chipset {
     host: Arc<Mutex<HostBridge>>,
     lpc: Arc<Mutex<Lpc>>,
     router: Arc<InterruptRouter>,
+    shadow: Arc<Mutex<ShadowRam>>,
     /// Type names in the order of the object tree.
     objects: Vec<&'static str>,
 }
@@ -97,6 +99,7 @@ impl Chipset {
             let tenant = Tenant {
                 driver: name.to_owned(),
                 id: None,
+                multifunction: false,
             };
             slots.claim(Some(devfn), tenant)?;
             Ok(pci.plug(Plugged {
@@ -119,7 +122,22 @@ impl Chipset {
                 regions: regions.iter().map(region).collect(),
             });
         }
+        let shadow = Arc::new(Mutex::new(ShadowRam::new(parts.ram.clone())));
+        fixed.push(Fixed {
+            key: "/shadow".into(),
+            driver: "mch",
+            device: shadow.clone(),
+            regions: vec![(
+                Space::Memory,
+                Region {
+                    region: 0,
+                    base: shadow::BASE,
+                    len: shadow::LEN,
+                },
+            )],
+        });
         Ok(Chipset {
+            shadow,
             host,
             lpc,
             router,
@@ -148,9 +166,16 @@ impl Chipset {
         Setup::DEFAULT.links.get(link).copied().unwrap_or(0)
     }
 
+    /// Shadow memory as the host bridge has it now; tells the device behind it.
+    pub fn shadow_runs(&self) -> Vec<Run> {
+        let modes = Modes::from_attributes(lock(&self.host).attributes());
+        lock(&self.shadow).set_modes(modes);
+        modes.runs()
+    }
+
     /// Does what firmware does to the chipset.
     pub fn set_up(&self, ecam: u64) {
-        lock(&self.host).enable_ecam(ecam);
+        lock(&self.host).set_up(ecam);
         lock(&self.lpc).set_up(&Setup::DEFAULT);
     }
 

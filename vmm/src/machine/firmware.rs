@@ -11,6 +11,9 @@ use crate::layout::{self, Window};
 use crate::smbios::{self, SmbiosConfig};
 use crate::vcpu::Entry;
 
+/// Bus numbers are told of in steps of this.
+const SPARE_BUSES: u8 = 4;
+
 impl Machine {
     /// Sets the machine up for its kernel and loads that; says where the first vCPU starts.
     pub(super) fn boot(&mut self) -> Result<Entry> {
@@ -18,8 +21,8 @@ impl Machine {
             return Ok(Entry::Halted);
         }
         self.chipset.set_up(layout::ECAM.base);
-        self.assign_pci();
-        for (address, bytes) in self.tables()? {
+        let buses = self.assign_pci();
+        for (address, bytes) in self.tables(buses)? {
             let memory = self.ram.handle.memory();
             memory
                 .write_slice(&bytes, GuestAddress(address))
@@ -36,7 +39,8 @@ impl Machine {
         (window.end() <= reach).then_some(window)
     }
 
-    fn assign_pci(&self) {
+    /// Returns how many buses have a number.
+    fn assign_pci(&self) -> u8 {
         let high = self.high_window();
         let windows = Windows {
             io: (layout::IO.base, layout::IO.last()),
@@ -45,17 +49,22 @@ impl Machine {
             prefetchable: high.map_or((1, 0), |window| (window.base, window.last())),
         };
         let line = |devfn: DevFn, pin: u8| self.chipset.isa_irq(devfn.slot(), pin.wrapping_sub(1));
-        assign(&self.pci, &windows, &line);
+        assign(&self.pci, &windows, &line)
     }
 
     /// ACPI and SMBIOS tables with their addresses.
-    fn tables(&self) -> Result<Vec<(u64, Vec<u8>)>> {
+    fn tables(&self, buses: u8) -> Result<Vec<(u64, Vec<u8>)>> {
         let config = AcpiConfig {
             layout: self.ram.layout,
             apic_ids: self.apic_ids.clone(),
             serial: self.serial_ports(),
             pvpanic: self.pvpanic_port(),
             keyboard: self.spec.i8042,
+            // Some to spare, for bridges that come later.
+            last_bus: buses
+                .checked_next_multiple_of(SPARE_BUSES)
+                .unwrap_or(0)
+                .wrapping_sub(1),
             mmio64: self.high_window(),
         };
         let tables = acpi::build(&config)

@@ -24,7 +24,7 @@ use crate::boot::Boot;
 use crate::clock::{ClockTimers, GuestClock};
 use crate::event::MailSender;
 use crate::layout;
-use crate::memory::{Backend, BackendOptions, MachineRam};
+use crate::memory::{Backend, BackendOptions, MachineRam, RamSlot};
 use crate::threads::io_thread::IoThread;
 use crate::vcpu::{Entry, Vcpus};
 use chipset::Chipset;
@@ -42,6 +42,9 @@ struct Fixed {
     device: SharedDevice,
     regions: Vec<(Space, Region)>,
 }
+
+/// The first of the accelerator's slots for shadow memory; the others follow.
+const SHADOW_SLOT: u32 = 16;
 
 /// The memory behind the guest's RAM.
 enum RamBackend {
@@ -84,6 +87,8 @@ pub struct Machine {
     pci: PciTopology,
     buses: Vec<Bus>,
     devices: Vec<Device>,
+    /// Shadow memory as the accelerator has it, from [`SHADOW_SLOT`] on.
+    shadow: Vec<RamSlot>,
     /// Between `resume` and `quiesce`.
     running: bool,
     /// Serves the queues of devices without an I/O thread of their own; made for the first one.
@@ -194,16 +199,53 @@ impl Machine {
 
     /// Makes the address map anew from what the devices decode now.
     pub fn remap(&mut self) {
+        self.map_shadow();
         let map = self.address_map();
         self.io_events.apply(&*self.accel, map.io_events());
         self.map.store(Arc::new(map));
     }
 
+    /// Maps shadow memory as the host bridge's attribute map says. While it changes, the guest's
+    /// accesses end at the device behind it, which knows the new settings.
+    fn map_shadow(&mut self) {
+        let whole = self.ram.shadow;
+        let wanted: Vec<RamSlot> = self
+            .chipset
+            .shadow_runs()
+            .into_iter()
+            .filter(|run| run.mode.read)
+            .map(|run| RamSlot {
+                guest: run.base,
+                len: run.len,
+                host: whole
+                    .host
+                    .saturating_add(run.base.saturating_sub(whole.guest)),
+                readonly: !run.mode.write,
+            })
+            .collect();
+        if wanted == self.shadow {
+            return;
+        }
+        let old = std::mem::take(&mut self.shadow);
+        for (slot, _) in (SHADOW_SLOT..).zip(old) {
+            if let Err(error) = self.accel.unmap_ram(slot) {
+                log::warn!("Cannot unmap shadow memory: {error}");
+            }
+        }
+        for (slot, ram) in (SHADOW_SLOT..).zip(&wanted) {
+            // Without a mapping the device behind it answers: slower, and right.
+            if let Err(error) = self.accel.map_ram(slot, *ram) {
+                log::warn!("Cannot map shadow memory: {error}");
+            }
+        }
+        self.shadow = wanted;
+    }
+
     fn address_map(&self) -> devices::map::AddressMap {
         let mut builder = MapBuilder::new();
-        for range in self.ram.layout.ranges() {
-            // The hole for video memory and ROMs is RAM too where there is no firmware.
-            builder.reserve(Space::Memory, range.base, range.len);
+        for slot in &self.ram.slots {
+            // Video memory's place is RAM too: there is no video.
+            builder.reserve(Space::Memory, slot.guest, slot.len);
         }
         builder.reserve(Space::Memory, layout::IOAPIC, 0x1000);
         let lapic = layout::LAPIC;

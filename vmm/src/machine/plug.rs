@@ -98,7 +98,7 @@ pub enum Branch {
 
 impl Branch {
     /// The path of the device with this key.
-    fn path(&self, key: &str) -> String {
+    pub fn path(&self, key: &str) -> String {
         match self {
             Branch::Peripheral => format!("/machine/peripheral/{key}"),
             Branch::Anonymous(n) => format!("/machine/peripheral-anon/device[{n}]"),
@@ -123,6 +123,8 @@ pub struct Device {
     pub serial: Option<SerialPort>,
     /// For pvpanic: its port.
     pub pvpanic: Option<u16>,
+    /// For ports of a virtio-serial device: which one it is.
+    pub nr: Option<u32>,
 }
 
 /// What the options of a device name, looked up and taken for it.
@@ -204,6 +206,20 @@ fn wanted_address(driver: &DeviceDriver) -> Option<DevFn> {
     addr.map(|addr| DevFn::new(addr.slot, addr.function))
 }
 
+fn is_multifunction(driver: &DeviceDriver) -> bool {
+    match driver {
+        DeviceDriver::VirtioBlkPci(p) => p.multifunction,
+        DeviceDriver::VirtioSerialPci(p) => p.multifunction,
+        DeviceDriver::VirtioRngPci(p) => p.multifunction,
+        DeviceDriver::PcieRootPort(p) => p.multifunction,
+        DeviceDriver::Virtconsole(_)
+        | DeviceDriver::Virtserialport(_)
+        | DeviceDriver::IsaSerial(_)
+        | DeviceDriver::Pvpanic(_)
+        | DeviceDriver::IsaDebugExit(_) => false,
+    }
+}
+
 impl Machine {
     /// Makes a device and plugs it. For a machine that was not started yet.
     ///
@@ -220,13 +236,14 @@ impl Machine {
         if let Some(id) = &options.id {
             crate::control::objects::check_id(id)?;
             if self.devices.iter().any(|device| *device.key == **id) {
-                return Err(QmpError::generic(format!("Duplicate device ID '{id}'")));
+                return Err(QmpError::generic(format!("Duplicate ID '{id}' for device")));
             }
         }
         let bus = self.find_bus(&options)?;
         let (key, branch) = self.name_device(&options, builtin);
         let devfn = self.claim_slot(bus, &options)?;
         let cx = self.build_cx(&key, bus, devfn, references);
+        let numbers = self.port_numbers(bus);
         let built = cx.and_then(|cx| {
             let ports = match &self.buses[bus].kind {
                 BusKind::Serial { ports, .. } => Some(ports.as_ref()),
@@ -240,6 +257,10 @@ impl Machine {
             return Err(error);
         }
         let serial = serial_port(&options.driver, self.serial_count());
+        let nr = self
+            .port_numbers(bus)
+            .into_iter()
+            .find(|nr| !numbers.contains(nr));
         self.devices.push(Device {
             pvpanic: match &options.driver {
                 DeviceDriver::Pvpanic(p) => Some(p.ioport),
@@ -247,12 +268,29 @@ impl Machine {
             },
             bus: self.buses[bus].name.clone(),
             serial,
+            nr,
             key,
             options,
             branch,
             devfn,
         });
         Ok(())
+    }
+
+    /// Whether there is a bus for such a device.
+    ///
+    /// # Errors
+    /// QEMU's words for a bus that is not there, or takes other devices.
+    pub fn check_bus(&self, options: &DeviceOptions) -> QmpResult<()> {
+        self.find_bus(options).map(drop)
+    }
+
+    /// The numbers that ports on this bus have.
+    fn port_numbers(&self, bus: usize) -> Vec<u32> {
+        match self.buses.get(bus).map(|bus| &bus.kind) {
+            Some(BusKind::Serial { ports, .. }) => ports.numbers(),
+            Some(BusKind::Pci { .. } | BusKind::Isa) | None => Vec::new(),
+        }
     }
 
     /// The bus named, or the first one that takes such a device.
@@ -271,7 +309,7 @@ impl Machine {
                 if !kind.takes(wanted) {
                     let kind = kind.type_name();
                     return Err(QmpError::generic(format!(
-                        "'{name}' can't go on {kind} bus"
+                        "Device '{name}' can't go on {kind} bus"
                     )));
                 }
                 Ok(index)
@@ -322,6 +360,7 @@ impl Machine {
         let tenant = Tenant {
             driver: options.driver.name().to_owned(),
             id: options.id.clone(),
+            multifunction: is_multifunction(&options.driver),
         };
         let claimed = slots.claim(wanted_address(&options.driver), tenant);
         claimed
@@ -589,6 +628,7 @@ fn serial_port(driver: &DeviceDriver, count: usize) -> Option<SerialPort> {
     let next = u32::try_from(count).unwrap_or(u32::MAX);
     let place = isa_serial::place(props, next).ok()?;
     Some(SerialPort {
+        index: place.index,
         port: place.iobase,
         irq: place.irq,
     })

@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 
-use api_spec::{CpuInfoFast, CpuInstanceProperties, DRIVERS, SysEmuTarget};
-use devices::pci::DevFn;
+use api_spec::{CpuInfoFast, CpuInstanceProperties, DRIVERS, DeviceDriver, SysEmuTarget};
+use devices::bus::lock;
+use devices::pci::{DevFn, regs};
 use serde_json::Value;
 
 use super::Machine;
-use super::plug::{Branch, BusKind, Device, ROOT_BUS};
+use super::plug::{Branch, Bus, BusKind, Device, ISA_BUS, ROOT_BUS};
 use super::qom::Node;
 use crate::control::objects::memory_properties;
 
@@ -35,7 +36,7 @@ impl Machine {
         CpuInstanceProperties {
             node_id: None,
             socket_id: Some(i64::from(die / t.dies.max(1))),
-            die_id: Some(i64::from(die % t.dies.max(1))),
+            die_id: (t.dies > 1).then(|| i64::from(die % t.dies.max(1))),
             core_id: Some(i64::from(core % cores)),
             thread_id: Some(i64::from(index % threads)),
         }
@@ -61,6 +62,7 @@ impl Machine {
                 }
             }
         }
+        let root = Node::new("q35-pcihost").child(ROOT_BUS, Node::new("PCIE"));
         let mut node = Node::new(spec.kind.type_name())
             .with("kernel", "string", text(&spec.kernel))
             .with("initrd", "string", text(&spec.initrd))
@@ -69,6 +71,7 @@ impl Machine {
             .with("dump-guest-core", "bool", spec.dump_guest_core)
             .with("i8042", "bool", spec.i8042)
             .with("memory-backend", "string", self.memory_path())
+            .child("q35", root)
             .child("peripheral", peripheral)
             .child("peripheral-anon", anonymous)
             .child("unattached", unattached);
@@ -99,49 +102,133 @@ impl Machine {
         }
         for (index, device) in self.chipset.objects().iter().enumerate() {
             let number = self.cpu_count().saturating_add(index);
-            node = node.child(format!("device[{number}]"), Node::new(device));
+            let mut part = Node::new(device);
+            if *device == "ICH9-LPC" {
+                part = part.child(ISA_BUS, Node::new(BusKind::Isa.type_name()));
+            }
+            node = node.child(format!("device[{number}]"), part);
         }
         node
     }
 
     /// Where the object tree has the real-time clock.
     pub fn rtc_path(&self) -> String {
-        let index = self
-            .chipset
-            .objects()
-            .iter()
-            .position(|name| *name == "mc146818rtc");
+        self.chipset_path("mc146818rtc")
+    }
+
+    /// A device with the values of its properties, and what is inside it.
+    fn device_node(&self, device: &Device) -> Node {
+        let mut node = Node::new(device.options.driver.name());
+        for (name, kind, value) in self.property_values(device) {
+            node.set(name, kind, value);
+        }
+        node.set("parent_bus", "link<bus>", self.bus_path(&device.bus));
+        node.set("hotplugged", "bool", false);
+        node.set("hotpluggable", "bool", device.devfn.is_some());
+        node.set("realized", "bool", true);
+        let buses = self.buses.iter().filter(|bus| is_below(bus, device));
+        let buses: Vec<_> = buses
+            .map(|bus| (bus.name.clone(), Node::new(bus.kind.type_name())))
+            .collect();
+        match virtio_backend(device) {
+            Some(kind) => {
+                let add = |node: Node, (name, bus)| node.child(name, bus);
+                let inner = buses.into_iter().fold(Node::new(&kind), add);
+                node.child("virtio-backend", inner)
+            }
+            None => buses
+                .into_iter()
+                .fold(node, |node, (name, bus)| node.child(name, bus)),
+        }
+    }
+
+    /// Where the object tree has a bus.
+    fn bus_path(&self, name: &str) -> String {
+        if let Some(bus) = self.buses.iter().find(|bus| bus.name == name)
+            && let Some(device) = self.devices.iter().find(|device| is_below(bus, device))
+        {
+            let inside = match virtio_backend(device) {
+                Some(_) => "/virtio-backend",
+                None => "",
+            };
+            return format!("{}{inside}/{name}", device.branch.path(&device.key));
+        }
+        match name {
+            ROOT_BUS => format!("/machine/q35/{name}"),
+            _ => format!("{}/{name}", self.chipset_path("ICH9-LPC")),
+        }
+    }
+
+    /// Where the object tree has a part of the chipset.
+    fn chipset_path(&self, wanted: &str) -> String {
+        let mut objects = self.chipset.objects().iter();
+        let index = objects.position(|name| *name == wanted);
         let number = self.cpu_count().saturating_add(index.unwrap_or(0));
         format!("/machine/unattached/device[{number}]")
     }
 
-    /// A device with the values of its properties.
-    fn device_node(&self, device: &Device) -> Node {
+    /// Name, type and value of each property of a device's driver, as it turned out.
+    fn property_values(&self, device: &Device) -> Vec<(&'static str, &'static str, Value)> {
         let name = device.options.driver.name();
-        let mut node = Node::new(name);
         let values = device.options.driver.properties_json();
         let values: serde_json::Map<String, Value> =
             serde_json::from_str(&values).unwrap_or_default();
         let info = DRIVERS.iter().find(|info| info.name == name);
-        for property in info.map_or(&[][..], |info| info.properties) {
-            let value = match (property.name, device.devfn) {
-                ("addr", Some(DevFn(devfn))) => Value::from(devfn),
-                _ => values
-                    .get(property.name)
-                    .cloned()
-                    .unwrap_or_else(|| unset(property.kind)),
-            };
-            node.set(property.name, property.kind, value);
+        let value = |name: &str, kind: &str| {
+            if let Some(chosen) = self.chosen(device, name) {
+                return chosen;
+            }
+            match values.get(name) {
+                Some(Value::String(id)) if is_object_link(kind) => {
+                    Value::from(format!("/objects/{id}"))
+                }
+                Some(value) => value.clone(),
+                None => unset(name, kind),
+            }
+        };
+        let properties = info.map_or(&[][..], |info| info.properties);
+        properties
+            .iter()
+            .map(|p| (p.name, p.kind, value(p.name, p.kind)))
+            .collect()
+    }
+
+    /// What a property became that may be left to the program.
+    fn chosen(&self, device: &Device, property: &str) -> Option<Value> {
+        match (&device.options.driver, property) {
+            (_, "addr") => device.devfn.map(|DevFn(devfn)| Value::from(devfn)),
+            (DeviceDriver::IsaSerial(_), "index") => device.serial.map(|at| at.index.into()),
+            (DeviceDriver::IsaSerial(_), "iobase") => device.serial.map(|at| at.port.into()),
+            (DeviceDriver::IsaSerial(_), "irq") => device.serial.map(|at| at.irq.into()),
+            (DeviceDriver::VirtioBlkPci(p), "num-queues") => Some(
+                p.num_queues
+                    .map_or_else(|| self.cpu_count().into(), Value::from),
+            ),
+            (_, "nr") => device.nr.map(Value::from),
+            (_, "vectors") => self.vectors(device).map(Value::from),
+            _ => None,
         }
-        node.set(
-            "parent_bus",
-            "link<bus>",
-            format!("/machine/{}", device.bus),
-        );
-        node.set("hotplugged", "bool", false);
-        node.set("hotpluggable", "bool", device.devfn.is_some());
-        node.set("realized", "bool", true);
-        node
+    }
+
+    /// Entries of the MSI-X table of a PCI function (PCI Local Bus 3.0, section 6.8.2.3).
+    fn vectors(&self, device: &Device) -> Option<u16> {
+        let plugged = self.pci.find(&device.key)?;
+        let mut function = lock(&plugged.function);
+        let config = function.config();
+        let mut at = config.byte(regs::CAPABILITIES);
+        // A capability has four bytes at least.
+        for _ in 0..0x40 {
+            let offset = u16::from(at);
+            if at == 0 {
+                break;
+            }
+            if config.byte(offset) == regs::capability::MSIX {
+                let control = config.word(offset.saturating_add(2));
+                return Some((control & 0x7ff).saturating_add(1));
+            }
+            at = config.byte(offset.saturating_add(1));
+        }
+        Some(0)
     }
 
     /// `info qtree`.
@@ -164,7 +251,7 @@ impl Machine {
                 let _ = writeln!(text, "{:indent$}  dev: {driver}, id \"\"", "");
                 let _ = writeln!(text, "{:indent$}    addr = {slot:02x}.{function:x}", "");
                 if driver == "ICH9-LPC" {
-                    self.bus_text(super::plug::ISA_BUS, indent + 4, text);
+                    self.bus_text(ISA_BUS, indent + 4, text);
                 }
             }
         }
@@ -177,31 +264,56 @@ impl Machine {
         let id = device.options.id.as_deref().unwrap_or_default();
         let name = device.options.driver.name();
         let _ = writeln!(text, "{:indent$}dev: {name}, id \"{id}\"", "");
-        for property in &self.device_node(device).properties {
-            let value = match (&property.value, device.devfn) {
-                (_, Some(at)) if property.name == "addr" => {
+        for (property, _, value) in self.property_values(device) {
+            let value = match (value, device.devfn) {
+                (_, Some(at)) if property == "addr" => {
                     format!("{:02x}.{:x}", at.slot(), at.function())
                 }
                 (Value::String(text), _) => format!("\"{text}\""),
+                (Value::Number(number), _) => match number.as_i64() {
+                    Some(signed) => format!("{signed} ({signed:#x})"),
+                    None => number.to_string(),
+                },
                 (other, _) => other.to_string(),
             };
-            let _ = writeln!(text, "{:indent$}  {} = {value}", "", property.name);
+            let _ = writeln!(text, "{:indent$}  {property} = {value}", "");
         }
-        for bus in &self.buses {
-            let below = match &bus.kind {
-                BusKind::Pci { port, .. } => port.as_ref().map(|port| &port.key),
-                BusKind::Serial { device, .. } => Some(device),
-                BusKind::Isa => None,
-            };
-            if below.is_some_and(|key| *key == device.key) {
-                self.bus_text(&bus.name, indent + 2, text);
-            }
+        for bus in self.buses.iter().filter(|bus| is_below(bus, device)) {
+            self.bus_text(&bus.name, indent + 2, text);
         }
     }
 }
 
+/// Whether `device` provides the bus.
+fn is_below(bus: &Bus, device: &Device) -> bool {
+    match &bus.kind {
+        BusKind::Pci { port, .. } => port.as_ref().is_some_and(|port| port.key == device.key),
+        BusKind::Serial { device: key, .. } => *key == device.key,
+        BusKind::Isa => false,
+    }
+}
+
+/// The type of what is inside a virtio device's PCI function.
+fn virtio_backend(device: &Device) -> Option<String> {
+    let name = device.options.driver.name();
+    let kind = name.strip_suffix("-pci")?;
+    kind.starts_with("virtio-")
+        .then(|| format!("{kind}-device"))
+}
+
+/// Whether values of this type name an object of object-add.
+fn is_object_link(kind: &str) -> bool {
+    matches!(kind, "link<iothread>" | "link<rng-backend>")
+}
+
 /// What a property without a value shows.
-fn unset(kind: &str) -> Value {
+fn unset(name: &str, kind: &str) -> Value {
+    match name {
+        "bootindex" => return Value::from(-1),
+        "rerror" | "werror" => return Value::from("auto"),
+        "discard_granularity" => return Value::from(u32::MAX),
+        _ => {}
+    }
     match kind {
         "str" | "string" => Value::from(""),
         "bool" => Value::from(false),

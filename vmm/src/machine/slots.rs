@@ -34,6 +34,24 @@ pub enum SlotError {
         /// Who wants it.
         driver: String,
     },
+    /// Function 0 says that there are no others.
+    #[error(
+        "PCI: single function device can't be populated in function {:x}.{:x}",
+        at.slot(), at.function()
+    )]
+    SingleFunction {
+        /// The place.
+        at: DevFn,
+    },
+    /// Function 0 would say that there are no others, and there is one.
+    #[error(
+        "PCI: {:x}.0 indicates single function, but {:x}.{:x} is already populated.",
+        other.slot(), other.slot(), other.function()
+    )]
+    OthersThere {
+        /// Where one sits.
+        other: DevFn,
+    },
     /// No slot is free.
     #[error("PCI: no slot/function available for {driver}, all in use or reserved")]
     Full {
@@ -49,6 +67,8 @@ pub struct Tenant {
     pub driver: String,
     /// Its id, if the user gave one.
     pub id: Option<String>,
+    /// Whether it says that its slot has more functions.
+    pub multifunction: bool,
 }
 
 /// The slots of one bus.
@@ -96,8 +116,28 @@ impl SlotMap {
                 owner_id: owner.id.clone().unwrap_or_else(|| "(null)".into()),
             });
         }
+        self.check_functions(at, &tenant)?;
         self.taken.insert(at, tenant);
         Ok(at)
+    }
+
+    /// Guests look at functions 1 to 7 only where function 0 tells of them (PCI Local Bus 3.0,
+    /// section 6.2.1).
+    fn check_functions(&self, at: DevFn, tenant: &Tenant) -> Result<(), SlotError> {
+        let first = DevFn::new(at.slot(), 0);
+        if at != first {
+            return match self.taken.get(&first) {
+                Some(first) if !first.multifunction => Err(SlotError::SingleFunction { at }),
+                _ => Ok(()),
+            };
+        }
+        let other = (1..8)
+            .map(|function| DevFn::new(at.slot(), function))
+            .find(|other| self.taken.contains_key(other));
+        match other {
+            Some(other) if !tenant.multifunction => Err(SlotError::OthersThere { other }),
+            _ => Ok(()),
+        }
     }
 
     /// Frees a place.
@@ -124,7 +164,34 @@ mod tests {
         Tenant {
             driver: driver.into(),
             id: id.map(Into::into),
+            multifunction: false,
         }
+    }
+
+    #[test]
+    fn functions_are_told_of_by_the_first() {
+        let mut slots = SlotMap::root();
+        let many = || Tenant {
+            multifunction: true,
+            ..tenant("m", None)
+        };
+        let at = |slot, function| Some(DevFn::new(slot, function));
+        slots.claim(at(2, 0), tenant("a", None)).unwrap();
+        let error = slots.claim(at(2, 1), tenant("b", None)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "PCI: single function device can't be populated in function 2.1"
+        );
+        slots.claim(at(3, 0), many()).unwrap();
+        slots.claim(at(3, 1), tenant("b", None)).unwrap();
+        // In the other order.
+        slots.claim(at(0x1e, 7), tenant("b", None)).unwrap();
+        let error = slots.claim(at(0x1e, 0), tenant("a", None)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "PCI: 1e.0 indicates single function, but 1e.7 is already populated."
+        );
+        slots.claim(at(0x1e, 0), many()).unwrap();
     }
 
     #[test]

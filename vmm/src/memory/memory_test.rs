@@ -10,9 +10,21 @@ fn ram_around_the_hole_is_one_back_end() {
     let mut options = BackendOptions::ram(5 << 30);
     options.reserve = false;
     let ram = MachineRam::q35(&Backend::new(options).unwrap()).unwrap();
-    assert_eq!(ram.slots.len(), 2);
-    assert_eq!(ram.slots[1].guest, 4 << 30);
-    assert_eq!(ram.slots[1].host - ram.slots[0].host, 2 << 30);
+    let host = ram.slots[0].host;
+    let seen = ram
+        .slots
+        .iter()
+        .map(|slot| (slot.guest, slot.len, slot.host - host));
+    let expected = [
+        (0, 0xc_0000, 0),
+        (1 << 20, (2 << 30) - (1 << 20), 1 << 20),
+        (4 << 30, 3 << 30, 2 << 30),
+    ];
+    assert_eq!(seen.collect::<Vec<_>>(), expected);
+    assert_eq!(
+        (ram.shadow.guest, ram.shadow.host - host),
+        (0xc_0000, 0xc_0000)
+    );
     let memory = ram.handle.memory();
     memory
         .write_obj(0x1234_5678u32, GuestAddress(4 << 30))
@@ -64,6 +76,10 @@ fn files_are_made_grown_or_refused() {
         path.display()
     );
     assert_eq!(missing, wanted);
+    let mut odd = with(&path, false);
+    odd.size += 1;
+    refusal(odd);
+    assert!(!path.exists(), "a refused file was left behind");
     Backend::new(with(&path, false)).unwrap();
     assert_eq!(path.metadata().unwrap().len(), 1 << 20);
     File::create(&path).unwrap().set_len(4096).unwrap();
@@ -85,6 +101,12 @@ fn what_the_host_cannot_give_is_said() {
     assert_eq!(
         refusal(BackendOptions::ram(0)),
         "property 'size' of memory-backend-ram doesn't take value '0'"
+    );
+    let mut options = BackendOptions::ram(4096);
+    options.prealloc_threads = 0;
+    assert_eq!(
+        refusal(options),
+        "property 'prealloc-threads' of memory-backend-ram doesn't take value '0'"
     );
     let mut options = BackendOptions::ram(4096);
     options.host_nodes = vec![0];

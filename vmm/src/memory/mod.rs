@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api_spec::{HostMemPolicy, ObjectOptions, ObjectOptionsBranch as Branch};
+use devices::model::shadow;
 use devices::ram::{GuestRam, RamHandle};
 use thiserror::Error;
 use vm_memory::bitmap::{AtomicBitmap, NewBitmap};
@@ -104,6 +105,12 @@ pub enum MemoryError {
         /// The size given.
         size: u64,
     },
+    /// Nobody would take it from the host.
+    #[error("property 'prealloc-threads' of {kind} doesn't take value '0'")]
+    Threads {
+        /// The back end's type.
+        kind: &'static str,
+    },
     /// The file cannot be opened or made.
     #[error("can't open backing store {} for guest RAM: {}", .path.display(), errno(.source))]
     Open {
@@ -188,7 +195,7 @@ impl BackendOptions {
                     kind: $kind,
                     share: $p.share.unwrap_or($share),
                     prealloc: $p.prealloc.unwrap_or(false),
-                    prealloc_threads: $p.prealloc_threads.unwrap_or(1).max(1),
+                    prealloc_threads: $p.prealloc_threads.unwrap_or(1),
                     merge: $p.merge.unwrap_or(true),
                     dump: $p.dump.unwrap_or(true),
                     reserve: $p.reserve.unwrap_or(true),
@@ -242,11 +249,15 @@ impl Backend {
         if len == 0 {
             return Err(MemoryError::Size { kind, size });
         }
+        if options.prealloc_threads == 0 {
+            return Err(MemoryError::Threads { kind });
+        }
         check_policy(&options)?;
         let sharing = match options.share {
             true => Sharing::Shared,
             false => Sharing::Private,
         };
+        let mut made = NewFile::default();
         let (file, offset, page) = match &options.kind {
             Kind::Ram => (None, 0, mapping::page_size()),
             Kind::Memfd { hugetlb, seal } => {
@@ -264,7 +275,7 @@ impl Backend {
                 if *align != 0 && !align.is_power_of_two() {
                     return Err(MemoryError::Align(*align));
                 }
-                let file = open_file(path, *offset, size, *readonly)?;
+                let file = open_file(path, *offset, size, *readonly, &mut made)?;
                 let page = mapping::file_page_size(&file);
                 let align = usize::try_from(*align).unwrap_or(0);
                 (Some(file), *offset, page.max(align))
@@ -291,6 +302,7 @@ impl Backend {
         };
         backend.advise()?;
         backend.preallocate()?;
+        made.keep();
         Ok(backend)
     }
 
@@ -377,7 +389,31 @@ fn make_memfd(size: u64, hugetlb: Option<u64>, seal: bool) -> Result<File, Memor
     Ok(file)
 }
 
-fn open_file(path: &Path, offset: u64, size: u64, readonly: bool) -> Result<File, MemoryError> {
+/// A file that we made, and that goes again unless all of the back end can be had.
+#[derive(Default)]
+struct NewFile(Option<PathBuf>);
+
+impl NewFile {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn open_file(
+    path: &Path,
+    offset: u64,
+    size: u64,
+    readonly: bool,
+    made: &mut NewFile,
+) -> Result<File, MemoryError> {
     let fail = |source| MemoryError::Open {
         path: path.to_owned(),
         source,
@@ -387,10 +423,23 @@ fn open_file(path: &Path, offset: u64, size: u64, readonly: bool) -> Result<File
     if path.is_dir() {
         // Vanishes with the last descriptor.
         options.custom_flags(libc::O_TMPFILE);
-    } else {
-        options.create(!readonly);
     }
-    let file = options.open(path).map_err(fail)?;
+    let file = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !readonly => {
+            match options.create_new(true).open(path) {
+                // Somebody else was faster.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    options.create_new(false).open(path).map_err(fail)?
+                }
+                new => {
+                    let new = new.map_err(fail)?;
+                    made.0 = Some(path.to_owned());
+                    new
+                }
+            }
+        }
+        opened => opened.map_err(fail)?,
+    };
     let found = file.metadata().map_err(fail)?;
     let end = offset
         .checked_add(size)
@@ -422,6 +471,8 @@ pub struct RamSlot {
     pub len: u64,
     /// Address in this process.
     pub host: u64,
+    /// Writes of the guest are ours to see.
+    pub readonly: bool,
 }
 
 /// The guest's RAM: what devices see, and what the accelerator maps.
@@ -430,8 +481,10 @@ pub struct MachineRam {
     pub layout: RamLayout,
     /// What devices work with.
     pub handle: RamHandle,
-    /// What the accelerator maps.
+    /// What the accelerator maps: all but the shadow memory.
     pub slots: Vec<RamSlot>,
+    /// The shadow memory below 1 MiB, mapped as the host bridge says.
+    pub shadow: RamSlot,
 }
 
 impl MachineRam {
@@ -445,15 +498,25 @@ impl MachineRam {
         let too_large = || MemoryError::TooLarge(backend.options.size);
         let (mut regions, mut slots) = (Vec::new(), Vec::new());
         let mut offset = 0u64;
+        let first = backend.mapping.addr() as u64;
+        let slot = |from: u64, len: u64, base: u64| RamSlot {
+            guest: base,
+            len,
+            host: first.saturating_add(from),
+            readonly: false,
+        };
         for range in layout.ranges() {
             let region = backend.region(offset, range.len, range.base);
             regions.push(region.ok_or_else(too_large)?);
-            let host = (backend.mapping.addr() as u64).saturating_add(offset);
-            slots.push(RamSlot {
-                guest: range.base,
-                len: range.len,
-                host,
-            });
+            let behind = shadow::BASE.saturating_add(shadow::LEN);
+            match range.base {
+                0 => {
+                    slots.push(slot(0, shadow::BASE.min(range.len), 0));
+                    let rest = range.len.saturating_sub(behind);
+                    slots.extend((rest > 0).then(|| slot(behind, rest, behind)));
+                }
+                base => slots.push(slot(offset, range.len, base)),
+            }
             offset = offset.saturating_add(range.len);
         }
         let ram = GuestRam::from_regions(regions).map_err(|_| too_large())?;
@@ -463,6 +526,7 @@ impl MachineRam {
             layout,
             handle: GuestMemoryAtomic::new(ram),
             slots,
+            shadow: slot(shadow::BASE, shadow::LEN, shadow::BASE),
         })
     }
 }

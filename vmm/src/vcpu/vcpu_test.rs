@@ -80,7 +80,8 @@ const ENTRY: Entry = Entry::Protected {
 fn lab(code: &[u8]) -> Option<Lab> {
     let backend = Backend::new(BackendOptions::ram(4 << 20)).unwrap();
     let ram = MachineRam::q35(&backend).unwrap();
-    let accel = match KvmAccel::new(&ram.slots) {
+    let slots: Vec<_> = (0u32..).zip(ram.slots.iter().copied()).collect();
+    let accel = match KvmAccel::new(&slots) {
         Ok(accel) => accel,
         Err(error) => {
             eprintln!("skipped: {error}");

@@ -10,6 +10,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::host_tests::large_blocks;
 use super::*;
 use crate::pool::test_pool;
 use crate::{
@@ -409,13 +410,8 @@ fn a_window_is_all_that_is_seen() {
 fn coarse(path: &Path, aio: Aio) -> (Arc<HostFile>, FileLane) {
     let file = opener(path.to_str().unwrap(), libc::O_RDWR | libc::O_DIRECT).unwrap();
     let host = Arc::new(HostFile {
-        file,
-        kind: FileKind::Regular,
-        direct: true,
-        memory_align: 512,
-        align: 4096,
-        ranges: Ranges::default(),
         aio,
+        ..large_blocks(file, true)
     });
     let lane = FileLane::open(host.clone(), &test_pool(), 32).unwrap();
     (host, lane)

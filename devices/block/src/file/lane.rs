@@ -211,7 +211,8 @@ impl FileLane {
         let kernel = match (self.host.aio, request.op) {
             (Aio::Threads, _) => false,
             (_, Op::Read { offset } | Op::Write { offset, .. }) => vectored(offset),
-            (Aio::IoUring, Op::Flush) => true,
+            // One that has to fail does so in the pool.
+            (Aio::IoUring, Op::Flush) => !self.host.has_lost(),
             (Aio::Native, Op::Flush) => false,
             (_, Op::Discard { .. } | Op::WriteZeroes { .. }) => false,
         };
@@ -284,14 +285,25 @@ impl FileLane {
         };
         let expected = active.request.buffers.len();
         match u64::try_from(result) {
-            Ok(count) if count >= expected => done.push(active.end(Ok(()))),
+            Ok(count) if count >= expected => {
+                let result = match active.request.op {
+                    Op::Flush => self.host.synced(Ok(())),
+                    _ => Ok(()),
+                };
+                done.push(active.end(result));
+            }
             Ok(count) => self.hand_to_pool(active, count),
             Err(_) => {
                 let code = i32::try_from(result.unsigned_abs()).unwrap_or(libc::EIO);
-                match code {
-                    libc::EAGAIN | libc::EINTR | libc::EOPNOTSUPP => self.hand_to_pool(active, 0),
-                    code => done.push(active.end(Err(io::Error::from_raw_os_error(code)))),
+                let mut result = Err(io::Error::from_raw_os_error(code));
+                match (code, active.request.op) {
+                    (libc::EAGAIN | libc::EINTR | libc::EOPNOTSUPP, _) => {
+                        return self.hand_to_pool(active, 0);
+                    }
+                    (_, Op::Flush) => result = self.host.synced(result),
+                    _ => {}
                 }
+                done.push(active.end(result));
             }
         }
     }

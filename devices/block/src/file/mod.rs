@@ -8,8 +8,8 @@ mod ranges;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::buffers::{Buffers, HostBuffer};
 use crate::engine;
@@ -104,9 +104,50 @@ pub(crate) struct HostFile {
     /// In use when `align` is more than a sector.
     pub ranges: Ranges,
     pub aio: Aio,
+    /// Held while the length changes, or must not change. A leaf.
+    pub length: Mutex<()>,
+    /// The errno of a flush that failed; 0 before.
+    pub lost: AtomicI32,
 }
 
 impl HostFile {
+    fn length(&self) -> MutexGuard<'_, ()> {
+        self.length.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// fdatasync(2). Once it has failed, the kernel may have dropped written data from its cache
+    /// and say nothing more of it, so that no later flush can promise anything (fsync(2), notes).
+    /// Direct I/O does not go through that cache.
+    fn sync_data(&self) -> io::Result<()> {
+        match self.lost.load(Ordering::Acquire) {
+            0 => self.synced(self.file.sync_data()),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+
+    /// Whether a flush has failed, and every other one will.
+    fn has_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire) != 0
+    }
+
+    /// The end of a flush, with what it means for later ones.
+    fn synced(&self, result: io::Result<()>) -> io::Result<()> {
+        match result {
+            // The kernel tells of a loss once: another flush may have been told meanwhile.
+            Ok(()) => match self.lost.load(Ordering::Acquire) {
+                0 => Ok(()),
+                code => Err(io::Error::from_raw_os_error(code)),
+            },
+            Err(error) => {
+                if !self.direct && error.kind() != io::ErrorKind::Interrupted {
+                    let code = error.raw_os_error().unwrap_or(libc::EIO);
+                    self.lost.store(code, Ordering::Release);
+                }
+                Err(error)
+            }
+        }
+    }
+
     fn bytes(&self) -> io::Result<u64> {
         match self.kind {
             FileKind::Regular => Ok(self.file.metadata()?.len()),
@@ -157,6 +198,8 @@ impl FileNode {
             align,
             ranges: Ranges::default(),
             aio: spec.aio,
+            length: Mutex::default(),
+            lost: AtomicI32::new(0),
         };
         let bytes = host
             .bytes()
@@ -291,7 +334,6 @@ impl BlockNode for FileNode {
             return Ok(());
         }
         self.host
-            .file
             .sync_data()
             .map_err(|error| BlockError::host(format!("Could not flush '{}'", self.path), error))
     }
@@ -301,6 +343,7 @@ impl BlockNode for FileNode {
         if self.policy.read_only {
             return Err(BlockError::ReadOnly);
         }
+        let _length = self.host.length();
         match self.host.kind {
             FileKind::Regular => self.host.file.set_len(size).map_err(failed)?,
             FileKind::Device => {
@@ -319,6 +362,9 @@ impl BlockNode for FileNode {
     }
 }
 
+#[cfg(test)]
+#[path = "host_test.rs"]
+mod host_tests;
 #[cfg(test)]
 #[path = "file_test.rs"]
 mod tests;

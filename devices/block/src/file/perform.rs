@@ -21,7 +21,7 @@ pub(super) fn perform(host: &HostFile, request: &IoReq, done: u64) -> io::Result
     match request.op {
         Op::Read { offset } => read(host, &request.buffers, offset, done),
         Op::Write { offset, durability } => write(host, &request.buffers, offset, done, durability),
-        Op::Flush => host.file.sync_data(),
+        Op::Flush => host.sync_data(),
         Op::Discard { offset, len } => discard(host, offset, len),
         Op::WriteZeroes {
             offset,
@@ -31,7 +31,7 @@ pub(super) fn perform(host: &HostFile, request: &IoReq, done: u64) -> io::Result
         } => {
             write_zeroes(host, offset, len, unmap)?;
             match durability {
-                Durability::Durable => host.file.sync_data(),
+                Durability::Durable => host.sync_data(),
                 Durability::Cached => Ok(()),
             }
         }
@@ -151,7 +151,7 @@ fn write(
             Err(error) => return Err(error),
         }
     }
-    if sync { host.file.sync_data() } else { Ok(()) }
+    if sync { host.sync_data() } else { Ok(()) }
 }
 
 /// Writes `len` bytes of `buffers` from `done` on to `at` through memory of our own. Where they
@@ -186,11 +186,17 @@ fn write_back(
     data_end: u64,
     flags: i32,
 ) -> io::Result<()> {
-    let before = match host.kind {
-        FileKind::Regular => Some(host.file.metadata()?.len()),
-        FileKind::Device => None,
-    };
     let end = start.saturating_add(own.len());
+    let regular = host.kind == FileKind::Regular;
+    // Until the end is where it belongs again: a new size in between would be cut off.
+    let length = match regular && host.file.metadata()?.len() < end {
+        true => Some(host.length()),
+        false => None,
+    };
+    let before = match length {
+        Some(_) => Some(host.file.metadata()?.len()),
+        None => None,
+    };
     let mut done = 0;
     while done < own.len() {
         let parts = own.window(done, own.len());

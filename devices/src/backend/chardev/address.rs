@@ -213,14 +213,7 @@ pub(super) fn describe_connection(fd: &OwnedFd, server: bool) -> Option<String> 
     }
 }
 
-/// What the system says, without the number.
-pub fn system_words(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" (os error") {
-        Some(end) => text.get(..end).unwrap_or(&text).to_owned(),
-        None => text,
-    }
-}
+pub use errno_text::errno_text as system_words;
 
 /// "`what`: reason", as QEMU words what the system refused.
 pub(super) fn refused(what: &str, error: &io::Error) -> QmpError {

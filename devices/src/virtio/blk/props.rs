@@ -1,7 +1,7 @@
 //! The driver's properties, checked.
 
-use api_spec::{OnOffAuto, QmpError, QmpResult, VirtioBlkPciProps};
-use block::{Attachment, WriteCache};
+use api_spec::{BlockdevOnError, OnOffAuto, QmpError, QmpResult, VirtioBlkPciProps};
+use block::{Attachment, SECTOR, WriteCache};
 
 use super::config::feature;
 use crate::virtio::layout;
@@ -48,8 +48,8 @@ impl Disk {
     /// # Errors
     /// In QEMU's words where it refuses them, too.
     pub fn check(props: &VirtioBlkPciProps, vcpus: u64, node: &Attachment) -> QmpResult<Self> {
-        check_policy("rerror", props.rerror.as_deref())?;
-        check_policy("werror", props.werror.as_deref())?;
+        check_policy("rerror", props.rerror)?;
+        check_policy("werror", props.werror)?;
         let blocks = Blocks::check(props)?;
         let queue_size = check_queue_size(props.queue_size)?;
         let write_cache = match props.write_cache {
@@ -151,7 +151,11 @@ impl Blocks {
     }
 }
 
+/// 0 is the node's choice; every node takes requests of single sectors.
 fn block_size(name: &str, bytes: u64) -> QmpResult<u32> {
+    if bytes == 0 {
+        return Ok(SECTOR as u32);
+    }
     let size = u32::try_from(bytes).ok();
     size.filter(|size| size.is_power_of_two() && (512..=2 << 20).contains(size))
         .ok_or_else(|| {
@@ -201,15 +205,15 @@ fn check_sectors(name: &str, sectors: u32) -> QmpResult<u32> {
 }
 
 /// What is done when the host fails: the guest is told, and nothing else.
-fn check_policy(name: &str, policy: Option<&str>) -> QmpResult<()> {
+fn check_policy(name: &str, policy: BlockdevOnError) -> QmpResult<()> {
     match policy {
-        None | Some("report") => Ok(()),
-        Some(other @ ("auto" | "ignore" | "stop" | "enospc")) => Err(QmpError::generic(format!(
-            "Property '{name}' cannot be '{other}': only 'report' is supported"
-        ))),
-        Some(other) => Err(QmpError::generic(format!(
-            "Parameter '{name}' does not accept value '{other}'"
-        ))),
+        BlockdevOnError::Auto | BlockdevOnError::Report => Ok(()),
+        BlockdevOnError::Ignore | BlockdevOnError::Enospc | BlockdevOnError::Stop => {
+            let policy = policy.name();
+            Err(QmpError::generic(format!(
+                "Property '{name}' cannot be '{policy}': only 'report' is supported"
+            )))
+        }
     }
 }
 

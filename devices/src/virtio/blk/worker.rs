@@ -258,8 +258,14 @@ impl BlkWorker {
 
 impl QueueWorker for BlkWorker {
     fn register(&mut self, watch: &mut dyn Watch) -> io::Result<()> {
-        watch.readable(self.queue.kick_fd(), KICK)?;
-        watch.readable(self.lane.event_fd(), LANE)?;
+        // The lane first: a request must not be taken whose end would not be seen.
+        watch
+            .readable(self.lane.event_fd(), LANE)
+            .and_then(|()| watch.readable(self.queue.kick_fd(), KICK))
+            .inspect_err(|error| {
+                self.queue
+                    .break_down(&format!("cannot be watched: {error}"))
+            })?;
         self.serve();
         Ok(())
     }

@@ -341,6 +341,11 @@ fn bad_drives_are_refused_in_qemus_words() {
             "'foo' invalid read error action",
         ),
         (
+            // A device's word, not a drive's.
+            "if=none,id=x,format=raw,rerror=auto,FILE",
+            "'auto' invalid read error action",
+        ),
+        (
             "if=none,id=x,format=raw,rerror=stop,FILE",
             "rerror=stop is not supported: only 'report' is",
         ),

@@ -307,7 +307,7 @@ fn check_absent(pairs: &mut Pairs) -> QmpResult<()> {
     for (key, kind) in [("rerror", "read"), ("werror", "write")] {
         match pairs.take(key).as_deref() {
             None | Some("report") => {}
-            Some(action @ ("auto" | "ignore" | "stop" | "enospc")) => {
+            Some(action @ ("ignore" | "stop" | "enospc")) => {
                 let desc = format!("{key}={action} is not supported: only 'report' is");
                 return Err(QmpError::generic(desc));
             }
