@@ -4,25 +4,25 @@
 //! kept. The thread looks at it again for a few microseconds before it sleeps, which saves a
 //! round trip through the scheduler for commands that are answered quickly.
 
-use std::collections::{BTreeMap, VecDeque};
+mod clients;
+mod handle;
+mod serve;
+
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::net::TcpStream;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
-use api_spec::{Command, CommandContext, Event, MonitorId, QmpResult, Responder, Value};
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use api_spec::{Command, CommandContext, MonitorId, QmpResult, Responder};
+use mio::{Events, Poll, Token, Waker};
 
-use crate::connection::{Connection, Incoming, Life, Stream};
+use crate::connection::{Connection, Life};
 pub use crate::endpoint::{Endpoint, stdio};
-use crate::endpoint::{listen, unwatch};
 use crate::events::{Limiter, event_text};
-use crate::session::{Action, error_text, return_text};
-use crate::sys;
+pub use handle::ServerHandle;
+use handle::{Message, Shared, lock};
 
 /// Who carries commands out. Called on the server's thread; never blocks.
 pub trait CommandSink: Send {
@@ -45,80 +45,6 @@ pub struct MonitorOptions {
     pub pretty: bool,
 }
 
-enum Message {
-    Reply {
-        monitor: MonitorId,
-        generation: u64,
-        oob: bool,
-        text: String,
-    },
-    Event(Event, SystemTime),
-    Add(MonitorId, Endpoint, MonitorOptions),
-    Remove(MonitorId),
-    Shutdown,
-}
-
-struct Shared {
-    queue: Mutex<VecDeque<Message>>,
-    /// Set while the thread sleeps or is about to: only then must it be woken.
-    asleep: AtomicBool,
-    waker: Waker,
-    /// Monitors that have had a client, and whether they have one now.
-    connected: Mutex<BTreeMap<MonitorId, bool>>,
-    connection_made: Condvar,
-}
-
-impl Shared {
-    fn post(&self, message: Message) {
-        lock(&self.queue).push_back(message);
-        if self.asleep.swap(false, Ordering::SeqCst) {
-            let _ = self.waker.wake();
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Talks to the server from other threads.
-#[derive(Clone)]
-pub struct ServerHandle(Arc<Shared>);
-
-impl ServerHandle {
-    /// Adds a monitor.
-    pub fn add_monitor(&self, id: MonitorId, endpoint: Endpoint, options: MonitorOptions) {
-        self.0.post(Message::Add(id, endpoint, options));
-    }
-    /// Takes a monitor away, and its client with it.
-    pub fn remove_monitor(&self, id: MonitorId) {
-        self.0.post(Message::Remove(id));
-    }
-    /// Sends an event to every client that has negotiated.
-    pub fn broadcast(&self, event: Event) {
-        self.0.post(Message::Event(event, SystemTime::now()));
-    }
-    /// Sends what waits, closes everything, removes socket paths and ends the thread.
-    pub fn shutdown(&self) {
-        self.0.post(Message::Shutdown);
-    }
-    /// Whether a monitor has a client now.
-    pub fn is_connected(&self, id: MonitorId) -> bool {
-        lock(&self.0.connected).get(&id).copied().unwrap_or(false)
-    }
-    /// Waits until a monitor has had a client.
-    pub fn wait_connected(&self, id: MonitorId) {
-        let mut connected = lock(&self.0.connected);
-        while !connected.contains_key(&id) {
-            connected = self
-                .0
-                .connection_made
-                .wait(connected)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
 const WAKER: Token = Token(0);
 /// How long a reply is waited for before the thread sleeps. About what two switches of context
 /// cost; longer only takes time from whoever is to answer.
@@ -127,13 +53,6 @@ const SPIN: Duration = Duration::from_micros(40);
 /// How long the thread looks again after a client said something, before it sleeps: clients send
 /// one command after the other, and being woken costs more than both.
 const LINGER: Duration = Duration::from_micros(60);
-
-/// After how long a client that could not be accepted is looked for again.
-const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
-/// Reads from one client before others have their turn.
-const MOST_READS: usize = 64;
-/// Beside a monitor's number in the token of its output, where that is a descriptor of its own.
-const OUTPUT: usize = 1 << 32;
 
 /// The server; [`Server::run`] is its thread's body.
 pub struct Server {
@@ -329,28 +248,6 @@ impl Server {
         }
     }
 
-    fn reply(&mut self, id: MonitorId, generation: u64, oob: bool, text: &str) {
-        let Some(monitor) = self.monitors.get_mut(&id) else {
-            return;
-        };
-        let Some(connection) = monitor.connection.as_mut() else {
-            return;
-        };
-        if monitor.generation != generation {
-            return;
-        }
-        let life = connection.send(text);
-        if !oob {
-            connection.session.answered();
-        }
-        if life == Life::Closed {
-            return self.disconnect(id);
-        }
-        self.work(id);
-        // What came in meanwhile, without a trip through the poll.
-        self.read(id);
-    }
-
     fn fan_out(&mut self, text: &str) {
         let mut closed = Vec::new();
         for (id, monitor) in &mut self.monitors {
@@ -367,428 +264,6 @@ impl Server {
         let ids: Vec<_> = self.monitors.keys().copied().collect();
         for id in ids {
             self.update_interest(id);
-        }
-    }
-
-    fn add(&mut self, id: MonitorId, mut endpoint: Endpoint, options: MonitorOptions) {
-        self.remove(id);
-        let mut log = None;
-        while let Endpoint::Logged(inner, file) = endpoint {
-            endpoint = *inner;
-            log = Some(Arc::new(file));
-        }
-        let monitor = Monitor {
-            endpoint,
-            options,
-            connection: None,
-            generation: 0,
-            registered: (false, false),
-            unpollable: false,
-            listening: false,
-            retry_at: None,
-            connecting: false,
-            unread: false,
-            log,
-            output_watched: false,
-        };
-        self.monitors.insert(id, monitor);
-        self.await_client(id);
-    }
-
-    /// Gets the next client, however this endpoint does that.
-    fn await_client(&mut self, id: MonitorId) {
-        let Some(monitor) = self.monitors.get_mut(&id) else {
-            return;
-        };
-        let result = match &mut monitor.endpoint {
-            Endpoint::Unix(listener, _) => listen(&self.poll, token(id), listener.as_raw_fd()),
-            Endpoint::Tcp(listener) => listen(&self.poll, token(id), listener.as_raw_fd()),
-            Endpoint::Connected(fd) => {
-                let stream = fd.try_clone().map(|fd| Stream {
-                    input: fd,
-                    output: None,
-                    socket: true,
-                });
-                return match stream {
-                    Ok(stream) => self.connected(id, stream),
-                    Err(e) => log::error!("Monitor {}: {e}", id.0),
-                };
-            }
-            Endpoint::Pair(input, output) => {
-                let pair = input
-                    .try_clone()
-                    .and_then(|i| output.try_clone().map(|o| (i, o)));
-                return match pair {
-                    Ok((input, output)) => {
-                        self.connected(
-                            id,
-                            Stream {
-                                input,
-                                output: Some(output),
-                                socket: false,
-                            },
-                        );
-                    }
-                    Err(e) => log::error!("Monitor {}: {e}", id.0),
-                };
-            }
-            Endpoint::ConnectUnix(..) | Endpoint::ConnectTcp(..) => return self.connect_out(id),
-            // Taken apart when it was added.
-            Endpoint::Logged(..) => return,
-        };
-        match result {
-            Ok(()) => monitor.listening = true,
-            Err(e) => log::error!("Monitor {} cannot listen: {e}", id.0),
-        }
-    }
-
-    fn accept(&mut self, id: MonitorId) {
-        let Some(monitor) = self.monitors.get_mut(&id) else {
-            return;
-        };
-        let accepted = match &monitor.endpoint {
-            Endpoint::Unix(listener, _) => listener.accept().map(|(s, _)| OwnedFd::from(s)),
-            Endpoint::Tcp(listener) => listener.accept().map(|(s, _)| {
-                let _ = s.set_nodelay(true);
-                OwnedFd::from(s)
-            }),
-            _ => return,
-        };
-        match accepted {
-            Ok(fd) => {
-                let listener = match &monitor.endpoint {
-                    Endpoint::Unix(l, _) => l.as_raw_fd(),
-                    Endpoint::Tcp(l) => l.as_raw_fd(),
-                    _ => return,
-                };
-                // One client at a time: the next one waits in the backlog.
-                let _ = self.poll.registry().deregister(&mut SourceFd(&listener));
-                monitor.listening = false;
-                self.connected(
-                    id,
-                    Stream {
-                        input: fd,
-                        output: None,
-                        socket: true,
-                    },
-                );
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(e) => {
-                // Out of descriptors, say. The poll does not tell of this client again.
-                log::warn!("Monitor {}: a client could not be accepted: {e}", id.0);
-                monitor.retry_at = Some(Instant::now() + ACCEPT_AGAIN);
-            }
-        }
-    }
-
-    fn connected(&mut self, id: MonitorId, stream: Stream) {
-        let Some(monitor) = self.monitors.get_mut(&id) else {
-            return;
-        };
-        let fd = stream.input.as_raw_fd();
-        match sys::peer(fd) {
-            Some((pid, uid)) => log::info!("Monitor {}: client of process {pid}, user {uid}", id.0),
-            None => log::info!("Monitor {}: client", id.0),
-        }
-        let _ = sys::set_nonblocking(fd);
-        self.generation += 1;
-        monitor.generation = self.generation;
-        monitor.connecting = false;
-        monitor.retry_at = None;
-        let mut connection = Connection::new(stream, monitor.options.pretty, monitor.log.clone());
-        let life = connection.send(&self.version);
-        let registered =
-            self.poll
-                .registry()
-                .register(&mut SourceFd(&fd), token(id), Interest::READABLE);
-        monitor.unpollable = registered.is_err();
-        monitor.registered = (registered.is_ok(), false);
-        monitor.connection = Some(connection);
-        lock(&self.shared.connected).insert(id, true);
-        self.shared.connection_made.notify_all();
-        if life == Life::Closed {
-            return self.disconnect(id);
-        }
-        self.read(id);
-    }
-
-    fn connect_out(&mut self, id: MonitorId) {
-        let Some(monitor) = self.monitors.get_mut(&id) else {
-            return;
-        };
-        monitor.retry_at = None;
-        // A unix connect is decided at once; a TCP one is given little time.
-        let (result, again) = match &monitor.endpoint {
-            Endpoint::ConnectUnix(path, again) => (sys::connect_unix(path), *again),
-            Endpoint::ConnectTcp(address, again) => {
-                let limit = Duration::from_millis(200);
-                (
-                    TcpStream::connect_timeout(address, limit).map(OwnedFd::from),
-                    *again,
-                )
-            }
-            _ => return,
-        };
-        match result {
-            Ok(fd) => self.connected(
-                id,
-                Stream {
-                    input: fd,
-                    output: None,
-                    socket: true,
-                },
-            ),
-            Err(e) => {
-                log::info!("Monitor {} cannot connect: {e}", id.0);
-                monitor.retry_at = again.map(|wait| Instant::now() + wait);
-            }
-        }
-    }
-
-    fn ready(&mut self, id: MonitorId, readable: bool, writable: bool) {
-        let Some(monitor) = self.monitors.get_mut(&id) else {
-            return;
-        };
-        let Some(connection) = monitor.connection.as_mut() else {
-            return self.accept(id);
-        };
-        if writable && connection.flush() == Life::Closed {
-            return self.disconnect(id);
-        }
-        if readable || writable {
-            self.read(id);
-        }
-    }
-
-    /// Goes on with clients that sent more than one turn is enough for.
-    fn read_on(&mut self) {
-        let unread = self.monitors.iter_mut().filter(|(_, m)| m.unread);
-        let ids: Vec<_> = unread
-            .map(|(id, monitor)| {
-                monitor.unread = false;
-                *id
-            })
-            .collect();
-        for id in ids {
-            self.read(id);
-        }
-    }
-
-    /// Reads until nothing is there, no more may be taken in, or it is the turn of others.
-    fn read(&mut self, id: MonitorId) {
-        let mut frames = Vec::new();
-        let mut left = MOST_READS;
-        loop {
-            let Some(monitor) = self.monitors.get_mut(&id) else {
-                return;
-            };
-            let Some(connection) = monitor.connection.as_mut() else {
-                return;
-            };
-            if !connection.wants_input() {
-                break;
-            }
-            if left == 0 {
-                monitor.unread = true;
-                break;
-            }
-            left = left.saturating_sub(1);
-            match connection.read(&mut self.buffer, &mut frames) {
-                Ok(Some(Life::Open)) => {
-                    self.accept_frames(id, &mut frames);
-                }
-                Ok(None) => break,
-                Ok(Some(Life::Closed)) if monitor.unpollable || !connection.stream.socket => {
-                    // The end of standard input: answers still go out.
-                    let fd = connection.stream.input.as_raw_fd();
-                    let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
-                    monitor.registered = (false, false);
-                    break;
-                }
-                Ok(Some(Life::Closed)) | Err(_) => return self.disconnect(id),
-            }
-        }
-        self.update_interest(id);
-    }
-
-    fn accept_frames(&mut self, id: MonitorId, frames: &mut Vec<Incoming>) {
-        for (frame, fds) in frames.drain(..) {
-            let Some(connection) = self.connection(id) else {
-                return;
-            };
-            if let Some(action) = connection.session.accept(frame, fds) {
-                self.act(id, action);
-            }
-            self.work(id);
-        }
-    }
-
-    /// Does whatever is next in band.
-    fn work(&mut self, id: MonitorId) {
-        while let Some(action) = self.connection(id).and_then(|c| c.session.next_action()) {
-            self.act(id, action);
-        }
-    }
-
-    fn connection(&mut self, id: MonitorId) -> Option<&mut Connection> {
-        self.monitors.get_mut(&id)?.connection.as_mut()
-    }
-
-    fn act(&mut self, id: MonitorId, action: Action) {
-        match action {
-            Action::Send(text) => {
-                if self
-                    .connection(id)
-                    .is_some_and(|c| c.send(&text) == Life::Closed)
-                {
-                    self.disconnect(id);
-                }
-            }
-            Action::Run {
-                command,
-                id: command_id,
-                fds,
-                oob,
-            } => {
-                let cx = CommandContext { monitor: id, fds };
-                self.run_command(cx, command, command_id, oob);
-            }
-        }
-    }
-
-    fn run_command(
-        &mut self,
-        cx: CommandContext,
-        command: Command,
-        command_id: Option<Value>,
-        oob: bool,
-    ) {
-        let id = cx.monitor;
-        if let Some(result) = self.sink.try_fast(&command) {
-            let Some(connection) = self.connection(id) else {
-                return;
-            };
-            let life = connection.send(&answer_text(result, command_id.as_ref()));
-            if !oob {
-                connection.session.answered();
-            }
-            if life == Life::Closed {
-                self.disconnect(id);
-            }
-            return;
-        }
-        let Some(generation) = self.monitors.get(&id).map(|m| m.generation) else {
-            return;
-        };
-        let shared = self.shared.clone();
-        let responder = Responder::new(move |result| {
-            let text = answer_text(result, command_id.as_ref());
-            shared.post(Message::Reply {
-                monitor: id,
-                generation,
-                oob,
-                text,
-            });
-        });
-        self.in_flight += 1;
-        if oob {
-            self.sink.submit_oob(cx, command, responder);
-        } else {
-            self.sink.submit(cx, command, responder);
-        }
-    }
-
-    fn disconnect(&mut self, id: MonitorId) {
-        let Some(monitor) = self.monitors.get_mut(&id) else {
-            return;
-        };
-        let Some(connection) = monitor.connection.take() else {
-            return;
-        };
-        log::info!("Monitor {}: client left", id.0);
-        lock(&self.shared.connected).insert(id, false);
-        monitor.unread = false;
-        monitor.output_watched = false;
-        unwatch(&self.poll, &connection.stream);
-        drop(connection);
-        match &monitor.endpoint {
-            // The poll tells of one that waits already. To let it in right here would give it
-            // what the one before had still to say.
-            Endpoint::Unix(..) | Endpoint::Tcp(..) => self.await_client(id),
-            Endpoint::ConnectUnix(_, again) | Endpoint::ConnectTcp(_, again) => {
-                monitor.retry_at = again.map(|wait| Instant::now() + wait);
-            }
-            Endpoint::Connected(_) | Endpoint::Pair(..) | Endpoint::Logged(..) => {}
-        }
-    }
-
-    /// Watches for what the connection can use now.
-    fn update_interest(&mut self, id: MonitorId) {
-        let Some(monitor) = self.monitors.get_mut(&id) else {
-            return;
-        };
-        let Some(connection) = monitor.connection.as_ref() else {
-            return;
-        };
-        if let Some(output) = &connection.stream.output {
-            let wanted = connection.wants_output();
-            if wanted != monitor.output_watched {
-                let (registry, fd) = (self.poll.registry(), output.as_raw_fd());
-                let token = Token(OUTPUT | token(id).0);
-                // Files cannot be watched, but they take everything at once.
-                let _ = match wanted {
-                    true => registry.register(&mut SourceFd(&fd), token, Interest::WRITABLE),
-                    false => registry.deregister(&mut SourceFd(&fd)),
-                };
-                monitor.output_watched = wanted;
-            }
-        }
-        if monitor.unpollable || !connection.stream.socket {
-            return;
-        }
-        let wanted = (connection.wants_input(), connection.wants_output());
-        if wanted == monitor.registered {
-            return;
-        }
-        let fd = connection.stream.input.as_raw_fd();
-        let interest = match wanted {
-            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
-            (true, false) => Some(Interest::READABLE),
-            (false, true) => Some(Interest::WRITABLE),
-            (false, false) => None,
-        };
-        let registry = self.poll.registry();
-        let had = monitor.registered != (false, false);
-        let _ = match (had, interest) {
-            (true, Some(interest)) => registry.reregister(&mut SourceFd(&fd), token(id), interest),
-            (false, Some(interest)) => registry.register(&mut SourceFd(&fd), token(id), interest),
-            (true, None) => registry.deregister(&mut SourceFd(&fd)),
-            (false, None) => Ok(()),
-        };
-        monitor.registered = wanted;
-    }
-
-    fn remove(&mut self, id: MonitorId) {
-        let Some(mut monitor) = self.monitors.remove(&id) else {
-            return;
-        };
-        lock(&self.shared.connected).remove(&id);
-        if let Some(connection) = &monitor.connection {
-            unwatch(&self.poll, &connection.stream);
-        }
-        if monitor.listening {
-            let fd = match &monitor.endpoint {
-                Endpoint::Unix(l, _) => l.as_raw_fd(),
-                Endpoint::Tcp(l) => l.as_raw_fd(),
-                _ => return,
-            };
-            let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
-        }
-        if let Endpoint::Unix(_, path) = &mut monitor.endpoint
-            && let Some(path) = path.take()
-        {
-            let _ = std::fs::remove_file(path);
         }
     }
 
@@ -813,13 +288,6 @@ impl Server {
         for id in ids {
             self.remove(id);
         }
-    }
-}
-
-fn answer_text(result: QmpResult<String>, id: Option<&Value>) -> String {
-    match result {
-        Ok(json) => return_text(&json, id),
-        Err(error) => error_text(&error, id),
     }
 }
 
