@@ -9,12 +9,16 @@ use crate::cli::opts::parse_size;
 use crate::cli::plan::{MachinePlan, RtcBase};
 use crate::clock::{WallBase, WallSource};
 use crate::cpuid::CpuRequest;
+use crate::cpuid::topology::Shifts;
 use crate::machine::topology::Topology;
 
 /// RAM where `-m` says nothing.
 const DEFAULT_RAM: u64 = 128 << 20;
 /// The smallest RAM that a kernel or firmware can start in.
 const SMALLEST_RAM: u64 = 1 << 20;
+
+/// The highest id of an xAPIC; 255 means all of them (Intel SDM 3A, section 11.6.2).
+const HIGHEST_APIC_ID: u32 = 254;
 
 /// The types of machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +143,7 @@ impl MachineSpec {
             .smp
             .resolve(kind.name(), kind.max_cpus())
             .map_err(|error| CliError::plain(error.to_string()))?;
+        check_apic_ids(&topology)?;
         let (size, arg) = match plan.memory {
             Some((size, arg)) => (size, Some(arg)),
             None => (DEFAULT_RAM, None),
@@ -249,6 +254,20 @@ fn flag(key: &str, value: &str, arg: &Arg) -> Result<bool, CliError> {
         "on" | "yes" | "true" | "y" => Ok(true),
         "off" | "no" | "false" | "n" => Ok(false),
         _ => Err(arg.error(format!("Parameter '{key}' expects 'on' or 'off'"))),
+    }
+}
+
+/// Levels that are no powers of two leave gaps between APIC ids, so that fewer processors fit than
+/// the machine has numbers for.
+fn check_apic_ids(topology: &Topology) -> Result<(), CliError> {
+    let shifts = Shifts::new(topology);
+    let highest = shifts.apic_id(topology, topology.maxcpus.saturating_sub(1));
+    match highest > HIGHEST_APIC_ID {
+        true => Err(CliError::plain(format!(
+            "Invalid CPU topology: it takes APIC ids up to {highest}, and the highest is \
+             {HIGHEST_APIC_ID}"
+        ))),
+        false => Ok(()),
     }
 }
 

@@ -72,3 +72,11 @@ fn kernels_come_before_what_belongs_to_them() {
     let text = "Invalid SMP CPUs 256. The max CPUs supported by machine 'pc-q35-10.0' is 255";
     assert_eq!(error, text);
 }
+
+#[test]
+fn topologies_whose_apic_ids_do_not_fit_are_refused() {
+    assert!(spec(&[("smp", "255")]).is_ok());
+    let error = spec(&[("smp", "255,sockets=85,cores=3")]).unwrap_err();
+    let text = "Invalid CPU topology: it takes APIC ids up to 338, and the highest is 254";
+    assert_eq!(error, text);
+}
