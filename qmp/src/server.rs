@@ -81,7 +81,6 @@ struct Monitor {
     unpollable: bool,
     listening: bool,
     retry_at: Option<Instant>,
-    connecting: bool,
     /// Its client has sent more than one turn is enough for.
     unread: bool,
     /// What is sent to clients goes here as well.

@@ -36,7 +36,6 @@ impl Server {
             unpollable: false,
             listening: false,
             retry_at: None,
-            connecting: false,
             unread: false,
             log,
             output_watched: false,
@@ -144,7 +143,6 @@ impl Server {
         let _ = sys::set_nonblocking(fd);
         self.generation += 1;
         monitor.generation = self.generation;
-        monitor.connecting = false;
         monitor.retry_at = None;
         let mut connection = Connection::new(stream, monitor.options.pretty, monitor.log.clone());
         let life = connection.send(&self.version);
