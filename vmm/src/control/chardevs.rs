@@ -31,6 +31,7 @@ use devices::backend::chardev::{
 use qmp::server::Endpoint;
 
 use super::fds::Opener;
+use super::objects::is_identifier;
 use crate::accel::words::{decode_base64, encode_base64};
 
 /// Starts the thread whose body is [`ChardevServer::run`].
@@ -373,13 +374,4 @@ fn host_error(error: &io::Error) -> QmpError {
         "Character devices cannot be served: {}",
         system_words(error)
     ))
-}
-
-/// Whether options take it as an id: a letter, then letters, digits, '-', '.' and '_'.
-fn is_identifier(id: &str) -> bool {
-    let mut letters = id.chars();
-    letters
-        .next()
-        .is_some_and(|first| first.is_ascii_alphabetic())
-        && letters.all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
 }

@@ -325,12 +325,16 @@ pub fn memory_properties(node: Node, options: &BackendOptions) -> Node {
 /// # Errors
 /// QEMU's words for one that does not.
 pub fn check_id(id: &str) -> QmpResult<()> {
-    let first = id.starts_with(|first: char| first.is_ascii_alphabetic());
-    let rest = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    if first && id.bytes().all(rest) {
-        return Ok(());
+    match is_identifier(id) {
+        true => Ok(()),
+        false => Err(QmpError::wrong_value("id", "an identifier")),
     }
-    Err(QmpError::generic("Parameter 'id' expects an identifier"))
+}
+
+/// Whether it may be an id: a letter, then letters, digits, '-', '.' and '_'.
+pub fn is_identifier(id: &str) -> bool {
+    let rest = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    id.starts_with(|first: char| first.is_ascii_alphabetic()) && id.bytes().all(rest)
 }
 
 fn check_opened(opened: Option<bool>) -> QmpResult<()> {

@@ -8,6 +8,7 @@ use block::{BlockError, DetectZeroes, Discard, FileOpener, NodeSpec, WriteCache}
 
 use super::{Refusal, convert, format};
 use crate::cli::opts::{c_number, parse_size, split};
+use crate::control::objects::is_identifier;
 
 /// What a drive is connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,13 +244,6 @@ fn path(file: &str) -> QmpResult<&str> {
 fn protocol(path: &str) -> &'static str {
     let device = std::fs::metadata(path).is_ok_and(|data| data.file_type().is_block_device());
     if device { "host_device" } else { "file" }
-}
-
-fn is_identifier(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
 }
 
 /// `index`, or `bus` and `unit`, which are the same where there is one bus.
