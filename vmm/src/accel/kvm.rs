@@ -5,8 +5,9 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use devices::bus::lock;
 use devices::irq::IrqProvider;
 use devices::map::{IoEvent, Space};
 use devices::model::LpcSetup;
@@ -244,10 +245,6 @@ fn pci_levels() -> [u8; 2] {
         mask | 1u16.checked_shl((*irq).into()).unwrap_or(0)
     });
     mask.to_le_bytes()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn address(event: &IoEvent) -> IoEventAddress {

@@ -5,8 +5,9 @@
 //! irqfd, and with it an entry in the routing table.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use devices::bus::lock;
 use devices::irq::{Interrupt, IrqLine, IrqProvider, MsiRoute};
 use kvm_bindings::{
     KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,
@@ -266,10 +267,6 @@ impl Drop for Route {
             let _ = self.table.set(irqfd.index, None);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

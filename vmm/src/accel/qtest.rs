@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
+use devices::bus::lock;
 use devices::irq::{Interrupt, IrqLine, IrqProvider, MsiRoute};
 use devices::map::{IoEvent, Space};
 use devices::model::shadow;
@@ -63,10 +64,6 @@ impl Pins for Reporter {
             sink(gsi, level);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl QtestAccel {

@@ -7,9 +7,10 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use devices::bus::lock;
 use devices::clock::Clock;
 use devices::effect::Effect;
 use devices::irq::IrqLine;
@@ -134,10 +135,6 @@ struct Output {
     stream: Mutex<Option<UnixStream>>,
     log: Mutex<Option<File>>,
     start: Instant,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Output {

@@ -12,7 +12,8 @@ use mio::{Events, Poll, Token, Waker};
 
 use super::Source;
 use super::host_port::{CHUNK, HostPort, Turn, from_token};
-use super::shared::{Core, DoorKeeper, Doorbell, Urgency, lock};
+use super::shared::{Core, DoorKeeper, Doorbell, Urgency};
+use crate::bus::lock;
 
 const WAKER: Token = Token(0);
 /// How long after some output the thread looks for more before it sleeps for good.

@@ -5,6 +5,7 @@
 //! again every millisecond until nothing comes any more, and is called earlier only when a ring
 //! fills up or a whole block was written.
 
+use crate::bus::lock;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -409,8 +410,4 @@ impl Drop for Frontend {
         core.taken.store(false, Ordering::Release);
         core.call(Urgency::Now);
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
