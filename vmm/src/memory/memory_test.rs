@@ -126,3 +126,39 @@ fn what_the_host_cannot_give_is_said() {
         "memory size 0x300000 must be multiple of page size 0x200000"
     );
 }
+
+/// The kernel's flags of the mapping at `addr` (proc_pid_smaps(5), VmFlags).
+fn flags_of(addr: u64) -> Vec<String> {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut inside = false;
+    for line in maps.lines() {
+        let range = line.split(' ').next().unwrap().split_once('-');
+        let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+        if let Some((Some(first), Some(end))) = range.map(|(a, b)| (hex(a), hex(b))) {
+            inside = (first..end).contains(&addr);
+        }
+        if let (true, Some(flags)) = (inside, line.strip_prefix("VmFlags:")) {
+            return flags.split_whitespace().map(str::to_owned).collect();
+        }
+    }
+    panic!("no mapping at {addr:#x}");
+}
+
+#[test]
+fn the_kernel_is_told_how_to_treat_it() {
+    let there = |path: &str| std::path::Path::new(path).exists();
+    for on in [true, false] {
+        let mut options = BackendOptions::ram(4 << 20);
+        (options.merge, options.dump) = (on, on);
+        let backend = Backend::new(options).unwrap();
+        let flags = flags_of(backend.mapping.addr() as u64);
+        let has = |flag: &str| flags.iter().any(|name| name == flag);
+        assert_eq!(has("dd"), !on, "out of core dumps: {flags:?}");
+        if there("/sys/kernel/mm/ksm") {
+            assert_eq!(has("mg"), on, "merged with equal pages: {flags:?}");
+        }
+        if there("/sys/kernel/mm/transparent_hugepage") {
+            assert!(has("hg"), "in huge pages: {flags:?}");
+        }
+    }
+}
