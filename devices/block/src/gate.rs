@@ -2,10 +2,11 @@
 //! node's options, count it.
 
 use std::io;
-use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
+use crate::buffers::Buffers;
 use crate::node::IoLane;
 use crate::request::{Done, Durability, IoReq, Op, Token, Unmap};
 use crate::stats::Stats;
@@ -43,22 +44,21 @@ pub(crate) struct Policy {
     pub granule: u32,
 }
 
-/// A lane with its node's options in front of it.
-pub(crate) struct Gate<L> {
-    inner: L,
-    policy: Policy,
+/// A node's options, size and counters, as all its lanes need them.
+#[derive(Clone)]
+pub(crate) struct Screen {
+    pub policy: Policy,
     size: Arc<AtomicU64>,
     /// Added to offsets.
     base: u64,
-    stats: Arc<Stats>,
+    pub stats: Arc<Stats>,
 }
 
-impl<L: IoLane> Gate<L> {
-    pub fn new(inner: L, policy: Policy, size: Arc<AtomicU64>, stats: Arc<Stats>) -> Self {
-        Gate {
-            inner,
+impl Screen {
+    pub fn new(policy: Policy, size: u64, stats: Arc<Stats>) -> Self {
+        Screen {
             policy,
-            size,
+            size: Arc::new(AtomicU64::new(size)),
             base: 0,
             stats,
         }
@@ -70,26 +70,51 @@ impl<L: IoLane> Gate<L> {
         self
     }
 
+    pub fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    pub fn set_size(&self, size: u64) {
+        self.size.store(size, Ordering::Release);
+    }
+
+    /// A whole request by `inner`, which blocks.
+    pub fn perform(
+        &self,
+        op: Op,
+        buffers: &Buffers,
+        inner: impl FnOnce(Op) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let started = Instant::now();
+        let result = match self.pass(op, buffers) {
+            Ok(op) => inner(op),
+            Err(result) => result,
+        };
+        let range = op.range(buffers);
+        self.stats.op_ended(op, range, started, &result);
+        result
+    }
+
     /// The request as the node below gets it; `Err` with its end when it does not.
-    fn pass(&self, request: &IoReq) -> Result<Op, io::Result<()>> {
-        if let Some((offset, len)) = request.range() {
+    fn pass(&self, op: Op, buffers: &Buffers) -> Result<Op, io::Result<()>> {
+        if let Some((offset, len)) = op.range(buffers) {
             let end = offset.checked_add(len);
-            let inside = end.is_some_and(|end| end <= self.size.load(Ordering::Acquire));
+            let inside = end.is_some_and(|end| end <= self.size());
             if !inside || !(offset | len).is_multiple_of(self.policy.granule.max(1).into()) {
                 return Err(Err(io::Error::from_raw_os_error(libc::EIO)));
             }
-            if request.op.is_write() && self.policy.read_only {
+            if op.is_write() && self.policy.read_only {
                 return Err(Err(io::Error::from_raw_os_error(libc::EPERM)));
             }
             if len == 0 {
                 return Err(Ok(()));
             }
         }
-        let op = match request.op {
+        let op = match op {
             Op::Flush if self.policy.no_flush => return Err(Ok(())),
             Op::Discard { .. } if self.policy.discard == Discard::Ignore => return Err(Ok(())),
-            Op::Read { .. } | Op::Flush | Op::Discard { .. } => request.op,
-            Op::Write { offset, durability } => self.pass_write(request, offset, durability),
+            Op::Read { .. } | Op::Flush | Op::Discard { .. } => op,
+            Op::Write { offset, durability } => self.pass_write(buffers, offset, durability),
             Op::WriteZeroes {
                 offset,
                 len,
@@ -106,19 +131,19 @@ impl<L: IoLane> Gate<L> {
             .ok_or(Err(io::Error::from_raw_os_error(libc::EIO)))
     }
 
-    fn pass_write(&self, request: &IoReq, offset: u64, durability: Durability) -> Op {
+    fn pass_write(&self, buffers: &Buffers, offset: u64, durability: Durability) -> Op {
         let durability = self.needed(durability);
         let unmap = match self.policy.detect_zeroes {
             DetectZeroes::Off => return Op::Write { offset, durability },
             DetectZeroes::On => Unmap::Keep,
             DetectZeroes::Unmap => Unmap::May,
         };
-        if !request.buffers.is_zero() {
+        if !buffers.is_zero() {
             return Op::Write { offset, durability };
         }
         Op::WriteZeroes {
             offset,
-            len: request.buffers.len(),
+            len: buffers.len(),
             unmap: self.allowed(unmap),
             durability,
         }
@@ -138,16 +163,28 @@ impl<L: IoLane> Gate<L> {
             durability
         }
     }
+}
+
+/// A lane with its node's options in front of it.
+pub(crate) struct Gate<L> {
+    inner: L,
+    screen: Screen,
+}
+
+impl<L: IoLane> Gate<L> {
+    pub fn new(inner: L, screen: Screen) -> Self {
+        Gate { inner, screen }
+    }
 
     fn ended(&self, done: Done) -> Done {
-        self.stats.request_ended(&done.request, &done.result);
+        self.screen.stats.request_ended(&done.request, &done.result);
         done
     }
 }
 
 impl<L: IoLane> IoLane for Gate<L> {
     fn submit(&mut self, mut request: IoReq, token: Token) -> Option<Done> {
-        match self.pass(&request) {
+        match self.screen.pass(request.op, &request.buffers) {
             Ok(op) => {
                 request.op = op;
                 let done = self.inner.submit(request, token)?;
@@ -165,15 +202,11 @@ impl<L: IoLane> IoLane for Gate<L> {
         self.inner.start();
     }
 
-    fn event_fd(&self) -> RawFd {
-        self.inner.event_fd()
-    }
-
     fn reap(&mut self, done: &mut Vec<Done>) {
         let before = done.len();
         self.inner.reap(done);
         for done in done.iter().skip(before) {
-            self.stats.request_ended(&done.request, &done.result);
+            self.screen.stats.request_ended(&done.request, &done.result);
         }
     }
 
@@ -189,10 +222,6 @@ impl IoLane for Box<dyn IoLane> {
 
     fn start(&mut self) {
         (**self).start();
-    }
-
-    fn event_fd(&self) -> RawFd {
-        (**self).event_fd()
     }
 
     fn reap(&mut self, done: &mut Vec<Done>) {

@@ -9,11 +9,14 @@
 //! only the two traits.
 
 mod buffers;
+mod drain;
+mod edge;
 mod engine;
 mod error;
 mod file;
 mod gate;
 mod graph;
+mod image;
 mod node;
 mod null;
 mod pool;
@@ -21,18 +24,24 @@ mod raw;
 mod request;
 mod stats;
 mod sys;
+mod timers;
+mod waker;
 
 pub use buffers::{Buffers, HostBuffer, IoPart, Keeper};
 pub use error::BlockError;
 pub use file::{Aio, FileKind, FileOpener, FileSpec, Locking};
 pub use gate::{DetectZeroes, Discard};
 pub use graph::{
-    AttachOptions, Attachment, BackendView, ChildSpec, DriveOptions, DriverSpec, Graph, NodeSpec,
-    NodeView, Perm, Perms, Sharing, WriteCache,
+    AttachOptions, Attachment, BackendView, ChildSpec, Drained, DriveOptions, DriverSpec, Graph,
+    NodeSpec, NodeView, Perm, Perms, Removed, Role, Sharing, WriteCache,
 };
-pub use node::{BlockNode, IoLane, NodeInfo, SECTOR};
+pub use image::{
+    CheckReport, Image, ImageView, Qcow2View, Repair, SnapshotView, Snapshots, Specific, VmdkView,
+};
+pub use node::{BlockNode, Extent, ExtentKind, IoLane, NodeExt, NodeInfo, SECTOR};
 pub use null::NullSpec;
 pub use pool::{DEFAULT_MOST, Pool, Spawner, ThreadBody};
 pub use raw::RawWindow;
 pub use request::{Done, Durability, IoReq, Op, Token, Unmap};
 pub use stats::{Account, Counts, Stats};
+pub use waker::Waker;

@@ -10,19 +10,18 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vmm_sys_util::eventfd::EventFd;
-
-use super::ranges::{Hold, RangeHold};
+use super::ranges::RangeHold;
 use super::{Aio, HostFile, perform};
 use crate::engine::{Call, Ended, Engine};
 use crate::error::BlockError;
-use crate::node::{IoLane, SECTOR};
+use crate::node::IoLane;
 use crate::pool::Pool;
 use crate::request::{Done, Durability, IoReq, Op, Token};
-use crate::sys::{self, MAX_PARTS};
+use crate::sys::MAX_PARTS;
+use crate::waker::Waker;
 
 /// A request on its way.
 struct Active {
@@ -46,7 +45,7 @@ impl Active {
 struct Port {
     /// A leaf.
     done: Mutex<Vec<Done>>,
-    event: Arc<EventFd>,
+    waker: Waker,
 }
 
 impl Port {
@@ -56,13 +55,8 @@ impl Port {
 
     fn put(&self, done: Done) {
         self.done().push(done);
-        signal(&self.event);
+        self.waker.wake();
     }
-}
-
-fn signal(event: &EventFd) {
-    // Fails only when the counter is full, and then it is readable already.
-    let _ = event.write(1);
 }
 
 /// A request in the pool. It comes back even when the job panics.
@@ -141,19 +135,21 @@ enum Route {
 }
 
 impl FileLane {
-    pub fn open(host: Arc<HostFile>, pool: &Pool, depth: u32) -> Result<Self, BlockError> {
+    pub fn open(
+        host: Arc<HostFile>,
+        pool: &Pool,
+        depth: u32,
+        waker: &Waker,
+    ) -> Result<Self, BlockError> {
         let depth = depth.clamp(1, 4096);
-        let event = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
-            .map_err(|error| BlockError::host("Could not make an eventfd", error))?;
-        let event = Arc::new(event);
-        let fds = (host.file.as_raw_fd(), event.as_raw_fd());
+        let fds = (host.file.as_raw_fd(), waker.fd());
         Ok(FileLane {
             engine: Engine::open(host.aio, depth, fds.0, fds.1)?,
             host,
             pool: pool.clone(),
             port: Arc::new(Port {
                 done: Mutex::default(),
-                event,
+                waker: waker.clone(),
             }),
             depth: depth as usize,
             slots: Slots::default(),
@@ -187,17 +183,11 @@ impl FileLane {
 
     /// The range that a write needs for itself, where blocks are larger than sectors.
     fn hold(&self, request: &IoReq) -> Result<Option<RangeHold>, ()> {
-        let align = u64::from(self.host.align);
-        let range = request.range().filter(|_| request.op.is_write());
-        let Some((offset, len)) = range.filter(|_| align > SECTOR) else {
+        let Some((start, end, hold)) = self.host.needed(request.op, &request.buffers) else {
             return Ok(None);
         };
-        let end = offset.saturating_add(len);
-        let whole = (offset | len).is_multiple_of(align);
-        let (start, end) = (offset / align * align, end.next_multiple_of(align));
-        let hold = if whole { Hold::Shared } else { Hold::Alone };
         let ranges = &self.host.ranges;
-        let held = ranges.try_hold(start, end, hold, &self.port.event);
+        let held = ranges.try_hold(start, end, hold, &self.port.waker);
         held.map(Some).ok_or(())
     }
 
@@ -228,7 +218,8 @@ impl FileLane {
         };
         self.pool.run(Box::new(move || {
             if let Some(active) = &ticket.active {
-                let result = perform::perform(&host, &active.request, done);
+                let IoReq { op, buffers, .. } = &active.request;
+                let result = perform::perform(&host, *op, buffers, done);
                 ticket.end(result);
             }
         }));
@@ -257,7 +248,7 @@ impl FileLane {
     /// next event.
     fn start_engine(&mut self) {
         if self.engine.start().is_err() {
-            signal(&self.port.event);
+            self.port.waker.wake();
         }
     }
 
@@ -347,13 +338,7 @@ impl IoLane for FileLane {
         self.start_engine();
     }
 
-    fn event_fd(&self) -> RawFd {
-        self.port.event.as_raw_fd()
-    }
-
     fn reap(&mut self, done: &mut Vec<Done>) {
-        // Before looking: what comes afterwards signals again.
-        let _ = self.port.event.read();
         self.collect(done);
         self.refill();
     }
@@ -370,10 +355,12 @@ impl Drop for FileLane {
         let mut done = Vec::new();
         while self.slots.len() + self.pooled > 0 {
             self.start_engine();
-            sys::wait_readable(self.event_fd());
-            let _ = self.port.event.read();
+            self.port.waker.wait();
+            self.port.waker.clear();
             self.collect(&mut done);
             done.clear();
         }
+        // What was cleared may have been another lane's.
+        self.port.waker.wake();
     }
 }

@@ -366,6 +366,6 @@ fn names_by_content_are_paths_or_json() {
     );
     assert_eq!(
         graph.node("r").unwrap().children,
-        [("file", "f".to_owned())]
+        [(Role::Filtered, "f".to_owned())]
     );
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Child, ChildSpec, DriverSpec, Entry, Inner, NodeId, NodeSpec, Perms};
+use super::{Child, ChildSpec, DriverSpec, Entry, Inner, NodeId, NodeSpec, Perms, Removed, Role};
+use crate::edge::Edge;
 use crate::error::BlockError;
 use crate::file::{FileKind, FileNode, FileOpener, FileSpec, OpenMode};
 use crate::node::BlockNode;
@@ -27,6 +28,7 @@ impl Inner {
             opener,
             pool,
             depth: 0,
+            removed: Removed::default(),
         };
         opening.node(spec)
     }
@@ -62,6 +64,8 @@ struct Opening<'a> {
     opener: &'a mut dyn FileOpener,
     pool: &'a Pool,
     depth: usize,
+    /// What was opened in vain.
+    removed: Removed,
 }
 
 impl Opening<'_> {
@@ -80,9 +84,7 @@ impl Opening<'_> {
             Some(name) if self.graph.find(name).is_none() => name.clone(),
             // A node inside of this one has taken the name.
             Some(name) => {
-                children
-                    .iter()
-                    .for_each(|child| self.graph.collect(child.id));
+                self.close(&children);
                 return Err(BlockError::DuplicateName(name.clone()));
             }
             None => self.graph.make_up_name(),
@@ -98,7 +100,16 @@ impl Opening<'_> {
             children,
             perms: Perms::NONE,
         };
+        let below: Vec<NodeId> = entry.children.iter().map(|child| child.id).collect();
         self.graph.nodes.insert(id, entry);
+        // What a node does with those below it also while it has no users.
+        let agreed = below
+            .into_iter()
+            .try_for_each(|child| self.graph.agree(child));
+        if let Err(error) = agreed {
+            self.graph.collect(id, &mut self.removed);
+            return Err(error);
+        }
         Ok(id)
     }
 
@@ -111,21 +122,17 @@ impl Opening<'_> {
             DriverSpec::File(file) => self.file(spec, file, FileKind::Regular, stats),
             DriverSpec::HostDevice(file) => self.file(spec, file, FileKind::Device, stats),
             DriverSpec::Null(null) => {
-                let node = NullNode::open(*null, spec.policy(), stats.clone());
+                let node = NullNode::open(*null, spec.policy(), self.pool, stats.clone());
                 Ok((Arc::new(node), Vec::new()))
             }
             DriverSpec::Raw { file, window } => {
-                let (id, below) = self.child(spec, file)?;
+                let child = self.child(spec, file, Role::Filtered)?;
+                let edge = child.edge.clone();
                 let mut policy = spec.policy();
                 let falls_back = spec.auto_read_only.unwrap_or(false);
-                policy.read_only |= falls_back && below.info().read_only;
-                match RawNode::open(below, *window, policy, stats.clone()) {
-                    Ok(node) => Ok((Arc::new(node), vec![Child { role: "file", id }])),
-                    Err(error) => {
-                        self.graph.collect(id);
-                        Err(error)
-                    }
-                }
+                policy.read_only |= falls_back && edge.info().read_only;
+                let node = RawNode::open(edge, *window, policy, stats.clone());
+                self.with_children(node, vec![child])
             }
         }
     }
@@ -152,7 +159,8 @@ impl Opening<'_> {
         &mut self,
         above: &NodeSpec,
         child: &ChildSpec,
-    ) -> Result<(NodeId, Arc<dyn BlockNode>), BlockError> {
+        role: Role,
+    ) -> Result<Child, BlockError> {
         let id = match child {
             ChildSpec::Reference(name) => self
                 .graph
@@ -165,12 +173,32 @@ impl Opening<'_> {
             }
         };
         if self.graph.depth(id).saturating_add(self.depth) > MAX_DEPTH {
-            self.graph.collect(id);
+            self.graph.collect(id, &mut self.removed);
             return Err(too_deep());
         }
-        match self.graph.nodes.get(&id) {
-            Some(entry) => Ok((id, entry.node.clone())),
-            None => Err(BlockError::NoReference(String::new())),
+        let node = self.graph.nodes.get(&id).map(|entry| entry.node.clone());
+        let edge = Edge::new(node);
+        Ok(Child { role, id, edge })
+    }
+
+    /// The node, or its error with the children let go of.
+    fn with_children<N: BlockNode + 'static>(
+        &mut self,
+        node: Result<N, BlockError>,
+        children: Vec<Child>,
+    ) -> Result<(Arc<dyn BlockNode>, Vec<Child>), BlockError> {
+        match node {
+            Ok(node) => Ok((Arc::new(node), children)),
+            Err(error) => {
+                self.close(&children);
+                Err(error)
+            }
+        }
+    }
+
+    fn close(&mut self, children: &[Child]) {
+        for child in children {
+            self.graph.collect(child.id, &mut self.removed);
         }
     }
 }

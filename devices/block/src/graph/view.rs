@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BackendId, DriverSpec, Entry, Graph, Inner, NodeId, NodeSpec, WriteCache, lock};
+use super::{BackendId, DriverSpec, Entry, Graph, Inner, NodeId, NodeSpec, Role, WriteCache, lock};
 use crate::node::NodeInfo;
 use crate::null::NullSpec;
 use crate::raw::RawWindow;
@@ -28,7 +28,7 @@ pub struct NodeView {
     /// Made with blockdev-add.
     pub owned: bool,
     /// Nodes below: part and name.
-    pub children: Vec<(&'static str, String)>,
+    pub children: Vec<(Role, String)>,
 }
 
 /// A back end as queries see it.
