@@ -36,8 +36,8 @@ pub use file::{Aio, FileKind, FileOpener, FileSpec, Locking};
 pub use gate::{DetectZeroes, Discard};
 pub use graph::{
     AttachOptions, Attachment, BackendView, BackingSpec, ChildSpec, Drained, DriveOptions,
-    DriverSpec, FormatKind, FormatSpec, Graph, NodeSpec, NodeView, OverlapCheck, Perm, Perms,
-    Qcow2Options, Removed, Role, Sharing, WriteCache,
+    DriverSpec, FormatKind, FormatSpec, Graph, NodeSpec, NodeView, OverlapCheck, OverlapFlags,
+    Perm, Perms, Qcow2Options, Removed, Role, Sharing, WriteCache,
 };
 pub use image::{
     CheckReport, Image, ImageView, Qcow2View, Repair, SnapshotView, Snapshots, Specific, VmdkView,

@@ -38,7 +38,7 @@ pub use drained::Drained;
 pub use perms::{Perm, Perms, Role};
 pub use spec::{
     BackingSpec, ChildSpec, DriverSpec, FormatKind, FormatSpec, NodeSpec, OverlapCheck,
-    Qcow2Options,
+    OverlapFlags, Qcow2Options,
 };
 pub use view::{BackendView, NodeView};
 
