@@ -2,6 +2,7 @@
 
 use crate::error::BlockError;
 use crate::file::FileSpec;
+use crate::filter::BlkdebugSpec;
 use crate::gate::{DetectZeroes, Discard, Policy};
 use crate::null::NullSpec;
 use crate::raw::RawWindow;
@@ -44,6 +45,25 @@ pub enum DriverSpec {
         file: Box<ChildSpec>,
         /// The part of it.
         window: RawWindow,
+    },
+    /// `throttle`.
+    Throttle {
+        /// The node below.
+        file: Box<ChildSpec>,
+        /// The group's name.
+        group: String,
+    },
+    /// `copy-on-read`.
+    CopyOnRead {
+        /// The node below.
+        file: Box<ChildSpec>,
+    },
+    /// `blkdebug`.
+    Blkdebug {
+        /// The node below.
+        image: Box<ChildSpec>,
+        /// What fails.
+        spec: BlkdebugSpec,
     },
 }
 
@@ -120,6 +140,9 @@ impl NodeSpec {
             DriverSpec::HostDevice(_) => "host_device",
             DriverSpec::Null(_) => "null-co",
             DriverSpec::Raw { .. } => "raw",
+            DriverSpec::Throttle { .. } => "throttle",
+            DriverSpec::CopyOnRead { .. } => "copy-on-read",
+            DriverSpec::Blkdebug { .. } => "blkdebug",
         }
     }
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use super::{BackendId, DriverSpec, Entry, Graph, Inner, NodeId, NodeSpec, Role, WriteCache, lock};
 use crate::node::NodeInfo;
 use crate::null::NullSpec;
+use crate::on_error::{ErrorPolicy, IoStatus};
 use crate::raw::RawWindow;
 use crate::stats::Stats;
+use crate::throttle::Limits;
 
 /// A node as queries see it.
 #[derive(Debug, Clone)]
@@ -44,6 +46,12 @@ pub struct BackendView {
     pub stats: Arc<Stats>,
     /// How it treats writes.
     pub write_cache: WriteCache,
+    /// The group that limits it, with the limits.
+    pub throttle: Option<(String, Limits)>,
+    /// What is done about failures.
+    pub error_policy: ErrorPolicy,
+    /// Whether a failure stopped the machine.
+    pub io_status: IoStatus,
 }
 
 impl Graph {
@@ -104,6 +112,12 @@ impl Inner {
             root: root.map(|entry| self.view(entry)),
             stats: backend.stats.clone(),
             write_cache: backend.write_cache.get(),
+            throttle: backend.throttle.group().map(|group| {
+                let limits = group.limits();
+                (group.name().to_owned(), limits)
+            }),
+            error_policy: backend.errors.policy(),
+            io_status: backend.errors.status(),
         })
     }
 
@@ -111,6 +125,10 @@ impl Inner {
         match &entry.spec.driver {
             DriverSpec::File(file) | DriverSpec::HostDevice(file) => file.filename.clone(),
             DriverSpec::Null(null) => null_name(*null),
+            DriverSpec::Throttle { .. } | DriverSpec::CopyOnRead { .. } => {
+                self.filename_below(entry)
+            }
+            DriverSpec::Blkdebug { .. } => format!("blkdebug::{}", self.filename_below(entry)),
             DriverSpec::Raw { window, .. } => {
                 let below = entry
                     .children
@@ -123,6 +141,12 @@ impl Inner {
                 }
             }
         }
+    }
+
+    fn filename_below(&self, entry: &Entry) -> String {
+        let child = entry.children.first();
+        let below = child.and_then(|child| self.nodes.get(&child.id));
+        below.map_or_else(String::new, |below| self.filename(below))
     }
 
     fn window_name(&self, window: RawWindow, below: &Entry) -> String {
