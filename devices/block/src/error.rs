@@ -109,8 +109,8 @@ pub enum BlockError {
     #[error("Device '{0}' not found")]
     NoNodeDevice(String),
     /// The drive has no medium.
-    #[error("Device '{0}' has no medium")]
-    NoMedium(String),
+    #[error("Device has no medium")]
+    NoMedium,
     /// No throttle group of that name.
     #[error("Throttle group '{0}' does not exist")]
     NoGroup(String),
@@ -153,6 +153,9 @@ pub enum BlockError {
     /// The node has one size.
     #[error("Image format driver does not support resize")]
     NoResize,
+    /// No such driver.
+    #[error("Unknown driver '{0}'")]
+    UnknownDriver(String),
     /// An option that is there for the interface's sake.
     #[error("{0}")]
     Unsupported(String),

@@ -112,7 +112,7 @@ impl BlockNode for CopyOnReadNode {
     fn info(&self) -> NodeInfo {
         NodeInfo {
             size: self.screen.size(),
-            read_only: self.screen.policy.read_only,
+            read_only: self.screen.policy().read_only,
             ..self.inner.below.info()
         }
     }

@@ -121,26 +121,30 @@ impl Inner {
         })
     }
 
-    fn filename(&self, entry: &Entry) -> String {
+    pub(super) fn filename(&self, entry: &Entry) -> String {
         match &entry.spec.driver {
             DriverSpec::File(file) | DriverSpec::HostDevice(file) => file.filename.clone(),
             DriverSpec::Null(null) => null_name(*null),
+            DriverSpec::Probe { .. } => String::new(),
             DriverSpec::Throttle { .. } | DriverSpec::CopyOnRead { .. } => {
                 self.filename_below(entry)
             }
             DriverSpec::Blkdebug { .. } => format!("blkdebug::{}", self.filename_below(entry)),
-            DriverSpec::Raw { window, .. } => {
-                let below = entry
-                    .children
-                    .first()
-                    .and_then(|child| self.nodes.get(&child.id));
-                match below {
-                    Some(below) if *window == RawWindow::default() => self.filename(below),
-                    Some(below) => self.window_name(*window, below),
-                    None => String::new(),
-                }
-            }
+            DriverSpec::Format(_) => match self.below(entry, Role::Storage) {
+                Some(below) => self.filename(below),
+                None => String::new(),
+            },
+            DriverSpec::Raw { window, .. } => match self.below(entry, Role::Filtered) {
+                Some(below) if *window == RawWindow::default() => self.filename(below),
+                Some(below) => self.window_name(*window, below),
+                None => String::new(),
+            },
         }
+    }
+
+    pub(super) fn below(&self, entry: &Entry, role: Role) -> Option<&Entry> {
+        let child = entry.children.iter().find(|child| child.role == role)?;
+        self.nodes.get(&child.id)
     }
 
     fn filename_below(&self, entry: &Entry) -> String {

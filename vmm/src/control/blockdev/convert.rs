@@ -1,5 +1,6 @@
 //! From the interface's options to the block layer's descriptions.
 
+use super::convert_blkdebug::blkdebug;
 use api_spec::{
     BlockdevAioOptions, BlockdevDetectZeroesOptions, BlockdevDiscardOptions, BlockdevOptions,
     BlockdevOptionsBranch, BlockdevOptionsFile, BlockdevOptionsNull, BlockdevOptionsRaw,
@@ -47,6 +48,14 @@ pub(super) fn node(options: BlockdevOptions) -> QmpResult<NodeSpec> {
             BlockdevOptionsBranch::HostDevice(options) => DriverSpec::HostDevice(file(options)?),
             BlockdevOptionsBranch::NullCo(options) => DriverSpec::Null(null(&options)?),
             BlockdevOptionsBranch::Raw(options) => raw(options)?,
+            BlockdevOptionsBranch::Throttle(options) => DriverSpec::Throttle {
+                file: child(options.file)?,
+                group: options.throttle_group,
+            },
+            BlockdevOptionsBranch::CopyOnRead(options) => DriverSpec::CopyOnRead {
+                file: child(options.file)?,
+            },
+            BlockdevOptionsBranch::Blkdebug(options) => blkdebug(options)?,
         },
     })
 }
@@ -99,15 +108,24 @@ fn null(options: &BlockdevOptionsNull) -> QmpResult<NullSpec> {
 fn raw(options: BlockdevOptionsRaw) -> QmpResult<DriverSpec> {
     let BlockdevOptionsRaw { file, offset, size } = options;
     Ok(DriverSpec::Raw {
-        file: Box::new(match file {
-            BlockdevRef::Reference(name) => ChildSpec::Reference(name),
-            BlockdevRef::Definition(options) => ChildSpec::Inline(node(*options)?),
-        }),
+        file: child(file)?,
         window: RawWindow {
             offset: bytes("offset", offset)?.unwrap_or(0),
             size: bytes("size", size)?,
         },
+        probed: false,
     })
+}
+
+/// A node below.
+///
+/// # Errors
+/// As [`node`].
+pub(super) fn child(child: BlockdevRef) -> QmpResult<Box<ChildSpec>> {
+    Ok(Box::new(match child {
+        BlockdevRef::Reference(name) => ChildSpec::Reference(name),
+        BlockdevRef::Definition(options) => ChildSpec::Inline(node(*options)?),
+    }))
 }
 
 fn bytes(name: &str, value: Option<i64>) -> QmpResult<Option<u64>> {
