@@ -100,6 +100,20 @@ pub enum Command {
     ChardevAdd(ChardevAddArgs),
     /// `chardev-remove`
     ChardevRemove(ChardevRemoveArgs),
+    /// `job-pause`
+    JobPause(JobPauseArgs),
+    /// `job-resume`
+    JobResume(JobResumeArgs),
+    /// `job-cancel`
+    JobCancel(JobCancelArgs),
+    /// `job-complete`
+    JobComplete(JobCompleteArgs),
+    /// `job-dismiss`
+    JobDismiss(JobDismissArgs),
+    /// `job-finalize`
+    JobFinalize(JobFinalizeArgs),
+    /// `query-jobs`
+    QueryJobs,
 }
 impl Command {
     /// The command's name on the wire.
@@ -150,6 +164,13 @@ impl Command {
             Command::RingbufRead(_) => "ringbuf-read",
             Command::ChardevAdd(_) => "chardev-add",
             Command::ChardevRemove(_) => "chardev-remove",
+            Command::JobPause(_) => "job-pause",
+            Command::JobResume(_) => "job-resume",
+            Command::JobCancel(_) => "job-cancel",
+            Command::JobComplete(_) => "job-complete",
+            Command::JobDismiss(_) => "job-dismiss",
+            Command::JobFinalize(_) => "job-finalize",
+            Command::QueryJobs => "query-jobs",
         }
     }
 }
@@ -214,6 +235,13 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "ringbuf-read" => Command::RingbufRead(RingbufReadArgs::take(&mut members)?),
         "chardev-add" => Command::ChardevAdd(ChardevAddArgs::take(&mut members)?),
         "chardev-remove" => Command::ChardevRemove(ChardevRemoveArgs::take(&mut members)?),
+        "job-pause" => Command::JobPause(JobPauseArgs::take(&mut members)?),
+        "job-resume" => Command::JobResume(JobResumeArgs::take(&mut members)?),
+        "job-cancel" => Command::JobCancel(JobCancelArgs::take(&mut members)?),
+        "job-complete" => Command::JobComplete(JobCompleteArgs::take(&mut members)?),
+        "job-dismiss" => Command::JobDismiss(JobDismissArgs::take(&mut members)?),
+        "job-finalize" => Command::JobFinalize(JobFinalizeArgs::take(&mut members)?),
+        "query-jobs" => Command::QueryJobs,
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -481,6 +509,41 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: ChardevRemoveArgs,
     ) -> QmpResult<Empty>;
+    /// Pauses a job where it next can.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn job_pause(&mut self, cx: &mut CommandContext, args: JobPauseArgs) -> QmpResult<Empty>;
+    /// Lets a paused job go on.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn job_resume(&mut self, cx: &mut CommandContext, args: JobResumeArgs) -> QmpResult<Empty>;
+    /// Ends a job as soon as it can, and undoes what it has done as far as the job says so.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn job_cancel(&mut self, cx: &mut CommandContext, args: JobCancelArgs) -> QmpResult<Empty>;
+    /// Lets a job that is ready come to its end.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn job_complete(&mut self, cx: &mut CommandContext, args: JobCompleteArgs) -> QmpResult<Empty>;
+    /// Forgets a job that has concluded.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn job_dismiss(&mut self, cx: &mut CommandContext, args: JobDismissArgs) -> QmpResult<Empty>;
+    /// Lets a job do its last step that waits for it.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn job_finalize(&mut self, cx: &mut CommandContext, args: JobFinalizeArgs) -> QmpResult<Empty>;
+    /// Lists the jobs, the newest first.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_jobs(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<JobInfo>>;
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -581,6 +644,25 @@ pub fn dispatch(
         Command::ChardevRemove(args) => {
             responder.send(commands.chardev_remove(cx, args).map(|r| to_json(&r)))
         }
+        Command::JobPause(args) => {
+            responder.send(commands.job_pause(cx, args).map(|r| to_json(&r)))
+        }
+        Command::JobResume(args) => {
+            responder.send(commands.job_resume(cx, args).map(|r| to_json(&r)))
+        }
+        Command::JobCancel(args) => {
+            responder.send(commands.job_cancel(cx, args).map(|r| to_json(&r)))
+        }
+        Command::JobComplete(args) => {
+            responder.send(commands.job_complete(cx, args).map(|r| to_json(&r)))
+        }
+        Command::JobDismiss(args) => {
+            responder.send(commands.job_dismiss(cx, args).map(|r| to_json(&r)))
+        }
+        Command::JobFinalize(args) => {
+            responder.send(commands.job_finalize(cx, args).map(|r| to_json(&r)))
+        }
+        Command::QueryJobs => responder.send(commands.query_jobs(cx).map(|r| to_json(&r))),
     }
 }
 /// Something that happened, told to every monitor.
@@ -630,6 +712,13 @@ pub enum Event {
         /// The clock.
         qom_path: String,
     },
+    /// A job got to another place.
+    JobStatusChange {
+        /// The job.
+        id: String,
+        /// Where it is now.
+        status: JobStatus,
+    },
 }
 impl Event {
     /// The event's name on the wire.
@@ -644,6 +733,7 @@ impl Event {
             Event::GuestCrashloaded { .. } => "GUEST_CRASHLOADED",
             Event::VserportChange { .. } => "VSERPORT_CHANGE",
             Event::RtcChange { .. } => "RTC_CHANGE",
+            Event::JobStatusChange { .. } => "JOB_STATUS_CHANGE",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -677,6 +767,10 @@ impl Event {
                 out.put("offset", offset);
                 out.put("qom-path", qom_path);
             }
+            Event::JobStatusChange { id, status } => {
+                out.put("id", id);
+                out.put("status", status);
+            }
         }
         members.close();
         Some(text)
@@ -699,6 +793,7 @@ impl Event {
                 interval_ms: 1000,
                 key: self.name().to_string(),
             }),
+            Event::JobStatusChange { .. } => None,
         }
     }
 }

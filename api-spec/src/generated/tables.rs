@@ -59,6 +59,36 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: false,
     },
     CommandInfo {
+        name: "job-cancel",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "job-complete",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "job-dismiss",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "job-finalize",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "job-pause",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "job-resume",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
         name: "object-add",
         allow_oob: false,
         allow_preconfig: true,
@@ -130,6 +160,11 @@ pub static COMMANDS: &[CommandInfo] = &[
     },
     CommandInfo {
         name: "query-iothreads",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "query-jobs",
         allow_oob: false,
         allow_preconfig: true,
     },
@@ -252,6 +287,7 @@ pub static EVENTS: &[&str] = &[
     "GUEST_CRASHLOADED",
     "VSERPORT_CHANGE",
     "RTC_CHANGE",
+    "JOB_STATUS_CHANGE",
 ];
 /// Every type of device and object.
 pub static DRIVERS: &[DriverInfo] = &[
@@ -1991,5 +2027,40 @@ pub static EXAMPLES: &[Example] = &[
         command: "chardev-remove",
         request: "{\"execute\": \"chardev-remove\", \"arguments\": {\"id\":\"bar\"}}",
         reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Chardev 'bar' not found\"}}",
+    },
+    Example {
+        command: "job-pause",
+        request: "{\"execute\": \"job-pause\", \"arguments\": {\"id\":\"job0\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Job not found\"}}",
+    },
+    Example {
+        command: "job-resume",
+        request: "{\"execute\": \"job-resume\", \"arguments\": {\"id\":\"job0\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Job not found\"}}",
+    },
+    Example {
+        command: "job-cancel",
+        request: "{\"execute\": \"job-cancel\", \"arguments\": {\"id\":\"job0\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Job not found\"}}",
+    },
+    Example {
+        command: "job-complete",
+        request: "{\"execute\": \"job-complete\", \"arguments\": {\"id\":\"job0\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Job not found\"}}",
+    },
+    Example {
+        command: "job-dismiss",
+        request: "{\"execute\": \"job-dismiss\", \"arguments\": {\"id\":\"job0\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Job not found\"}}",
+    },
+    Example {
+        command: "job-finalize",
+        request: "{\"execute\": \"job-finalize\", \"arguments\": {\"id\":\"job0\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Job not found\"}}",
+    },
+    Example {
+        command: "query-jobs",
+        request: "{\"execute\": \"query-jobs\"}",
+        reply: "{\"return\": []}",
     },
 ];

@@ -3456,6 +3456,120 @@ impl EncodeMembers for ChardevReturn {
     }
 }
 object!(ChardevReturn);
+
+/// Kinds of jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum JobType {
+    /// `commit`
+    Commit,
+    /// `stream`
+    Stream,
+    /// `mirror`
+    Mirror,
+    /// `backup`
+    Backup,
+    /// `create`
+    Create,
+    /// `amend`
+    Amend,
+    /// `snapshot-load`
+    SnapshotLoad,
+    /// `snapshot-save`
+    SnapshotSave,
+    /// `snapshot-delete`
+    SnapshotDelete,
+}
+names!(JobType { Commit = "commit", Stream = "stream", Mirror = "mirror", Backup = "backup", Create = "create", Amend = "amend", SnapshotLoad = "snapshot-load", SnapshotSave = "snapshot-save", SnapshotDelete = "snapshot-delete" });
+
+/// Where a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum JobStatus {
+    /// `undefined`
+    Undefined,
+    /// `created`
+    Created,
+    /// `running`
+    Running,
+    /// `paused`
+    Paused,
+    /// `ready`
+    Ready,
+    /// `standby`
+    Standby,
+    /// `waiting`
+    Waiting,
+    /// `pending`
+    Pending,
+    /// `aborting`
+    Aborting,
+    /// `concluded`
+    Concluded,
+    /// `null`
+    Null,
+}
+names!(JobStatus { Undefined = "undefined", Created = "created", Running = "running", Paused = "paused", Ready = "ready", Standby = "standby", Waiting = "waiting", Pending = "pending", Aborting = "aborting", Concluded = "concluded", Null = "null" });
+
+/// What can be asked of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum JobVerb {
+    /// `cancel`
+    Cancel,
+    /// `pause`
+    Pause,
+    /// `resume`
+    Resume,
+    /// `set-speed`
+    SetSpeed,
+    /// `complete`
+    Complete,
+    /// `dismiss`
+    Dismiss,
+    /// `finalize`
+    Finalize,
+    /// `change`
+    Change,
+}
+names!(JobVerb { Cancel = "cancel", Pause = "pause", Resume = "resume", SetSpeed = "set-speed", Complete = "complete", Dismiss = "dismiss", Finalize = "finalize", Change = "change" });
+
+/// A job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobInfo {
+    /// Its name.
+    pub id: String,
+    /// What it does.
+    pub r#type: JobType,
+    /// Where it is.
+    pub status: JobStatus,
+    /// Steps done.
+    pub current_progress: i64,
+    /// Steps that are known to be done in all.
+    pub total_progress: i64,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+impl DecodeMembers for JobInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobInfo {
+            id: members.required("id")?,
+            r#type: members.required("type")?,
+            status: members.required("status")?,
+            current_progress: members.required("current-progress")?,
+            total_progress: members.required("total-progress")?,
+            error: members.optional("error")?,
+        })
+    }
+}
+impl EncodeMembers for JobInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+        out.put("type", &self.r#type);
+        out.put("status", &self.status);
+        out.put("current-progress", &self.current_progress);
+        out.put("total-progress", &self.total_progress);
+        out.put_some("error", &self.error);
+    }
+}
+object!(JobInfo);
 /// Arguments of `set-action`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SetActionArgs {
@@ -3907,3 +4021,117 @@ impl EncodeMembers for ChardevRemoveArgs {
     }
 }
 object!(ChardevRemoveArgs);
+/// Arguments of `job-pause`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobPauseArgs {
+    /// The job.
+    pub id: String,
+}
+impl DecodeMembers for JobPauseArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobPauseArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for JobPauseArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(JobPauseArgs);
+/// Arguments of `job-resume`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobResumeArgs {
+    /// The job.
+    pub id: String,
+}
+impl DecodeMembers for JobResumeArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobResumeArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for JobResumeArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(JobResumeArgs);
+/// Arguments of `job-cancel`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobCancelArgs {
+    /// The job.
+    pub id: String,
+}
+impl DecodeMembers for JobCancelArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobCancelArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for JobCancelArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(JobCancelArgs);
+/// Arguments of `job-complete`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobCompleteArgs {
+    /// The job.
+    pub id: String,
+}
+impl DecodeMembers for JobCompleteArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobCompleteArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for JobCompleteArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(JobCompleteArgs);
+/// Arguments of `job-dismiss`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobDismissArgs {
+    /// The job.
+    pub id: String,
+}
+impl DecodeMembers for JobDismissArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobDismissArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for JobDismissArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(JobDismissArgs);
+/// Arguments of `job-finalize`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobFinalizeArgs {
+    /// The job.
+    pub id: String,
+}
+impl DecodeMembers for JobFinalizeArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobFinalizeArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for JobFinalizeArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(JobFinalizeArgs);

@@ -303,6 +303,48 @@ impl Commands for Control {
         self.chardevs.remove(&args.id)?;
         DONE
     }
+
+    fn query_jobs(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<JobInfo>> {
+        Ok(self.jobs.query())
+    }
+
+    fn job_pause(&mut self, _cx: &mut CommandContext, args: JobPauseArgs) -> QmpResult<Empty> {
+        self.job_verb(&args.id, JobVerb::Pause)?;
+        DONE
+    }
+
+    fn job_resume(&mut self, _cx: &mut CommandContext, args: JobResumeArgs) -> QmpResult<Empty> {
+        self.job_verb(&args.id, JobVerb::Resume)?;
+        DONE
+    }
+
+    fn job_cancel(&mut self, _cx: &mut CommandContext, args: JobCancelArgs) -> QmpResult<Empty> {
+        self.job_verb(&args.id, JobVerb::Cancel)?;
+        DONE
+    }
+
+    fn job_complete(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: JobCompleteArgs,
+    ) -> QmpResult<Empty> {
+        self.job_verb(&args.id, JobVerb::Complete)?;
+        DONE
+    }
+
+    fn job_dismiss(&mut self, _cx: &mut CommandContext, args: JobDismissArgs) -> QmpResult<Empty> {
+        self.job_verb(&args.id, JobVerb::Dismiss)?;
+        DONE
+    }
+
+    fn job_finalize(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: JobFinalizeArgs,
+    ) -> QmpResult<Empty> {
+        self.job_verb(&args.id, JobVerb::Finalize)?;
+        DONE
+    }
 }
 
 /// Answers with nothing, or with what went wrong.
