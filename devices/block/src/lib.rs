@@ -14,12 +14,15 @@ mod edge;
 mod engine;
 mod error;
 mod file;
+mod format;
 mod gate;
 mod graph;
 mod image;
 mod node;
+mod notice;
 mod null;
 mod pool;
+mod port;
 mod raw;
 mod request;
 mod stats;
@@ -32,13 +35,15 @@ pub use error::BlockError;
 pub use file::{Aio, FileKind, FileOpener, FileSpec, Locking};
 pub use gate::{DetectZeroes, Discard};
 pub use graph::{
-    AttachOptions, Attachment, BackendView, ChildSpec, Drained, DriveOptions, DriverSpec, Graph,
-    NodeSpec, NodeView, Perm, Perms, Removed, Role, Sharing, WriteCache,
+    AttachOptions, Attachment, BackendView, BackingSpec, ChildSpec, Drained, DriveOptions,
+    DriverSpec, FormatKind, FormatSpec, Graph, NodeSpec, NodeView, OverlapCheck, Perm, Perms,
+    Qcow2Options, Removed, Role, Sharing, WriteCache,
 };
 pub use image::{
     CheckReport, Image, ImageView, Qcow2View, Repair, SnapshotView, Snapshots, Specific, VmdkView,
 };
 pub use node::{BlockNode, Extent, ExtentKind, IoLane, NodeExt, NodeInfo, SECTOR};
+pub use notice::{Notice, NoticeSink};
 pub use null::NullSpec;
 pub use pool::{DEFAULT_MOST, Pool, Spawner, ThreadBody};
 pub use raw::RawWindow;

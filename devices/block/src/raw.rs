@@ -76,7 +76,7 @@ impl BlockNode for RawNode {
     fn info(&self) -> NodeInfo {
         NodeInfo {
             size: self.screen.size(),
-            read_only: self.screen.policy.read_only,
+            read_only: self.screen.policy().read_only,
             ..self.below.info()
         }
     }

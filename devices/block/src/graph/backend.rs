@@ -115,7 +115,7 @@ impl Graph {
         }
         let root = match spec {
             Some(spec) => {
-                let id = inner.open(spec, opener, &self.pool)?;
+                let id = inner.open(spec, opener, &self.host)?;
                 inner.nodes.get(&id).map(|entry| (id, entry.node.clone()))
             }
             None => None,
