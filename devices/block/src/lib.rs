@@ -32,12 +32,13 @@ mod waker;
 
 pub use buffers::{Buffers, HostBuffer, IoPart, Keeper};
 pub use error::BlockError;
-pub use file::{Aio, FileKind, FileOpener, FileSpec, Locking};
+pub use file::{Aio, FileCreate, FileKind, FileOpener, FileSpec, Locking, NewFile, Preallocation};
 pub use gate::{DetectZeroes, Discard};
 pub use graph::{
     AttachOptions, Attachment, BackendView, BackingSpec, ChildSpec, Drained, DriveOptions,
-    DriverSpec, FormatKind, FormatSpec, Graph, NodeSpec, NodeView, OverlapCheck, Perm, Perms,
-    Qcow2Options, Removed, Role, Sharing, WriteCache,
+    DriverSpec, FormatKind, FormatSpec, Graph, Hold, MediaDevice, Medium, NodeSpec, NodeView,
+    OverlapCheck, Perm, Perms, Qcow2Options, Removed, Role, Sharing, Slot, SlotName, TrayLocked,
+    TrayView, WriteCache,
 };
 pub use image::{
     CheckReport, Image, ImageView, Qcow2View, Repair, SnapshotView, Snapshots, Specific, VmdkView,

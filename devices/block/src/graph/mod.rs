@@ -15,6 +15,8 @@
 mod attach;
 mod backend;
 mod drained;
+mod hold;
+mod media;
 mod open;
 mod open_format;
 mod perms;
@@ -35,6 +37,8 @@ pub use attach::{AttachOptions, Attachment, Sharing};
 use backend::Backend;
 pub use backend::{DriveOptions, WriteCache};
 pub use drained::Drained;
+pub use hold::Hold;
+pub use media::{MediaDevice, Medium, Slot, SlotName, TrayLocked, TrayView};
 pub use perms::{Perm, Perms, Role};
 pub use spec::{
     BackingSpec, ChildSpec, DriverSpec, FormatKind, FormatSpec, NodeSpec, OverlapCheck,
