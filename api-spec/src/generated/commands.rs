@@ -114,6 +114,22 @@ pub enum Command {
     JobFinalize(JobFinalizeArgs),
     /// `query-jobs`
     QueryJobs,
+    /// `blockdev-create`
+    BlockdevCreate(BlockdevCreateArgs),
+    /// `blockdev-check`
+    BlockdevCheck(BlockdevCheckArgs),
+    /// `eject`
+    Eject(EjectArgs),
+    /// `blockdev-open-tray`
+    BlockdevOpenTray(BlockdevOpenTrayArgs),
+    /// `blockdev-close-tray`
+    BlockdevCloseTray(BlockdevCloseTrayArgs),
+    /// `blockdev-remove-medium`
+    BlockdevRemoveMedium(BlockdevRemoveMediumArgs),
+    /// `blockdev-insert-medium`
+    BlockdevInsertMedium(BlockdevInsertMediumArgs),
+    /// `blockdev-change-medium`
+    BlockdevChangeMedium(BlockdevChangeMediumArgs),
 }
 impl Command {
     /// The command's name on the wire.
@@ -171,6 +187,14 @@ impl Command {
             Command::JobDismiss(_) => "job-dismiss",
             Command::JobFinalize(_) => "job-finalize",
             Command::QueryJobs => "query-jobs",
+            Command::BlockdevCreate(_) => "blockdev-create",
+            Command::BlockdevCheck(_) => "blockdev-check",
+            Command::Eject(_) => "eject",
+            Command::BlockdevOpenTray(_) => "blockdev-open-tray",
+            Command::BlockdevCloseTray(_) => "blockdev-close-tray",
+            Command::BlockdevRemoveMedium(_) => "blockdev-remove-medium",
+            Command::BlockdevInsertMedium(_) => "blockdev-insert-medium",
+            Command::BlockdevChangeMedium(_) => "blockdev-change-medium",
         }
     }
 }
@@ -242,6 +266,24 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "job-dismiss" => Command::JobDismiss(JobDismissArgs::take(&mut members)?),
         "job-finalize" => Command::JobFinalize(JobFinalizeArgs::take(&mut members)?),
         "query-jobs" => Command::QueryJobs,
+        "blockdev-create" => Command::BlockdevCreate(BlockdevCreateArgs::take(&mut members)?),
+        "blockdev-check" => Command::BlockdevCheck(BlockdevCheckArgs::take(&mut members)?),
+        "eject" => Command::Eject(EjectArgs::take(&mut members)?),
+        "blockdev-open-tray" => {
+            Command::BlockdevOpenTray(BlockdevOpenTrayArgs::take(&mut members)?)
+        }
+        "blockdev-close-tray" => {
+            Command::BlockdevCloseTray(BlockdevCloseTrayArgs::take(&mut members)?)
+        }
+        "blockdev-remove-medium" => {
+            Command::BlockdevRemoveMedium(BlockdevRemoveMediumArgs::take(&mut members)?)
+        }
+        "blockdev-insert-medium" => {
+            Command::BlockdevInsertMedium(BlockdevInsertMediumArgs::take(&mut members)?)
+        }
+        "blockdev-change-medium" => {
+            Command::BlockdevChangeMedium(BlockdevChangeMediumArgs::take(&mut members)?)
+        }
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -544,6 +586,62 @@ pub trait Commands {
     /// # Errors
     /// What the client is told.
     fn query_jobs(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<JobInfo>>;
+    /// Begins a job that makes an image. A format is written into a node that is there or is
+    /// opened for it; what was in it is lost. The job stays until job-dismiss.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn blockdev_create(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevCreateArgs,
+    ) -> QmpResult<Empty>;
+    /// Looks for damage in an image, as qemu-img check does, while requests of devices wait. QEMU
+    /// does not have this command.
+    fn blockdev_check(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevCheckArgs,
+        reply: Reply<ImageCheck>,
+    );
+    /// Opens a device's tray and takes the medium out.
+    fn eject(&mut self, cx: &mut CommandContext, args: EjectArgs, reply: Reply<Empty>);
+    /// Opens a device's tray. Where the guest locked it, it is asked, and may open it later.
+    fn blockdev_open_tray(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevOpenTrayArgs,
+        reply: Reply<Empty>,
+    );
+    /// Closes a device's tray.
+    fn blockdev_close_tray(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevCloseTrayArgs,
+        reply: Reply<Empty>,
+    );
+    /// Takes the medium out of a device whose tray is open.
+    fn blockdev_remove_medium(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevRemoveMediumArgs,
+        reply: Reply<Empty>,
+    );
+    /// Puts a node into an empty device whose tray is open.
+    fn blockdev_insert_medium(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevInsertMediumArgs,
+        reply: Reply<Empty>,
+    );
+    /// Opens a file and puts it into a device in place of what is in it; the tray opens and
+    /// closes.
+    fn blockdev_change_medium(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevChangeMediumArgs,
+        reply: Reply<Empty>,
+    );
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -663,6 +761,26 @@ pub fn dispatch(
             responder.send(commands.job_finalize(cx, args).map(|r| to_json(&r)))
         }
         Command::QueryJobs => responder.send(commands.query_jobs(cx).map(|r| to_json(&r))),
+        Command::BlockdevCreate(args) => {
+            responder.send(commands.blockdev_create(cx, args).map(|r| to_json(&r)))
+        }
+        Command::BlockdevCheck(args) => commands.blockdev_check(cx, args, Reply::new(responder)),
+        Command::Eject(args) => commands.eject(cx, args, Reply::new(responder)),
+        Command::BlockdevOpenTray(args) => {
+            commands.blockdev_open_tray(cx, args, Reply::new(responder))
+        }
+        Command::BlockdevCloseTray(args) => {
+            commands.blockdev_close_tray(cx, args, Reply::new(responder))
+        }
+        Command::BlockdevRemoveMedium(args) => {
+            commands.blockdev_remove_medium(cx, args, Reply::new(responder))
+        }
+        Command::BlockdevInsertMedium(args) => {
+            commands.blockdev_insert_medium(cx, args, Reply::new(responder))
+        }
+        Command::BlockdevChangeMedium(args) => {
+            commands.blockdev_change_medium(cx, args, Reply::new(responder))
+        }
     }
 }
 /// Something that happened, told to every monitor.
@@ -719,6 +837,15 @@ pub enum Event {
         /// Where it is now.
         status: JobStatus,
     },
+    /// The tray of a device moved.
+    DeviceTrayMoved {
+        /// The drive's name, or nothing.
+        device: String,
+        /// The device's id, or its path.
+        id: String,
+        /// Whether it is open now.
+        tray_open: bool,
+    },
 }
 impl Event {
     /// The event's name on the wire.
@@ -734,6 +861,7 @@ impl Event {
             Event::VserportChange { .. } => "VSERPORT_CHANGE",
             Event::RtcChange { .. } => "RTC_CHANGE",
             Event::JobStatusChange { .. } => "JOB_STATUS_CHANGE",
+            Event::DeviceTrayMoved { .. } => "DEVICE_TRAY_MOVED",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -771,6 +899,15 @@ impl Event {
                 out.put("id", id);
                 out.put("status", status);
             }
+            Event::DeviceTrayMoved {
+                device,
+                id,
+                tray_open,
+            } => {
+                out.put("device", device);
+                out.put("id", id);
+                out.put("tray-open", tray_open);
+            }
         }
         members.close();
         Some(text)
@@ -794,6 +931,7 @@ impl Event {
                 key: self.name().to_string(),
             }),
             Event::JobStatusChange { .. } => None,
+            Event::DeviceTrayMoved { .. } => None,
         }
     }
 }

@@ -14,9 +14,44 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "blockdev-change-medium",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "blockdev-check",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "blockdev-close-tray",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "blockdev-create",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
         name: "blockdev-del",
         allow_oob: false,
         allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "blockdev-insert-medium",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "blockdev-open-tray",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "blockdev-remove-medium",
+        allow_oob: false,
+        allow_preconfig: false,
     },
     CommandInfo {
         name: "chardev-add",
@@ -42,6 +77,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         name: "device-list-properties",
         allow_oob: false,
         allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "eject",
+        allow_oob: false,
+        allow_preconfig: false,
     },
     CommandInfo {
         name: "getfd",
@@ -288,6 +328,7 @@ pub static EVENTS: &[&str] = &[
     "VSERPORT_CHANGE",
     "RTC_CHANGE",
     "JOB_STATUS_CHANGE",
+    "DEVICE_TRAY_MOVED",
 ];
 /// Every type of device and object.
 pub static DRIVERS: &[DriverInfo] = &[
@@ -2062,5 +2103,45 @@ pub static EXAMPLES: &[Example] = &[
         command: "query-jobs",
         request: "{\"execute\": \"query-jobs\"}",
         reply: "{\"return\": []}",
+    },
+    Example {
+        command: "blockdev-create",
+        request: "{\"execute\": \"blockdev-create\", \"arguments\": {\"job-id\":\"0\",\"options\":{\"driver\":\"file\",\"filename\":\"a.img\",\"size\":1048576}}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Invalid job ID '0'\"}}",
+    },
+    Example {
+        command: "blockdev-check",
+        request: "{\"execute\": \"blockdev-check\", \"arguments\": {\"node-name\":\"node0\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Failed to find node with node-name='node0'\"}}",
+    },
+    Example {
+        command: "eject",
+        request: "{\"execute\": \"eject\", \"arguments\": {\"id\":\"cd0\"}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'cd0' not found\"}}",
+    },
+    Example {
+        command: "blockdev-open-tray",
+        request: "{\"execute\": \"blockdev-open-tray\", \"arguments\": {\"id\":\"cd0\"}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'cd0' not found\"}}",
+    },
+    Example {
+        command: "blockdev-close-tray",
+        request: "{\"execute\": \"blockdev-close-tray\", \"arguments\": {\"id\":\"cd0\"}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'cd0' not found\"}}",
+    },
+    Example {
+        command: "blockdev-remove-medium",
+        request: "{\"execute\": \"blockdev-remove-medium\", \"arguments\": {\"id\":\"cd0\"}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'cd0' not found\"}}",
+    },
+    Example {
+        command: "blockdev-insert-medium",
+        request: "{\"execute\": \"blockdev-insert-medium\", \"arguments\": {\"id\":\"cd0\",\"node-name\":\"node0\"}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'cd0' not found\"}}",
+    },
+    Example {
+        command: "blockdev-change-medium",
+        request: "{\"execute\": \"blockdev-change-medium\", \"arguments\": {\"id\":\"cd0\",\"filename\":\"a.iso\",\"format\":\"raw\"}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'cd0' not found\"}}",
     },
 ];

@@ -3570,6 +3570,203 @@ impl EncodeMembers for JobInfo {
     }
 }
 object!(JobInfo);
+
+/// Whether storage is there before something is written: not, that of a format's tables, kept
+/// free, or written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PreallocMode {
+    /// `off`
+    Off,
+    /// `metadata`
+    Metadata,
+    /// `falloc`
+    Falloc,
+    /// `full`
+    Full,
+}
+names!(PreallocMode { Off = "off", Metadata = "metadata", Falloc = "falloc", Full = "full" });
+
+/// A file to make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevCreateOptionsFile {
+    /// Its path.
+    pub filename: String,
+    /// Bytes.
+    pub size: crate::decode::Size,
+    /// Whether storage is there; off by default. Not metadata.
+    pub preallocation: Option<PreallocMode>,
+    /// On file systems that copy on write: overwrite in place.
+    pub nocow: Option<bool>,
+    /// Bytes that the file system is told to allocate at a time; 1 MiB by default, 0 for its own
+    /// choice.
+    pub extent_size_hint: Option<crate::decode::Size>,
+}
+impl DecodeMembers for BlockdevCreateOptionsFile {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevCreateOptionsFile {
+            filename: members.required("filename")?,
+            size: members.required("size")?,
+            preallocation: members.optional("preallocation")?,
+            nocow: members.optional("nocow")?,
+            extent_size_hint: members.optional("extent-size-hint")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevCreateOptionsFile {
+    fn put(&self, out: &mut Out) {
+        out.put("filename", &self.filename);
+        out.put("size", &self.size);
+        out.put_some("preallocation", &self.preallocation);
+        out.put_some("nocow", &self.nocow);
+        out.put_some("extent-size-hint", &self.extent_size_hint);
+    }
+}
+object!(BlockdevCreateOptionsFile);
+
+/// An image to make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevCreateOptions {
+    /// What `driver` says, with what belongs to it.
+    pub driver: BlockdevCreateOptionsBranch,
+}
+/// The branches of [`BlockdevCreateOptions`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum BlockdevCreateOptionsBranch {
+    /// `file`
+    File(BlockdevCreateOptionsFile),
+    /// `host_device`
+    HostDevice,
+    /// `null-co`
+    NullCo,
+    /// `raw`
+    Raw,
+}
+impl BlockdevCreateOptionsBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> BlockdevDriver {
+        match self {
+            BlockdevCreateOptionsBranch::File(_) => BlockdevDriver::File,
+            BlockdevCreateOptionsBranch::HostDevice => BlockdevDriver::HostDevice,
+            BlockdevCreateOptionsBranch::NullCo => BlockdevDriver::NullCo,
+            BlockdevCreateOptionsBranch::Raw => BlockdevDriver::Raw,
+        }
+    }
+}
+impl DecodeMembers for BlockdevCreateOptions {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<BlockdevDriver>("driver")?;
+
+        let driver = match kind {
+            BlockdevDriver::File => {
+                BlockdevCreateOptionsBranch::File(BlockdevCreateOptionsFile::take(members)?)
+            }
+            BlockdevDriver::HostDevice => BlockdevCreateOptionsBranch::HostDevice,
+            BlockdevDriver::NullCo => BlockdevCreateOptionsBranch::NullCo,
+            BlockdevDriver::Raw => BlockdevCreateOptionsBranch::Raw,
+        };
+        Ok(BlockdevCreateOptions { driver })
+    }
+}
+impl EncodeMembers for BlockdevCreateOptions {
+    fn put(&self, out: &mut Out) {
+        out.put("driver", &self.driver.kind());
+        match &self.driver {
+            BlockdevCreateOptionsBranch::File(branch) => branch.put(out),
+            BlockdevCreateOptionsBranch::HostDevice => {}
+            BlockdevCreateOptionsBranch::NullCo => {}
+            BlockdevCreateOptionsBranch::Raw => {}
+        }
+    }
+}
+object!(BlockdevCreateOptions);
+
+/// How far a check mends what it finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlockdevCheckFix {
+    /// `none`
+    None,
+    /// `leaks`
+    Leaks,
+    /// `all`
+    All,
+}
+names!(BlockdevCheckFix { None = "none", Leaks = "leaks", All = "all" });
+
+/// What a check of an image found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageCheck {
+    /// The image.
+    pub filename: String,
+    /// Its format.
+    pub format: String,
+    /// Errors of the check itself.
+    pub check_errors: i64,
+    /// Where the last used byte of the file ends.
+    pub image_end_offset: Option<i64>,
+    /// Damage that is there.
+    pub corruptions: Option<i64>,
+    /// Clusters that are allocated and not used.
+    pub leaks: Option<i64>,
+    /// Damage that was mended.
+    pub corruptions_fixed: Option<i64>,
+    /// Leaks that were mended.
+    pub leaks_fixed: Option<i64>,
+    /// Clusters of the disk.
+    pub total_clusters: Option<i64>,
+    /// Of them with data.
+    pub allocated_clusters: Option<i64>,
+    /// Of these not where they would follow each other.
+    pub fragmented_clusters: Option<i64>,
+    /// Of these compressed.
+    pub compressed_clusters: Option<i64>,
+}
+impl DecodeMembers for ImageCheck {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ImageCheck {
+            filename: members.required("filename")?,
+            format: members.required("format")?,
+            check_errors: members.required("check-errors")?,
+            image_end_offset: members.optional("image-end-offset")?,
+            corruptions: members.optional("corruptions")?,
+            leaks: members.optional("leaks")?,
+            corruptions_fixed: members.optional("corruptions-fixed")?,
+            leaks_fixed: members.optional("leaks-fixed")?,
+            total_clusters: members.optional("total-clusters")?,
+            allocated_clusters: members.optional("allocated-clusters")?,
+            fragmented_clusters: members.optional("fragmented-clusters")?,
+            compressed_clusters: members.optional("compressed-clusters")?,
+        })
+    }
+}
+impl EncodeMembers for ImageCheck {
+    fn put(&self, out: &mut Out) {
+        out.put("filename", &self.filename);
+        out.put("format", &self.format);
+        out.put("check-errors", &self.check_errors);
+        out.put_some("image-end-offset", &self.image_end_offset);
+        out.put_some("corruptions", &self.corruptions);
+        out.put_some("leaks", &self.leaks);
+        out.put_some("corruptions-fixed", &self.corruptions_fixed);
+        out.put_some("leaks-fixed", &self.leaks_fixed);
+        out.put_some("total-clusters", &self.total_clusters);
+        out.put_some("allocated-clusters", &self.allocated_clusters);
+        out.put_some("fragmented-clusters", &self.fragmented_clusters);
+        out.put_some("compressed-clusters", &self.compressed_clusters);
+    }
+}
+object!(ImageCheck);
+
+/// Whether a new medium can be written: as the one before, not, or it can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlockdevChangeReadOnlyMode {
+    /// `retain`
+    Retain,
+    /// `read-only`
+    ReadOnly,
+    /// `read-write`
+    ReadWrite,
+}
+names!(BlockdevChangeReadOnlyMode { Retain = "retain", ReadOnly = "read-only", ReadWrite = "read-write" });
 /// Arguments of `set-action`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SetActionArgs {
@@ -4135,3 +4332,207 @@ impl EncodeMembers for JobFinalizeArgs {
     }
 }
 object!(JobFinalizeArgs);
+/// Arguments of `blockdev-create`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevCreateArgs {
+    /// The job's name.
+    pub job_id: String,
+    /// The image.
+    pub options: BlockdevCreateOptions,
+}
+impl DecodeMembers for BlockdevCreateArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevCreateArgs {
+            job_id: members.required("job-id")?,
+            options: members.required("options")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevCreateArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("job-id", &self.job_id);
+        out.put("options", &self.options);
+    }
+}
+object!(BlockdevCreateArgs);
+/// Arguments of `blockdev-check`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevCheckArgs {
+    /// The image's node.
+    pub node_name: String,
+    /// How far what is found is mended; none by default.
+    pub fix: Option<BlockdevCheckFix>,
+}
+impl DecodeMembers for BlockdevCheckArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevCheckArgs {
+            node_name: members.required("node-name")?,
+            fix: members.optional("fix")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevCheckArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("node-name", &self.node_name);
+        out.put_some("fix", &self.fix);
+    }
+}
+object!(BlockdevCheckArgs);
+/// Arguments of `eject`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct EjectArgs {
+    /// The drive's name.
+    pub device: Option<String>,
+    /// The device's id or path.
+    pub id: Option<String>,
+    /// A lock of the guest does not count.
+    pub force: Option<bool>,
+}
+impl DecodeMembers for EjectArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(EjectArgs {
+            device: members.optional("device")?,
+            id: members.optional("id")?,
+            force: members.optional("force")?,
+        })
+    }
+}
+impl EncodeMembers for EjectArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("device", &self.device);
+        out.put_some("id", &self.id);
+        out.put_some("force", &self.force);
+    }
+}
+object!(EjectArgs);
+/// Arguments of `blockdev-open-tray`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BlockdevOpenTrayArgs {
+    /// The drive's name.
+    pub device: Option<String>,
+    /// The device's id or path.
+    pub id: Option<String>,
+    /// A lock of the guest does not count.
+    pub force: Option<bool>,
+}
+impl DecodeMembers for BlockdevOpenTrayArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevOpenTrayArgs {
+            device: members.optional("device")?,
+            id: members.optional("id")?,
+            force: members.optional("force")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOpenTrayArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("device", &self.device);
+        out.put_some("id", &self.id);
+        out.put_some("force", &self.force);
+    }
+}
+object!(BlockdevOpenTrayArgs);
+/// Arguments of `blockdev-close-tray`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BlockdevCloseTrayArgs {
+    /// The drive's name.
+    pub device: Option<String>,
+    /// The device's id or path.
+    pub id: Option<String>,
+}
+impl DecodeMembers for BlockdevCloseTrayArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevCloseTrayArgs {
+            device: members.optional("device")?,
+            id: members.optional("id")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevCloseTrayArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("device", &self.device);
+        out.put_some("id", &self.id);
+    }
+}
+object!(BlockdevCloseTrayArgs);
+/// Arguments of `blockdev-remove-medium`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevRemoveMediumArgs {
+    /// The device's id or path.
+    pub id: String,
+}
+impl DecodeMembers for BlockdevRemoveMediumArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevRemoveMediumArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevRemoveMediumArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(BlockdevRemoveMediumArgs);
+/// Arguments of `blockdev-insert-medium`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevInsertMediumArgs {
+    /// The device's id or path.
+    pub id: String,
+    /// The node.
+    pub node_name: String,
+}
+impl DecodeMembers for BlockdevInsertMediumArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevInsertMediumArgs {
+            id: members.required("id")?,
+            node_name: members.required("node-name")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevInsertMediumArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+        out.put("node-name", &self.node_name);
+    }
+}
+object!(BlockdevInsertMediumArgs);
+/// Arguments of `blockdev-change-medium`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevChangeMediumArgs {
+    /// The drive's name.
+    pub device: Option<String>,
+    /// The device's id or path.
+    pub id: Option<String>,
+    /// The file.
+    pub filename: String,
+    /// Its format; found out where it is not given.
+    pub format: Option<String>,
+    /// A lock of the guest does not count.
+    pub force: Option<bool>,
+    /// Whether it can be written; retain by default.
+    pub read_only_mode: Option<BlockdevChangeReadOnlyMode>,
+}
+impl DecodeMembers for BlockdevChangeMediumArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevChangeMediumArgs {
+            device: members.optional("device")?,
+            id: members.optional("id")?,
+            filename: members.required("filename")?,
+            format: members.optional("format")?,
+            force: members.optional("force")?,
+            read_only_mode: members.optional("read-only-mode")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevChangeMediumArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("device", &self.device);
+        out.put_some("id", &self.id);
+        out.put("filename", &self.filename);
+        out.put_some("format", &self.format);
+        out.put_some("force", &self.force);
+        out.put_some("read-only-mode", &self.read_only_mode);
+    }
+}
+object!(BlockdevChangeMediumArgs);

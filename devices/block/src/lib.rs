@@ -36,7 +36,7 @@ pub use file::{Aio, FileCreate, FileKind, FileOpener, FileSpec, Locking, NewFile
 pub use gate::{DetectZeroes, Discard};
 pub use graph::{
     AttachOptions, Attachment, BackendView, BackingSpec, ChildSpec, Drained, DriveOptions,
-    DriverSpec, FormatKind, FormatSpec, Graph, Hold, MediaDevice, Medium, NodeSpec, NodeView,
+    DriverSpec, FormatKind, FormatSpec, Graph, Habits, Hold, MediaDevice, NodeSpec, NodeView,
     OverlapCheck, Perm, Perms, Qcow2Options, Removed, Role, Sharing, Slot, SlotName, TrayLocked,
     TrayView, WriteCache,
 };

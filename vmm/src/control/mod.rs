@@ -5,6 +5,7 @@ mod act;
 pub mod blockdev;
 pub mod chardevs;
 pub mod commands;
+mod disks;
 pub mod fds;
 pub mod hmp;
 pub mod jobs;

@@ -233,6 +233,7 @@ impl Inner {
             backend.options = Some(options);
             backend.removable = removable;
             backend.perms = read_only.map_or(Perms::NONE, |ro| options.perms(ro));
+            backend.habits.read_only |= options.read_only;
         }
         match root {
             Some(root) => self.agree(root),

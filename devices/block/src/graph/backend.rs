@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::{
-    AttachOptions, BackendId, Graph, Inner, MediaDevice, NodeId, NodeSpec, Perms, Removed, lock,
+    AttachOptions, BackendId, Graph, Habits, Inner, MediaDevice, NodeId, NodeSpec, Perms, Removed,
+    lock,
 };
 use crate::drain::DrainGate;
 use crate::edge::Edge;
@@ -70,6 +71,8 @@ pub(super) struct Backend {
     pub removable: bool,
     /// The device, if media can be taken out of it.
     pub media: Option<Weak<dyn MediaDevice>>,
+    /// How the last medium was opened, while there is none.
+    pub habits: Habits,
 }
 
 impl Backend {
@@ -92,6 +95,7 @@ impl Backend {
             options: None,
             removable: false,
             media: None,
+            habits: Habits::default(),
         }
     }
 

@@ -56,35 +56,28 @@ impl Graph {
                 .ok_or(BlockError::NoReference(name))?,
             ChildSpec::Inline(spec) => inner.open(spec, opener, &self.host)?,
         };
-        let (id, node, name) = inner.held(root)?;
-        if let Some(backend) = inner.backends.get_mut(&id) {
+        let hold = self.hold_node(&mut inner, root)?;
+        if let Some(backend) = inner.backends.get_mut(&hold.place.1) {
             backend.perms = perms;
         }
-        if let Err(error) = inner.agree(root) {
-            let removed = inner.remove_backend(id);
-            drop(inner);
-            drop(removed);
-            return Err(error);
-        }
+        let agreed = inner.agree(root);
+        drop(inner);
+        // Without the lock, which letting go of the node takes.
+        agreed.map(|()| hold)
+    }
+
+    /// A hold that does nothing and allows all.
+    pub(super) fn hold_node(&self, inner: &mut Inner, root: NodeId) -> Result<Hold, BlockError> {
+        let entry = inner.nodes.get(&root).ok_or(BlockError::Empty)?;
+        let (node, name) = (entry.node.clone(), entry.name.clone());
+        let there = Some((root, node.clone()));
+        let backend = Backend::new(String::new(), there, WriteCache::Back);
+        let id = BackendId(inner.number());
+        inner.backends.insert(id, backend);
         Ok(Hold {
             node,
             name,
             place: (Arc::downgrade(&self.inner), id),
         })
-    }
-}
-
-impl Inner {
-    fn held(
-        &mut self,
-        root: NodeId,
-    ) -> Result<(BackendId, Arc<dyn BlockNode>, String), BlockError> {
-        let entry = self.nodes.get(&root).ok_or(BlockError::Empty)?;
-        let (node, name) = (entry.node.clone(), entry.name.clone());
-        let there = Some((root, node.clone()));
-        let backend = Backend::new(String::new(), there, WriteCache::Back);
-        let id = BackendId(self.number());
-        self.backends.insert(id, backend);
-        Ok((id, node, name))
     }
 }

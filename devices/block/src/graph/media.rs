@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use super::drained::Drained;
-use super::{AttachOptions, Attachment, Backend, BackendId, Graph, Inner, Perms, Removed, lock};
+use super::{
+    AttachOptions, Attachment, Backend, BackendId, Entry, Graph, Hold, Inner, Perms, Removed, lock,
+};
 use crate::error::BlockError;
+use crate::gate::DetectZeroes;
 
 /// The guest locked the tray, and was asked to open it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,16 +83,32 @@ impl Slot {
         self.media.as_deref()
     }
 
-    /// The name of the node that is in it, with how that is written to.
-    pub fn medium(&self) -> Option<Medium> {
+    /// The name of the node that is in it.
+    pub fn medium(&self) -> Option<String> {
         let inner = lock(&self.graph.inner);
         let root = inner.backends.get(&self.id)?.root?;
-        let entry = inner.nodes.get(&root)?;
-        Some(Medium {
-            node: entry.name.clone(),
-            read_only: entry.read_only,
-            spec: entry.spec.clone(),
-        })
+        inner.nodes.get(&root).map(|entry| entry.name.clone())
+    }
+
+    /// How what is in it is opened, or what was in it last.
+    pub fn habits(&self) -> Habits {
+        self.habits_in(&lock(&self.graph.inner))
+    }
+
+    fn habits_in(&self, inner: &Inner) -> Habits {
+        let Some(backend) = inner.backends.get(&self.id) else {
+            return Habits::default();
+        };
+        let root = backend.root.and_then(|root| inner.nodes.get(&root));
+        root.map(Habits::of).unwrap_or(backend.habits)
+    }
+
+    /// Holds what is in it, so that it stays when it is taken out.
+    pub fn keep(&self) -> Option<Hold> {
+        let mut inner = lock(&self.graph.inner);
+        let root = inner.backends.get(&self.id)?.root?;
+        let hold = self.graph.hold_node(&mut inner, root);
+        hold.ok()
     }
 
     /// Holds the device's requests and waits until none is in flight. Blocks, for a worker thread.
@@ -107,10 +126,12 @@ impl Slot {
     pub fn take_out(&self, _quiet: &Drained) -> Result<Removed, BlockError> {
         let mut inner = lock(&self.graph.inner);
         let mut removed = Removed::default();
+        let habits = self.habits_in(&inner);
         let backend = inner.backends.get_mut(&self.id).ok_or(BlockError::Gone)?;
         let Some(root) = backend.root.take() else {
             return Ok(removed);
         };
+        backend.habits = habits;
         backend.perms = Perms::NONE;
         backend.edge.set(None);
         inner.collect(root, &mut removed);
@@ -149,15 +170,28 @@ impl Slot {
     }
 }
 
-/// What is in a slot.
-#[derive(Debug, Clone)]
-pub struct Medium {
-    /// The node's name.
-    pub node: String,
-    /// It cannot be written.
+/// How a medium is opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Habits {
+    /// It is not written.
     pub read_only: bool,
-    /// How it was made.
-    pub spec: super::NodeSpec,
+    /// The page cache is passed by.
+    pub direct: bool,
+    /// Flushes are not carried out.
+    pub no_flush: bool,
+    /// What is done with written zeroes.
+    pub detect_zeroes: DetectZeroes,
+}
+
+impl Habits {
+    fn of(entry: &Entry) -> Self {
+        Habits {
+            read_only: entry.read_only,
+            direct: entry.spec.direct.unwrap_or(false),
+            no_flush: entry.spec.no_flush.unwrap_or(false),
+            detect_zeroes: entry.spec.detect_zeroes,
+        }
+    }
 }
 
 impl Backend {

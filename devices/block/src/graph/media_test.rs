@@ -88,7 +88,7 @@ fn media_are_exchanged_under_a_device() {
     let slot = slot(&graph);
     assert!(slot.is_removable() && slot.medium().is_none());
     slot.put_in("a", &slot.drain()).unwrap();
-    assert_eq!(slot.medium().unwrap().node, "a");
+    assert_eq!(slot.medium().unwrap(), "a");
     assert_eq!(cd.info().size, 1 << 20);
     flush().unwrap();
     let refused = slot.put_in("b", &slot.drain()).unwrap_err();
@@ -103,9 +103,40 @@ fn media_are_exchanged_under_a_device() {
     slot.put_in("b", &slot.drain()).unwrap();
     assert_eq!(cd.info().size, 2 << 20);
     flush().unwrap();
+    // It stays where somebody wants to put it in again.
+    let kept = slot.keep().unwrap();
+    drop(slot.take_out(&slot.drain()).unwrap());
+    assert_eq!(kept.name(), "b");
+    slot.put_in("b", &slot.drain()).unwrap();
+    drop(kept);
     drop(graph.del("a").unwrap());
+    drop(slot.take_out(&slot.drain()).unwrap());
+    assert!(slot.keep().is_none());
     let missing = slot.put_in("a", &slot.drain()).unwrap_err();
     assert_eq!(missing.to_string(), "Node 'a' not found");
+}
+
+#[test]
+fn the_next_medium_is_opened_as_the_last_one() {
+    let graph = Graph::new(test_pool());
+    let spec = NodeSpec {
+        no_flush: Some(true),
+        ..null("a", 512)
+    };
+    graph.add(spec, &mut opener).unwrap();
+    let _disk = graph.attach_removable(Some("a"), PATH, WRITER).unwrap();
+    let slot = slot(&graph);
+    let habits = Habits {
+        no_flush: true,
+        ..Habits::default()
+    };
+    assert_eq!(slot.habits(), habits);
+    drop(slot.take_out(&slot.drain()).unwrap());
+    assert_eq!(slot.habits(), habits);
+    let cd = "/machine/peripheral/cd1";
+    let _cd = graph.attach_removable(None, cd, READER).unwrap();
+    let slot = graph.slot(SlotName::Device(cd)).unwrap();
+    assert!(slot.habits().read_only);
 }
 
 #[test]

@@ -38,7 +38,7 @@ use backend::Backend;
 pub use backend::{DriveOptions, WriteCache};
 pub use drained::Drained;
 pub use hold::Hold;
-pub use media::{MediaDevice, Medium, Slot, SlotName, TrayLocked, TrayView};
+pub use media::{Habits, MediaDevice, Slot, SlotName, TrayLocked, TrayView};
 pub use perms::{Perm, Perms, Role};
 pub use spec::{
     BackingSpec, ChildSpec, DriverSpec, FormatKind, FormatSpec, NodeSpec, OverlapCheck,

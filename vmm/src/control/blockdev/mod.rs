@@ -1,9 +1,13 @@
 //! Block nodes and drives as clients and the command line have them: the block layer's graph
 //! behind the interface's types and words.
 
+mod check;
 mod convert;
+mod create;
 mod drive;
+mod filename;
 mod format;
+pub mod media;
 mod query;
 
 use std::fs::File;
@@ -12,13 +16,15 @@ use std::sync::Arc;
 
 use api_spec::{BlockDeviceInfo, BlockInfo, BlockStats, BlockdevOptions, QmpError};
 use block::{
-    AttachOptions, Attachment, BlockError, BlockNode, DriveOptions, FileOpener, Graph, Pool,
-    Sharing,
+    AttachOptions, Attachment, BlockError, BlockNode, DriveOptions, DriverSpec, FileOpener, Graph,
+    Pool, Sharing,
 };
 
 use super::fds::Opener;
 use crate::event::MailSender;
 use crate::threads::{self, ThreadKind};
+pub use check::{Check, ImageTurn};
+pub use create::{NewImage, check_creatable};
 pub use drive::DriveMade;
 use drive::DriveText;
 
@@ -83,6 +89,7 @@ pub fn pool(mail: MailSender) -> Pool {
 /// calls on the file system.
 pub struct Blockdevs {
     graph: Graph,
+    turn: ImageTurn,
     /// Places of `-drive`: interface and unit.
     units: Vec<(drive::Interface, u64, String)>,
 }
@@ -92,6 +99,7 @@ impl Blockdevs {
     pub fn new(pool: Pool) -> Self {
         Blockdevs {
             graph: Graph::new(pool),
+            turn: ImageTurn::default(),
             units: Vec::new(),
         }
     }
@@ -139,6 +147,18 @@ impl Blockdevs {
         self.graph.add_drive(&id, spec, options, opener)?;
         self.units.push((interface, unit, id.clone()));
         Ok(DriveMade::new(id, interface))
+    }
+
+    /// A guest can write into a raw image what makes it look like another format, so that the
+    /// next guess is another one.
+    fn warn_of_guess(&self, node: &str, file: &str) {
+        let driver = self.graph.node(node).map(|node| node.spec.driver);
+        if matches!(driver, Some(DriverSpec::Raw { probed: true, .. })) {
+            log::warn!(
+                "Image format was not specified for '{file}' and probing guessed raw; say \
+                 format=raw"
+            );
+        }
     }
 
     /// The place of a drive on its interface: the one asked for, or the first that is free.

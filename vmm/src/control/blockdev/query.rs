@@ -6,7 +6,7 @@ use api_spec::{
 };
 use block::{Account, BackendView, DetectZeroes, NodeView, Stats, WriteCache};
 
-fn number(value: u64) -> i64 {
+pub(super) fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
@@ -67,14 +67,16 @@ pub(super) fn block_info(backend: BackendView) -> BlockInfo {
         root,
         stats: _,
         write_cache,
+        removable,
+        tray,
     } = backend;
     BlockInfo {
         device: name,
         r#type: "unknown".to_owned(),
-        removable: device.is_none(),
-        locked: false,
+        removable,
+        locked: tray.is_some_and(|tray| tray.locked),
         inserted: root.map(|root| node_info(&root, write_cache)),
-        tray_open: None,
+        tray_open: tray.map(|tray| tray.open),
         io_status: device.as_ref().map(|_| BlockDeviceIoStatus::Ok),
         qdev: device,
     }

@@ -11,6 +11,7 @@ use api_spec::reply::{Empty, RawJson};
 use api_spec::*;
 
 use super::Control;
+use super::blockdev::media::Place;
 use super::life::Input;
 
 pub use info::version;
@@ -344,6 +345,79 @@ impl Commands for Control {
     ) -> QmpResult<Empty> {
         self.job_verb(&args.id, JobVerb::Finalize)?;
         DONE
+    }
+
+    fn blockdev_create(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevCreateArgs,
+    ) -> QmpResult<Empty> {
+        self.create_image(args)?;
+        DONE
+    }
+
+    fn blockdev_check(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevCheckArgs,
+        reply: Reply<ImageCheck>,
+    ) {
+        self.check_image(&args, reply);
+    }
+
+    fn eject(&mut self, _cx: &mut CommandContext, args: EjectArgs, reply: Reply<Empty>) {
+        let place = self.place(args.device.as_deref(), args.id.as_deref());
+        let force = args.force.unwrap_or(false);
+        self.with_place(place, reply, move |place| place.eject(force));
+    }
+
+    fn blockdev_open_tray(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevOpenTrayArgs,
+        reply: Reply<Empty>,
+    ) {
+        let place = self.place(args.device.as_deref(), args.id.as_deref());
+        let force = args.force.unwrap_or(false);
+        self.with_place(place, reply, move |place| place.open(force));
+    }
+
+    fn blockdev_close_tray(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevCloseTrayArgs,
+        reply: Reply<Empty>,
+    ) {
+        let place = self.place(args.device.as_deref(), args.id.as_deref());
+        self.with_place(place, reply, Place::close);
+    }
+
+    fn blockdev_remove_medium(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevRemoveMediumArgs,
+        reply: Reply<Empty>,
+    ) {
+        let place = self.place(None, Some(&args.id));
+        self.with_place(place, reply, Place::remove);
+    }
+
+    fn blockdev_insert_medium(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevInsertMediumArgs,
+        reply: Reply<Empty>,
+    ) {
+        self.insert_medium(&args.id, args.node_name, reply);
+    }
+
+    fn blockdev_change_medium(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevChangeMediumArgs,
+        reply: Reply<Empty>,
+    ) {
+        self.change_medium(args, reply);
     }
 }
 

@@ -66,7 +66,11 @@ impl Jobs {
         self.list.iter().rev().map(info).collect()
     }
 
-    fn check(&self, id: &str) -> QmpResult<()> {
+    /// Refuses names that no new job can have.
+    ///
+    /// # Errors
+    /// When it is none, or taken.
+    pub(super) fn check(&self, id: &str) -> QmpResult<()> {
         if !is_identifier(id) {
             return Err(QmpError::generic(format!("Invalid job ID '{id}'")));
         }
