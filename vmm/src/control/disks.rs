@@ -8,9 +8,11 @@ use api_spec::{
     BlockdevCreateArgs, Encode, Event, ImageCheck, JobType, QmpError, QmpResult, Reply,
 };
 
+use block::BackendName;
+
 use super::Control;
 use super::blockdev::check_creatable;
-use super::blockdev::media::{Place, Target, device_path};
+use super::blockdev::media::{Place, backend_name, device_path};
 use super::jobs::{Behaviour, Body, JobSpec};
 use crate::process::errno;
 
@@ -64,15 +66,17 @@ impl Control {
     /// # Errors
     /// When there is no such device, or it is none of disks.
     pub(super) fn place(&self, device: Option<&str>, id: Option<&str>) -> QmpResult<Place> {
-        let target = Target::of(device, id)?;
+        let target = backend_name(device, id)?;
         if let Some(place) = self.blockdevs.place(target) {
             return Ok(place);
         }
         match target {
-            Target::Device(id) if self.list_object(&device_path(id)).is_ok() => Err(
+            BackendName::Device(id) if self.list_object(&device_path(id)).is_ok() => Err(
                 QmpError::generic("Device does not have a block device backend"),
             ),
-            Target::Device(words) | Target::Drive(words) => Err(QmpError::device_not_found(words)),
+            BackendName::Device(words) | BackendName::Drive(words) => {
+                Err(QmpError::device_not_found(words))
+            }
         }
     }
 

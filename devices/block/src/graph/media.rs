@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::drained::Drained;
 use super::{
-    AttachOptions, Attachment, Backend, BackendId, Entry, Graph, Hold, Inner, Perms, Removed, lock,
+    AttachOptions, Attachment, Backend, BackendId, BackendName, Entry, Graph, Hold, Inner, Perms,
+    Removed, lock,
 };
 use crate::error::BlockError;
 use crate::gate::DetectZeroes;
@@ -40,15 +41,6 @@ pub trait MediaDevice: Send + Sync {
 
     /// Another medium is there, or none any more, and no tray moved for it.
     fn medium_changed(&self);
-}
-
-/// Which back end is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SlotName<'a> {
-    /// The drive of that name.
-    Drive(&'a str),
-    /// That of the device with this QOM path, or of the part of it that has one.
-    Device(&'a str),
 }
 
 /// The place of a back end's medium.
@@ -204,16 +196,13 @@ impl Backend {
 
 impl Graph {
     /// The place of a medium.
-    pub fn slot(&self, name: SlotName<'_>) -> Option<Slot> {
+    pub fn slot(&self, name: BackendName<'_>) -> Option<Slot> {
         let inner = lock(&self.inner);
-        let id = match name {
-            SlotName::Drive(name) => inner.find_backend(name)?,
-            SlotName::Device(path) => inner.find_device(path)?,
-        };
-        let backend = inner.backends.get(&id)?;
+        let mut backends = inner.backends.iter();
+        let (id, backend) = backends.find(|(_, backend)| name.is(backend))?;
         Some(Slot {
             graph: self.clone(),
-            id,
+            id: *id,
             drive: backend.name.clone(),
             device: backend.device.clone(),
             removable: backend.is_removable(),
@@ -244,18 +233,6 @@ impl Graph {
         options: AttachOptions,
     ) -> Result<Attachment, BlockError> {
         self.attach_to(drive, device, options, true)
-    }
-}
-
-impl Inner {
-    /// The back end of the device with this path, or of the part of it that has one.
-    fn find_device(&self, path: &str) -> Option<BackendId> {
-        let is = |device: &str| {
-            let rest = device.strip_prefix(path);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        let has = |(_, backend): &(&BackendId, &Backend)| backend.device.as_deref().is_some_and(is);
-        self.backends.iter().find(has).map(|(id, _)| *id)
     }
 }
 

@@ -69,7 +69,7 @@ const WRITER: AttachOptions = AttachOptions {
 const PATH: &str = "/machine/peripheral/cd";
 
 fn slot(graph: &Graph) -> Slot {
-    graph.slot(SlotName::Device(PATH)).unwrap()
+    graph.slot(BackendName::Device(PATH)).unwrap()
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn the_next_medium_is_opened_as_the_last_one() {
     assert_eq!(slot.habits(), habits);
     let cd = "/machine/peripheral/cd1";
     let _cd = graph.attach_removable(None, cd, READER).unwrap();
-    let slot = graph.slot(SlotName::Device(cd)).unwrap();
+    let slot = graph.slot(BackendName::Device(cd)).unwrap();
     assert!(slot.habits().read_only);
 }
 
@@ -183,10 +183,10 @@ fn trays_are_shown() {
     assert_eq!(view(&graph).tray, None);
     assert!(
         graph
-            .slot(SlotName::Device("/machine/peripheral/c"))
+            .slot(BackendName::Device("/machine/peripheral/c"))
             .is_none()
     );
-    assert!(graph.slot(SlotName::Device("/machine")).is_some());
+    assert!(graph.slot(BackendName::Device("/machine")).is_some());
 }
 
 #[test]
@@ -202,11 +202,11 @@ fn fixed_devices_need_a_medium() {
         "Device needs media, but drive is empty"
     );
     // A drive without a device can be filled, too.
-    let slot = graph.slot(SlotName::Drive("em")).unwrap();
+    let slot = graph.slot(BackendName::Drive("em")).unwrap();
     assert!(slot.is_removable() && slot.device().is_none());
     slot.put_in("a", &slot.drain()).unwrap();
     let disk = graph.attach("em", PATH, WRITER).unwrap();
-    let slot = graph.slot(SlotName::Drive("em")).unwrap();
+    let slot = graph.slot(BackendName::Drive("em")).unwrap();
     assert!(!slot.is_removable());
     drop(disk);
     // The drive went with its device.

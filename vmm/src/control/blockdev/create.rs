@@ -33,10 +33,12 @@ impl NewImage {
 pub fn check_creatable(options: &BlockdevCreateOptions) -> QmpResult<()> {
     match &options.driver {
         Branch::File(_) => Ok(()),
-        Branch::HostDevice | Branch::NullCo | Branch::Raw => {
-            Err(QmpError::generic("Driver does not support blockdev-create"))
-        }
+        _ => Err(not_creatable()),
     }
+}
+
+fn not_creatable() -> QmpError {
+    QmpError::generic("Driver does not support blockdev-create")
 }
 
 impl Blockdevs {
@@ -49,12 +51,9 @@ impl Blockdevs {
         options: BlockdevCreateOptions,
         opener: &mut dyn FileOpener,
     ) -> Result<NewImage, Refusal> {
-        check_creatable(&options)?;
         match options.driver {
             Branch::File(options) => Ok(NewImage::File(NewFile::open(file(options), opener)?)),
-            Branch::HostDevice | Branch::NullCo | Branch::Raw => {
-                Err(BlockError::Unsupported(String::new()).into())
-            }
+            _ => Err(not_creatable().into()),
         }
     }
 }

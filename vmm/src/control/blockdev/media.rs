@@ -3,38 +3,23 @@
 use std::sync::Arc;
 
 use api_spec::{BlockdevChangeReadOnlyMode as Mode, QmpError, QmpResult};
-use block::{ChildSpec, FileOpener, Hold, NodeSpec, Perms, Slot, SlotName, TrayLocked};
+use block::{BackendName, ChildSpec, FileOpener, Hold, NodeSpec, Perms, Slot, TrayLocked};
 
 use super::{Blockdevs, Refusal, filename};
 
-/// Which device a command is about, in its words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target<'a> {
-    /// A drive's name.
-    Drive(&'a str),
-    /// A device's id, or its path in the object tree.
-    Device(&'a str),
-}
-
-impl<'a> Target<'a> {
-    /// From the two members of which a command has one.
-    ///
-    /// # Errors
-    /// When there are none or both.
-    pub fn of(device: Option<&'a str>, id: Option<&'a str>) -> QmpResult<Self> {
-        match (device, id) {
-            (Some(name), None) => Ok(Target::Drive(name)),
-            (None, Some(id)) => Ok(Target::Device(id)),
-            (None, None) | (Some(_), Some(_)) => {
-                Err(QmpError::generic("Need exactly one of 'device' and 'id'"))
-            }
-        }
-    }
-
-    /// As it was given.
-    pub fn words(self) -> &'a str {
-        match self {
-            Target::Drive(words) | Target::Device(words) => words,
+/// Which device a command is about, from the two members of which it has one.
+///
+/// # Errors
+/// When there are none or both.
+pub fn backend_name<'a>(
+    device: Option<&'a str>,
+    id: Option<&'a str>,
+) -> QmpResult<BackendName<'a>> {
+    match (device, id) {
+        (Some(name), None) => Ok(BackendName::Drive(name)),
+        (None, Some(id)) => Ok(BackendName::Device(id)),
+        (None, None) | (Some(_), Some(_)) => {
+            Err(QmpError::generic("Need exactly one of 'device' and 'id'"))
         }
     }
 }
@@ -239,14 +224,10 @@ impl Place {
 
 impl Blockdevs {
     /// The place of a device's or a drive's medium.
-    pub fn place(&self, target: Target<'_>) -> Option<Place> {
-        let slot = match target {
-            Target::Drive(name) => self.graph.slot(SlotName::Drive(name)),
-            Target::Device(id) => self.graph.slot(SlotName::Device(&device_path(id))),
-        };
+    pub fn place(&self, name: BackendName<'_>) -> Option<Place> {
         Some(Place {
-            slot: slot?,
-            words: target.words().to_owned(),
+            slot: self.graph.slot(name)?,
+            words: name.text().to_owned(),
             moved: Vec::new(),
         })
     }

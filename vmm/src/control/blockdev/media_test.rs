@@ -93,7 +93,7 @@ impl Bench {
     }
 
     fn place(&self) -> Place {
-        self.blocks.place(Target::Device("cd")).unwrap()
+        self.blocks.place(BackendName::Device("cd")).unwrap()
     }
 
     fn lock(&self) {
@@ -196,7 +196,7 @@ fn fixed_disks_are_left_alone() {
     let mut bench = Bench::new();
     let path = "/machine/peripheral/d/virtio-backend";
     let _disk = bench.blocks.attach("a", path, false).unwrap();
-    let mut place = bench.blocks.place(Target::Device("d")).unwrap();
+    let mut place = bench.blocks.place(BackendName::Device("d")).unwrap();
     for refused in [
         place.eject(true),
         place.open(true),
@@ -206,18 +206,18 @@ fn fixed_disks_are_left_alone() {
         assert_eq!(desc(refused), "Device 'd' is not removable");
     }
     assert_eq!(desc(place.insert("b")), "Device is not removable");
-    assert!(bench.blocks.place(Target::Device(path)).is_some());
-    assert!(bench.blocks.place(Target::Device("x")).is_none());
-    assert!(bench.blocks.place(Target::Drive("d")).is_none());
-    assert!(bench.blocks.place(Target::Drive("")).is_none());
+    assert!(bench.blocks.place(BackendName::Device(path)).is_some());
+    assert!(bench.blocks.place(BackendName::Device("x")).is_none());
+    assert!(bench.blocks.place(BackendName::Drive("d")).is_none());
+    assert!(bench.blocks.place(BackendName::Drive("")).is_none());
 }
 
 #[test]
 fn one_name_is_needed() {
-    assert_eq!(Target::of(Some("a"), None), Ok(Target::Drive("a")));
-    assert_eq!(Target::of(None, Some("a")), Ok(Target::Device("a")));
+    assert_eq!(backend_name(Some("a"), None), Ok(BackendName::Drive("a")));
+    assert_eq!(backend_name(None, Some("a")), Ok(BackendName::Device("a")));
     for (device, id) in [(None, None), (Some("a"), Some("b"))] {
-        let refused = Target::of(device, id).unwrap_err().desc;
+        let refused = backend_name(device, id).unwrap_err().desc;
         assert_eq!(refused, "Need exactly one of 'device' and 'id'");
     }
 }
@@ -284,7 +284,7 @@ fn drives_need_no_device_and_devices_no_tray() {
     let file = bench.image("a.img");
     let drive = format!("if=none,id=x,format=raw,file={file}");
     bench.blocks.drive(&drive, &mut bench.fds.opener()).unwrap();
-    let mut place = bench.blocks.place(Target::Drive("x")).unwrap();
+    let mut place = bench.blocks.place(BackendName::Drive("x")).unwrap();
     place.eject(false).unwrap();
     place.eject(false).unwrap();
     place.insert("a").unwrap();
@@ -293,7 +293,7 @@ fn drives_need_no_device_and_devices_no_tray() {
     place.remove().unwrap();
     let _floppy = bench.attach(Some("x"), "f", false);
     *bench.fake.tray.lock().unwrap() = None;
-    let mut place = bench.blocks.place(Target::Drive("x")).unwrap();
+    let mut place = bench.blocks.place(BackendName::Drive("x")).unwrap();
     place.open(false).unwrap();
     place.insert("a").unwrap();
     place.eject(false).unwrap();

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use api_spec::{BlockDeviceInfo, BlockInfo, BlockStats, BlockdevOptions, QmpError};
 use block::{
     AttachOptions, Attachment, BlockError, BlockNode, DriveOptions, DriverSpec, FileOpener, Graph,
-    Pool, Sharing,
+    NodeSpec, Pool, Sharing,
 };
 
 use super::fds::Opener;
@@ -34,6 +34,10 @@ const MODE: u32 = 0o644;
 impl FileOpener for Opener {
     fn open(&mut self, path: &str, flags: i32) -> io::Result<File> {
         Opener::open(self, path, flags, MODE)
+    }
+
+    fn json(&mut self, text: &str) -> Result<NodeSpec, BlockError> {
+        convert::json::node(text).map_err(|error| BlockError::Unsupported(error.desc))
     }
 }
 

@@ -69,6 +69,7 @@ pub(super) fn block_info(backend: BackendView) -> BlockInfo {
         write_cache,
         removable,
         tray,
+        ..
     } = backend;
     BlockInfo {
         device: name,
