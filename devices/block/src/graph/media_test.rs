@@ -187,6 +187,12 @@ fn trays_are_shown() {
             .is_none()
     );
     assert!(graph.slot(BackendName::Device("/machine")).is_some());
+    assert!(graph.slot(BackendName::Device("cd")).is_some());
+    let _by_id = graph.attach_removable(None, "cd7", READER).unwrap();
+    for name in ["cd7", "/machine/peripheral/cd7"] {
+        let slot = graph.slot(BackendName::Device(name)).unwrap();
+        assert_eq!(slot.device(), Some("cd7"));
+    }
 }
 
 #[test]

@@ -7,6 +7,8 @@ use block::{
     NodeSpec, NullSpec, RawWindow,
 };
 
+use super::Blockdevs;
+
 /// The image in a file: of this format, or of that which its first bytes say.
 ///
 /// # Errors
@@ -72,6 +74,20 @@ pub(super) fn path(file: &str) -> Result<&str, BlockError> {
 /// Whether it is a block device.
 pub(super) fn is_device(path: &str) -> bool {
     std::fs::metadata(path).is_ok_and(|data| data.file_type().is_block_device())
+}
+
+impl Blockdevs {
+    /// A guest can write into a raw image what makes it look like another format, so that the
+    /// next guess is another one.
+    pub(super) fn warn_of_guess(&self, node: &str, file: &str) {
+        let driver = self.graph.node(node).map(|node| node.spec.driver);
+        if matches!(driver, Some(DriverSpec::Raw { probed: true, .. })) {
+            log::warn!(
+                "Image format was not specified for '{file}' and probing guessed raw; say \
+                 format=raw"
+            );
+        }
+    }
 }
 
 #[cfg(test)]
