@@ -27,12 +27,16 @@ mod raw;
 mod request;
 mod stats;
 mod sys;
+#[cfg(any(test, feature = "testing"))]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // for tests alone
+pub mod testing;
 mod timers;
 mod waker;
 
 pub use buffers::{Buffers, HostBuffer, IoPart, Keeper};
 pub use error::BlockError;
 pub use file::{Aio, FileKind, FileOpener, FileSpec, Locking};
+pub use format::{QedCreate, create_qed};
 pub use gate::{DetectZeroes, Discard};
 pub use graph::{
     AttachOptions, Attachment, BackendView, BackingSpec, ChildSpec, Drained, DriveOptions,

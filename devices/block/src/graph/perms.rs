@@ -58,6 +58,8 @@ pub enum Role {
     Storage,
     /// A format's data apart from its tables.
     Data,
+    /// One of several files that a format's data are in.
+    Extent,
     /// Where what is not in an image is read from.
     Backing,
 }
@@ -68,6 +70,7 @@ impl Role {
         match self {
             Role::Filtered | Role::Storage => "file",
             Role::Data => "data-file",
+            Role::Extent => "extents",
             Role::Backing => "backing",
         }
     }
@@ -76,7 +79,7 @@ impl Role {
     pub(super) const fn perms(self, above: Perms, read_only: bool) -> Perms {
         match self {
             Role::Filtered => above,
-            Role::Storage | Role::Data => Perms::storage(!read_only),
+            Role::Storage | Role::Data | Role::Extent => Perms::storage(!read_only),
             Role::Backing => above.backing(),
         }
     }
