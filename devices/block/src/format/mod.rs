@@ -226,3 +226,6 @@ impl<F: Format> BlockNode for FormatNode<F> {
         Some(&*self.format)
     }
 }
+
+#[cfg(test)]
+mod interop_test;
