@@ -1920,12 +1920,22 @@ pub enum BlockdevDriver {
     HostDevice,
     /// `null-co`
     NullCo,
+    /// `qcow2`
+    Qcow2,
+    /// `qed`
+    Qed,
     /// `raw`
     Raw,
     /// `throttle`
     Throttle,
+    /// `vhdx`
+    Vhdx,
+    /// `vmdk`
+    Vmdk,
+    /// `vpc`
+    Vpc,
 }
-names!(BlockdevDriver { Blkdebug = "blkdebug", CopyOnRead = "copy-on-read", File = "file", HostDevice = "host_device", NullCo = "null-co", Raw = "raw", Throttle = "throttle" });
+names!(BlockdevDriver { Blkdebug = "blkdebug", CopyOnRead = "copy-on-read", File = "file", HostDevice = "host_device", NullCo = "null-co", Qcow2 = "qcow2", Qed = "qed", Raw = "raw", Throttle = "throttle", Vhdx = "vhdx", Vmdk = "vmdk", Vpc = "vpc" });
 
 /// What a node does with discards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -2371,6 +2381,352 @@ impl EncodeMembers for BlockdevOptionsBlkdebug {
 }
 object!(BlockdevOptionsBlkdebug);
 
+/// A node by name, one to make, or none.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BlockdevRefOrNull {
+    /// `definition`
+    Definition(Box<BlockdevOptions>),
+    /// `reference`
+    Reference(String),
+    /// `null`
+    Null,
+}
+impl Decode for BlockdevRefOrNull {
+    fn decode(value: Value, at: &At) -> QmpResult<Self> {
+        match value {
+            Value::Object(_) => Decode::decode(value, at).map(BlockdevRefOrNull::Definition),
+            Value::String(_) => Decode::decode(value, at).map(BlockdevRefOrNull::Reference),
+            Value::Null => Ok(BlockdevRefOrNull::Null),
+            _ => Err(at.wrong_type("object or string or null")),
+        }
+    }
+}
+impl Encode for BlockdevRefOrNull {
+    fn encode(&self, out: &mut String) {
+        match self {
+            BlockdevRefOrNull::Definition(inner) => inner.encode(out),
+            BlockdevRefOrNull::Reference(inner) => inner.encode(out),
+            BlockdevRefOrNull::Null => ().encode(out),
+        }
+    }
+}
+
+/// An image format without options.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevOptionsGenericFormat {
+    /// The node with the image.
+    pub file: BlockdevRef,
+}
+impl DecodeMembers for BlockdevOptionsGenericFormat {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevOptionsGenericFormat {
+            file: members.required("file")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOptionsGenericFormat {
+    fn put(&self, out: &mut Out) {
+        out.put("file", &self.file);
+    }
+}
+object!(BlockdevOptionsGenericFormat);
+
+/// An image format with a backing file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevOptionsGenericCOWFormat {
+    /// The node with the image.
+    pub file: BlockdevRef,
+    /// The backing file; what the image says where it is not given, none where it is null.
+    pub backing: Option<BlockdevRefOrNull>,
+}
+impl DecodeMembers for BlockdevOptionsGenericCOWFormat {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevOptionsGenericCOWFormat {
+            file: members.required("file")?,
+            backing: members.optional("backing")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOptionsGenericCOWFormat {
+    fn put(&self, out: &mut Out) {
+        out.put("file", &self.file);
+        out.put_some("backing", &self.backing);
+    }
+}
+object!(BlockdevOptionsGenericCOWFormat);
+
+/// Which metadata writes are checked against: none, what never changes its place, and what is
+/// in memory, and all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Qcow2OverlapCheckMode {
+    /// `none`
+    None,
+    /// `constant`
+    Constant,
+    /// `cached`
+    Cached,
+    /// `all`
+    All,
+}
+names!(Qcow2OverlapCheckMode { None = "none", Constant = "constant", Cached = "cached", All = "all" });
+
+/// Metadata that writes are checked against, kind by kind.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Qcow2OverlapCheckFlags {
+    /// What holds for kinds that are not given; cached by default.
+    pub template: Option<Qcow2OverlapCheckMode>,
+    /// The header.
+    pub main_header: Option<bool>,
+    /// The L1 table in use.
+    pub active_l1: Option<bool>,
+    /// L2 tables in use.
+    pub active_l2: Option<bool>,
+    /// The refcount table.
+    pub refcount_table: Option<bool>,
+    /// Refcount blocks.
+    pub refcount_block: Option<bool>,
+    /// The snapshot table.
+    pub snapshot_table: Option<bool>,
+    /// L1 tables of snapshots.
+    pub inactive_l1: Option<bool>,
+    /// L2 tables of snapshots.
+    pub inactive_l2: Option<bool>,
+    /// The directory of bitmaps.
+    pub bitmap_directory: Option<bool>,
+}
+impl DecodeMembers for Qcow2OverlapCheckFlags {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(Qcow2OverlapCheckFlags {
+            template: members.optional("template")?,
+            main_header: members.optional("main-header")?,
+            active_l1: members.optional("active-l1")?,
+            active_l2: members.optional("active-l2")?,
+            refcount_table: members.optional("refcount-table")?,
+            refcount_block: members.optional("refcount-block")?,
+            snapshot_table: members.optional("snapshot-table")?,
+            inactive_l1: members.optional("inactive-l1")?,
+            inactive_l2: members.optional("inactive-l2")?,
+            bitmap_directory: members.optional("bitmap-directory")?,
+        })
+    }
+}
+impl EncodeMembers for Qcow2OverlapCheckFlags {
+    fn put(&self, out: &mut Out) {
+        out.put_some("template", &self.template);
+        out.put_some("main-header", &self.main_header);
+        out.put_some("active-l1", &self.active_l1);
+        out.put_some("active-l2", &self.active_l2);
+        out.put_some("refcount-table", &self.refcount_table);
+        out.put_some("refcount-block", &self.refcount_block);
+        out.put_some("snapshot-table", &self.snapshot_table);
+        out.put_some("inactive-l1", &self.inactive_l1);
+        out.put_some("inactive-l2", &self.inactive_l2);
+        out.put_some("bitmap-directory", &self.bitmap_directory);
+    }
+}
+object!(Qcow2OverlapCheckFlags);
+
+/// Metadata that writes are checked against.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Qcow2OverlapChecks {
+    /// `flags`
+    Flags(Box<Qcow2OverlapCheckFlags>),
+    /// `mode`
+    Mode(Qcow2OverlapCheckMode),
+}
+impl Decode for Qcow2OverlapChecks {
+    fn decode(value: Value, at: &At) -> QmpResult<Self> {
+        match value {
+            Value::Object(_) => Decode::decode(value, at).map(Qcow2OverlapChecks::Flags),
+            Value::String(_) => Decode::decode(value, at).map(Qcow2OverlapChecks::Mode),
+            _ => Err(at.wrong_type("object or string")),
+        }
+    }
+}
+impl Encode for Qcow2OverlapChecks {
+    fn encode(&self, out: &mut String) {
+        match self {
+            Qcow2OverlapChecks::Flags(inner) => inner.encode(out),
+            Qcow2OverlapChecks::Mode(inner) => inner.encode(out),
+        }
+    }
+}
+
+/// Kinds of encryption in qcow2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlockdevQcow2EncryptionFormat {
+    /// `aes`
+    Aes,
+    /// `luks`
+    Luks,
+}
+names!(BlockdevQcow2EncryptionFormat { Aes = "aes", Luks = "luks" });
+
+/// A key of the older kind.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct QCryptoBlockOptionsQCow {
+    /// The secret's id.
+    pub key_secret: Option<String>,
+}
+impl DecodeMembers for QCryptoBlockOptionsQCow {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(QCryptoBlockOptionsQCow {
+            key_secret: members.optional("key-secret")?,
+        })
+    }
+}
+impl EncodeMembers for QCryptoBlockOptionsQCow {
+    fn put(&self, out: &mut Out) {
+        out.put_some("key-secret", &self.key_secret);
+    }
+}
+object!(QCryptoBlockOptionsQCow);
+
+/// A key of LUKS.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct QCryptoBlockOptionsLUKS {
+    /// The secret's id.
+    pub key_secret: Option<String>,
+}
+impl DecodeMembers for QCryptoBlockOptionsLUKS {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(QCryptoBlockOptionsLUKS {
+            key_secret: members.optional("key-secret")?,
+        })
+    }
+}
+impl EncodeMembers for QCryptoBlockOptionsLUKS {
+    fn put(&self, out: &mut Out) {
+        out.put_some("key-secret", &self.key_secret);
+    }
+}
+object!(QCryptoBlockOptionsLUKS);
+
+/// Encryption, which is not available here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevQcow2Encryption {
+    /// What `format` says, with what belongs to it.
+    pub format: BlockdevQcow2EncryptionBranch,
+}
+/// The branches of [`BlockdevQcow2Encryption`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum BlockdevQcow2EncryptionBranch {
+    /// `aes`
+    Aes(QCryptoBlockOptionsQCow),
+    /// `luks`
+    Luks(QCryptoBlockOptionsLUKS),
+}
+impl BlockdevQcow2EncryptionBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> BlockdevQcow2EncryptionFormat {
+        match self {
+            BlockdevQcow2EncryptionBranch::Aes(_) => BlockdevQcow2EncryptionFormat::Aes,
+            BlockdevQcow2EncryptionBranch::Luks(_) => BlockdevQcow2EncryptionFormat::Luks,
+        }
+    }
+}
+impl DecodeMembers for BlockdevQcow2Encryption {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<BlockdevQcow2EncryptionFormat>("format")?;
+
+        let format = match kind {
+            BlockdevQcow2EncryptionFormat::Aes => {
+                BlockdevQcow2EncryptionBranch::Aes(QCryptoBlockOptionsQCow::take(members)?)
+            }
+            BlockdevQcow2EncryptionFormat::Luks => {
+                BlockdevQcow2EncryptionBranch::Luks(QCryptoBlockOptionsLUKS::take(members)?)
+            }
+        };
+        Ok(BlockdevQcow2Encryption { format })
+    }
+}
+impl EncodeMembers for BlockdevQcow2Encryption {
+    fn put(&self, out: &mut Out) {
+        out.put("format", &self.format.kind());
+        match &self.format {
+            BlockdevQcow2EncryptionBranch::Aes(branch) => branch.put(out),
+            BlockdevQcow2EncryptionBranch::Luks(branch) => branch.put(out),
+        }
+    }
+}
+object!(BlockdevQcow2Encryption);
+
+/// A qcow2 image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevOptionsQcow2 {
+    /// The node with the image.
+    pub file: BlockdevRef,
+    /// The backing file; what the image says where it is not given, none where it is null.
+    pub backing: Option<BlockdevRefOrNull>,
+    /// Put off refcounts; what the image says where it is not given.
+    pub lazy_refcounts: Option<bool>,
+    /// Pass the guest's discards on to the file.
+    pub pass_discard_request: Option<bool>,
+    /// Pass on what deleting a snapshot frees.
+    pub pass_discard_snapshot: Option<bool>,
+    /// Pass on all else that is freed.
+    pub pass_discard_other: Option<bool>,
+    /// A discard keeps the cluster's place in the file.
+    pub discard_no_unref: Option<bool>,
+    /// Metadata that writes are checked against.
+    pub overlap_check: Option<Qcow2OverlapChecks>,
+    /// Most bytes of memory for all tables.
+    pub cache_size: Option<i64>,
+    /// Most bytes of memory for L2 tables.
+    pub l2_cache_size: Option<i64>,
+    /// Bytes of an entry of that cache.
+    pub l2_cache_entry_size: Option<i64>,
+    /// Most bytes of memory for refcount blocks.
+    pub refcount_cache_size: Option<i64>,
+    /// Seconds after which tables that are not used leave memory; 0 is never.
+    pub cache_clean_interval: Option<i64>,
+    /// Not available here.
+    pub encrypt: Option<BlockdevQcow2Encryption>,
+    /// The node with the data; what the image says where it is not given.
+    pub data_file: Option<BlockdevRef>,
+}
+impl DecodeMembers for BlockdevOptionsQcow2 {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevOptionsQcow2 {
+            file: members.required("file")?,
+            backing: members.optional("backing")?,
+            lazy_refcounts: members.optional("lazy-refcounts")?,
+            pass_discard_request: members.optional("pass-discard-request")?,
+            pass_discard_snapshot: members.optional("pass-discard-snapshot")?,
+            pass_discard_other: members.optional("pass-discard-other")?,
+            discard_no_unref: members.optional("discard-no-unref")?,
+            overlap_check: members.optional("overlap-check")?,
+            cache_size: members.optional("cache-size")?,
+            l2_cache_size: members.optional("l2-cache-size")?,
+            l2_cache_entry_size: members.optional("l2-cache-entry-size")?,
+            refcount_cache_size: members.optional("refcount-cache-size")?,
+            cache_clean_interval: members.optional("cache-clean-interval")?,
+            encrypt: members.optional("encrypt")?,
+            data_file: members.optional("data-file")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOptionsQcow2 {
+    fn put(&self, out: &mut Out) {
+        out.put("file", &self.file);
+        out.put_some("backing", &self.backing);
+        out.put_some("lazy-refcounts", &self.lazy_refcounts);
+        out.put_some("pass-discard-request", &self.pass_discard_request);
+        out.put_some("pass-discard-snapshot", &self.pass_discard_snapshot);
+        out.put_some("pass-discard-other", &self.pass_discard_other);
+        out.put_some("discard-no-unref", &self.discard_no_unref);
+        out.put_some("overlap-check", &self.overlap_check);
+        out.put_some("cache-size", &self.cache_size);
+        out.put_some("l2-cache-size", &self.l2_cache_size);
+        out.put_some("l2-cache-entry-size", &self.l2_cache_entry_size);
+        out.put_some("refcount-cache-size", &self.refcount_cache_size);
+        out.put_some("cache-clean-interval", &self.cache_clean_interval);
+        out.put_some("encrypt", &self.encrypt);
+        out.put_some("data-file", &self.data_file);
+    }
+}
+object!(BlockdevOptionsQcow2);
+
 /// A block node to make.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockdevOptions {
@@ -2404,10 +2760,20 @@ pub enum BlockdevOptionsBranch {
     HostDevice(BlockdevOptionsFile),
     /// `null-co`
     NullCo(BlockdevOptionsNull),
+    /// `qcow2`
+    Qcow2(BlockdevOptionsQcow2),
+    /// `qed`
+    Qed(BlockdevOptionsGenericCOWFormat),
     /// `raw`
     Raw(BlockdevOptionsRaw),
     /// `throttle`
     Throttle(BlockdevOptionsThrottle),
+    /// `vhdx`
+    Vhdx(BlockdevOptionsGenericFormat),
+    /// `vmdk`
+    Vmdk(BlockdevOptionsGenericCOWFormat),
+    /// `vpc`
+    Vpc(BlockdevOptionsGenericFormat),
 }
 impl BlockdevOptionsBranch {
     /// The tag alone.
@@ -2418,8 +2784,13 @@ impl BlockdevOptionsBranch {
             BlockdevOptionsBranch::File(_) => BlockdevDriver::File,
             BlockdevOptionsBranch::HostDevice(_) => BlockdevDriver::HostDevice,
             BlockdevOptionsBranch::NullCo(_) => BlockdevDriver::NullCo,
+            BlockdevOptionsBranch::Qcow2(_) => BlockdevDriver::Qcow2,
+            BlockdevOptionsBranch::Qed(_) => BlockdevDriver::Qed,
             BlockdevOptionsBranch::Raw(_) => BlockdevDriver::Raw,
             BlockdevOptionsBranch::Throttle(_) => BlockdevDriver::Throttle,
+            BlockdevOptionsBranch::Vhdx(_) => BlockdevDriver::Vhdx,
+            BlockdevOptionsBranch::Vmdk(_) => BlockdevDriver::Vmdk,
+            BlockdevOptionsBranch::Vpc(_) => BlockdevDriver::Vpc,
         }
     }
 }
@@ -2450,9 +2821,24 @@ impl DecodeMembers for BlockdevOptions {
             BlockdevDriver::NullCo => {
                 BlockdevOptionsBranch::NullCo(BlockdevOptionsNull::take(members)?)
             }
+            BlockdevDriver::Qcow2 => {
+                BlockdevOptionsBranch::Qcow2(BlockdevOptionsQcow2::take(members)?)
+            }
+            BlockdevDriver::Qed => {
+                BlockdevOptionsBranch::Qed(BlockdevOptionsGenericCOWFormat::take(members)?)
+            }
             BlockdevDriver::Raw => BlockdevOptionsBranch::Raw(BlockdevOptionsRaw::take(members)?),
             BlockdevDriver::Throttle => {
                 BlockdevOptionsBranch::Throttle(BlockdevOptionsThrottle::take(members)?)
+            }
+            BlockdevDriver::Vhdx => {
+                BlockdevOptionsBranch::Vhdx(BlockdevOptionsGenericFormat::take(members)?)
+            }
+            BlockdevDriver::Vmdk => {
+                BlockdevOptionsBranch::Vmdk(BlockdevOptionsGenericCOWFormat::take(members)?)
+            }
+            BlockdevDriver::Vpc => {
+                BlockdevOptionsBranch::Vpc(BlockdevOptionsGenericFormat::take(members)?)
             }
         };
         Ok(BlockdevOptions {
@@ -2484,8 +2870,13 @@ impl EncodeMembers for BlockdevOptions {
             BlockdevOptionsBranch::File(branch) => branch.put(out),
             BlockdevOptionsBranch::HostDevice(branch) => branch.put(out),
             BlockdevOptionsBranch::NullCo(branch) => branch.put(out),
+            BlockdevOptionsBranch::Qcow2(branch) => branch.put(out),
+            BlockdevOptionsBranch::Qed(branch) => branch.put(out),
             BlockdevOptionsBranch::Raw(branch) => branch.put(out),
             BlockdevOptionsBranch::Throttle(branch) => branch.put(out),
+            BlockdevOptionsBranch::Vhdx(branch) => branch.put(out),
+            BlockdevOptionsBranch::Vmdk(branch) => branch.put(out),
+            BlockdevOptionsBranch::Vpc(branch) => branch.put(out),
         }
     }
 }

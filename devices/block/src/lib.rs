@@ -43,7 +43,7 @@ pub use gate::{DetectZeroes, Discard};
 pub use graph::{
     AttachOptions, Attachment, BackendName, BackendView, BackingSpec, ChildSpec, Drained,
     DriveOptions, DriverSpec, FormatKind, FormatSpec, Graph, NodeSpec, NodeView, OverlapCheck,
-    Perm, Perms, Qcow2Options, Removed, Role, Sharing, WriteCache,
+    OverlapFlags, Perm, Perms, Qcow2Options, Removed, Role, Sharing, WriteCache,
 };
 pub use histogram::Histogram;
 pub use image::{

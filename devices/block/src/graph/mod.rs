@@ -41,7 +41,7 @@ pub use limits::BackendName;
 pub use perms::{Perm, Perms, Role};
 pub use spec::{
     BackingSpec, ChildSpec, DriverSpec, FormatKind, FormatSpec, NodeSpec, OverlapCheck,
-    Qcow2Options,
+    OverlapFlags, Qcow2Options,
 };
 pub use view::{BackendView, NodeView};
 

@@ -142,15 +142,15 @@ impl Inner {
         }
     }
 
-    pub(super) fn below(&self, entry: &Entry, role: Role) -> Option<&Entry> {
-        let child = entry.children.iter().find(|child| child.role == role)?;
-        self.nodes.get(&child.id)
-    }
-
     fn filename_below(&self, entry: &Entry) -> String {
         let child = entry.children.first();
         let below = child.and_then(|child| self.nodes.get(&child.id));
         below.map_or_else(String::new, |below| self.filename(below))
+    }
+
+    pub(super) fn below(&self, entry: &Entry, role: Role) -> Option<&Entry> {
+        let child = entry.children.iter().find(|child| child.role == role)?;
+        self.nodes.get(&child.id)
     }
 
     fn window_name(&self, window: RawWindow, below: &Entry) -> String {

@@ -118,8 +118,8 @@ fn bad_options_are_refused() {
             "Value '-5' is out of range for parameter 'size'",
         ),
         (
-            json!({"driver": "qcow2", "node-name": "n"}),
-            "Parameter 'driver' does not accept value 'qcow2'",
+            json!({"driver": "vdi", "node-name": "n"}),
+            "Parameter 'driver' does not accept value 'vdi'",
         ),
         (
             json!({"driver": "file", "node-name": "n", "filename": text(&path), "aio": "native"}),

@@ -1,15 +1,19 @@
 //! From the interface's options to the block layer's descriptions.
 
-use super::convert_blkdebug::blkdebug;
+mod format;
+pub(super) mod json;
+
 use api_spec::{
     BlockdevAioOptions, BlockdevDetectZeroesOptions, BlockdevDiscardOptions, BlockdevOptions,
     BlockdevOptionsBranch, BlockdevOptionsFile, BlockdevOptionsNull, BlockdevOptionsRaw,
     BlockdevRef, OnOffAuto, QmpError, QmpResult,
 };
 use block::{
-    Aio, ChildSpec, DetectZeroes, Discard, DriverSpec, FileSpec, Locking, NodeSpec, NullSpec,
-    RawWindow,
+    Aio, ChildSpec, DetectZeroes, Discard, DriverSpec, FileSpec, FormatKind, Locking, NodeSpec,
+    NullSpec, RawWindow,
 };
+
+use super::convert_blkdebug::blkdebug;
 
 /// A node with all those inside of it.
 ///
@@ -49,13 +53,20 @@ pub(super) fn node(options: BlockdevOptions) -> QmpResult<NodeSpec> {
             BlockdevOptionsBranch::NullCo(options) => DriverSpec::Null(null(&options)?),
             BlockdevOptionsBranch::Raw(options) => raw(options)?,
             BlockdevOptionsBranch::Throttle(options) => DriverSpec::Throttle {
-                file: child(options.file)?,
+                file: Box::new(child(options.file)?),
                 group: options.throttle_group,
             },
             BlockdevOptionsBranch::CopyOnRead(options) => DriverSpec::CopyOnRead {
-                file: child(options.file)?,
+                file: Box::new(child(options.file)?),
             },
             BlockdevOptionsBranch::Blkdebug(options) => blkdebug(options)?,
+            BlockdevOptionsBranch::Qcow2(options) => format::qcow2(options)?,
+            BlockdevOptionsBranch::Qed(options) => format::with_backing(FormatKind::Qed, options)?,
+            BlockdevOptionsBranch::Vmdk(options) => {
+                format::with_backing(FormatKind::Vmdk, options)?
+            }
+            BlockdevOptionsBranch::Vpc(options) => format::plain(FormatKind::Vpc, options)?,
+            BlockdevOptionsBranch::Vhdx(options) => format::plain(FormatKind::Vhdx, options)?,
         },
     })
 }
@@ -108,7 +119,7 @@ fn null(options: &BlockdevOptionsNull) -> QmpResult<NullSpec> {
 fn raw(options: BlockdevOptionsRaw) -> QmpResult<DriverSpec> {
     let BlockdevOptionsRaw { file, offset, size } = options;
     Ok(DriverSpec::Raw {
-        file: child(file)?,
+        file: Box::new(child(file)?),
         window: RawWindow {
             offset: bytes("offset", offset)?.unwrap_or(0),
             size: bytes("size", size)?,
@@ -121,11 +132,11 @@ fn raw(options: BlockdevOptionsRaw) -> QmpResult<DriverSpec> {
 ///
 /// # Errors
 /// As [`node`].
-pub(super) fn child(child: BlockdevRef) -> QmpResult<Box<ChildSpec>> {
-    Ok(Box::new(match child {
+pub(super) fn child(child: BlockdevRef) -> QmpResult<ChildSpec> {
+    Ok(match child {
         BlockdevRef::Reference(name) => ChildSpec::Reference(name),
         BlockdevRef::Definition(options) => ChildSpec::Inline(node(*options)?),
-    }))
+    })
 }
 
 fn bytes(name: &str, value: Option<i64>) -> QmpResult<Option<u64>> {

@@ -20,7 +20,7 @@ pub(super) fn blkdebug(options: BlockdevOptionsBlkdebug) -> QmpResult<DriverSpec
     let injects = inject_error.unwrap_or_default();
     let sets = set_state.unwrap_or_default();
     Ok(DriverSpec::Blkdebug {
-        image: child(image)?,
+        image: Box::new(child(image)?),
         spec: BlkdebugSpec {
             inject: injects.iter().map(inject).collect::<QmpResult<_>>()?,
             set_state: sets.iter().map(set).collect::<QmpResult<_>>()?,

@@ -18,7 +18,7 @@ use api_spec::{
 };
 use block::{
     Account, AttachOptions, Attachment, BackendName, BlockError, BlockNode, DriveOptions,
-    FileOpener, Graph, NoticeSink, Pool, Sharing,
+    FileOpener, Graph, NodeSpec, NoticeSink, Pool, Sharing,
 };
 
 use super::fds::Opener;
@@ -33,6 +33,10 @@ const MODE: u32 = 0o644;
 impl FileOpener for Opener {
     fn open(&mut self, path: &str, flags: i32) -> io::Result<File> {
         Opener::open(self, path, flags, MODE)
+    }
+
+    fn json(&mut self, text: &str) -> Result<NodeSpec, BlockError> {
+        convert::json::node(text).map_err(|error| BlockError::Unsupported(error.desc))
     }
 }
 
