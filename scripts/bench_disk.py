@@ -257,11 +257,12 @@ class Part:
         path = self.images.full(format)
         words = {f"0:{work}:{depth}:{self.milliseconds}ms": (f"{backing}-{work}-{depth}", WORKS[work][3])
                  for work in WORKS for depth in WORKS[work][1]}
-        ended = run_guest(self.running, program, self.image, [node(format, path, options)], words)
+        # What one has written is not to be written back while another is measured.
+        flushed = [either for word in words for either in ("0:sync:1:8", word)]
+        ended = run_guest(self.running, program, self.image, [node(format, path, options)], flushed)
         for word, (row, factor) in words.items():
             requests, seconds = ended[word]
             note(row, requests * factor / seconds)
-        # What was written is not to disturb the next one when the host writes it back.
         self.images.warm(path)
 
     def measure_fresh(self, program, format, note):

@@ -162,6 +162,7 @@ fn a_disk_that_is_measured() {
         "seqread1m:32",
         "randwrite4k:32",
         "flush:1",
+        "sync:8",
         "alloc4k:32",
     ];
     for size in ["128", "1024"] {

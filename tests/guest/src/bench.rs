@@ -3,9 +3,9 @@
 //!
 //! A word `disk=DISK:WORK:DEPTH:LIMIT` is one measurement. DISK counts the virtio disks from 0; WORK is one
 //! of `randread4k`, `randwrite4k`, `seqread1m`, `seqwrite1m`, `flush` (by turns 4 KiB are written and the
-//! disk flushed), `alloc4k` (4 KiB into each 64 KiB once, in a scattered order); DEPTH is the number of
-//! requests in flight; LIMIT is a time (`500ms`) or a number of requests (a multiple of 256). A line says
-//! when it begins; another one what came out.
+//! disk flushed), `alloc4k` (4 KiB into each 64 KiB once, in a scattered order), `sync` (flushes only);
+//! DEPTH is the number of requests in flight; LIMIT is a time (`500ms`) or a number of requests (a multiple
+//! of 8, and of 256 above that). A line says when it begins; another one what came out.
 //!
 //! There are hosts whose KVM takes a microsecond for an instruction of this guest. So requests are written
 //! in advance, a ring full of them, and while the clock runs only the available index moves on.
@@ -59,15 +59,22 @@ struct Work {
     kind: u32,
     order: Order,
     len: u64,
-    /// Every other request is a flush.
-    flushes: bool,
+    flushes: Flushes,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flushes {
+    None,
+    /// Every other request.
+    Half,
+    All,
 }
 
 impl Work {
     fn named(name: &str) -> Self {
         let (kind, order, len) = match name {
             "randread4k" => (READ, Order::Random, 4096),
-            "randwrite4k" | "flush" => (WRITE, Order::Random, 4096),
+            "randwrite4k" | "flush" | "sync" => (WRITE, Order::Random, 4096),
             "seqread1m" => (READ, Order::Sequential, BUFFER_LEN),
             "seqwrite1m" => (WRITE, Order::Sequential, BUFFER_LEN),
             "alloc4k" => (WRITE, Order::Scattered, 4096),
@@ -77,22 +84,26 @@ impl Work {
             kind,
             order,
             len,
-            flushes: name == "flush",
+            flushes: match name {
+                "flush" => Flushes::Half,
+                "sync" => Flushes::All,
+                _ => Flushes::None,
+            },
         }
     }
 
     /// What entry `i` of the queue does.
     fn kind_of(self, i: usize) -> u32 {
-        if self.flushes && i % 2 == 1 {
-            FLUSH
-        } else {
-            self.kind
+        match self.flushes {
+            Flushes::Half if i % 2 == 1 => FLUSH,
+            Flushes::All => FLUSH,
+            _ => self.kind,
         }
     }
 
     /// Requests that are written at once.
     fn round(self) -> u64 {
-        if self.len == BUFFER_LEN || self.flushes {
+        if self.len == BUFFER_LEN || self.flushes != Flushes::None {
             256
         } else {
             ENTRIES as u64
@@ -112,8 +123,8 @@ impl Limit {
         match text.strip_suffix("ms") {
             Some(time) => Limit::Milliseconds(time.parse().expect("milliseconds")),
             None => {
-                let count = text.parse().expect("a number of requests");
-                assert_eq!(count % 256, 0, "not whole rounds");
+                let count: u64 = text.parse().expect("a number of requests");
+                assert_eq!(count % if count < 256 { 8 } else { 256 }, 0, "whole rounds");
                 Limit::Requests(count)
             }
         }
