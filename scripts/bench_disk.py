@@ -5,13 +5,16 @@ The guest keeps 1 or 32 requests in flight and polls for their ends, with interr
 what is compared is the way of a request through the program. It writes its requests in advance, and its
 clock runs only while some are in flight: of its own instructions a dozen count for each kick, even where
 KVM needs a microsecond for one. Images are files of 1 GiB, full of data and read once before (so warm in the
-host's cache), in a directory that is not a memory file system. Python's standard library only.
+host's cache), in a directory that is not a memory file system. Both programs are there at the same time and
+take turns after each quarter of a second, while the other one is stopped by a signal: what else the host does
+hits both alike. Python's standard library only.
 """
 
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -104,9 +107,9 @@ class Images:
     def path(self, name):
         return os.path.join(self.directory, name)
 
-    def full(self, format):
-        """A GiB of data, every cluster allocated; written once. None without the tool that makes the format."""
-        path, raw = self.path(f"full.{format}"), self.path("full.raw")
+    def full(self, format, name):
+        """A GiB of data, every cluster allocated. None without the tool that makes the format."""
+        path, raw = (self.path(f"full.{name}.{format}") for format in (format, "raw"))
         if os.path.exists(path):
             return path
         if format == "raw":
@@ -115,27 +118,32 @@ class Images:
                 for _ in range(GIB // len(block)):
                     file.write(block)
         elif not self.made(format, path, GIB, "preallocation=metadata") \
-                or command(self.tool, "convert", "-n", "-f", "raw", "-O", format, self.full("raw"), path).returncode != 0:
+                or command(self.tool, "convert", "-n", "-f", "raw", "-O", format, raw, path).returncode != 0:
             return None
         self.warm(path)
         return path
 
-    def made(self, format, path, size, options="preallocation=off"):
-        done = self.tool and command(self.tool, "create", "-q", "-f", format, "-o", f"{options},cluster_size={CLUSTER}",
-                                     path, str(size))
-        return bool(done) and done.returncode == 0
+    def made(self, format, path, size, *options):
+        options = ",".join((f"cluster_size={CLUSTER}", *options))
+        return bool(self.tool) and command(self.tool, "create", "-q", "-f", format, "-o", options, path, str(size)).returncode == 0
 
     def fresh(self, format, name):
-        """A GiB of nothing."""
+        """A GiB of nothing, and nothing that waits to be written back."""
         path = self.path(f"fresh.{name}.{format}")
         if os.path.exists(path):
             os.unlink(path)
+        os.sync()
         if format == "raw":
             with open(path, "wb") as file:
                 file.truncate(GIB)
         elif not self.made(format, path, GIB):
             return None
         return path
+
+    def forget(self):
+        """The full ones go, with what of them is not yet written back."""
+        for name in os.listdir(self.directory):
+            os.unlink(self.path(name))
 
     @staticmethod
     def warm(path):
@@ -154,30 +162,45 @@ def node(format, path, options):
     return file if format == "raw" else {"driver": format, "file": file}
 
 
-def run_guest(running, program, image, nodes, words):
-    """Boots the guest with these disks and words: word -> (requests, seconds)."""
-    args = ["-machine", "q35,accel=kvm", "-cpu", "qemu64", "-m", "64", "-no-reboot", "-S", "-kernel", image,
-            "-append", " ".join(f"disk={word}" for word in words), "-device", "isa-debug-exit,iobase=0xf4,iosize=4"]
-    if firmware(program):
-        args += ["-bios", firmware(program)]
-    for i, node in enumerate(nodes):
-        args += ["-blockdev", json.dumps({"node-name": f"disk{i}", **node}),
-                 "-device", f"virtio-blk-pci,drive=disk{i},queue-size=1024"]
-    vmm = running(program, args, console=True)
-    vmm.negotiate()
-    vmm.execute("cont")
-    said = b""
-    while b"all fine" not in said:
-        try:
-            data = vmm.console.recv(65536)
-        except OSError:
-            data = b""
-        if not data:
-            vmm.fail(f"the guest did not get to its end: {said[-300:].decode(errors='replace')!r}")
-        said += data
-    vmm.end()
-    found = re.findall(rb"^end disk (\S+) requests (\d+) ns (\d+)", said, re.M)
-    return {word.decode(): (int(count), int(time) / 1e9) for word, count, time in found}
+class Guest:
+    """The guest under a program, with disks; stopped, by a signal, but for its measurements."""
+
+    def __init__(self, running, program, image, nodes):
+        args = ["-machine", "q35,accel=kvm", "-cpu", "qemu64", "-m", "64", "-no-reboot", "-S", "-kernel", image,
+                "-append", "serve"]
+        if firmware(program):
+            args += ["-bios", firmware(program)]
+        for i, node in enumerate(nodes):
+            args += ["-blockdev", json.dumps({"node-name": f"disk{i}", **node}),
+                     "-device", f"virtio-blk-pci,drive=disk{i},queue-size=1024"]
+        self.vmm = running(program, args, console=True)
+        self.vmm.negotiate()
+        self.vmm.execute("cont")
+        self.wait(rb"^serving()()")
+
+    def wait(self, words):
+        """Up to a line that matches; its two groups."""
+        said = b""
+        while not (found := re.search(words + rb"\r?\n", said, re.M)):
+            try:
+                data = self.vmm.console.recv(65536)
+            except OSError:
+                data = b""
+            if not data or b"panicked" in said:
+                self.vmm.fail(f"the guest did not get through: {said[-300:].decode(errors='replace')!r}")
+            said += data
+        os.kill(self.vmm.pid, signal.SIGSTOP)
+        return found.groups()
+
+    def do(self, word):
+        """(requests, seconds) of a measurement."""
+        os.kill(self.vmm.pid, signal.SIGCONT)
+        self.vmm.console.sendall(f"disk={word}\n".encode())
+        requests, nanoseconds = self.wait(rb"^end disk %s requests (\d+) ns (\d+)" % word.encode())
+        return int(requests), int(nanoseconds) / 1e9
+
+    def end(self):
+        self.vmm.end()
 
 
 FIRMWARE = {}
@@ -209,8 +232,9 @@ class Part:
         self.results, self.milliseconds = results, milliseconds
         self.absent = results.absent
 
-    def probe(self, title, format, options, path):
+    def probe(self, title, format, options):
         """The programs that open an image; notes why others do not."""
+        path = self.images.fresh(format, "probe")
         if path is None:
             self.absent.append(f"{title}: no qemu-img that makes it")
             return {}
@@ -225,57 +249,62 @@ class Part:
 
     def all(self, count):
         """In each repetition each program does each thing, in turn; who goes first changes."""
-        begun = time.monotonic()
-        full = {backing: self.probe(title, format, options, self.images.full(format))
-                for backing, (title, format, options, _) in BACKINGS.items()}
-        fresh = {format: self.probe(f"{format}, allocating", format, {}, self.images.fresh(format, "probe"))
-                 for format in ("raw", "qcow2")}
+        for backing, (title, format, options, _) in BACKINGS.items():
+            able = self.probe(title, format, options)
+            if able:
+                self.measure_full(able, backing, count)
+        self.images.forget()
+        able = {format: self.probe(f"{format}, new", format, {}) for format in ("raw", "qcow2")}
         huge = self.images.path("huge.qcow2")
-        huge = huge if self.images.made("qcow2", huge, HUGE) else None
-        opens = self.probe("a qcow2 of 10 TiB", "qcow2", {}, huge)
+        opens = able["qcow2"] if self.images.made("qcow2", huge, HUGE) else {}
         for i in range(count):
             for name in sorted(self.programs, reverse=i % 2 == 1):
-                note = self.results.note(name)
-                for backing, able in full.items():
-                    if name in able:
-                        self.say(f"disk {i + 1}/{count} {name} {backing}")
-                        self.measure_full(able[name], backing, note)
-                shares = [self.measure_fresh(able[name], format, note) for format, able in fresh.items() if name in able]
-                if len(shares) == 2:
-                    for row in ALLOCATING:
-                        note(f"share-{row}", shares[1][row] / shares[0][row])
+                self.say(f"disk new {i + 1}/{count} {name}")
+                formats = sorted((format for format in able if name in able[format]), reverse=i % 2 == 1)
+                self.measure_fresh(self.programs[name], formats, self.results.note(name))
                 if name in opens:
-                    self.measure_open(opens[name], huge, note)
+                    self.measure_open(opens[name], huge, self.results.note(name))
         self.say("")
-        return time.monotonic() - begun
 
     def say(self, words):
-        print(f"\r{words:60}" if words else "\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
+        if sys.stderr.isatty():
+            print(f"\r{words:60}" if words else "\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
 
-    def measure_full(self, program, backing, note):
+    def measure_full(self, able, backing, count):
+        """The works in turn, after some requests of each that do not count."""
         _, format, options, _ = BACKINGS[backing]
-        path = self.images.full(format)
-        words = {f"0:{work}:{depth}:{self.milliseconds}ms": (f"{backing}-{work}-{depth}", WORKS[work][3])
-                 for work in WORKS for depth in WORKS[work][1]}
-        # What one has written is not to be written back while another is measured.
-        flushed = [either for word in words for either in ("0:sync:1:8", word)]
-        ended = run_guest(self.running, program, self.image, [node(format, path, options)], flushed)
-        for word, (row, factor) in words.items():
-            requests, seconds = ended[word]
-            note(row, requests * factor / seconds)
-        self.images.warm(path)
+        guests = {}
+        for name, program in able.items():
+            self.images.full("raw", name)
+            path = self.images.full(format, name)
+            guests[name] = Guest(self.running, program, self.image, [node(format, path, options)])
+        steps = [(work, depth) for work in WORKS for depth in WORKS[work][1]]
+        for i in range(count + 1):
+            for work, depth in steps:
+                for name in sorted(guests, reverse=i % 2 == 1):
+                    self.say(f"disk {backing} {i}/{count} {work} {depth} {name}")
+                    # What one work has written is not to be written back while another is measured.
+                    guests[name].do("0:sync:1:8")
+                    requests, seconds = guests[name].do(f"0:{work}:{depth}:{f'{self.milliseconds}ms' if i else 256}")
+                    if i:
+                        self.results.note(name)(f"{backing}-{work}-{depth}", requests * WORKS[work][3] / seconds)
+        for guest in guests.values():
+            guest.end()
 
-    def measure_fresh(self, program, format, note):
-        """A new image for each work; row -> rate."""
-        nodes = [node(format, self.images.fresh(format, row), {}) for row in ALLOCATING]
-        words = {row: f"{i}:{word}" for i, (row, (word, _, _)) in enumerate(ALLOCATING.items())}
-        ended = run_guest(self.running, program, self.image, nodes, words.values())
-        rates = {row: ended[word][0] / ended[word][1] for row, word in words.items()}
-        for row, rate in rates.items():
-            note(f"{format}-{row}", rate)
-            path = self.images.path(f"fresh.{row}.{format}")
-            os.unlink(path)
-        return rates
+    def measure_fresh(self, program, formats, note):
+        """A new image for each work and format, and the rates of qcow2 as part of those of raw."""
+        for row, (word, _, _) in ALLOCATING.items():
+            rates = {}
+            for format in formats:
+                path = self.images.fresh(format, row)
+                guest = Guest(self.running, program, self.image, [node(format, path, {})])
+                requests, seconds = guest.do(f"0:{word}")
+                guest.end()
+                os.unlink(path)
+                rates[format] = requests / seconds
+                note(f"{format}-{row}", rates[format])
+            if len(rates) == 2:
+                note(f"share-{row}", rates["qcow2"] / rates["raw"])
 
     def measure_open(self, program, path, note):
         """Time of the command, and what resident memory grows by it, on a machine that has nothing else."""
@@ -306,10 +335,11 @@ def measure(running, programs, results, options, root, cache):
     if kind in TMPFS:
         print(f"bench: {directory} is a memory file system ({kind}): its figures say nothing of disks", file=sys.stderr)
     images = Images(directory)
+    begun = time.monotonic()
     try:
-        part = Part(running, programs, image, images, results, options.disk_ms)
-        took = part.all(options.disks)
+        Part(running, programs, image, images, results, options.disk_ms).all(options.disks)
     finally:
         images.end()
+    took = time.monotonic() - begun
     results.notes.append(f"disk: images of 1 GiB in {directory} ({kind} on {source}), {options.disks} repetitions of "
                          f"{options.disk_ms} ms each; {took:.0f} s in all")

@@ -1,7 +1,8 @@
 //! A guest without an operating system: entered by PVH, drives virtio devices over PCI, reports on the
 //! serial port and ends by the exit device. Words of its command line: `drive` (every virtio device),
-//! `tick` (a line every 20 ms until a `q` comes), `disk=...` (see `bench.rs`), `reset` (once), `poweroff`,
-//! `panic`, `halt`; with none of them it ends at once. Status 33 is success, 5 a failure.
+//! `tick` (a line every 20 ms until a `q` comes), `disk=...` (see `bench.rs`), `serve` (a word in each line
+//! that comes on the serial port, up to an empty one), `reset` (once), `poweroff`, `panic`, `halt`; with
+//! none of them it ends at once. Status 33 is success, 5 a failure.
 #![no_std]
 #![no_main]
 
@@ -13,6 +14,8 @@ mod devices;
 mod entry;
 mod pci;
 mod start;
+
+use alloc::string::String;
 
 use linked_list_allocator::LockedHeap;
 use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
@@ -57,6 +60,7 @@ fn act(word: &str, bus: &mut Bus) {
     match word {
         "drive" => drive(bus),
         "tick" => tick(),
+        "serve" => serve(bus),
         "reset" => board::reset(),
         "poweroff" => board::power_off(),
         "panic" => board::panic_device(),
@@ -80,6 +84,24 @@ fn drive(bus: &mut Bus) {
                 PciTransport::new::<devices::Flat, _>(&mut bus.root, at).expect("a transport");
             devices::drive(transport);
         }
+    }
+}
+
+fn serve(bus: &mut Bus) {
+    say!("serving");
+    loop {
+        let mut word = String::new();
+        loop {
+            match Serial::receive() {
+                Some(b'\n') => break,
+                Some(byte) => word.push(char::from(byte)),
+                None => {}
+            }
+        }
+        if word.is_empty() {
+            return;
+        }
+        act(&word, bus);
     }
 }
 
