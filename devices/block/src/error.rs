@@ -141,6 +141,9 @@ pub enum BlockError {
     /// The node has one size.
     #[error("Image format driver does not support resize")]
     NoResize,
+    /// No such driver.
+    #[error("Unknown driver '{0}'")]
+    UnknownDriver(String),
     /// An option that is there for the interface's sake.
     #[error("{0}")]
     Unsupported(String),

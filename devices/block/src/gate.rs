@@ -2,10 +2,11 @@
 //! node's options, count it.
 
 use std::io;
-use std::os::fd::RawFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
+use crate::buffers::Buffers;
 use crate::node::IoLane;
 use crate::request::{Done, Durability, IoReq, Op, Token, Unmap};
 use crate::stats::Stats;
@@ -43,25 +44,46 @@ pub(crate) struct Policy {
     pub granule: u32,
 }
 
-/// A lane with its node's options in front of it.
-pub(crate) struct Gate<L> {
-    inner: L,
-    policy: Policy,
-    size: Arc<AtomicU64>,
+/// A node's options, size and counters, as all its lanes need them.
+#[derive(Clone)]
+pub(crate) struct Screen {
+    shared: Arc<Shared>,
     /// Added to offsets.
     base: u64,
-    stats: Arc<Stats>,
+    pub stats: Arc<Stats>,
 }
 
-impl<L: IoLane> Gate<L> {
-    pub fn new(inner: L, policy: Policy, size: Arc<AtomicU64>, stats: Arc<Stats>) -> Self {
-        Gate {
-            inner,
-            policy,
-            size,
+struct Shared {
+    /// Read when a lane is opened. A leaf.
+    policy: Mutex<Policy>,
+    size: AtomicU64,
+}
+
+impl Screen {
+    pub fn new(policy: Policy, size: u64, stats: Arc<Stats>) -> Self {
+        let (policy, size) = (Mutex::new(policy), AtomicU64::new(size));
+        Screen {
+            shared: Arc::new(Shared { policy, size }),
             base: 0,
             stats,
         }
+    }
+
+    /// The node's options now.
+    pub fn policy(&self) -> Policy {
+        let policy = self.shared.policy.lock();
+        *policy.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Other options, for lanes that are opened from now on.
+    #[allow(dead_code)] // until nodes are reopened
+    pub fn set_policy(&self, policy: Policy) {
+        let mut place = self
+            .shared
+            .policy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *place = policy;
     }
 
     /// The same for a window that begins at `base`.
@@ -70,26 +92,51 @@ impl<L: IoLane> Gate<L> {
         self
     }
 
+    pub fn size(&self) -> u64 {
+        self.shared.size.load(Ordering::Acquire)
+    }
+
+    pub fn set_size(&self, size: u64) {
+        self.shared.size.store(size, Ordering::Release);
+    }
+
+    /// A whole request by `inner`, which blocks.
+    pub fn perform(
+        &self,
+        op: Op,
+        buffers: &Buffers,
+        inner: impl FnOnce(Op) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let started = Instant::now();
+        let result = match self.pass(&self.policy(), op, buffers) {
+            Ok(op) => inner(op),
+            Err(result) => result,
+        };
+        let range = op.range(buffers);
+        self.stats.op_ended(op, range, started, &result);
+        result
+    }
+
     /// The request as the node below gets it; `Err` with its end when it does not.
-    fn pass(&self, request: &IoReq) -> Result<Op, io::Result<()>> {
-        if let Some((offset, len)) = request.range() {
+    fn pass(&self, policy: &Policy, op: Op, buffers: &Buffers) -> Result<Op, io::Result<()>> {
+        if let Some((offset, len)) = op.range(buffers) {
             let end = offset.checked_add(len);
-            let inside = end.is_some_and(|end| end <= self.size.load(Ordering::Acquire));
-            if !inside || !(offset | len).is_multiple_of(self.policy.granule.max(1).into()) {
+            let inside = end.is_some_and(|end| end <= self.size());
+            if !inside || !(offset | len).is_multiple_of(policy.granule.max(1).into()) {
                 return Err(Err(io::Error::from_raw_os_error(libc::EIO)));
             }
-            if request.op.is_write() && self.policy.read_only {
+            if op.is_write() && policy.read_only {
                 return Err(Err(io::Error::from_raw_os_error(libc::EPERM)));
             }
             if len == 0 {
                 return Err(Ok(()));
             }
         }
-        let op = match request.op {
-            Op::Flush if self.policy.no_flush => return Err(Ok(())),
-            Op::Discard { .. } if self.policy.discard == Discard::Ignore => return Err(Ok(())),
-            Op::Read { .. } | Op::Flush | Op::Discard { .. } => request.op,
-            Op::Write { offset, durability } => self.pass_write(request, offset, durability),
+        let op = match op {
+            Op::Flush if policy.no_flush => return Err(Ok(())),
+            Op::Discard { .. } if policy.discard == Discard::Ignore => return Err(Ok(())),
+            Op::Read { .. } | Op::Flush | Op::Discard { .. } => op,
+            Op::Write { offset, durability } => policy.pass_write(buffers, offset, durability),
             Op::WriteZeroes {
                 offset,
                 len,
@@ -98,56 +145,76 @@ impl<L: IoLane> Gate<L> {
             } => Op::WriteZeroes {
                 offset,
                 len,
-                unmap: self.allowed(unmap),
-                durability: self.needed(durability),
+                unmap: policy.allowed(unmap),
+                durability: policy.needed(durability),
             },
         };
         op.shifted(self.base)
             .ok_or(Err(io::Error::from_raw_os_error(libc::EIO)))
     }
+}
 
-    fn pass_write(&self, request: &IoReq, offset: u64, durability: Durability) -> Op {
+impl Policy {
+    fn pass_write(&self, buffers: &Buffers, offset: u64, durability: Durability) -> Op {
         let durability = self.needed(durability);
-        let unmap = match self.policy.detect_zeroes {
+        let unmap = match self.detect_zeroes {
             DetectZeroes::Off => return Op::Write { offset, durability },
             DetectZeroes::On => Unmap::Keep,
             DetectZeroes::Unmap => Unmap::May,
         };
-        if !request.buffers.is_zero() {
+        if !buffers.is_zero() {
             return Op::Write { offset, durability };
         }
         Op::WriteZeroes {
             offset,
-            len: request.buffers.len(),
+            len: buffers.len(),
             unmap: self.allowed(unmap),
             durability,
         }
     }
 
     fn allowed(&self, unmap: Unmap) -> Unmap {
-        match self.policy.discard {
+        match self.discard {
             Discard::Ignore => Unmap::Keep,
             Discard::Unmap => unmap,
         }
     }
 
     fn needed(&self, durability: Durability) -> Durability {
-        if self.policy.no_flush {
+        if self.no_flush {
             Durability::Cached
         } else {
             durability
         }
     }
+}
+
+/// A lane with its node's options in front of it.
+pub(crate) struct Gate<L> {
+    inner: L,
+    screen: Screen,
+    policy: Policy,
+}
+
+impl<L: IoLane> Gate<L> {
+    pub fn new(inner: L, screen: Screen) -> Self {
+        let policy = screen.policy();
+        Gate {
+            inner,
+            screen,
+            policy,
+        }
+    }
 
     fn ended(&self, done: Done) -> Done {
-        self.stats.request_ended(&done.request, &done.result);
+        self.screen.stats.request_ended(&done.request, &done.result);
         done
     }
 }
 
 impl<L: IoLane> IoLane for Gate<L> {
     fn submit(&mut self, mut request: IoReq, token: Token) -> Option<Done> {
-        match self.pass(&request) {
+        match self.screen.pass(&self.policy, request.op, &request.buffers) {
             Ok(op) => {
                 request.op = op;
                 let done = self.inner.submit(request, token)?;
@@ -165,15 +232,11 @@ impl<L: IoLane> IoLane for Gate<L> {
         self.inner.start();
     }
 
-    fn event_fd(&self) -> RawFd {
-        self.inner.event_fd()
-    }
-
     fn reap(&mut self, done: &mut Vec<Done>) {
         let before = done.len();
         self.inner.reap(done);
         for done in done.iter().skip(before) {
-            self.stats.request_ended(&done.request, &done.result);
+            self.screen.stats.request_ended(&done.request, &done.result);
         }
     }
 
@@ -189,10 +252,6 @@ impl IoLane for Box<dyn IoLane> {
 
     fn start(&mut self) {
         (**self).start();
-    }
-
-    fn event_fd(&self) -> RawFd {
-        (**self).event_fd()
     }
 
     fn reap(&mut self, done: &mut Vec<Done>) {

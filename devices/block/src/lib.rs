@@ -9,30 +9,44 @@
 //! only the two traits.
 
 mod buffers;
+mod drain;
+mod edge;
 mod engine;
 mod error;
 mod file;
+mod format;
 mod gate;
 mod graph;
+mod image;
 mod node;
+mod notice;
 mod null;
 mod pool;
+mod port;
 mod raw;
 mod request;
 mod stats;
 mod sys;
+mod timers;
+mod waker;
 
 pub use buffers::{Buffers, HostBuffer, IoPart, Keeper};
 pub use error::BlockError;
 pub use file::{Aio, FileKind, FileOpener, FileSpec, Locking};
 pub use gate::{DetectZeroes, Discard};
 pub use graph::{
-    AttachOptions, Attachment, BackendView, ChildSpec, DriveOptions, DriverSpec, Graph, NodeSpec,
-    NodeView, Perm, Perms, Sharing, WriteCache,
+    AttachOptions, Attachment, BackendView, BackingSpec, ChildSpec, Drained, DriveOptions,
+    DriverSpec, FormatKind, FormatSpec, Graph, NodeSpec, NodeView, OverlapCheck, Perm, Perms,
+    Qcow2Options, Removed, Role, Sharing, WriteCache,
 };
-pub use node::{BlockNode, IoLane, NodeInfo, SECTOR};
+pub use image::{
+    CheckReport, Image, ImageView, Qcow2View, Repair, SnapshotView, Snapshots, Specific, VmdkView,
+};
+pub use node::{BlockNode, Extent, ExtentKind, IoLane, NodeExt, NodeInfo, SECTOR};
+pub use notice::{Notice, NoticeSink};
 pub use null::NullSpec;
 pub use pool::{DEFAULT_MOST, Pool, Spawner, ThreadBody};
 pub use raw::RawWindow;
 pub use request::{Done, Durability, IoReq, Op, Token, Unmap};
 pub use stats::{Account, Counts, Stats};
+pub use waker::Waker;

@@ -1,10 +1,14 @@
 //! What every block node offers.
 
-use std::os::fd::RawFd;
+use std::io;
+use std::sync::Arc;
 
+use crate::buffers::{Buffers, HostBuffer};
 use crate::error::BlockError;
 use crate::graph::Perms;
-use crate::request::{Done, IoReq, Token};
+use crate::image::Image;
+use crate::request::{Done, Durability, IoReq, Op, Token};
+use crate::waker::Waker;
 
 /// The unit of sizes and offsets.
 pub const SECTOR: u64 = 512;
@@ -20,33 +24,60 @@ pub struct NodeInfo {
     pub granule: u32,
 }
 
+/// How bytes are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExtentKind {
+    /// In this node.
+    Data,
+    /// They read as zeroes, and take no storage as far as is known.
+    Zero,
+    /// Not in this node: its backing file's are read, or zeroes where it has none.
+    Unallocated,
+}
+
+/// A run of bytes that are stored alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes; 0 only at the node's end.
+    pub len: u64,
+    /// How.
+    pub kind: ExtentKind,
+}
+
 /// A block node: something with numbered bytes.
 ///
-/// Called on the control thread. Only `flush` and `resize` may block for the time of an I/O
-/// request; the others take no longer than a few system calls. Nothing here panics, whatever the
-/// image says.
+/// Any thread. `perform`, `extent` and `resize` may block for the time of I/O requests and are for
+/// worker threads; the others take no longer than a few system calls. Nothing here panics,
+/// whatever the image says.
 pub trait BlockNode: Send + Sync {
-    /// What it is now; any thread, at once. The size changes only through [`Self::resize`].
+    /// What it is now. The size changes only through [`Self::resize`].
     fn info(&self) -> NodeInfo;
 
     /// Bytes of storage in use, where that is known.
     fn allocated(&self) -> Option<u64>;
 
-    /// A lane for up to `depth` requests in flight at once (more are queued). Lanes are
-    /// independent of each other: each is moved to the thread that uses it, and requests on two
-    /// lanes are not ordered.
+    /// A lane for up to `depth` requests in flight at once (more are queued), which signals
+    /// `waker`. Lanes are independent of each other: each is moved to the thread that uses it,
+    /// and requests on two lanes are not ordered.
     ///
     /// # Errors
     /// When the host has no room for one.
-    fn open_lane(&self, depth: u32) -> Result<Box<dyn IoLane>, BlockError>;
+    fn open_lane(&self, depth: u32, waker: &Waker) -> Result<Box<dyn IoLane>, BlockError>;
 
-    /// Makes all completed writes durable. Blocks.
+    /// Carries out a whole request on the caller's thread. Blocks. Checks what a lane checks, and
+    /// is ordered to requests of lanes as those of two lanes are.
     ///
     /// # Errors
-    /// When the host could not.
-    fn flush(&self) -> Result<(), BlockError>;
+    /// The host's, as at the end of a request.
+    fn perform(&self, op: Op, buffers: &Buffers) -> io::Result<()>;
 
-    /// Changes the size. May block. Lanes see the new size with their next request.
+    /// How the bytes from `offset` on are stored: the first run of at most `len` bytes. Blocks.
+    ///
+    /// # Errors
+    /// The host's.
+    fn extent(&self, offset: u64, len: u64) -> io::Result<Extent>;
+
+    /// Changes the size. Blocks. Lanes see the new size with their next request.
     ///
     /// # Errors
     /// When the node cannot be another size.
@@ -58,7 +89,56 @@ pub trait BlockNode: Send + Sync {
     /// # Errors
     /// When another program does not allow it; the node then stays as it was.
     fn set_perms(&self, perms: Perms) -> Result<(), BlockError>;
+
+    /// What it offers as an image beyond its bytes; `None` for what is no image format.
+    fn image(&self) -> Option<&dyn Image> {
+        None
+    }
 }
+
+/// Blocking requests in a convenient form.
+pub trait NodeExt: BlockNode {
+    /// Makes all completed writes durable.
+    ///
+    /// # Errors
+    /// When the host could not.
+    fn flush(&self) -> io::Result<()> {
+        self.perform(Op::Flush, &Buffers::new())
+    }
+
+    /// Fills `data` from `offset` on.
+    ///
+    /// # Errors
+    /// The host's; EIO beyond the end.
+    fn read_at(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let memory = Arc::new(HostBuffer::new(data.len(), ALIGN));
+        let buffers = Buffers::owned(memory);
+        self.perform(Op::Read { offset }, &buffers)?;
+        buffers.read_at(0, data);
+        Ok(())
+    }
+
+    /// Writes `data` from `offset` on.
+    ///
+    /// # Errors
+    /// The host's; EIO beyond the end.
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let buffers = Buffers::owned(HostBuffer::from_bytes(data, ALIGN));
+        let durability = Durability::Cached;
+        self.perform(Op::Write { offset, durability }, &buffers)
+    }
+}
+
+/// Satisfies direct I/O everywhere.
+const ALIGN: usize = 4096;
+
+impl<N: BlockNode + ?Sized> NodeExt for N {}
 
 /// A way into a node for one thread.
 ///
@@ -67,6 +147,8 @@ pub trait BlockNode: Send + Sync {
 /// not multiples of [`NodeInfo::granule`]. It never panics, never blocks except in
 /// `drop`, and every request ends exactly once: as the value of `submit`, or later from `reap`.
 /// Requests in flight are not ordered. A flush covers what was completed before it was submitted.
+///
+/// A lane signals the [`Waker`] it was opened with when there is something to reap.
 ///
 /// Dropping a lane waits until nothing of it is in flight any more, so that no memory is touched
 /// afterwards; completions not yet reaped are lost then. Whoever must not wait reaps first until
@@ -79,10 +161,8 @@ pub trait IoLane: Send {
     /// Hands what was submitted to the host; called once after a batch.
     fn start(&mut self);
 
-    /// Readable (level-triggered) while there is something to reap. Stays the same.
-    fn event_fd(&self) -> RawFd;
-
-    /// Appends what has ended since the last call, and goes on with what waits.
+    /// Appends what has ended since the last call, and goes on with what waits. The owner has
+    /// cleared the waker before.
     fn reap(&mut self, done: &mut Vec<Done>);
 
     /// Requests submitted and not yet reaped.

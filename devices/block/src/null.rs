@@ -1,19 +1,19 @@
 //! `null-co`: a node with nothing behind it, for tests and measurements.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsRawFd, RawFd};
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use vmm_sys_util::timerfd::TimerFd;
-
+use crate::buffers::Buffers;
 use crate::error::BlockError;
-use crate::gate::{Gate, Policy};
+use crate::gate::{Gate, Policy, Screen};
 use crate::graph::Perms;
-use crate::node::{BlockNode, IoLane, NodeInfo, SECTOR};
+use crate::node::{BlockNode, Extent, ExtentKind, IoLane, NodeInfo, SECTOR};
+use crate::pool::Pool;
 use crate::request::{Done, IoReq, Op, Token};
 use crate::stats::Stats;
+use crate::waker::Waker;
 
 /// Options of `null-co`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,18 +38,16 @@ impl Default for NullSpec {
 
 pub(crate) struct NullNode {
     spec: NullSpec,
-    policy: Policy,
-    size: Arc<AtomicU64>,
-    stats: Arc<Stats>,
+    screen: Screen,
+    pool: Pool,
 }
 
 impl NullNode {
-    pub fn open(spec: NullSpec, policy: Policy, stats: Arc<Stats>) -> Self {
+    pub fn open(spec: NullSpec, policy: Policy, pool: &Pool, stats: Arc<Stats>) -> Self {
         NullNode {
             spec,
-            policy,
-            size: Arc::new(AtomicU64::new(sectors_up(spec.size))),
-            stats,
+            screen: Screen::new(policy, sectors_up(spec.size), stats),
+            pool: pool.clone(),
         }
     }
 }
@@ -64,8 +62,8 @@ pub(crate) fn sectors_up(bytes: u64) -> u64 {
 impl BlockNode for NullNode {
     fn info(&self) -> NodeInfo {
         NodeInfo {
-            size: self.size.load(Ordering::Acquire),
-            read_only: self.policy.read_only,
+            size: self.screen.size(),
+            read_only: self.screen.policy().read_only,
             granule: 1,
         }
     }
@@ -74,25 +72,41 @@ impl BlockNode for NullNode {
         Some(0)
     }
 
-    fn open_lane(&self, _depth: u32) -> Result<Box<dyn IoLane>, BlockError> {
-        let timer = TimerFd::new()
-            .map_err(|error| BlockError::host("Could not make a timer", error.into()))?;
+    fn open_lane(&self, _depth: u32, waker: &Waker) -> Result<Box<dyn IoLane>, BlockError> {
         let lane = NullLane {
             latency: Duration::from_nanos(self.spec.latency_ns),
             read_zeroes: self.spec.read_zeroes,
-            timer,
+            pool: self.pool.clone(),
+            waker: waker.clone(),
             waiting: VecDeque::new(),
         };
-        let (size, stats) = (self.size.clone(), self.stats.clone());
-        Ok(Box::new(Gate::new(lane, self.policy, size, stats)))
+        Ok(Box::new(Gate::new(lane, self.screen.clone())))
     }
 
-    fn flush(&self) -> Result<(), BlockError> {
-        Ok(())
+    fn perform(&self, op: Op, buffers: &Buffers) -> io::Result<()> {
+        self.screen.perform(op, buffers, |op| {
+            if is_slow(op) {
+                std::thread::sleep(Duration::from_nanos(self.spec.latency_ns));
+            }
+            if self.spec.read_zeroes && matches!(op, Op::Read { .. }) {
+                buffers.zero_from(0);
+            }
+            Ok(())
+        })
+    }
+
+    fn extent(&self, offset: u64, len: u64) -> io::Result<Extent> {
+        Ok(Extent {
+            len: len.min(self.screen.size().saturating_sub(offset)),
+            kind: match self.spec.read_zeroes {
+                true => ExtentKind::Zero,
+                false => ExtentKind::Data,
+            },
+        })
     }
 
     fn resize(&self, size: u64) -> Result<(), BlockError> {
-        self.size.store(sectors_up(size), Ordering::Release);
+        self.screen.set_size(sectors_up(size));
         Ok(())
     }
 
@@ -101,25 +115,27 @@ impl BlockNode for NullNode {
     }
 }
 
+/// As in QEMU, there is no latency where there is no data to write.
+fn is_slow(op: Op) -> bool {
+    match op {
+        Op::Read { .. } | Op::Write { .. } | Op::Flush => true,
+        Op::Discard { .. } | Op::WriteZeroes { .. } => false,
+    }
+}
+
 struct NullLane {
     latency: Duration,
     read_zeroes: bool,
-    /// Expires when the first of `waiting` is due.
-    timer: TimerFd,
+    pool: Pool,
+    waker: Waker,
     /// In order of time.
     waiting: VecDeque<(Instant, Done)>,
 }
 
 impl NullLane {
     fn arm(&mut self) {
-        let Some((due, _)) = self.waiting.front() else {
-            return;
-        };
-        // A duration of zero would disarm it.
-        let left = due.saturating_duration_since(Instant::now());
-        let left = left.max(Duration::from_nanos(1));
-        if let Err(error) = self.timer.reset(left, None) {
-            log::error!("Could not set a timer: {error}");
+        if let Some((due, _)) = self.waiting.front() {
+            self.pool.wake_at(*due, self.waker.clone());
         }
     }
 }
@@ -129,11 +145,7 @@ impl IoLane for NullLane {
         if self.read_zeroes && matches!(request.op, Op::Read { .. }) {
             request.buffers.zero_from(0);
         }
-        // As in QEMU, there is no latency where there is no data to write.
-        let slow = match request.op {
-            Op::Read { .. } | Op::Write { .. } | Op::Flush => !self.latency.is_zero(),
-            Op::Discard { .. } | Op::WriteZeroes { .. } => false,
-        };
+        let slow = is_slow(request.op) && !self.latency.is_zero();
         let done = Done {
             token,
             result: Ok(()),
@@ -153,21 +165,13 @@ impl IoLane for NullLane {
 
     fn start(&mut self) {}
 
-    fn event_fd(&self) -> RawFd {
-        self.timer.as_raw_fd()
-    }
-
     fn reap(&mut self, done: &mut Vec<Done>) {
         let now = Instant::now();
-        let before = self.waiting.len();
+        let before = done.len();
         while let Some((_, ended)) = self.waiting.pop_front_if(|(due, _)| *due <= now) {
             done.push(ended);
         }
-        if self.waiting.is_empty() {
-            if before > 0 {
-                let _ = self.timer.clear();
-            }
-        } else {
+        if done.len() > before {
             self.arm();
         }
     }
@@ -180,12 +184,12 @@ impl IoLane for NullLane {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffers::{Buffers, HostBuffer};
-    use crate::sys;
+    use crate::buffers::HostBuffer;
+    use crate::pool::test_pool;
 
-    fn lane(spec: NullSpec) -> Box<dyn IoLane> {
-        let node = NullNode::open(spec, Policy::default(), Arc::default());
-        node.open_lane(4).unwrap()
+    fn lane(spec: NullSpec, waker: &Waker) -> Box<dyn IoLane> {
+        let node = NullNode::open(spec, Policy::default(), &test_pool(), Arc::default());
+        node.open_lane(4, waker).unwrap()
     }
 
     fn read(lane: &mut dyn IoLane, memory: &Arc<HostBuffer>, token: u64) -> Option<Done> {
@@ -197,21 +201,24 @@ mod tests {
     fn buffers_stay_as_they_are_unless_zeroes_are_asked_for() {
         let memory = HostBuffer::from_bytes(&[1; 512], 8);
         let mut spec = NullSpec::default();
-        let done = read(&mut lane(spec), &memory, 0).unwrap();
+        let waker = Waker::new().unwrap();
+        let done = read(&mut lane(spec, &waker), &memory, 0).unwrap();
         done.result.unwrap();
         assert_eq!(memory.to_vec(), [1; 512]);
         spec.read_zeroes = true;
-        let _ = read(&mut lane(spec), &memory, 0).unwrap();
+        let _ = read(&mut lane(spec, &waker), &memory, 0).unwrap();
         assert_eq!(memory.to_vec(), [0; 512]);
     }
 
     #[test]
     fn latency_is_kept_in_order() {
         let memory = HostBuffer::from_bytes(&[1; 512], 8);
-        let mut lane = lane(NullSpec {
+        let waker = Waker::new().unwrap();
+        let spec = NullSpec {
             latency_ns: 5_000_000,
             ..NullSpec::default()
-        });
+        };
+        let mut lane = lane(spec, &waker);
         let begin = Instant::now();
         for token in 0..3 {
             assert!(read(&mut lane, &memory, token).is_none());
@@ -220,7 +227,8 @@ mod tests {
         lane.reap(&mut done);
         assert!(done.is_empty());
         while lane.in_flight() > 0 {
-            sys::wait_readable(lane.event_fd());
+            waker.wait();
+            waker.clear();
             lane.reap(&mut done);
         }
         assert!(begin.elapsed() >= Duration::from_millis(5));

@@ -4,7 +4,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::timers::Timers;
+use crate::waker::Waker;
 
 /// What a thread of the pool runs until there has been no work for a while.
 pub type ThreadBody = Box<dyn FnOnce() + Send>;
@@ -20,6 +23,7 @@ const IDLE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Pool {
     shared: Arc<Shared>,
+    timers: Arc<Timers>,
 }
 
 struct Shared {
@@ -42,6 +46,7 @@ impl Pool {
     /// A pool without threads; it has `most` at a time.
     pub fn new(spawner: Spawner, most: usize) -> Self {
         Pool {
+            timers: Arc::new(Timers::new(spawner.clone())),
             shared: Arc::new(Shared {
                 spawner,
                 most: most.max(1),
@@ -49,6 +54,11 @@ impl Pool {
                 wake: Condvar::new(),
             }),
         }
+    }
+
+    /// Signals `waker` at `due`, or soon after.
+    pub(crate) fn wake_at(&self, due: Instant, waker: Waker) {
+        self.timers.add(due, waker);
     }
 
     /// Threads there are now.

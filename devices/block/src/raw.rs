@@ -1,13 +1,17 @@
 //! `raw`: the bytes of the node below as they are, or a window of them.
 
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::buffers::Buffers;
+use crate::edge::Edge;
 use crate::error::BlockError;
-use crate::gate::{Gate, Policy};
+use crate::gate::{Gate, Policy, Screen};
 use crate::graph::Perms;
-use crate::node::{BlockNode, IoLane, NodeInfo, SECTOR};
+use crate::node::{BlockNode, Extent, IoLane, NodeInfo, SECTOR};
+use crate::request::Op;
 use crate::stats::Stats;
+use crate::waker::Waker;
 
 /// A window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,16 +23,14 @@ pub struct RawWindow {
 }
 
 pub(crate) struct RawNode {
-    below: Arc<dyn BlockNode>,
+    below: Edge,
     window: RawWindow,
-    policy: Policy,
-    size: Arc<AtomicU64>,
-    stats: Arc<Stats>,
+    screen: Screen,
 }
 
 impl RawNode {
     pub fn open(
-        below: Arc<dyn BlockNode>,
+        below: Edge,
         window: RawWindow,
         policy: Policy,
         stats: Arc<Stats>,
@@ -41,9 +43,7 @@ impl RawNode {
         Ok(RawNode {
             below,
             window,
-            policy,
-            size: Arc::new(AtomicU64::new(size)),
-            stats,
+            screen: Screen::new(policy, size, stats).shifted(window.offset),
         })
     }
 }
@@ -75,38 +75,41 @@ fn window_size(window: RawWindow, below: u64) -> Result<u64, BlockError> {
 impl BlockNode for RawNode {
     fn info(&self) -> NodeInfo {
         NodeInfo {
-            size: self.size.load(Ordering::Acquire),
-            read_only: self.policy.read_only,
+            size: self.screen.size(),
+            read_only: self.screen.policy().read_only,
             ..self.below.info()
         }
     }
 
     fn allocated(&self) -> Option<u64> {
-        self.below.allocated()
+        self.below.node()?.allocated()
     }
 
-    fn open_lane(&self, depth: u32) -> Result<Box<dyn IoLane>, BlockError> {
-        let lane = self.below.open_lane(depth)?;
-        let (size, stats) = (self.size.clone(), self.stats.clone());
-        let gate = Gate::new(lane, self.policy, size, stats).shifted(self.window.offset);
-        Ok(Box::new(gate))
+    fn open_lane(&self, depth: u32, waker: &Waker) -> Result<Box<dyn IoLane>, BlockError> {
+        let lane = self.below.open_lane(depth, waker)?;
+        Ok(Box::new(Gate::new(lane, self.screen.clone())))
     }
 
-    fn flush(&self) -> Result<(), BlockError> {
-        if self.policy.no_flush {
-            return Ok(());
-        }
-        self.below.flush()
+    fn perform(&self, op: Op, buffers: &Buffers) -> io::Result<()> {
+        self.screen
+            .perform(op, buffers, |op| self.below.perform(op, buffers))
+    }
+
+    fn extent(&self, offset: u64, len: u64) -> io::Result<Extent> {
+        let len = len.min(self.screen.size().saturating_sub(offset));
+        let offset = offset.saturating_add(self.window.offset);
+        self.below.extent(offset, len)
     }
 
     fn resize(&self, size: u64) -> Result<(), BlockError> {
         if self.window.size.is_some() {
             return Err(BlockError::NoResize);
         }
-        let below = self.window.offset.checked_add(size);
-        self.below.resize(below.ok_or(BlockError::NoResize)?)?;
-        let size = window_size(self.window, self.below.info().size)?;
-        self.size.store(size, Ordering::Release);
+        let below = self.below.node().ok_or(BlockError::Empty)?;
+        let end = self.window.offset.checked_add(size);
+        below.resize(end.ok_or(BlockError::NoResize)?)?;
+        let size = window_size(self.window, below.info().size)?;
+        self.screen.set_size(size);
         Ok(())
     }
 

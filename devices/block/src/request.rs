@@ -94,6 +94,17 @@ impl Op {
         })
     }
 
+    /// First byte and number of bytes, where `buffers` go with it; `None` for a flush.
+    pub fn range(self, buffers: &Buffers) -> Option<(u64, u64)> {
+        match self {
+            Op::Read { offset } | Op::Write { offset, .. } => Some((offset, buffers.len())),
+            Op::Flush => None,
+            Op::Discard { offset, len } | Op::WriteZeroes { offset, len, .. } => {
+                Some((offset, len))
+            }
+        }
+    }
+
     /// Whether it changes what is stored.
     pub fn is_write(self) -> bool {
         match self {
@@ -126,13 +137,7 @@ impl IoReq {
 
     /// First byte and number of bytes; `None` for a flush.
     pub fn range(&self) -> Option<(u64, u64)> {
-        match self.op {
-            Op::Read { offset } | Op::Write { offset, .. } => Some((offset, self.buffers.len())),
-            Op::Flush => None,
-            Op::Discard { offset, len } | Op::WriteZeroes { offset, len, .. } => {
-                Some((offset, len))
-            }
-        }
+        self.op.range(&self.buffers)
     }
 }
 

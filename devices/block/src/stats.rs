@@ -103,14 +103,25 @@ impl Stats {
 
     /// Counts the end of a request on a node.
     pub(crate) fn request_ended(&self, request: &IoReq, result: &io::Result<()>) {
-        let (offset, len) = request.range().unwrap_or((0, 0));
-        let account = match request.op {
+        self.op_ended(request.op, request.range(), request.started, result);
+    }
+
+    /// The same for one that is no request of a lane.
+    pub(crate) fn op_ended(
+        &self,
+        op: Op,
+        range: Option<(u64, u64)>,
+        started: Instant,
+        result: &io::Result<()>,
+    ) {
+        let (offset, len) = range.unwrap_or((0, 0));
+        let account = match op {
             Op::Read { .. } => Account::Read,
             Op::Write { .. } | Op::WriteZeroes { .. } => Account::Write,
             Op::Flush => Account::Flush,
             Op::Discard { .. } => Account::Unmap,
         };
-        self.ended(account, len, request.started, result.is_err());
+        self.ended(account, len, started, result.is_err());
         if account == Account::Write && result.is_ok() {
             self.wrote_to(offset.saturating_add(len));
         }

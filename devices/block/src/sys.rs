@@ -129,6 +129,14 @@ pub fn direct_alignment(file: &File) -> Option<(u32, u32)> {
     known.then_some((stat.stx_dio_mem_align, stat.stx_dio_offset_align))
 }
 
+/// lseek(2); only for SEEK_DATA and SEEK_HOLE: nobody uses the file's own position.
+pub fn seek(file: &File, offset: u64, whence: i32) -> io::Result<u64> {
+    let offset = i64::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::ENXIO))?;
+    // SAFETY: no memory is passed.
+    let at = unsafe { libc::lseek(file.as_raw_fd(), offset, whence) };
+    u64::try_from(at).map_err(|_| io::Error::last_os_error())
+}
+
 /// The status flags (F_GETFL).
 pub fn status_flags(file: &File) -> io::Result<i32> {
     // SAFETY: no pointers.

@@ -84,6 +84,7 @@ fn file_spec(path: &Path, aio: Aio, direct: bool) -> NodeSpec {
     let mut spec = NodeSpec::new(DriverSpec::Raw {
         file: Box::new(ChildSpec::Inline(file)),
         window: RawWindow::default(),
+        probed: false,
     });
     spec.direct = Some(direct);
     spec.discard = Some(Discard::Unmap);

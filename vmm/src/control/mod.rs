@@ -308,7 +308,7 @@ mod tests;
 /// Makes what was written to these nodes durable. Blocks.
 fn flush(nodes: Vec<(String, Arc<dyn BlockNode>)>) {
     for (name, node) in nodes {
-        if let Err(error) = node.flush() {
+        if let Err(error) = block::NodeExt::flush(&*node) {
             log::error!("Cannot flush '{name}': {error}");
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::pool::test_pool;
-use crate::{Durability, IoReq, Op};
+use crate::{Durability, Op};
 
 /// A file whose blocks are larger than sectors, as its user sees it.
 pub(super) fn large_blocks(file: File, direct: bool) -> HostFile {
@@ -25,10 +25,7 @@ pub(super) fn large_blocks(file: File, direct: bool) -> HostFile {
 fn after_a_failed_flush_none_succeeds() {
     let good = || tempfile::tempfile().unwrap();
     let bad = || File::from(std::os::fd::OwnedFd::from(std::io::pipe().unwrap().1));
-    let flush = |host: &HostFile| {
-        let request = IoReq::new(Op::Flush, Buffers::new());
-        perform::perform(host, &request, 0)
-    };
+    let flush = |host: &HostFile| perform::perform(host, Op::Flush, &Buffers::new(), 0);
     let mut host = large_blocks(bad(), false);
     let first = flush(&host).unwrap_err();
     host.file = good();
@@ -52,9 +49,7 @@ fn a_new_size_is_not_undone_by_a_write_to_the_end() {
         host: Arc::new(large_blocks(file, true)),
         path: "a".into(),
         pool: test_pool(),
-        policy: Policy::default(),
-        size: Arc::default(),
-        stats: Arc::default(),
+        screen: Screen::new(Policy::default(), 0, Arc::default()),
     });
     let len = || node.host.file.metadata().unwrap().len();
     let write = |host: &HostFile| {
@@ -63,7 +58,7 @@ fn a_new_size_is_not_undone_by_a_write_to_the_end() {
             durability: Durability::Cached,
         };
         let data = Buffers::owned(HostBuffer::from_bytes(&[7; 512], 512));
-        perform::perform(host, &IoReq::new(op, data), 0).unwrap();
+        perform::perform(host, op, &data, 0).unwrap();
     };
     node.resize(OLD).unwrap();
     write(&node.host);

@@ -10,26 +10,26 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
-use vmm_sys_util::eventfd::EventFd;
-
-use super::ranges::{Hold, RangeHold};
+use super::ranges::RangeHold;
 use super::{Aio, HostFile, perform};
 use crate::engine::{Call, Ended, Engine};
 use crate::error::BlockError;
-use crate::node::{IoLane, SECTOR};
+use crate::node::IoLane;
 use crate::pool::Pool;
+use crate::port::{Port, Ticket};
 use crate::request::{Done, Durability, IoReq, Op, Token};
-use crate::sys::{self, MAX_PARTS};
+use crate::sys::MAX_PARTS;
+use crate::waker::Waker;
 
 /// A request on its way.
 struct Active {
     token: Token,
     request: IoReq,
     /// Held until it has ended.
-    _range: Option<RangeHold>,
+    range: Option<RangeHold>,
 }
 
 impl Active {
@@ -39,49 +39,6 @@ impl Active {
             result,
             request: self.request,
         }
-    }
-}
-
-/// Where jobs of the pool put what has ended.
-struct Port {
-    /// A leaf.
-    done: Mutex<Vec<Done>>,
-    event: Arc<EventFd>,
-}
-
-impl Port {
-    fn done(&self) -> MutexGuard<'_, Vec<Done>> {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn put(&self, done: Done) {
-        self.done().push(done);
-        signal(&self.event);
-    }
-}
-
-fn signal(event: &EventFd) {
-    // Fails only when the counter is full, and then it is readable already.
-    let _ = event.write(1);
-}
-
-/// A request in the pool. It comes back even when the job panics.
-struct Ticket {
-    active: Option<Active>,
-    port: Arc<Port>,
-}
-
-impl Ticket {
-    fn end(&mut self, result: io::Result<()>) {
-        if let Some(active) = self.active.take() {
-            self.port.put(active.end(result));
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.end(Err(io::Error::from_raw_os_error(libc::EIO)));
     }
 }
 
@@ -141,20 +98,19 @@ enum Route {
 }
 
 impl FileLane {
-    pub fn open(host: Arc<HostFile>, pool: &Pool, depth: u32) -> Result<Self, BlockError> {
+    pub fn open(
+        host: Arc<HostFile>,
+        pool: &Pool,
+        depth: u32,
+        waker: &Waker,
+    ) -> Result<Self, BlockError> {
         let depth = depth.clamp(1, 4096);
-        let event = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
-            .map_err(|error| BlockError::host("Could not make an eventfd", error))?;
-        let event = Arc::new(event);
-        let fds = (host.file.as_raw_fd(), event.as_raw_fd());
+        let fds = (host.file.as_raw_fd(), waker.fd());
         Ok(FileLane {
             engine: Engine::open(host.aio, depth, fds.0, fds.1)?,
             host,
             pool: pool.clone(),
-            port: Arc::new(Port {
-                done: Mutex::default(),
-                event,
-            }),
+            port: Port::new(waker),
             depth: depth as usize,
             slots: Slots::default(),
             pooled: 0,
@@ -176,7 +132,7 @@ impl FileLane {
         let active = Active {
             token,
             request,
-            _range: range,
+            range,
         };
         match route {
             Route::Pool => self.hand_to_pool(active, 0),
@@ -187,17 +143,11 @@ impl FileLane {
 
     /// The range that a write needs for itself, where blocks are larger than sectors.
     fn hold(&self, request: &IoReq) -> Result<Option<RangeHold>, ()> {
-        let align = u64::from(self.host.align);
-        let range = request.range().filter(|_| request.op.is_write());
-        let Some((offset, len)) = range.filter(|_| align > SECTOR) else {
+        let Some((start, end, hold)) = self.host.needed(request.op, &request.buffers) else {
             return Ok(None);
         };
-        let end = offset.saturating_add(len);
-        let whole = (offset | len).is_multiple_of(align);
-        let (start, end) = (offset / align * align, end.next_multiple_of(align));
-        let hold = if whole { Hold::Shared } else { Hold::Alone };
         let ranges = &self.host.ranges;
-        let held = ranges.try_hold(start, end, hold, &self.port.event);
+        let held = ranges.try_hold(start, end, hold, self.port.waker());
         held.map(Some).ok_or(())
     }
 
@@ -222,15 +172,14 @@ impl FileLane {
     fn hand_to_pool(&mut self, active: Active, done: u64) {
         self.pooled = self.pooled.saturating_add(1);
         let host = self.host.clone();
-        let mut ticket = Ticket {
-            active: Some(active),
-            port: self.port.clone(),
-        };
+        let Active {
+            token,
+            request,
+            range,
+        } = active;
+        let ticket = Ticket::new(token, request, range, &self.port);
         self.pool.run(Box::new(move || {
-            if let Some(active) = &ticket.active {
-                let result = perform::perform(&host, &active.request, done);
-                ticket.end(result);
-            }
+            ticket.perform(|request| perform::perform(&host, request.op, &request.buffers, done));
         }));
     }
 
@@ -257,7 +206,7 @@ impl FileLane {
     /// next event.
     fn start_engine(&mut self) {
         if self.engine.start().is_err() {
-            signal(&self.port.event);
+            self.port.waker().wake();
         }
     }
 
@@ -315,9 +264,8 @@ impl FileLane {
             self.kernel_ended(slot, result, done);
         }
         self.ended = ended;
-        let mut pooled = self.port.done();
-        self.pooled = self.pooled.saturating_sub(pooled.len());
-        done.append(&mut pooled);
+        let pooled = self.port.collect(done);
+        self.pooled = self.pooled.saturating_sub(pooled);
     }
 }
 
@@ -347,13 +295,7 @@ impl IoLane for FileLane {
         self.start_engine();
     }
 
-    fn event_fd(&self) -> RawFd {
-        self.port.event.as_raw_fd()
-    }
-
     fn reap(&mut self, done: &mut Vec<Done>) {
-        // Before looking: what comes afterwards signals again.
-        let _ = self.port.event.read();
         self.collect(done);
         self.refill();
     }
@@ -370,10 +312,12 @@ impl Drop for FileLane {
         let mut done = Vec::new();
         while self.slots.len() + self.pooled > 0 {
             self.start_engine();
-            sys::wait_readable(self.event_fd());
-            let _ = self.port.event.read();
+            self.port.waker().wait();
+            self.port.waker().clear();
             self.collect(&mut done);
             done.clear();
         }
+        // What was cleared may have been another lane's.
+        self.port.waker().wake();
     }
 }

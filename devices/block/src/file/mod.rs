@@ -8,22 +8,24 @@ mod ranges;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::buffers::{Buffers, HostBuffer};
 use crate::engine;
 use crate::error::BlockError;
-use crate::gate::{Gate, Policy};
-use crate::graph::Perms;
-use crate::node::{BlockNode, IoLane, NodeInfo, SECTOR};
+use crate::gate::{Gate, Policy, Screen};
+use crate::graph::{NodeSpec, Perms};
+use crate::node::{BlockNode, Extent, ExtentKind, IoLane, NodeInfo, SECTOR};
 use crate::null::sectors_up;
 use crate::pool::Pool;
+use crate::request::Op;
 use crate::stats::Stats;
 use crate::sys;
+use crate::waker::Waker;
 use lane::FileLane;
 use lock::ImageLock;
-use ranges::Ranges;
+use ranges::{Hold, Ranges};
 
 /// How requests reach the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -74,6 +76,17 @@ pub trait FileOpener {
     /// # Errors
     /// Those of open(2).
     fn open(&mut self, path: &str, flags: i32) -> io::Result<File>;
+
+    /// A node from its description in JSON, as it stands after `json:` in an image's name of
+    /// another one.
+    ///
+    /// # Errors
+    /// When it makes no sense.
+    fn json(&mut self, text: &str) -> Result<NodeSpec, BlockError> {
+        Err(BlockError::Unsupported(format!(
+            "A description in JSON is not understood here: {text}"
+        )))
+    }
 }
 
 impl<F: FnMut(&str, i32) -> io::Result<File>> FileOpener for F {
@@ -148,6 +161,18 @@ impl HostFile {
         }
     }
 
+    /// The range that a write needs for itself, where blocks are larger than sectors.
+    fn needed(&self, op: Op, buffers: &Buffers) -> Option<(u64, u64, Hold)> {
+        let align = u64::from(self.align);
+        let range = op.range(buffers).filter(|_| op.is_write());
+        let (offset, len) = range.filter(|_| align > SECTOR)?;
+        let end = offset.saturating_add(len);
+        let whole = (offset | len).is_multiple_of(align);
+        let (start, end) = (offset / align * align, end.next_multiple_of(align));
+        let hold = if whole { Hold::Shared } else { Hold::Alone };
+        Some((start, end, hold))
+    }
+
     fn bytes(&self) -> io::Result<u64> {
         match self.kind {
             FileKind::Regular => Ok(self.file.metadata()?.len()),
@@ -160,10 +185,8 @@ pub(crate) struct FileNode {
     host: Arc<HostFile>,
     path: String,
     pool: Pool,
-    policy: Policy,
-    size: Arc<AtomicU64>,
+    screen: Screen,
     lock: ImageLock,
-    stats: Arc<Stats>,
 }
 
 impl FileNode {
@@ -209,10 +232,8 @@ impl FileNode {
             host: Arc::new(host),
             path: path.clone(),
             pool: pool.clone(),
-            policy,
-            size: Arc::new(AtomicU64::new(sectors_up(bytes))),
+            screen: Screen::new(policy, sectors_up(bytes), stats),
             lock,
-            stats,
         })
     }
 }
@@ -311,9 +332,9 @@ fn probe_alignment(file: &File, kind: FileKind) -> (u32, u32) {
 impl BlockNode for FileNode {
     fn info(&self) -> NodeInfo {
         NodeInfo {
-            size: self.size.load(Ordering::Acquire),
-            read_only: self.policy.read_only,
-            granule: self.policy.granule,
+            size: self.screen.size(),
+            read_only: self.screen.policy().read_only,
+            granule: self.screen.policy().granule,
         }
     }
 
@@ -323,24 +344,51 @@ impl BlockNode for FileNode {
         blocks.checked_mul(512)
     }
 
-    fn open_lane(&self, depth: u32) -> Result<Box<dyn IoLane>, BlockError> {
-        let lane = FileLane::open(self.host.clone(), &self.pool, depth)?;
-        let (size, stats) = (self.size.clone(), self.stats.clone());
-        Ok(Box::new(Gate::new(lane, self.policy, size, stats)))
+    fn open_lane(&self, depth: u32, waker: &Waker) -> Result<Box<dyn IoLane>, BlockError> {
+        let lane = FileLane::open(self.host.clone(), &self.pool, depth, waker)?;
+        Ok(Box::new(Gate::new(lane, self.screen.clone())))
     }
 
-    fn flush(&self) -> Result<(), BlockError> {
-        if self.policy.no_flush || self.policy.read_only {
-            return Ok(());
+    fn perform(&self, op: Op, buffers: &Buffers) -> io::Result<()> {
+        self.screen.perform(op, buffers, |op| {
+            let _range = match self.host.needed(op, buffers) {
+                Some((start, end, hold)) => Some(self.host.ranges.hold(start, end, hold)?),
+                None => None,
+            };
+            perform::perform(&self.host, op, buffers, 0)
+        })
+    }
+
+    fn extent(&self, offset: u64, len: u64) -> io::Result<Extent> {
+        let end = offset.saturating_add(len).min(self.screen.size());
+        let left = end.saturating_sub(offset);
+        let data = |len| Extent {
+            len,
+            kind: ExtentKind::Data,
+        };
+        if left == 0 || self.host.kind == FileKind::Device {
+            return Ok(data(left));
         }
-        self.host
-            .sync_data()
-            .map_err(|error| BlockError::host(format!("Could not flush '{}'", self.path), error))
+        let zero = |len| Extent {
+            len,
+            kind: ExtentKind::Zero,
+        };
+        match sys::seek(&self.host.file, offset, libc::SEEK_DATA) {
+            Ok(start) if start > offset => Ok(zero(start.min(end).saturating_sub(offset))),
+            Ok(_) => {
+                let hole = sys::seek(&self.host.file, offset, libc::SEEK_HOLE).unwrap_or(end);
+                Ok(data(hole.min(end).saturating_sub(offset).max(1)))
+            }
+            // No data from there on.
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(zero(left)),
+            // The file system does not know.
+            Err(_) => Ok(data(left)),
+        }
     }
 
     fn resize(&self, size: u64) -> Result<(), BlockError> {
         let failed = |error| BlockError::host(format!("Could not resize '{}'", self.path), error);
-        if self.policy.read_only {
+        if self.screen.policy().read_only {
             return Err(BlockError::ReadOnly);
         }
         let _length = self.host.length();
@@ -353,7 +401,7 @@ impl BlockNode for FileNode {
                 }
             }
         }
-        self.size.store(sectors_up(size), Ordering::Release);
+        self.screen.set_size(sectors_up(size));
         Ok(())
     }
 

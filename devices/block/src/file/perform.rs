@@ -7,20 +7,20 @@ use std::sync::Arc;
 
 use super::{FileKind, HostFile};
 use crate::buffers::{Buffers, HostBuffer};
-use crate::request::{Durability, IoReq, Op, Unmap};
+use crate::request::{Durability, Op, Unmap};
 use crate::sys;
 
 /// Most bytes through memory of our own at once.
 const BOUNCE: u64 = 1 << 20;
 
-/// Carries out `request`, of which the first `done` bytes are done already.
+/// Carries out `op`, of which the first `done` bytes are done already.
 ///
 /// # Errors
 /// The host's.
-pub(super) fn perform(host: &HostFile, request: &IoReq, done: u64) -> io::Result<()> {
-    match request.op {
-        Op::Read { offset } => read(host, &request.buffers, offset, done),
-        Op::Write { offset, durability } => write(host, &request.buffers, offset, done, durability),
+pub(super) fn perform(host: &HostFile, op: Op, buffers: &Buffers, done: u64) -> io::Result<()> {
+    match op {
+        Op::Read { offset } => read(host, buffers, offset, done),
+        Op::Write { offset, durability } => write(host, buffers, offset, done, durability),
         Op::Flush => host.sync_data(),
         Op::Discard { offset, len } => discard(host, offset, len),
         Op::WriteZeroes {

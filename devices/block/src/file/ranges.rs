@@ -3,9 +3,10 @@
 //! A write of part of a block has to read the block first. While it does, no other write may
 //! touch the block, or its data would be overwritten with what was there before.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use vmm_sys_util::eventfd::EventFd;
+use crate::waker::Waker;
 
 /// How a range is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,7 @@ struct Inner {
     held: Vec<Held>,
     next: u64,
     /// Lanes with requests that wait for a range.
-    waiting: Vec<Arc<EventFd>>,
+    waiting: Vec<Waker>,
 }
 
 impl Ranges {
@@ -42,13 +43,7 @@ impl Ranges {
     }
 
     /// Takes a range. When it cannot be had, `wake` is signalled once something was let go.
-    pub fn try_hold(
-        &self,
-        start: u64,
-        end: u64,
-        hold: Hold,
-        wake: &Arc<EventFd>,
-    ) -> Option<RangeHold> {
+    pub fn try_hold(&self, start: u64, end: u64, hold: Hold, wake: &Waker) -> Option<RangeHold> {
         let mut inner = self.lock();
         let clash = |held: &Held| {
             held.start < end
@@ -56,7 +51,7 @@ impl Ranges {
                 && (held.hold == Hold::Alone || hold == Hold::Alone)
         };
         if inner.held.iter().any(clash) {
-            if !inner.waiting.iter().any(|other| Arc::ptr_eq(other, wake)) {
+            if !inner.waiting.iter().any(|other| other.is(wake)) {
                 inner.waiting.push(wake.clone());
             }
             return None;
@@ -75,6 +70,21 @@ impl Ranges {
             id,
         })
     }
+
+    /// Takes a range, and waits for it where it cannot be had at once.
+    ///
+    /// # Errors
+    /// When the host has no descriptor to wait with.
+    pub fn hold(&self, start: u64, end: u64, hold: Hold) -> io::Result<RangeHold> {
+        let wake = Waker::new().map_err(|error| io::Error::other(error.to_string()))?;
+        loop {
+            if let Some(held) = self.try_hold(start, end, hold, &wake) {
+                return Ok(held);
+            }
+            wake.wait();
+            wake.clear();
+        }
+    }
 }
 
 /// A range that is held until this is dropped.
@@ -91,8 +101,7 @@ impl Drop for RangeHold {
             inner.held.swap_remove(at);
         }
         for wake in inner.waiting.drain(..) {
-            // Fails only when the counter is full, and then it is readable already.
-            let _ = wake.write(1);
+            wake.wake();
         }
     }
 }
@@ -104,16 +113,16 @@ mod tests {
     #[test]
     fn parts_of_blocks_are_held_alone() {
         let ranges = Ranges::default();
-        let wake = Arc::new(EventFd::new(libc::EFD_NONBLOCK).unwrap());
+        let wake = Waker::new().unwrap();
         let whole = ranges.try_hold(0, 4096, Hold::Shared, &wake).unwrap();
         let other = ranges.try_hold(0, 4096, Hold::Shared, &wake).unwrap();
         assert!(ranges.try_hold(0, 4096, Hold::Alone, &wake).is_none());
         assert!(ranges.try_hold(4096, 8192, Hold::Alone, &wake).is_some());
-        assert!(wake.read().is_ok(), "the range beside it was let go");
+        assert!(wake.take(), "the range beside it was let go");
         drop(whole);
         assert!(ranges.try_hold(0, 4096, Hold::Alone, &wake).is_none());
         drop(other);
-        assert!(wake.read().is_ok());
+        assert!(wake.take());
         let alone = ranges.try_hold(0, 4096, Hold::Alone, &wake).unwrap();
         assert!(ranges.try_hold(4095, 8192, Hold::Shared, &wake).is_none());
         drop(alone);

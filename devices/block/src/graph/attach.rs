@@ -3,10 +3,13 @@
 use std::sync::{Arc, Mutex, Weak};
 
 use super::backend::{Backend, CacheSwitch};
-use super::{BackendId, Graph, Inner, NodeId, Perms, WriteCache, lock};
+use super::{BackendId, Graph, Inner, NodeId, Perms, Removed, WriteCache, lock};
+use crate::drain::{DrainGate, RootLane};
+use crate::edge::Edge;
 use crate::error::BlockError;
-use crate::node::BlockNode;
+use crate::node::{BlockNode, IoLane, NodeInfo};
 use crate::stats::Stats;
+use crate::waker::Waker;
 
 /// Whether other devices may write what a device uses (`share-rw`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,10 +29,11 @@ pub struct AttachOptions {
     pub read_only: bool,
 }
 
-/// A node in the hands of one device. Dropping it gives the node back; a drive goes away with it,
-/// and with the drive its nodes.
+/// A back end in the hands of one device. Dropping it gives the node back; a drive goes away with
+/// it, and with the drive its nodes, which blocks while images are closed.
 pub struct Attachment {
-    node: Arc<dyn BlockNode>,
+    edge: Edge,
+    gate: Arc<DrainGate>,
     stats: Arc<Stats>,
     read_only: bool,
     write_cache: CacheSwitch,
@@ -40,17 +44,37 @@ impl Attachment {
     /// A node that is in no graph.
     pub fn alone(node: Arc<dyn BlockNode>) -> Self {
         Attachment {
-            read_only: node.info().read_only,
-            node,
+            edge: Edge::new(Some(node)),
+            gate: Arc::default(),
             stats: Arc::default(),
+            read_only: false,
             write_cache: CacheSwitch::new(WriteCache::Back),
             place: None,
         }
     }
 
-    /// The node.
-    pub fn node(&self) -> &Arc<dyn BlockNode> {
-        &self.node
+    /// What the medium is now; no bytes without one. Any thread.
+    pub fn info(&self) -> NodeInfo {
+        let info = self.edge.info();
+        NodeInfo {
+            read_only: info.read_only || self.read_only,
+            ..info
+        }
+    }
+
+    /// Whether there is a medium.
+    pub fn has_medium(&self) -> bool {
+        self.edge.node().is_some()
+    }
+
+    /// A lane into the medium, whichever it is in time (see [`BlockNode::open_lane`]). Without a
+    /// medium requests end with ENOMEDIUM.
+    ///
+    /// # Errors
+    /// When the host has no room for one.
+    pub fn open_lane(&self, depth: u32, waker: &Waker) -> Result<Box<dyn IoLane>, BlockError> {
+        let lane = self.edge.open_lane(depth, waker)?;
+        Ok(Box::new(RootLane::new(&self.gate, lane, waker)))
     }
 
     /// Where the device counts its requests.
@@ -60,7 +84,7 @@ impl Attachment {
 
     /// Whether the device must not write.
     pub fn is_read_only(&self) -> bool {
-        self.read_only
+        self.info().read_only
     }
 
     /// How writes are treated now; at first what the drive was made with.
@@ -79,7 +103,8 @@ impl Drop for Attachment {
         if let Some((graph, id)) = self.place.take()
             && let Some(graph) = graph.upgrade()
         {
-            lock(&graph).remove_backend(id);
+            let removed = lock(&graph).remove_backend(id);
+            drop(removed);
         }
     }
 }
@@ -102,12 +127,13 @@ impl Graph {
         if attached.is_err() {
             inner.undo(id, root);
         }
-        let (node, read_only) = attached?;
+        attached?;
         let backend = inner.backends.get(&id).ok_or(BlockError::Empty)?;
         Ok(Attachment {
-            node,
+            edge: backend.edge.clone(),
+            gate: backend.gate.clone(),
             stats: backend.stats.clone(),
-            read_only,
+            read_only: options.read_only,
             write_cache: backend.write_cache.clone(),
             place: Some((Arc::downgrade(&self.inner), id)),
         })
@@ -116,15 +142,12 @@ impl Graph {
 
 impl Graph {
     /// Takes the node away from the device with this QOM path, whoever still has its attachment.
-    /// False when it had none.
-    pub fn detach(&self, device: &str) -> bool {
+    /// `None` when it had none.
+    pub fn detach(&self, device: &str) -> Option<Removed> {
         let mut inner = lock(&self.inner);
         let has = |(_, backend): &(&BackendId, &Backend)| backend.device.as_deref() == Some(device);
         let found = inner.backends.iter().find(has).map(|(id, _)| *id);
-        if let Some(id) = found {
-            inner.remove_backend(id);
-        }
-        found.is_some()
+        found.map(|id| inner.remove_backend(id))
     }
 }
 
@@ -148,15 +171,11 @@ impl Inner {
         let root = self
             .find(drive)
             .ok_or_else(|| BlockError::NoDrive(drive.to_owned()))?;
+        let node = self.nodes.get(&root).map(|entry| entry.node.clone());
         let id = BackendId(self.number());
-        let backend = Backend {
-            name: String::new(),
-            root: Some(root),
-            device: Some(device.to_owned()),
-            stats: Arc::default(),
-            write_cache: CacheSwitch::new(WriteCache::Back),
-            perms: Perms::NONE,
-        };
+        let there = node.map(|node| (root, node));
+        let mut backend = Backend::new(String::new(), there, WriteCache::Back);
+        backend.device = Some(device.to_owned());
         self.backends.insert(id, backend);
         Ok((id, root))
     }
@@ -166,16 +185,14 @@ impl Inner {
         id: BackendId,
         root: NodeId,
         options: AttachOptions,
-    ) -> Result<(Arc<dyn BlockNode>, bool), BlockError> {
+    ) -> Result<(), BlockError> {
         let entry = self.nodes.get(&root).ok_or(BlockError::Empty)?;
-        let node = entry.node.clone();
         let read_only = entry.read_only || options.read_only;
         let shares = options.sharing == Sharing::Writers;
         if let Some(backend) = self.backends.get_mut(&id) {
             backend.perms = Perms::device(!read_only, shares);
         }
-        self.agree(root)?;
-        Ok((node, read_only))
+        self.agree(root)
     }
 
     /// After a refusal: the drive is free again, a back end of the device's own is gone.
@@ -191,7 +208,7 @@ impl Inner {
         if named {
             self.refresh(root);
         } else {
-            self.remove_backend(id);
+            drop(self.remove_backend(id));
         }
     }
 }

@@ -4,9 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{BackendId, Graph, Inner, NodeId, NodeSpec, Perms, lock};
+use super::{BackendId, Graph, Inner, NodeId, NodeSpec, Perms, Removed, lock};
+use crate::drain::DrainGate;
+use crate::edge::Edge;
 use crate::error::BlockError;
 use crate::file::FileOpener;
+use crate::node::BlockNode;
 use crate::stats::Stats;
 
 /// Whether writes are done when the host has them, or when they are durable.
@@ -51,6 +54,9 @@ pub(super) struct Backend {
     /// The drive's name; empty where a device uses a node.
     pub name: String,
     pub root: Option<NodeId>,
+    /// Leads to the root.
+    pub edge: Edge,
+    pub gate: Arc<DrainGate>,
     /// The device that has it: its QOM path.
     pub device: Option<String>,
     pub stats: Arc<Stats>,
@@ -59,6 +65,25 @@ pub(super) struct Backend {
 }
 
 impl Backend {
+    /// One that no device has.
+    pub fn new(
+        name: String,
+        root: Option<(NodeId, Arc<dyn BlockNode>)>,
+        write_cache: WriteCache,
+    ) -> Self {
+        let (root, node) = root.unzip();
+        Backend {
+            name,
+            root,
+            edge: Edge::new(node),
+            gate: Arc::default(),
+            device: None,
+            stats: Arc::default(),
+            write_cache: CacheSwitch::new(write_cache),
+            perms: Perms::NONE,
+        }
+    }
+
     /// For messages.
     pub fn describe(&self) -> String {
         let name = match &self.device {
@@ -89,18 +114,14 @@ impl Graph {
             return Err(BlockError::DriveIsNode(name.to_owned()));
         }
         let root = match spec {
-            Some(spec) => Some(inner.open(spec, opener, &self.pool)?),
+            Some(spec) => {
+                let id = inner.open(spec, opener, &self.host)?;
+                inner.nodes.get(&id).map(|entry| (id, entry.node.clone()))
+            }
             None => None,
         };
         let id = BackendId(inner.number());
-        let backend = Backend {
-            name: name.to_owned(),
-            root,
-            device: None,
-            stats: Arc::default(),
-            write_cache: CacheSwitch::new(options.write_cache),
-            perms: Perms::NONE,
-        };
+        let backend = Backend::new(name.to_owned(), root, options.write_cache);
         inner.backends.insert(id, backend);
         Ok(())
     }
@@ -109,7 +130,7 @@ impl Graph {
     ///
     /// # Errors
     /// When it is not there or a device has it.
-    pub fn del_drive(&self, name: &str) -> Result<(), BlockError> {
+    pub fn del_drive(&self, name: &str) -> Result<Removed, BlockError> {
         let mut inner = lock(&self.inner);
         let found = inner
             .find_backend(name)
@@ -118,8 +139,7 @@ impl Graph {
         if backend.device.is_some() {
             return Err(BlockError::DriveTaken(name.to_owned()));
         }
-        inner.remove_backend(id);
-        Ok(())
+        Ok(inner.remove_backend(id))
     }
 }
 
@@ -131,9 +151,11 @@ impl Inner {
     }
 
     /// Removes a back end and the nodes that only it held.
-    pub(super) fn remove_backend(&mut self, id: BackendId) {
+    pub(super) fn remove_backend(&mut self, id: BackendId) -> Removed {
+        let mut removed = Removed::default();
         if let Some(root) = self.backends.remove(&id).and_then(|backend| backend.root) {
-            self.collect(root);
+            self.collect(root, &mut removed);
         }
+        removed
     }
 }

@@ -14,7 +14,9 @@
 
 mod attach;
 mod backend;
+mod drained;
 mod open;
+mod open_format;
 mod perms;
 mod spec;
 mod view;
@@ -22,16 +24,22 @@ mod view;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::edge::Edge;
 use crate::error::BlockError;
 use crate::file::FileOpener;
-use crate::node::BlockNode;
+use crate::node::{BlockNode, NodeExt};
+use crate::notice::NoticeSink;
 use crate::pool::Pool;
 use crate::stats::Stats;
 pub use attach::{AttachOptions, Attachment, Sharing};
 use backend::Backend;
 pub use backend::{DriveOptions, WriteCache};
-pub use perms::{Perm, Perms};
-pub use spec::{ChildSpec, DriverSpec, NodeSpec};
+pub use drained::Drained;
+pub use perms::{Perm, Perms, Role};
+pub use spec::{
+    BackingSpec, ChildSpec, DriverSpec, FormatKind, FormatSpec, NodeSpec, OverlapCheck,
+    Qcow2Options,
+};
 pub use view::{BackendView, NodeView};
 
 /// A node's number; never used again.
@@ -59,15 +67,61 @@ struct Entry {
 
 /// An edge to a node below.
 struct Child {
-    /// Its part, such as `file`.
-    role: &'static str,
+    role: Role,
     id: NodeId,
+    /// The same as the parent has.
+    edge: Edge,
 }
 
-/// All nodes and back ends. Shared with attachments, which let go when they are dropped.
+/// Nodes that are in the graph no more, those above before those below. Dropping it makes what
+/// was written durable, closes images and lets go of files, which blocks: for a worker thread.
+#[derive(Default)]
+pub struct Removed(Vec<Entry>);
+
+impl std::fmt::Debug for Removed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = self.0.iter().map(|entry| &entry.name);
+        f.debug_list().entries(names).finish()
+    }
+}
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        for entry in self.0.drain(..) {
+            close(&entry);
+        }
+    }
+}
+
+fn close(entry: &Entry) {
+    let closed = match entry.node.image() {
+        Some(image) => image.close(),
+        None if entry.read_only => Ok(()),
+        None => entry
+            .node
+            .flush()
+            .map_err(|error| BlockError::host("Could not flush", error)),
+    };
+    for result in [closed, entry.node.set_perms(Perms::NONE)] {
+        if let Err(error) = result {
+            log::error!("Node '{}': {error}", entry.name);
+        }
+    }
+}
+
+/// All nodes and back ends. Shared with attachments, which let go when they are dropped; clones
+/// are the same graph.
+#[derive(Clone)]
 pub struct Graph {
     inner: Arc<Mutex<Inner>>,
+    host: Host,
+}
+
+/// What nodes need from the program.
+#[derive(Clone)]
+struct Host {
     pool: Pool,
+    notices: NoticeSink,
 }
 
 /// What the lock protects: the structure. Rank: taken by control, and by whoever drops a device;
@@ -87,10 +141,17 @@ fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
 impl Graph {
     /// An empty graph. `pool` serves what blocks.
     pub fn new(pool: Pool) -> Self {
+        let notices: NoticeSink = Arc::new(|notice| log::warn!("{notice:?}"));
         Graph {
             inner: Arc::default(),
-            pool,
+            host: Host { pool, notices },
         }
+    }
+
+    /// The same, telling `sink` what nodes notice, rather than the log.
+    pub fn with_notices(mut self, sink: NoticeSink) -> Self {
+        self.host.notices = sink;
+        self
     }
 
     /// Makes a node, and those inside of its description, for blockdev-add.
@@ -102,7 +163,7 @@ impl Graph {
             return Err(BlockError::NameMissing);
         }
         let mut inner = lock(&self.inner);
-        let id = inner.open(spec, opener, &self.pool)?;
+        let id = inner.open(spec, opener, &self.host)?;
         if let Some(entry) = inner.nodes.get_mut(&id) {
             entry.owned = true;
         }
@@ -113,7 +174,7 @@ impl Graph {
     ///
     /// # Errors
     /// When it is not there, was not made so, or is in use.
-    pub fn del(&self, name: &str) -> Result<(), BlockError> {
+    pub fn del(&self, name: &str) -> Result<Removed, BlockError> {
         let mut inner = lock(&self.inner);
         let id = inner
             .find(name)
@@ -135,8 +196,9 @@ impl Graph {
         if let Some(entry) = inner.nodes.get_mut(&id) {
             entry.owned = false;
         }
-        inner.collect(id);
-        Ok(())
+        let mut removed = Removed::default();
+        inner.collect(id, &mut removed);
+        Ok(removed)
     }
 
     /// The node of that name.
@@ -184,7 +246,7 @@ impl Inner {
     }
 
     /// Removes the node if nothing holds it any more, and those below it likewise.
-    fn collect(&mut self, id: NodeId) {
+    fn collect(&mut self, id: NodeId, removed: &mut Removed) {
         let used = self
             .backends
             .values()
@@ -196,12 +258,11 @@ impl Inner {
             return;
         }
         if let Some(entry) = self.nodes.remove(&id) {
-            if let Err(error) = entry.node.set_perms(Perms::NONE) {
-                log::warn!("Node '{}': {error}", entry.name);
-            }
-            for child in entry.children {
-                self.collect(child.id);
-            }
+            let below: Vec<NodeId> = entry.children.iter().map(|child| child.id).collect();
+            removed.0.push(entry);
+            below
+                .into_iter()
+                .for_each(|child| self.collect(child, removed));
         }
     }
 
@@ -219,12 +280,13 @@ impl Inner {
         let above = self.nodes.values().rev().flat_map(|above| {
             let edges = above.children.iter().filter(|child| child.id == id);
             edges.map(move |child| {
+                let perms = child.role.perms(above.perms, above.read_only);
                 let perms = match shares {
-                    true => above.perms.sharing_all(),
-                    false => above.perms,
+                    true => perms.sharing_all(),
+                    false => perms,
                 };
                 let who = format!("node '{}'", above.name);
-                (perms, self.as_child(id, &who, child.role))
+                (perms, self.as_child(id, &who, child.role.name()))
             })
         });
         devices.chain(above).collect()
@@ -241,7 +303,17 @@ impl Inner {
     /// When its users do not get along; part of the change was made then, and the caller undoes
     /// the cause and calls [`Self::refresh`].
     fn agree(&mut self, id: NodeId) -> Result<(), BlockError> {
-        let users = self.users(id);
+        self.agree_with(id, None)
+    }
+
+    /// The same with one user more, who is not in the graph yet.
+    fn agree_with(
+        &mut self,
+        id: NodeId,
+        newcomer: Option<(Perms, String)>,
+    ) -> Result<(), BlockError> {
+        let mut users = self.users(id);
+        users.extend(newcomer);
         for (one, (perms, unshared_by)) in users.iter().enumerate() {
             for (two, (other, required_by)) in users.iter().enumerate() {
                 if one != two

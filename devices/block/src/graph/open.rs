@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Child, ChildSpec, DriverSpec, Entry, Inner, NodeId, NodeSpec, Perms};
+use super::{
+    Child, ChildSpec, DriverSpec, Entry, Host, Inner, NodeId, NodeSpec, Perms, Removed, Role,
+};
+use crate::edge::Edge;
 use crate::error::BlockError;
 use crate::file::{FileKind, FileNode, FileOpener, FileSpec, OpenMode};
 use crate::node::BlockNode;
 use crate::null::NullNode;
-use crate::pool::Pool;
 use crate::raw::RawNode;
 use crate::stats::Stats;
 
@@ -20,13 +22,14 @@ impl Inner {
         &mut self,
         spec: NodeSpec,
         opener: &mut dyn FileOpener,
-        pool: &Pool,
+        host: &Host,
     ) -> Result<NodeId, BlockError> {
         let mut opening = Opening {
             graph: self,
             opener,
-            pool,
+            host,
             depth: 0,
+            removed: Removed::default(),
         };
         opening.node(spec)
     }
@@ -57,15 +60,17 @@ impl Inner {
     }
 }
 
-struct Opening<'a> {
-    graph: &'a mut Inner,
-    opener: &'a mut dyn FileOpener,
-    pool: &'a Pool,
+pub(super) struct Opening<'a> {
+    pub graph: &'a mut Inner,
+    pub opener: &'a mut dyn FileOpener,
+    pub host: &'a Host,
     depth: usize,
+    /// What was opened in vain.
+    removed: Removed,
 }
 
 impl Opening<'_> {
-    fn node(&mut self, spec: NodeSpec) -> Result<NodeId, BlockError> {
+    fn node(&mut self, mut spec: NodeSpec) -> Result<NodeId, BlockError> {
         spec.check()?;
         if let Some(name) = &spec.name {
             self.graph.check_name(name)?;
@@ -74,19 +79,27 @@ impl Opening<'_> {
         if self.depth > MAX_DEPTH {
             return Err(too_deep());
         }
-        let stats = Arc::new(Stats::default());
-        let (node, children) = self.driver(&spec, &stats)?;
+        let probed = self.probe(&mut spec)?;
         let name = match &spec.name {
-            Some(name) if self.graph.find(name).is_none() => name.clone(),
-            // A node inside of this one has taken the name.
-            Some(name) => {
-                children
-                    .iter()
-                    .for_each(|child| self.graph.collect(child.id));
-                return Err(BlockError::DuplicateName(name.clone()));
-            }
+            Some(name) => name.clone(),
             None => self.graph.make_up_name(),
         };
+        let stats = Arc::new(Stats::default());
+        let opened = self.driver(&spec, &name, &stats);
+        let (node, children) = match (opened, probed) {
+            (Ok(opened), _) => opened,
+            (Err(error), probed) => {
+                if let Some(id) = probed {
+                    self.graph.collect(id, &mut self.removed);
+                }
+                return Err(error);
+            }
+        };
+        if self.graph.find(&name).is_some() {
+            // A node inside of this one has taken the name.
+            self.close(&children);
+            return Err(BlockError::DuplicateName(name));
+        }
         let id = NodeId(self.graph.number());
         let entry = Entry {
             name,
@@ -98,34 +111,47 @@ impl Opening<'_> {
             children,
             perms: Perms::NONE,
         };
+        let below: Vec<NodeId> = entry.children.iter().map(|child| child.id).collect();
         self.graph.nodes.insert(id, entry);
+        // What a node does with those below it also while it has no users.
+        let agreed = below
+            .into_iter()
+            .try_for_each(|child| self.graph.agree(child));
+        if let Err(error) = agreed {
+            self.graph.collect(id, &mut self.removed);
+            return Err(error);
+        }
         Ok(id)
     }
 
     fn driver(
         &mut self,
         spec: &NodeSpec,
+        name: &str,
         stats: &Arc<Stats>,
     ) -> Result<(Arc<dyn BlockNode>, Vec<Child>), BlockError> {
         match &spec.driver {
+            DriverSpec::Format(format) => self.format(spec, format, name, stats),
+            DriverSpec::Probe { .. } => Err(BlockError::Empty),
             DriverSpec::File(file) => self.file(spec, file, FileKind::Regular, stats),
             DriverSpec::HostDevice(file) => self.file(spec, file, FileKind::Device, stats),
             DriverSpec::Null(null) => {
-                let node = NullNode::open(*null, spec.policy(), stats.clone());
+                let node = NullNode::open(*null, spec.policy(), &self.host.pool, stats.clone());
                 Ok((Arc::new(node), Vec::new()))
             }
-            DriverSpec::Raw { file, window } => {
-                let (id, below) = self.child(spec, file)?;
+            DriverSpec::Raw {
+                file,
+                window,
+                // Taken care of by the node itself.
+                probed: _,
+            } => {
+                let child = self.child(spec, file, Role::Filtered)?;
+                let edge = child.edge.clone();
                 let mut policy = spec.policy();
                 let falls_back = spec.auto_read_only.unwrap_or(false);
-                policy.read_only |= falls_back && below.info().read_only;
-                match RawNode::open(below, *window, policy, stats.clone()) {
-                    Ok(node) => Ok((Arc::new(node), vec![Child { role: "file", id }])),
-                    Err(error) => {
-                        self.graph.collect(id);
-                        Err(error)
-                    }
-                }
+                policy.read_only |= falls_back && edge.info().read_only;
+                let node = RawNode::open(edge, *window, policy, stats.clone());
+                self.with_children(node, vec![child])
             }
         }
     }
@@ -144,15 +170,16 @@ impl Opening<'_> {
             direct: spec.direct.unwrap_or(false),
         };
         let (policy, stats) = (spec.policy(), stats.clone());
-        let node = FileNode::open(file, mode, policy, self.opener, self.pool, stats)?;
+        let node = FileNode::open(file, mode, policy, self.opener, &self.host.pool, stats)?;
         Ok((Arc::new(node), Vec::new()))
     }
 
-    fn child(
+    pub(super) fn child(
         &mut self,
         above: &NodeSpec,
         child: &ChildSpec,
-    ) -> Result<(NodeId, Arc<dyn BlockNode>), BlockError> {
+        role: Role,
+    ) -> Result<Child, BlockError> {
         let id = match child {
             ChildSpec::Reference(name) => self
                 .graph
@@ -165,12 +192,32 @@ impl Opening<'_> {
             }
         };
         if self.graph.depth(id).saturating_add(self.depth) > MAX_DEPTH {
-            self.graph.collect(id);
+            self.graph.collect(id, &mut self.removed);
             return Err(too_deep());
         }
-        match self.graph.nodes.get(&id) {
-            Some(entry) => Ok((id, entry.node.clone())),
-            None => Err(BlockError::NoReference(String::new())),
+        let node = self.graph.nodes.get(&id).map(|entry| entry.node.clone());
+        let edge = Edge::new(node);
+        Ok(Child { role, id, edge })
+    }
+
+    /// The node, or its error with the children let go of.
+    fn with_children<N: BlockNode + 'static>(
+        &mut self,
+        node: Result<N, BlockError>,
+        children: Vec<Child>,
+    ) -> Result<(Arc<dyn BlockNode>, Vec<Child>), BlockError> {
+        match node {
+            Ok(node) => Ok((Arc::new(node), children)),
+            Err(error) => {
+                self.close(&children);
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn close(&mut self, children: &[Child]) {
+        for child in children {
+            self.graph.collect(child.id, &mut self.removed);
         }
     }
 }

@@ -49,6 +49,39 @@ impl Perm {
 
 const ALL: u8 = 0b1111;
 
+/// A child's part in its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// What a filter, or raw, passes requests on to.
+    Filtered,
+    /// What a format's tables are in, and its data unless there is a data file.
+    Storage,
+    /// A format's data apart from its tables.
+    Data,
+    /// Where what is not in an image is read from.
+    Backing,
+}
+
+impl Role {
+    /// Its name in the interface.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Role::Filtered | Role::Storage => "file",
+            Role::Data => "data-file",
+            Role::Backing => "backing",
+        }
+    }
+
+    /// What a parent does with such a child, whose own users do `above` together.
+    pub(super) const fn perms(self, above: Perms, read_only: bool) -> Perms {
+        match self {
+            Role::Filtered => above,
+            Role::Storage | Role::Data => Perms::storage(!read_only),
+            Role::Backing => above.backing(),
+        }
+    }
+}
+
 /// What a user does, and what others may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Perms {
@@ -71,6 +104,32 @@ impl Perms {
         Perms {
             used: Perm::ConsistentRead.bit() | write,
             shared: ALL & !forbidden,
+        }
+    }
+
+    /// What a format does with the file it is in: it alone writes and resizes it, for its own
+    /// tables as well as for data, also while nobody uses the format.
+    pub const fn storage(writes: bool) -> Self {
+        let write = match writes {
+            true => Perm::Write.bit() | Perm::Resize.bit(),
+            false => 0,
+        };
+        Perms {
+            used: Perm::ConsistentRead.bit() | write,
+            shared: Perm::ConsistentRead.bit() | Perm::WriteUnchanged.bit(),
+        }
+    }
+
+    /// What a node whose users do this does with its backing file: it reads, and whoever can live
+    /// with changes above can live with changes below.
+    pub const fn backing(self) -> Self {
+        let shared = match self.shares(Perm::Write) {
+            true => ALL,
+            false => Perm::ConsistentRead.bit() | Perm::WriteUnchanged.bit(),
+        };
+        Perms {
+            used: self.used & Perm::ConsistentRead.bit(),
+            shared,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BackendId, DriverSpec, Entry, Graph, Inner, NodeId, NodeSpec, WriteCache, lock};
+use super::{BackendId, DriverSpec, Entry, Graph, Inner, NodeId, NodeSpec, Role, WriteCache, lock};
 use crate::node::NodeInfo;
 use crate::null::NullSpec;
 use crate::raw::RawWindow;
@@ -28,7 +28,7 @@ pub struct NodeView {
     /// Made with blockdev-add.
     pub owned: bool,
     /// Nodes below: part and name.
-    pub children: Vec<(&'static str, String)>,
+    pub children: Vec<(Role, String)>,
 }
 
 /// A back end as queries see it.
@@ -107,22 +107,26 @@ impl Inner {
         })
     }
 
-    fn filename(&self, entry: &Entry) -> String {
+    pub(super) fn filename(&self, entry: &Entry) -> String {
         match &entry.spec.driver {
             DriverSpec::File(file) | DriverSpec::HostDevice(file) => file.filename.clone(),
             DriverSpec::Null(null) => null_name(*null),
-            DriverSpec::Raw { window, .. } => {
-                let below = entry
-                    .children
-                    .first()
-                    .and_then(|child| self.nodes.get(&child.id));
-                match below {
-                    Some(below) if *window == RawWindow::default() => self.filename(below),
-                    Some(below) => self.window_name(*window, below),
-                    None => String::new(),
-                }
-            }
+            DriverSpec::Probe { .. } => String::new(),
+            DriverSpec::Format(_) => match self.below(entry, Role::Storage) {
+                Some(below) => self.filename(below),
+                None => String::new(),
+            },
+            DriverSpec::Raw { window, .. } => match self.below(entry, Role::Filtered) {
+                Some(below) if *window == RawWindow::default() => self.filename(below),
+                Some(below) => self.window_name(*window, below),
+                None => String::new(),
+            },
         }
+    }
+
+    pub(super) fn below(&self, entry: &Entry, role: Role) -> Option<&Entry> {
+        let child = entry.children.iter().find(|child| child.role == role)?;
+        self.nodes.get(&child.id)
     }
 
     fn window_name(&self, window: RawWindow, below: &Entry) -> String {

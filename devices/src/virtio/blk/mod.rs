@@ -54,7 +54,7 @@ impl Blk {
     fn config(&self) -> ConfigSpace<'_> {
         ConfigSpace {
             disk: &self.disk,
-            bytes: self.node.node().info().size,
+            bytes: self.node.info().size,
             write_cache: self.node.write_cache(),
         }
     }
@@ -112,17 +112,13 @@ impl VirtioDevice for Blk {
                 .set_write_cache(cache(features & feature::FLUSH != 0));
         }
         let worker = |queue: super::ActiveQueue| {
-            let depth = u32::from(self.disk.queue_size);
-            let lane = self.node.node().open_lane(depth);
-            let lane = lane.map_err(|error| io::Error::other(error.to_string()))?;
+            let thread = usize::from(queue.index);
+            let queue = super::Virtqueue::new(queue, &ram, &device);
+            let worker = BlkWorker::new(queue, self.disk.clone(), self.node.clone());
+            let worker = worker.map_err(|error| io::Error::other(error.to_string()))?;
             Ok(PlacedWorker {
-                thread: usize::from(queue.index),
-                worker: Box::new(BlkWorker::new(
-                    super::Virtqueue::new(queue, &ram, &device),
-                    lane,
-                    self.disk.clone(),
-                    self.node.clone(),
-                )),
+                thread,
+                worker: Box::new(worker),
             })
         };
         queues.into_iter().map(worker).collect()

@@ -8,7 +8,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use block::{Account, Attachment, Buffers, Done, Durability, IoLane, IoReq, Op, Token, WriteCache};
+use block::{
+    Account, Attachment, BlockError, Buffers, Done, Durability, IoLane, IoReq, Op, Token, Waker,
+    WriteCache,
+};
 
 use super::gather::gather;
 use super::props::Disk;
@@ -36,6 +39,7 @@ struct InFlight {
 pub(super) struct BlkWorker {
     queue: Virtqueue,
     lane: Box<dyn IoLane>,
+    waker: Waker,
     disk: Disk,
     node: Arc<Attachment>,
     /// Requests with the node, by token; no more than the queue has entries.
@@ -51,11 +55,16 @@ pub(super) struct BlkWorker {
 }
 
 impl BlkWorker {
-    pub fn new(queue: Virtqueue, lane: Box<dyn IoLane>, disk: Disk, node: Arc<Attachment>) -> Self {
+    /// # Errors
+    /// When the host has no room for a lane.
+    pub fn new(queue: Virtqueue, disk: Disk, node: Arc<Attachment>) -> Result<Self, BlockError> {
+        let waker = Waker::new()?;
+        let lane = node.open_lane(u32::from(queue.size()), &waker)?;
         let depth = usize::from(queue.size());
-        BlkWorker {
+        Ok(BlkWorker {
             queue,
             lane,
+            waker,
             disk,
             node,
             slots: (0..depth).map(|_| None).collect(),
@@ -65,7 +74,7 @@ impl BlkWorker {
             done: Vec::new(),
             quiet: false,
             failed: false,
-        }
+        })
     }
 
     fn in_flight(&self) -> usize {
@@ -116,7 +125,7 @@ impl BlkWorker {
     fn begin(&mut self, chain: Chain, memory: &Arc<GuestRam>) {
         let limits = Limits {
             disk: &self.disk,
-            size: self.node.node().info().size,
+            size: self.node.info().size,
             durability: match self.node.write_cache() {
                 WriteCache::Back => Durability::Cached,
                 WriteCache::Through => Durability::Durable,
@@ -260,7 +269,7 @@ impl QueueWorker for BlkWorker {
     fn register(&mut self, watch: &mut dyn Watch) -> io::Result<()> {
         // The lane first: a request must not be taken whose end would not be seen.
         watch
-            .readable(self.lane.event_fd(), LANE)
+            .readable(self.waker.fd(), LANE)
             .and_then(|()| watch.readable(self.queue.kick_fd(), KICK))
             .inspect_err(|error| {
                 self.queue
@@ -271,8 +280,9 @@ impl QueueWorker for BlkWorker {
     }
 
     fn on_event(&mut self, token: WatchToken, _watch: &mut dyn Watch) {
-        if token == KICK {
-            self.queue.take_kick();
+        match token {
+            KICK => self.queue.take_kick(),
+            _ => self.waker.clear(),
         }
         self.serve();
     }

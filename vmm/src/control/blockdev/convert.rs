@@ -107,6 +107,7 @@ fn raw(options: BlockdevOptionsRaw) -> QmpResult<DriverSpec> {
             offset: bytes("offset", offset)?.unwrap_or(0),
             size: bytes("size", size)?,
         },
+        probed: false,
     })
 }
 

@@ -114,7 +114,8 @@ impl Blockdevs {
     /// # Errors
     /// In QEMU's words, when the node is not there, is in use or was not made by blockdev-add.
     pub fn del(&mut self, node_name: &str) -> Result<(), Refusal> {
-        Ok(self.graph.del(node_name)?)
+        drop(self.graph.del(node_name)?);
+        Ok(())
     }
 
     /// `-drive`: makes a drive, and says which device it brings along.
@@ -162,7 +163,8 @@ impl Blockdevs {
     /// # Errors
     /// When it is not there or a device has it.
     pub fn del_drive(&mut self, id: &str) -> Result<(), Refusal> {
-        Ok(self.graph.del_drive(id)?)
+        drop(self.graph.del_drive(id)?);
+        Ok(())
     }
 
     /// Gives the drive or node `drive` to a device. `device` is the QOM path that queries show
@@ -190,7 +192,7 @@ impl Blockdevs {
     /// Takes the drive or node from the device with this QOM path, whoever still has the
     /// attachment. Only for devices whose queues are stopped. True when it had one.
     pub fn detach(&mut self, device: &str) -> bool {
-        self.graph.detach(device)
+        self.graph.detach(device).is_some()
     }
 
     /// Nodes that devices write, with their names: what is to be flushed when the guest stops.

@@ -109,7 +109,10 @@ pub(super) fn node_stats(node: &NodeView, nodes: &[NodeView]) -> BlockStats {
 }
 
 fn below(node: &NodeView, nodes: &[NodeView]) -> Option<Box<BlockStats>> {
-    let (_, name) = node.children.iter().find(|(role, _)| *role == "file")?;
+    let (_, name) = node
+        .children
+        .iter()
+        .find(|(role, _)| role.name() == "file")?;
     let child = nodes.iter().find(|node| node.name == *name)?;
     Some(Box::new(node_stats(child, nodes)))
 }
