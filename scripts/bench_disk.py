@@ -108,8 +108,10 @@ class Images:
         return os.path.join(self.directory, name)
 
     def full(self, format, name):
-        """A GiB of data, every cluster allocated. None without the tool that makes the format."""
-        path, raw = (self.path(f"full.{name}.{format}") for format in (format, "raw"))
+        """A GiB of data, every cluster allocated. None without the tool that makes the format. All programs
+        share one that is raw: no file lies better on the disk than another."""
+        raw = self.path("full.raw")
+        path = raw if format == "raw" else self.path(f"full.{name}.{format}")
         if os.path.exists(path):
             return path
         if format == "raw":
@@ -158,7 +160,7 @@ class Images:
 
 
 def node(format, path, options):
-    file = {"driver": "file", "filename": path, **options}
+    file = {"driver": "file", "filename": path, "locking": "off" if format == "raw" else "auto", **options}
     return file if format == "raw" else {"driver": format, "file": file}
 
 
