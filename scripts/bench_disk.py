@@ -336,6 +336,7 @@ def measure(running, programs, results, options, root, cache):
     kind, source = file_system(directory)
     if kind in TMPFS:
         print(f"bench: {directory} is a memory file system ({kind}): its figures say nothing of disks", file=sys.stderr)
+    load = os.getloadavg()[0]
     images = Images(directory)
     begun = time.monotonic()
     try:
@@ -345,3 +346,5 @@ def measure(running, programs, results, options, root, cache):
     took = time.monotonic() - begun
     results.notes.append(f"disk: images of 1 GiB in {directory} ({kind} on {source}), {options.disks} repetitions of "
                          f"{options.disk_ms} ms each; {took:.0f} s in all")
+    if load > os.cpu_count() / 2:
+        results.notes.append(f"disk: the machine was busy before (load {load:.1f}): these figures say little")
