@@ -2,6 +2,7 @@
 
 use crate::error::BlockError;
 use crate::file::FileSpec;
+use crate::filter::BlkdebugSpec;
 use crate::gate::{DetectZeroes, Discard, Policy};
 use crate::null::NullSpec;
 use crate::raw::RawWindow;
@@ -54,6 +55,25 @@ pub enum DriverSpec {
     Probe {
         /// The node below.
         file: Box<ChildSpec>,
+    },
+    /// `throttle`.
+    Throttle {
+        /// The node below.
+        file: Box<ChildSpec>,
+        /// The group's name.
+        group: String,
+    },
+    /// `copy-on-read`.
+    CopyOnRead {
+        /// The node below.
+        file: Box<ChildSpec>,
+    },
+    /// `blkdebug`.
+    Blkdebug {
+        /// The node below.
+        image: Box<ChildSpec>,
+        /// What fails.
+        spec: BlkdebugSpec,
     },
 }
 
@@ -286,6 +306,9 @@ impl NodeSpec {
             DriverSpec::Format(format) => format.kind.name(),
             // Never in the graph: it has become something else.
             DriverSpec::Probe { .. } => "",
+            DriverSpec::Throttle { .. } => "throttle",
+            DriverSpec::CopyOnRead { .. } => "copy-on-read",
+            DriverSpec::Blkdebug { .. } => "blkdebug",
         }
     }
 }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use super::{BackendId, DriverSpec, Entry, Graph, Inner, NodeId, NodeSpec, Role, WriteCache, lock};
 use crate::node::NodeInfo;
 use crate::null::NullSpec;
+use crate::on_error::{ErrorPolicy, IoStatus};
 use crate::raw::RawWindow;
 use crate::stats::Stats;
+use crate::throttle::Limits;
 
 /// A node as queries see it.
 #[derive(Debug, Clone)]
@@ -44,6 +46,12 @@ pub struct BackendView {
     pub stats: Arc<Stats>,
     /// How it treats writes.
     pub write_cache: WriteCache,
+    /// The group that limits it, with the limits.
+    pub throttle: Option<(String, Limits)>,
+    /// What is done about failures.
+    pub error_policy: ErrorPolicy,
+    /// Whether a failure stopped the machine.
+    pub io_status: IoStatus,
 }
 
 impl Graph {
@@ -104,6 +112,12 @@ impl Inner {
             root: root.map(|entry| self.view(entry)),
             stats: backend.stats.clone(),
             write_cache: backend.write_cache.get(),
+            throttle: backend.throttle.group().map(|group| {
+                let limits = group.limits();
+                (group.name().to_owned(), limits)
+            }),
+            error_policy: backend.errors.policy(),
+            io_status: backend.errors.status(),
         })
     }
 
@@ -112,6 +126,10 @@ impl Inner {
             DriverSpec::File(file) | DriverSpec::HostDevice(file) => file.filename.clone(),
             DriverSpec::Null(null) => null_name(*null),
             DriverSpec::Probe { .. } => String::new(),
+            DriverSpec::Throttle { .. } | DriverSpec::CopyOnRead { .. } => {
+                self.filename_below(entry)
+            }
+            DriverSpec::Blkdebug { .. } => format!("blkdebug::{}", self.filename_below(entry)),
             DriverSpec::Format(_) => match self.below(entry, Role::Storage) {
                 Some(below) => self.filename(below),
                 None => String::new(),
@@ -122,6 +140,11 @@ impl Inner {
                 None => String::new(),
             },
         }
+    }
+
+    fn filename_below(&self, entry: &Entry) -> String {
+        let below = self.below(entry, Role::Filtered);
+        below.map_or_else(String::new, |below| self.filename(below))
     }
 
     pub(super) fn below(&self, entry: &Entry, role: Role) -> Option<&Entry> {
