@@ -8,6 +8,7 @@
 mod fields;
 mod lane;
 pub(crate) mod probe;
+mod qcow2;
 mod qed;
 mod read_only;
 mod tables;
@@ -144,7 +145,7 @@ pub(crate) struct OpenFormat {
 /// When it is no such image, or damaged.
 pub(crate) fn linked(kind: FormatKind, storage: &dyn BlockNode) -> Result<Linked, BlockError> {
     match kind {
-        FormatKind::Qcow2 => Err(BlockError::UnknownDriver(kind.name().to_owned())),
+        FormatKind::Qcow2 => qcow2::linked(storage),
         FormatKind::Qed => qed::linked(storage),
         FormatKind::Vmdk => vmdk::linked(storage),
         FormatKind::Vpc => vpc::linked(storage),
@@ -158,7 +159,7 @@ pub(crate) fn linked(kind: FormatKind, storage: &dyn BlockNode) -> Result<Linked
 /// When it is no such image, damaged, or of a kind that is not understood.
 pub(crate) fn open(kind: FormatKind, with: OpenFormat) -> Result<Arc<dyn BlockNode>, BlockError> {
     Ok(match kind {
-        FormatKind::Qcow2 => return Err(BlockError::UnknownDriver(kind.name().to_owned())),
+        FormatKind::Qcow2 => return qcow2::open(with),
         FormatKind::Qed => Arc::new(qed::open(with)?),
         FormatKind::Vmdk => Arc::new(vmdk::open(with)?),
         FormatKind::Vpc => Arc::new(vpc::open(with)?),

@@ -116,6 +116,23 @@ impl Perms {
         }
     }
 
+    /// Whoever makes an image out of a file: nobody else changes its size meanwhile.
+    pub const fn maker() -> Self {
+        Perms {
+            used: Perm::Write.bit() | Perm::Resize.bit(),
+            shared: ALL & !Perm::Resize.bit(),
+        }
+    }
+
+    /// Whoever writes a new image into a node, and leaves it to the node's other users whether
+    /// they can live with that.
+    pub const fn overwriter() -> Self {
+        Perms {
+            used: Perm::Write.bit() | Perm::Resize.bit(),
+            shared: ALL,
+        }
+    }
+
     /// What a format does with the file it is in: it alone writes and resizes it, for its own
     /// tables as well as for data, also while nobody uses the format.
     pub const fn storage(writes: bool) -> Self {
