@@ -58,6 +58,5 @@ pub use pool::{DEFAULT_MOST, Pool, Spawner, ThreadBody};
 pub use raw::RawWindow;
 pub use request::{Done, Durability, IoReq, Op, Token, Unmap};
 pub use stats::{Account, Counts, Stats};
-pub use threshold::OnExceeded;
 pub use throttle::{Limits, Measure, Rate, ThrottleGroup};
 pub use waker::Waker;

@@ -9,6 +9,7 @@
 
 mod lane;
 pub(crate) mod probe;
+mod qcow2;
 
 use std::io;
 use std::sync::Arc;
@@ -131,13 +132,11 @@ pub(crate) struct OpenFormat {
 /// # Errors
 /// When it is no such image, or damaged.
 pub(crate) fn linked(kind: FormatKind, storage: &dyn BlockNode) -> Result<Linked, BlockError> {
-    let _ = storage;
     match kind {
-        FormatKind::Qcow2
-        | FormatKind::Qed
-        | FormatKind::Vmdk
-        | FormatKind::Vpc
-        | FormatKind::Vhdx => Err(BlockError::UnknownDriver(kind.name().to_owned())),
+        FormatKind::Qcow2 => qcow2::linked(storage),
+        FormatKind::Qed | FormatKind::Vmdk | FormatKind::Vpc | FormatKind::Vhdx => {
+            Err(BlockError::UnknownDriver(kind.name().to_owned()))
+        }
     }
 }
 
@@ -146,13 +145,11 @@ pub(crate) fn linked(kind: FormatKind, storage: &dyn BlockNode) -> Result<Linked
 /// # Errors
 /// When it is no such image, damaged, or of a kind that is not understood.
 pub(crate) fn open(kind: FormatKind, with: OpenFormat) -> Result<Arc<dyn BlockNode>, BlockError> {
-    let _ = with;
     match kind {
-        FormatKind::Qcow2
-        | FormatKind::Qed
-        | FormatKind::Vmdk
-        | FormatKind::Vpc
-        | FormatKind::Vhdx => Err(BlockError::UnknownDriver(kind.name().to_owned())),
+        FormatKind::Qcow2 => qcow2::open(with),
+        FormatKind::Qed | FormatKind::Vmdk | FormatKind::Vpc | FormatKind::Vhdx => {
+            Err(BlockError::UnknownDriver(kind.name().to_owned()))
+        }
     }
 }
 

@@ -173,9 +173,10 @@ impl Opening<'_> {
                 image,
                 spec: faults,
             } => {
+                let faults = faults.clone().complete(self.opener)?;
                 let (child, policy) = self.filtered(spec, image, Role::Image)?;
                 let edge = child.edge.clone();
-                let node = BlkdebugNode::open(edge, faults.clone(), policy, stats.clone());
+                let node = BlkdebugNode::open(edge, faults, policy, stats.clone());
                 Ok((Arc::new(node), vec![child]))
             }
         }

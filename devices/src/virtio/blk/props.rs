@@ -1,6 +1,6 @@
 //! The driver's properties, checked.
 
-use api_spec::{BlockdevOnError, OnOffAuto, QmpError, QmpResult, VirtioBlkPciProps};
+use api_spec::{OnOffAuto, QmpError, QmpResult, VirtioBlkPciProps};
 use block::{Attachment, SECTOR, WriteCache};
 
 use super::config::feature;
@@ -48,8 +48,6 @@ impl Disk {
     /// # Errors
     /// In QEMU's words where it refuses them, too.
     pub fn check(props: &VirtioBlkPciProps, vcpus: u64, node: &Attachment) -> QmpResult<Self> {
-        check_policy("rerror", props.rerror)?;
-        check_policy("werror", props.werror)?;
         let blocks = Blocks::check(props)?;
         let queue_size = check_queue_size(props.queue_size)?;
         let write_cache = match props.write_cache {
@@ -202,19 +200,6 @@ fn check_sectors(name: &str, sectors: u32) -> QmpResult<u32> {
     Err(QmpError::generic(format!(
         "invalid {name} property ({sectors}), must be between 1 and {MAX_SECTORS}"
     )))
-}
-
-/// What is done when the host fails: the guest is told, and nothing else.
-fn check_policy(name: &str, policy: BlockdevOnError) -> QmpResult<()> {
-    match policy {
-        BlockdevOnError::Auto | BlockdevOnError::Report => Ok(()),
-        BlockdevOnError::Ignore | BlockdevOnError::Enospc | BlockdevOnError::Stop => {
-            let policy = policy.name();
-            Err(QmpError::generic(format!(
-                "Property '{name}' cannot be '{policy}': only 'report' is supported"
-            )))
-        }
-    }
 }
 
 /// The serial number, cut to its room as QEMU cuts it, filled up with zeroes.

@@ -3,6 +3,7 @@
 mod format;
 pub(super) mod json;
 
+use super::convert_blkdebug::blkdebug;
 use api_spec::{
     BlockdevAioOptions, BlockdevDetectZeroesOptions, BlockdevDiscardOptions, BlockdevOptions,
     BlockdevOptionsBranch, BlockdevOptionsFile, BlockdevOptionsNull, BlockdevOptionsRaw,
@@ -57,6 +58,14 @@ pub(super) fn node(options: BlockdevOptions) -> QmpResult<NodeSpec> {
             }
             BlockdevOptionsBranch::Vpc(options) => format::plain(FormatKind::Vpc, options)?,
             BlockdevOptionsBranch::Vhdx(options) => format::plain(FormatKind::Vhdx, options)?,
+            BlockdevOptionsBranch::Throttle(options) => DriverSpec::Throttle {
+                file: Box::new(child(options.file)?),
+                group: options.throttle_group,
+            },
+            BlockdevOptionsBranch::CopyOnRead(options) => DriverSpec::CopyOnRead {
+                file: Box::new(child(options.file)?),
+            },
+            BlockdevOptionsBranch::Blkdebug(options) => blkdebug(options)?,
         },
     })
 }
@@ -118,7 +127,11 @@ fn raw(options: BlockdevOptionsRaw) -> QmpResult<DriverSpec> {
     })
 }
 
-fn child(child: BlockdevRef) -> QmpResult<ChildSpec> {
+/// A node below.
+///
+/// # Errors
+/// As [`node`].
+pub(super) fn child(child: BlockdevRef) -> QmpResult<ChildSpec> {
     Ok(match child {
         BlockdevRef::Reference(name) => ChildSpec::Reference(name),
         BlockdevRef::Definition(options) => ChildSpec::Inline(node(*options)?),
