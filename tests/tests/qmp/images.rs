@@ -261,3 +261,56 @@ fn a_drive_is_deleted_under_its_device() {
     assert_eq!(vm.query("query-named-block-nodes"), json!([]));
     vm.assert_alive();
 }
+
+/// Runs a job to its end, forgets it, and gives its error.
+fn created(vm: &mut Vm, options: Value) -> Option<String> {
+    create(vm, options);
+    states(vm, "j", "concluded");
+    let jobs = vm.query("query-jobs");
+    vm.exec("job-dismiss", json!({"id": "j"}));
+    states(vm, "j", "null");
+    jobs[0]["error"].as_str().map(str::to_owned)
+}
+
+#[test]
+fn a_qed_image_is_made_in_a_node() {
+    let mut vm = Vm::none();
+    let file = json!({"driver": "file", "filename": "q.img", "size": 0});
+    assert_eq!(created(&mut vm, file), None);
+    let qed = json!({"driver": "qed", "size": 1 << 30, "cluster-size": 4096, "table-size": 1,
+                     "file": {"driver": "file", "filename": "q.img"}});
+    assert_eq!(created(&mut vm, qed), None);
+    assert_eq!(vm.query("query-named-block-nodes"), json!([]));
+    let image = json!({"driver": "qed", "node-name": "q", "read-only": true,
+                       "file": {"driver": "file", "filename": "q.img", "node-name": "f"}});
+    vm.exec("blockdev-add", image);
+    let nodes = vm.query("query-named-block-nodes");
+    assert_eq!(nodes[0]["image"]["virtual-size"], 1 << 30);
+    // A node that is read-only, one that is in use, one that is not there.
+    let file = json!({"driver": "file", "node-name": "r", "filename": "q.img", "read-only": true});
+    vm.exec("blockdev-add", file);
+    for (node, message) in [
+        ("r", "Block node is read-only"),
+        ("x", "Cannot find device='x' nor node-name='x'"),
+    ] {
+        let qed = json!({"driver": "qed", "size": 512, "file": node});
+        assert_eq!(created(&mut vm, qed).as_deref(), Some(message));
+    }
+    vm.exec("blockdev-del", json!({"node-name": "q"}));
+    let image = json!({"driver": "qed", "node-name": "q",
+                       "file": {"driver": "file", "filename": "q.img", "node-name": "f"}});
+    vm.exec("blockdev-add", image);
+    let qed = json!({"driver": "qed", "size": 512, "file": "f"});
+    let error = created(&mut vm, qed).expect("refused");
+    assert!(
+        error.starts_with("Permission conflict on node 'f': permissions 'write, resize'"),
+        "{error}"
+    );
+    let check = vm.exec("blockdev-check", json!({"node-name": "q"}));
+    assert_eq!(check["check-errors"], 0);
+    assert_eq!(
+        (&check["format"], &check["filename"]),
+        (&json!("qed"), &json!("q.img"))
+    );
+    assert_eq!(check.get("leaks"), None);
+}
