@@ -33,6 +33,10 @@ mod waker;
 pub use buffers::{Buffers, HostBuffer, IoPart, Keeper};
 pub use error::BlockError;
 pub use file::{Aio, FileKind, FileOpener, FileSpec, Locking};
+pub use format::qcow2::{
+    Compat as Qcow2Compat, CompressionKind as Qcow2Compression, Preallocation, Qcow2Create,
+    check as check_qcow2, create as create_qcow2,
+};
 pub use gate::{DetectZeroes, Discard};
 pub use graph::{
     AttachOptions, Attachment, BackendView, BackingSpec, ChildSpec, Drained, DriveOptions,

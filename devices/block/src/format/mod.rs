@@ -9,7 +9,7 @@
 
 mod lane;
 pub(crate) mod probe;
-mod qcow2;
+pub(crate) mod qcow2;
 
 use std::io;
 use std::sync::Arc;
