@@ -183,5 +183,8 @@ impl Drop for Qcow2 {
 }
 
 #[cfg(test)]
+#[path = "crash_test.rs"]
+mod crash_tests;
+#[cfg(test)]
 #[path = "qcow2_test.rs"]
 mod tests;
