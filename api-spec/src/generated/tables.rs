@@ -487,7 +487,7 @@ pub static DRIVERS: &[DriverInfo] = &[
                 name: "request-merging",
                 kind: "bool",
                 default: Some("true"),
-                description: "Accepted",
+                description: "Requests for neighbouring sectors may become one",
             },
             PropertyInfo {
                 name: "rerror",
