@@ -219,6 +219,7 @@ fn open(disk: &Disk, options: Qcow2Options) -> Arc<dyn BlockNode> {
         storage: Edge::new(Some(Arc::new(disk.clone()))),
         data: None,
         backing: None,
+        extents: Vec::new(),
         screen: Screen::new(policy, 0, Arc::default()),
         pool: test_pool(),
         reporter: Reporter::silent(),
