@@ -4,13 +4,13 @@ use std::io;
 use std::sync::Arc;
 
 use crate::buffers::Buffers;
-use crate::edge::Edge;
+use crate::edge::{Edge, EdgeLane};
 use crate::error::BlockError;
 use crate::filter::Event;
 use crate::gate::{Gate, Policy, Screen};
 use crate::graph::Perms;
 use crate::node::{BlockNode, Extent, IoLane, NodeInfo, SECTOR};
-use crate::request::Op;
+use crate::request::{Done, IoReq, Op, Token};
 use crate::stats::Stats;
 use crate::waker::Waker;
 
@@ -27,6 +27,48 @@ pub(crate) struct RawNode {
     below: Edge,
     window: RawWindow,
     screen: Screen,
+    events: Events,
+}
+
+/// Whether somebody below listens to events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Events {
+    Heard,
+    Unheard,
+}
+
+/// Tells those below what becomes of data.
+fn tell(below: &Edge, op: Op) {
+    match op {
+        Op::Read { .. } => below.event(Event::ReadAio),
+        Op::Write { .. } => below.event(Event::WriteAio),
+        Op::Flush | Op::Discard { .. } | Op::WriteZeroes { .. } => {}
+    }
+}
+
+/// A lane that tells of its requests.
+struct TellingLane {
+    inner: EdgeLane,
+    below: Edge,
+}
+
+impl IoLane for TellingLane {
+    fn submit(&mut self, request: IoReq, token: Token) -> Option<Done> {
+        tell(&self.below, request.op);
+        self.inner.submit(request, token)
+    }
+
+    fn start(&mut self) {
+        self.inner.start();
+    }
+
+    fn reap(&mut self, done: &mut Vec<Done>) {
+        self.inner.reap(done);
+    }
+
+    fn in_flight(&self) -> usize {
+        self.inner.in_flight()
+    }
 }
 
 impl RawNode {
@@ -45,7 +87,13 @@ impl RawNode {
             below,
             window,
             screen: Screen::new(policy, size, stats).shifted(window.offset),
+            events: Events::Unheard,
         })
+    }
+
+    /// The same, telling those below of its requests where they listen.
+    pub fn telling(self, events: Events) -> Self {
+        RawNode { events, ..self }
     }
 }
 
@@ -87,13 +135,24 @@ impl BlockNode for RawNode {
     }
 
     fn open_lane(&self, depth: u32, waker: &Waker) -> Result<Box<dyn IoLane>, BlockError> {
-        let lane = self.below.open_lane(depth, waker)?;
-        Ok(Box::new(Gate::new(lane, self.screen.clone())))
+        let inner = self.below.open_lane(depth, waker)?;
+        let screen = self.screen.clone();
+        Ok(match self.events {
+            Events::Unheard => Box::new(Gate::new(inner, screen)),
+            Events::Heard => {
+                let below = self.below.clone();
+                Box::new(Gate::new(TellingLane { inner, below }, screen))
+            }
+        })
     }
 
     fn perform(&self, op: Op, buffers: &Buffers) -> io::Result<()> {
-        self.screen
-            .perform(op, buffers, |op| self.below.perform(op, buffers))
+        self.screen.perform(op, buffers, |op| {
+            if self.events == Events::Heard {
+                tell(&self.below, op);
+            }
+            self.below.perform(op, buffers)
+        })
     }
 
     fn extent(&self, offset: u64, len: u64) -> io::Result<Extent> {

@@ -175,20 +175,23 @@ impl BackendThrottle {
     /// The request back if it may go now; otherwise it comes from [`Self::next`] later. Without
     /// limits that is one load.
     pub fn admit(&mut self, request: IoReq, token: Token) -> Option<(IoReq, Token)> {
-        if self.switch.version.load(Ordering::Relaxed) != self.seen {
-            self.follow();
-        }
+        self.look();
         match &mut self.queue {
             None => Some((request, token)),
             Some(queue) => queue.admit(request, token),
         }
     }
 
-    /// The next request that may go now.
-    pub fn next(&mut self) -> Option<(IoReq, Token)> {
+    /// Notices that the back end is limited otherwise.
+    pub fn look(&mut self) {
         if self.switch.version.load(Ordering::Relaxed) != self.seen {
             self.follow();
         }
+    }
+
+    /// The next request that may go now.
+    pub fn next(&mut self) -> Option<(IoReq, Token)> {
+        self.look();
         while let Some((request, token)) = self.moved.pop_front() {
             let Some(queue) = &mut self.queue else {
                 return Some((request, token));

@@ -177,6 +177,7 @@ fn limits_come_and_go_under_requests() {
     assert_eq!(done.len(), 11);
     assert_eq!(lane.in_flight(), 0);
     assert_eq!(graph.backends()[0].throttle, None);
+    assert!(graph.throttle_group("h").is_none(), "nobody has it");
 }
 
 #[test]

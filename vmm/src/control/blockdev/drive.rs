@@ -151,7 +151,8 @@ impl DriveText {
             None => self.probe(opener)?,
         };
         match driver.as_str() {
-            "raw" => self.complete_raw()?,
+            "raw" | "throttle" | "copy-on-read" => self.complete_raw()?,
+            "blkdebug" => self.complete_file("image.")?,
             "file" | "host_device" => self.complete_file("")?,
             "null-co" => match self.file.take() {
                 None => {}
@@ -236,7 +237,10 @@ impl DriveText {
 }
 
 fn is_driver(name: &str) -> bool {
-    matches!(name, "file" | "host_device" | "null-co" | "raw")
+    matches!(
+        name,
+        "blkdebug" | "copy-on-read" | "file" | "host_device" | "null-co" | "raw" | "throttle"
+    )
 }
 
 /// A file's path without the protocol in front.
