@@ -15,6 +15,9 @@ use super::config::Limits;
 use crate::pool::Pool;
 use crate::waker::Waker;
 
+/// Lanes are called at least so often while they wait, so that no timer outlives its lane by long.
+const CALL: Duration = Duration::from_secs(1);
+
 /// Members that share limits. Any thread.
 pub struct ThrottleGroup {
     name: String,
@@ -125,7 +128,7 @@ impl ThrottleGroup {
             queue.called = None;
             return;
         };
-        let due = now.saturating_add(wait);
+        let due = now.saturating_add(wait.min(CALL));
         if queue
             .called
             .is_some_and(|(called, at)| called == *lane && at <= due && at > now)

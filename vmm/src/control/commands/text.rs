@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use api_spec::{CommandContext, HumanMonitorCommandArgs, QmpError, Reply, ShutdownCause};
+use api_spec::{
+    BlockDeviceInfo, CommandContext, HumanMonitorCommandArgs, QmpError, Reply, ShutdownCause,
+};
 
 use crate::control::Control;
 use crate::control::hmp::{self, Line, Topic, Verb};
@@ -174,6 +176,9 @@ impl Control {
                 ""
             };
             let _ = writeln!(text, "    Cache mode:       {mode}{direct}{flush}");
+            if let Some(group) = &inserted.group {
+                text.push_str(&limits_line(inserted, group));
+            }
         }
         text
     }
@@ -185,6 +190,32 @@ impl Control {
         }
         text
     }
+}
+
+/// What limits a disk, as `info block` shows it.
+fn limits_line(info: &BlockDeviceInfo, group: &str) -> String {
+    let max = |value: Option<i64>| value.unwrap_or(0);
+    let numbers = [
+        ("bps", info.bps),
+        ("bps_rd", info.bps_rd),
+        ("bps_wr", info.bps_wr),
+        ("bps_max", max(info.bps_max)),
+        ("bps_rd_max", max(info.bps_rd_max)),
+        ("bps_wr_max", max(info.bps_wr_max)),
+        ("iops", info.iops),
+        ("iops_rd", info.iops_rd),
+        ("iops_wr", info.iops_wr),
+        ("iops_max", max(info.iops_max)),
+        ("iops_rd_max", max(info.iops_rd_max)),
+        ("iops_wr_max", max(info.iops_wr_max)),
+        ("iops_size", max(info.iops_size)),
+    ];
+    let mut line = String::from("    I/O throttling:  ");
+    for (name, value) in numbers {
+        let _ = write!(line, " {name}={value}");
+    }
+    let _ = writeln!(line, " group={group}");
+    line
 }
 
 /// A result as the text monitor shows it.
