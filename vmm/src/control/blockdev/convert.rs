@@ -52,6 +52,13 @@ pub(super) fn node(options: BlockdevOptions) -> QmpResult<NodeSpec> {
             BlockdevOptionsBranch::HostDevice(options) => DriverSpec::HostDevice(file(options)?),
             BlockdevOptionsBranch::NullCo(options) => DriverSpec::Null(null(&options)?),
             BlockdevOptionsBranch::Raw(options) => raw(options)?,
+            BlockdevOptionsBranch::Qcow2(options) => format::qcow2(options)?,
+            BlockdevOptionsBranch::Qed(options) => format::with_backing(FormatKind::Qed, options)?,
+            BlockdevOptionsBranch::Vmdk(options) => {
+                format::with_backing(FormatKind::Vmdk, options)?
+            }
+            BlockdevOptionsBranch::Vpc(options) => format::plain(FormatKind::Vpc, options)?,
+            BlockdevOptionsBranch::Vhdx(options) => format::plain(FormatKind::Vhdx, options)?,
             BlockdevOptionsBranch::Throttle(options) => DriverSpec::Throttle {
                 file: Box::new(child(options.file)?),
                 group: options.throttle_group,
@@ -60,13 +67,6 @@ pub(super) fn node(options: BlockdevOptions) -> QmpResult<NodeSpec> {
                 file: Box::new(child(options.file)?),
             },
             BlockdevOptionsBranch::Blkdebug(options) => blkdebug(options)?,
-            BlockdevOptionsBranch::Qcow2(options) => format::qcow2(options)?,
-            BlockdevOptionsBranch::Qed(options) => format::with_backing(FormatKind::Qed, options)?,
-            BlockdevOptionsBranch::Vmdk(options) => {
-                format::with_backing(FormatKind::Vmdk, options)?
-            }
-            BlockdevOptionsBranch::Vpc(options) => format::plain(FormatKind::Vpc, options)?,
-            BlockdevOptionsBranch::Vhdx(options) => format::plain(FormatKind::Vhdx, options)?,
         },
     })
 }

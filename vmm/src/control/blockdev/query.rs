@@ -9,7 +9,7 @@ use block::{
     WriteCache,
 };
 
-fn number(value: u64) -> i64 {
+pub(super) fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
@@ -117,6 +117,8 @@ pub(super) fn block_info(backend: BackendView) -> BlockInfo {
         throttle,
         error_policy,
         io_status,
+        removable,
+        tray,
     } = backend;
     let inserted = root.map(|root| {
         let mut info = node_info(&root, write_cache);
@@ -129,10 +131,10 @@ pub(super) fn block_info(backend: BackendView) -> BlockInfo {
     BlockInfo {
         device: name,
         r#type: "unknown".to_owned(),
-        removable: device.is_none(),
-        locked: false,
+        removable,
+        locked: tray.is_some_and(|tray| tray.locked),
         inserted,
-        tray_open: None,
+        tray_open: tray.map(|tray| tray.open),
         io_status: told.then_some(match io_status {
             IoStatus::Ok => BlockDeviceIoStatus::Ok,
             IoStatus::Failed => BlockDeviceIoStatus::Failed,
