@@ -147,6 +147,33 @@ impl ThrottleGroup {
 pub(crate) struct Member {
     group: Arc<ThrottleGroup>,
     id: MemberId,
+    lanes: Lanes,
+}
+
+/// The wakers of a member's lanes. A leaf.
+#[derive(Clone, Default)]
+pub(super) struct Lanes(Arc<Mutex<Vec<Waker>>>);
+
+impl Lanes {
+    fn list(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn add(&self, waker: &Waker) {
+        self.list().push(waker.clone());
+    }
+
+    pub fn remove(&self, waker: &Waker) {
+        let mut list = self.list();
+        if let Some(at) = list.iter().position(|other| other.is(waker)) {
+            list.swap_remove(at);
+        }
+    }
+
+    /// Whether somebody waits for one of them to become empty.
+    pub fn any_hurried(&self) -> bool {
+        self.list().iter().any(Waker::is_hurried)
+    }
 }
 
 impl Member {
@@ -155,7 +182,12 @@ impl Member {
         Member {
             id: MemberId(group.number()),
             group: group.clone(),
+            lanes: Lanes::default(),
         }
+    }
+
+    pub(super) fn lanes(&self) -> &Lanes {
+        &self.lanes
     }
 
     pub fn group(&self) -> &Arc<ThrottleGroup> {
@@ -226,7 +258,11 @@ impl Place {
             false if !more => queue.leave(self),
             false => {}
         }
-        let wait = buckets.wait(direction, now);
+        // Who is next may be in a hurry, too.
+        let wait = match hurry {
+            true => Duration::ZERO,
+            false => buckets.wait(direction, now),
+        };
         group.call(queue, wait, now);
         Verdict::Go
     }

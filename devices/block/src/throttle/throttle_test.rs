@@ -287,3 +287,31 @@ fn groups_are_found_by_name_and_refused_twice() {
         assert!(error.to_string().ends_with("not found"));
     }
 }
+
+#[test]
+fn blocking_requests_hurry_with_the_lanes_of_their_node() {
+    let graph = graph_with(&[]);
+    let _group = graph.make_throttle_group("g", iops(1)).unwrap();
+    let below = NodeSpec::new(DriverSpec::Null(NullSpec::default()));
+    let spec = NodeSpec::new(DriverSpec::Throttle {
+        file: Box::new(ChildSpec::Inline(below)),
+        group: "g".into(),
+    });
+    graph.add(spec.named("t"), &mut no_files).unwrap();
+    let node = graph.find("t").unwrap();
+    let waker = Waker::new().unwrap();
+    let lane = node.open_lane(4, &waker).unwrap();
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| {
+                let IoReq { op, buffers, .. } = write();
+                node.perform(op, &buffers).unwrap();
+            });
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        waker.hurry();
+    });
+    assert!(begin.elapsed() < Duration::from_secs(4));
+    drop(lane);
+}
