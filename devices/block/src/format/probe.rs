@@ -19,8 +19,14 @@ const MAGIC: [(&[u8], &str); 8] = [
 const VDI: (usize, &[u8]) = (64, &[0x7f, 0x10, 0xda, 0xbe]);
 /// Of Parallels' images, either of them.
 const PARALLELS: [&[u8]; 2] = [b"WithoutFreeSpace", b"WithouFreSpacExt"];
-/// Of dmg images there is only a trailer, and of cloop ones a script.
+/// Of cloop images: they start with a script.
 const CLOOP: &[u8] = b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 ";
+/// Of Bochs' growing images: name, type and subtype in fields of fixed length.
+const BOCHS: [(usize, &[u8]); 3] = [
+    (0, b"Bochs Virtual HD Image\0"),
+    (32, b"Redolog\0"),
+    (48, b"Growing\0"),
+];
 /// How a vmdk descriptor begins after comments.
 const VERSIONS: [&[u8]; 3] = [b"version=1", b"version=2", b"version=3"];
 
@@ -40,6 +46,10 @@ pub(crate) fn format_of(start: &[u8]) -> &'static str {
     }
     if start.starts_with(CLOOP) {
         return "cloop";
+    }
+    let has = |(at, magic): &(usize, &[u8])| start.get(*at..).is_some_and(|s| s.starts_with(magic));
+    if BOCHS.iter().all(has) {
+        return "bochs";
     }
     let found = MAGIC.iter().find(|(magic, _)| start.starts_with(magic));
     found.map_or("raw", |(_, name)| name)

@@ -12,8 +12,9 @@ use crate::filter::{BlkdebugNode, CopyOnReadNode, ThrottleNode};
 use crate::gate::Policy;
 use crate::node::BlockNode;
 use crate::null::NullNode;
-use crate::raw::{Events, RawNode};
+use crate::raw::RawNode;
 use crate::stats::Stats;
+use crate::telling::Events;
 
 /// Deepest nesting of nodes; no sensible graph comes near it.
 const MAX_DEPTH: usize = 200;
@@ -168,8 +169,7 @@ impl Opening<'_> {
             DriverSpec::Raw {
                 file,
                 window,
-                // Taken care of by the node itself.
-                probed: _,
+                probed,
             } => {
                 let child = self.child(spec, file, Role::Filtered)?;
                 let edge = child.edge.clone();
@@ -177,7 +177,7 @@ impl Opening<'_> {
                 let falls_back = spec.auto_read_only.unwrap_or(false);
                 policy.read_only |= falls_back && edge.info().read_only;
                 let events = self.graph.events(child.id);
-                let node = RawNode::open(edge, *window, policy, stats.clone());
+                let node = RawNode::open(edge, *window, *probed, policy, stats.clone());
                 let node = node.map(|node| node.telling(events));
                 self.with_children(node, vec![child])
             }

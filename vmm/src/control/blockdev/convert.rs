@@ -139,7 +139,7 @@ pub(super) fn child(child: BlockdevRef) -> QmpResult<ChildSpec> {
     })
 }
 
-fn bytes(name: &str, value: Option<i64>) -> QmpResult<Option<u64>> {
+pub(super) fn bytes(name: &str, value: Option<i64>) -> QmpResult<Option<u64>> {
     let Some(value) = value else {
         return Ok(None);
     };

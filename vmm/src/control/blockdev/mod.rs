@@ -184,6 +184,24 @@ impl Blockdevs {
         })
     }
 
+    /// drive_add: a drive without a device.
+    ///
+    /// # Errors
+    /// In QEMU's words; nothing is left of the attempt.
+    pub fn hot_drive(&mut self, text: &str, opener: &mut dyn FileOpener) -> Result<(), Refusal> {
+        let interface = DriveText::read(text)?.place.interface;
+        if interface != Interface::None {
+            let text = format!("Can't hot-add drive to type {}", interface.name());
+            return Err(QmpError::generic(text).into());
+        }
+        self.drive(text, opener).map(drop)
+    }
+
+    /// Whether there is a node of that name.
+    pub fn has_node(&self, name: &str) -> bool {
+        self.graph.node(name).is_some()
+    }
+
     /// Places of drives that are gone are free again. Those with a controller, which stays, are
     /// on the command line only.
     fn forget_units(&mut self) {

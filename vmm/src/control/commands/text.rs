@@ -2,12 +2,10 @@
 
 use std::fmt::Write;
 
-use api_spec::{
-    BlockDeviceInfo, CommandContext, HumanMonitorCommandArgs, QmpError, Reply, ShutdownCause,
-};
+use api_spec::{CommandContext, HumanMonitorCommandArgs, QmpError, Reply, ShutdownCause};
 
 use crate::control::Control;
-use crate::control::hmp::{self, Line, Topic, Verb};
+use crate::control::hmp::{self, BlockQuery, Line, Topic, Verb};
 use crate::control::life::{Input, Ticket};
 
 impl Control {
@@ -28,7 +26,9 @@ impl Control {
             Ok(Line::Help(about)) => hmp::help(about.as_deref()),
             Ok(Line::Info(None, _)) => hmp::topics(),
             Ok(Line::Info(Some(topic), words)) => self.tell(topic, &words, cpu),
+            Ok(Line::InfoBlock(query)) => self.tell_block(&query),
             Ok(Line::Run(verb)) => return self.run_verb(verb, reply),
+            Ok(Line::Disk(line)) => return self.run_disk(line, reply),
         };
         reply.send(Ok(hmp::wire(&text)));
     }
@@ -57,7 +57,7 @@ impl Control {
                 reply.send(Ok(String::new()));
             }
             Verb::Nmi => reply.send(Ok(hmp::wire(&said(self.nmi().map(|()| String::new()))))),
-            Verb::Help | Verb::Info => reply.send(Ok(String::new())),
+            Verb::Help | Verb::Info | Verb::Disk(_) => reply.send(Ok(String::new())),
         }
     }
 
@@ -107,7 +107,8 @@ impl Control {
                 .machine
                 .as_ref()
                 .map_or_else(String::new, |m| m.qtree()),
-            Topic::Block => self.tell_block(),
+            Topic::Block => self.tell_block(&BlockQuery::default()),
+            Topic::BlockStats => self.tell_block_stats(),
             Topic::Chardev => self.tell_chardevs(),
         }
     }
@@ -142,47 +143,6 @@ impl Control {
         text
     }
 
-    fn tell_block(&self) -> String {
-        let mut text = String::new();
-        for (index, info) in self.blockdevs.query_block().into_iter().enumerate() {
-            if index > 0 {
-                text.push('\n');
-            }
-            let name = match info.device.is_empty() {
-                true => info.qdev.clone().unwrap_or_default(),
-                false => info.device.clone(),
-            };
-            let Some(inserted) = &info.inserted else {
-                let _ = writeln!(text, "{name}: [not inserted]");
-                continue;
-            };
-            let node = inserted.node_name.clone().unwrap_or_default();
-            let read_only = if inserted.ro { ", read-only" } else { "" };
-            let (file, driver) = (&inserted.file, &inserted.drv);
-            let _ = writeln!(text, "{name} ({node}): {file} ({driver}{read_only})");
-            if let Some(qdev) = &info.qdev {
-                let _ = writeln!(text, "    Attached to:      {qdev}");
-            }
-            let cache = &inserted.cache;
-            let mode = if cache.writeback {
-                "writeback"
-            } else {
-                "writethrough"
-            };
-            let direct = if cache.direct { ", direct" } else { "" };
-            let flush = if cache.no_flush {
-                ", ignore flushes"
-            } else {
-                ""
-            };
-            let _ = writeln!(text, "    Cache mode:       {mode}{direct}{flush}");
-            if let Some(group) = &inserted.group {
-                text.push_str(&limits_line(inserted, group));
-            }
-        }
-        text
-    }
-
     fn tell_chardevs(&self) -> String {
         let mut text = String::new();
         for info in self.list_chardevs() {
@@ -192,33 +152,7 @@ impl Control {
     }
 }
 
-/// What limits a disk, as `info block` shows it.
-fn limits_line(info: &BlockDeviceInfo, group: &str) -> String {
-    let max = |value: Option<i64>| value.unwrap_or(0);
-    let numbers = [
-        ("bps", info.bps),
-        ("bps_rd", info.bps_rd),
-        ("bps_wr", info.bps_wr),
-        ("bps_max", max(info.bps_max)),
-        ("bps_rd_max", max(info.bps_rd_max)),
-        ("bps_wr_max", max(info.bps_wr_max)),
-        ("iops", info.iops),
-        ("iops_rd", info.iops_rd),
-        ("iops_wr", info.iops_wr),
-        ("iops_max", max(info.iops_max)),
-        ("iops_rd_max", max(info.iops_rd_max)),
-        ("iops_wr_max", max(info.iops_wr_max)),
-        ("iops_size", max(info.iops_size)),
-    ];
-    let mut line = String::from("    I/O throttling:  ");
-    for (name, value) in numbers {
-        let _ = write!(line, " {name}={value}");
-    }
-    let _ = writeln!(line, " group={group}");
-    line
-}
-
 /// A result as the text monitor shows it.
-fn said(result: Result<String, QmpError>) -> String {
+pub(super) fn said(result: Result<String, QmpError>) -> String {
     result.unwrap_or_else(|error| format!("Error: {}\n", error.desc))
 }

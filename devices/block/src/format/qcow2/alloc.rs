@@ -40,6 +40,8 @@ pub(super) struct Work {
 
 /// Most bytes that are reserved at once.
 const REFILL: u64 = 8 << 20;
+/// Bytes that are given up before they are made to come back.
+const FREES: u64 = 32 << 20;
 /// And most clusters.
 const REFILL_CLUSTERS: u64 = 1024;
 
@@ -151,6 +153,13 @@ impl Qcow2 {
     /// # Errors
     /// As [`Self::alloc_some`].
     pub(super) fn refill(&self, work: &mut Work, bytes: u64) -> io::Result<()> {
+        // Clusters that were given up come back through flushes, which may never be asked for.
+        let given_up = self.meta().frees.gathered();
+        if given_up >= FREES {
+            self.flush_with(work)?;
+        } else {
+            self.apply_frees(work)?;
+        }
         let cluster = self.geometry.cluster();
         let most = REFILL
             .min(cluster.saturating_mul(REFILL_CLUSTERS))
@@ -177,10 +186,6 @@ impl Qcow2 {
         if end > before {
             self.grow_storage(end)?;
             work.grown = true;
-            let mut meta = self.meta();
-            if !self.geometry.external {
-                meta.data_end = meta.data_end.max(end);
-            }
         }
         // What has just been added to a file are zeroes, and the host knows it.
         let mut at = offset;

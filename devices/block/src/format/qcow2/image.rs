@@ -72,6 +72,10 @@ impl Qcow2 {
         let first = !self.broken.swap(true, Ordering::AcqRel);
         if first {
             let fatal = !self.is_read_only();
+            eprintln!(
+                "XX {message} {}",
+                std::backtrace::Backtrace::force_capture()
+            );
             log::error!("qcow2: {message}");
             if fatal
                 && self.header().version >= 3

@@ -103,6 +103,13 @@ pub(super) struct Frees {
     pub waiting: VecDeque<(Generation, Vec<Freed>)>,
 }
 
+impl Frees {
+    /// Bytes that the file may still lead to.
+    pub fn gathered(&self) -> u64 {
+        self.gathering.iter().map(|freed| freed.len).sum()
+    }
+}
+
 /// The state that requests look at.
 #[derive(Debug)]
 pub(super) struct Meta {
@@ -118,6 +125,8 @@ pub(super) struct Meta {
     pub(super) generation: Generation,
     /// What was written has to be durable before tables lead to it.
     pub(super) unsynced: bool,
+    /// Tables were written and are not durable yet.
+    pub(super) loose: bool,
     /// Refcounts have to be written.
     pub(super) refs_dirty: bool,
     /// What has to be done before the first write has been done.
@@ -236,7 +245,7 @@ impl Meta {
 
     /// Whether a flush has anything of its own to do.
     pub fn is_dirty(&self) -> bool {
-        self.l2.is_dirty() || self.refs_dirty || !self.l1_dirty.is_empty()
+        self.loose || self.l2.is_dirty() || self.refs_dirty || !self.l1_dirty.is_empty()
     }
 
     /// Gives back bytes of the storage once the file does not lead there any more.

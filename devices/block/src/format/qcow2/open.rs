@@ -145,7 +145,7 @@ fn cache_sizes(
 }
 
 impl Qcow2 {
-    fn open(with: OpenFormat) -> Result<Self, BlockError> {
+    pub(super) fn open(with: OpenFormat) -> Result<Self, BlockError> {
         let storage = with.storage.clone();
         let header = read_header(&mut |offset, bytes| {
             let buffers = super::io::memory(bytes.len() as u64)?;
@@ -264,6 +264,7 @@ impl Qcow2 {
         meta.reserve.clear();
         meta.frees = Frees::default();
         meta.unsynced = false;
+        meta.loose = false;
         meta.refs_dirty = false;
         meta.prepared = false;
         meta.data_end = self.data.info().size;
@@ -304,6 +305,7 @@ fn empty_meta(l2: usize) -> Meta {
         frees: Frees::default(),
         generation: Arc::new(()),
         unsynced: false,
+        loose: false,
         refs_dirty: false,
         prepared: false,
         data_end: 0,

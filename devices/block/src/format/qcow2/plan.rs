@@ -140,7 +140,8 @@ impl Qcow2 {
             return None;
         }
         let mut meta = self.meta();
-        if !meta.prepared {
+        // A durable write is of no use while the table does not lead to it for sure.
+        if !meta.prepared || (durability == Durability::Durable && meta.is_dirty()) {
             return None;
         }
         let mut allocs = std::mem::take(&mut meta.scratch);

@@ -168,7 +168,7 @@ struct Model {
     bytes: Vec<u8>,
     dice: Dice,
     lanes: Vec<(Box<dyn IoLane>, Waker)>,
-    backing: bool,
+    resizes: bool,
 }
 
 impl Model {
@@ -180,7 +180,7 @@ impl Model {
             bytes,
             dice: Dice(seed | 1),
             lanes: Vec::new(),
-            backing: false,
+            resizes: true,
         };
         model.open();
         model
@@ -362,7 +362,7 @@ impl Model {
             self.batch();
             match self.dice.roll(60) {
                 0 => self.discard(),
-                1 if !self.backing => self.resize(),
+                1 if self.resizes => self.resize(),
                 2 => {
                     self.close();
                     check(&self.path);
@@ -417,12 +417,98 @@ fn scale() -> u64 {
     scale.map_or(1, |scale| scale.parse().unwrap())
 }
 
+/// Images made and filled by QEMU, gone on with here.
+struct Origin<'a> {
+    options: &'a str,
+    size: u64,
+    /// Commands of qemu-io.
+    filled: &'a [&'a str],
+    /// Bytes of a backing file.
+    backing: Option<u64>,
+    snapshot: bool,
+    qcow2: Qcow2Options,
+}
+
+impl Default for Origin<'_> {
+    fn default() -> Self {
+        Origin {
+            options: "",
+            size: 4 << 20,
+            filled: &[
+                "write -q -P 0x11 0 4k",
+                "write -q -P 0x12 100k 300k",
+                "write -q -P 0x13 1M 128k",
+                "write -q -z 1100k 20k",
+                "write -q -P 0x14 3M 700k",
+                "discard -q 3100k 200k",
+            ],
+            backing: None,
+            snapshot: false,
+            qcow2: Qcow2Options::default(),
+        }
+    }
+}
+
+impl Origin<'_> {
+    fn make(&self, dir: &Path) -> (PathBuf, Vec<u8>) {
+        let path = dir.join("a.qcow2");
+        let mut options = self.options.to_owned();
+        if let Some(bytes) = self.backing {
+            let base = dir.join("base.raw");
+            let data: Vec<u8> = (0..bytes).map(|at| (at >> 9) as u8 | 1).collect();
+            std::fs::write(&base, data).unwrap();
+            let comma = if options.is_empty() { "" } else { "," };
+            options += &format!("{comma}backing_file={},backing_fmt=raw", text(&base));
+        }
+        let options = options.replace("DIR", text(dir));
+        create(&path, &options, self.size);
+        for (number, command) in self.filled.iter().enumerate() {
+            if number == 2 && self.snapshot {
+                tool("qemu-img", &["snapshot", "-c", "one", text(&path)]);
+            }
+            tool(
+                "qemu-io",
+                &["-f", "qcow2", "-d", "unmap", "-c", command, text(&path)],
+            );
+        }
+        check(&path);
+        let raw = dir.join("filled.raw");
+        tool(
+            "qemu-img",
+            &["convert", "-O", "raw", text(&path), text(&raw)],
+        );
+        let bytes = std::fs::read(&raw).unwrap();
+        (path, bytes)
+    }
+
+    fn run(&self, batches: u64) {
+        let dir = dir();
+        let (path, bytes) = self.make(dir.path());
+        let mut model = Model::new(&path, self.qcow2, bytes.clone(), seed());
+        model.resizes = !(self.snapshot && self.options.contains("0.10"));
+        model.compare();
+        model.run(batches * scale());
+        if self.snapshot {
+            tool("qemu-img", &["snapshot", "-a", "one", text(&path)]);
+            check(&path);
+            let at_snapshot = Origin {
+                filled: &self.filled[..2],
+                snapshot: false,
+                ..*self
+            };
+            let again = tempfile::tempdir().unwrap();
+            let (other, _) = at_snapshot.make(again.path());
+            tool("qemu-img", &["compare", "-q", text(&path), text(&other)]);
+        }
+    }
+}
+
 fn run(options: &str, batches: u64) {
-    let dir = dir();
-    let path = dir.path().join("a.qcow2");
-    create(&path, options, 4 << 20);
-    let mut model = Model::new(&path, Qcow2Options::default(), vec![0; 4 << 20], seed());
-    model.run(batches * scale());
+    let origin = Origin {
+        options,
+        ..Origin::default()
+    };
+    origin.run(batches);
 }
 
 #[test]
@@ -433,6 +519,11 @@ fn random_requests_on_a_default_image() {
 #[test]
 fn random_requests_on_small_clusters() {
     run("cluster_size=512,refcount_bits=64", 200);
+}
+
+#[test]
+fn random_requests_on_large_clusters() {
+    run("cluster_size=2M,refcount_bits=8", 60);
 }
 
 #[test]
@@ -448,4 +539,111 @@ fn random_requests_with_lazy_refcounts() {
 #[test]
 fn random_requests_on_version_2() {
     run("compat=0.10,cluster_size=8k", 300);
+}
+
+#[test]
+fn random_requests_on_preallocated_images() {
+    run(
+        "preallocation=metadata,cluster_size=32k,refcount_bits=32",
+        150,
+    );
+    run("preallocation=falloc,extended_l2=on", 100);
+}
+
+#[test]
+fn random_requests_over_a_backing_file() {
+    for options in [
+        "",
+        "extended_l2=on,cluster_size=32k",
+        "compat=0.10",
+        "cluster_size=1k,refcount_bits=4",
+    ] {
+        let origin = Origin {
+            options,
+            backing: Some((2 << 20) + 5 * 512),
+            ..Origin::default()
+        };
+        origin.run(120);
+    }
+}
+
+#[test]
+fn random_requests_over_compressed_clusters() {
+    for options in [
+        "",
+        "compression_type=zstd,cluster_size=16k",
+        "cluster_size=4k,compat=0.10",
+        "extended_l2=on",
+    ] {
+        let origin = Origin {
+            options,
+            filled: &[
+                "write -q -c -P 0x21 0 64k",
+                "write -q -c -P 0x22 512k 1M",
+                "write -q -c -P 0x23 2M 1M",
+                "write -q -P 0x24 3M 64k",
+            ],
+            ..Origin::default()
+        };
+        origin.run(120);
+    }
+}
+
+#[test]
+fn random_requests_beside_a_snapshot() {
+    for options in [
+        "",
+        "extended_l2=on,cluster_size=16k",
+        "compat=0.10,cluster_size=4k",
+    ] {
+        let origin = Origin {
+            options,
+            snapshot: true,
+            ..Origin::default()
+        };
+        origin.run(120);
+    }
+}
+
+#[test]
+fn random_requests_with_a_data_file() {
+    for options in [
+        "data_file=DIR/a.data",
+        "data_file=DIR/a.data,data_file_raw=on",
+        "data_file=DIR/a.data,extended_l2=on,cluster_size=16k",
+    ] {
+        let origin = Origin {
+            options,
+            ..Origin::default()
+        };
+        origin.run(120);
+    }
+}
+
+#[test]
+fn random_requests_with_little_memory() {
+    let origin = Origin {
+        options: "cluster_size=512",
+        qcow2: Qcow2Options {
+            l2_cache_size: Some(2048),
+            l2_cache_entry_size: Some(512),
+            refcount_cache_size: Some(1024),
+            ..Qcow2Options::default()
+        },
+        ..Origin::default()
+    };
+    origin.run(200);
+}
+
+#[test]
+fn random_requests_whose_discards_keep_their_place() {
+    let origin = Origin {
+        qcow2: Qcow2Options {
+            discard_no_unref: Some(true),
+            pass_discard_other: Some(true),
+            ..Qcow2Options::default()
+        },
+        ..Origin::default()
+    };
+    origin.run(150);
 }

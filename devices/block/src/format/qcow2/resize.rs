@@ -25,6 +25,11 @@ impl Qcow2 {
                 "Can't resize a version 2 image which has snapshots".to_owned(),
             ));
         }
+        if !self.meta().bitmaps.is_empty() {
+            return Err(BlockError::Unsupported(
+                "Can't resize an image which has bitmaps".to_owned(),
+            ));
+        }
         let failed = |error| BlockError::host("Failed to resize the image", error);
         self.prepare_to_write().map_err(failed)?;
         match size.cmp(&old) {

@@ -35,6 +35,10 @@ impl Qcow2 {
                 Found::NoTable => return Ok(Loaded::NoTable),
                 Found::Bad => return Err(self.bad_l1(guest)),
                 Found::Here { slot, place } => return Ok(Loaded::Here { slot, place }),
+                Found::NotLoaded(offset) if offset >= self.storage.info().size => {
+                    let text = format!("L2 table offset {offset:#x} outside of the file");
+                    return Err(self.corrupt(text, None));
+                }
                 Found::NotLoaded(_) if stuck => self.write_back(work)?,
                 Found::NotLoaded(offset) => {
                     let mut data = vec![0; self.l2_slice as usize].into_boxed_slice();
