@@ -7,7 +7,7 @@ use super::io::{be32, be64, put64};
 use super::tests::{check, create, tool};
 use crate::format::FormatNode;
 use crate::graph::Qcow2Options;
-use crate::image::{Image, Specific};
+use crate::image::Specific;
 use crate::node::{BlockNode, NodeExt};
 use crate::notice::{Notice, Reporter};
 use crate::pool::test_pool;
@@ -251,7 +251,7 @@ fn damage_anywhere_is_survived() {
 fn use_it(node: &dyn BlockNode, dice: &mut Dice) {
     let size = node.info().size;
     for _ in 0..40 {
-        let offset = dice.roll(size.max(512).min(5 << 20)) & !511;
+        let offset = dice.roll(size.clamp(512, 5 << 20)) & !511;
         let len = ((1 + dice.roll(200)) * 512).min(size.saturating_sub(offset));
         let buffers = Buffers::owned(Arc::new(HostBuffer::new(len.max(1) as usize, 512)));
         let durability = Durability::Cached;
