@@ -237,12 +237,6 @@ impl Meta {
         word & super::geometry::COPIED == 0
     }
 
-    /// Bytes in the reserve.
-    pub fn reserved(&self) -> u64 {
-        let ranges = self.reserve.iter();
-        ranges.map(|(start, end)| end.saturating_sub(*start)).sum()
-    }
-
     /// Whether a flush has anything of its own to do.
     pub fn is_dirty(&self) -> bool {
         self.loose || self.l2.is_dirty() || self.refs_dirty || !self.l1_dirty.is_empty()

@@ -30,6 +30,7 @@ pub(in crate::format) fn linked(storage: &dyn BlockNode) -> Result<Linked, Block
             .clone()
             .map(|file| (file, header.backing_format())),
         data_file: header.data_file().filter(|_| external),
+        extents: Vec::new(),
     })
 }
 
