@@ -313,6 +313,7 @@ fn empty_meta(l2: usize) -> Meta {
         refs_dirty: false,
         prepared: false,
         data_end: 0,
+        new_tables: Set::default(),
         scratch: Vec::new(),
         bitmaps: Vec::new(),
     }
