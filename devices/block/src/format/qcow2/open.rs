@@ -15,7 +15,7 @@ use super::meta::{Frees, Meta};
 use crate::error::BlockError;
 use crate::format::{FormatNode, Linked, OpenFormat};
 use crate::graph::Qcow2Options;
-use crate::node::BlockNode;
+use crate::node::{BlockNode, SECTOR};
 
 /// What the image in `storage` says is below it.
 ///
@@ -155,6 +155,12 @@ impl Qcow2 {
         })?;
         header.check()?;
         let geometry = Geometry::of(&header);
+        if with.qcow2.lazy_refcounts == Some(true) && header.version < 3 {
+            return Err(BlockError::Unsupported(
+                "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level"
+                    .to_owned(),
+            ));
+        }
         let sizes = cache_sizes(&with.qcow2, &geometry, header.size)?;
         let data = match (&with.data, geometry.external) {
             (Some(data), true) => data.clone(),
@@ -208,12 +214,9 @@ impl Qcow2 {
                 "qcow2: Image is corrupt; cannot be opened read/write".to_owned(),
             ));
         }
-        if !header.size.is_multiple_of(512) {
-            // Whatever is read or written is whole sectors; QEMU rounds up as well.
-            log::debug!("An image of {} bytes ends in a sector", header.size);
-        }
         let is_dirty = header.has(incompatible::DIRTY);
-        self.screen.set_size(crate::null::sectors_up(header.size));
+        // Whole sectors; of a size that is not, QEMU leaves out the rest, too.
+        self.screen.set_size(header.size / SECTOR * SECTOR);
         let l1 = self.load_table(header.l1_offset, header.l1_size.into(), "L1 table")?;
         let entries = u64::from(header.refcount_table_clusters) << (self.geometry.cluster_bits - 3);
         let table = self.load_table(header.refcount_table_offset, entries, "refcount table")?;
@@ -290,6 +293,7 @@ fn empty_work(refs: usize) -> Work {
         hint: 1,
         refill: 0,
         metadata: Set::default(),
+        next_clean: None,
         grown: false,
     }
 }
@@ -309,6 +313,7 @@ fn empty_meta(l2: usize) -> Meta {
         refs_dirty: false,
         prepared: false,
         data_end: 0,
+        new_tables: Set::default(),
         scratch: Vec::new(),
         bitmaps: Vec::new(),
     }
