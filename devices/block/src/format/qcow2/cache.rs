@@ -240,7 +240,8 @@ impl Cache {
         (self.hand, self.dirty) = (0, 0);
     }
 
-    /// Forgets what was not used since the last time and is clean.
+    /// Forgets what was not used since the last time, unless something has to be written first or
+    /// to stay. Pieces get other numbers.
     pub fn clean(&mut self) {
         if self.slots.iter().any(|slot| slot.dirty || slot.pins > 0) {
             return;

@@ -131,6 +131,8 @@ impl Qcow2 {
             }
         }
         self.closed.store(true, Ordering::Release);
+        // The next write looks.
+        self.meta().prepared = false;
         Ok(())
     }
 

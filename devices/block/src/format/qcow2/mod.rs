@@ -192,5 +192,8 @@ impl Drop for Qcow2 {
 #[path = "crash_test.rs"]
 mod crash_tests;
 #[cfg(test)]
+#[path = "damage_test.rs"]
+mod damage_tests;
+#[cfg(test)]
 #[path = "qcow2_test.rs"]
 mod tests;

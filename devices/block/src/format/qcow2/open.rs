@@ -16,7 +16,7 @@ use super::snapshot::table::Table;
 use crate::error::BlockError;
 use crate::format::{FormatNode, Linked, OpenFormat};
 use crate::graph::Qcow2Options;
-use crate::node::BlockNode;
+use crate::node::{BlockNode, SECTOR};
 
 /// What the image in `storage` says is below it.
 ///
@@ -82,6 +82,8 @@ struct CacheSizes {
 
 const DEFAULT_L2_CACHE: u64 = 32 << 20;
 const DEFAULT_SLICE: u64 = 4096;
+/// Most clusters of snapshots' L1 tables that are told from guests' clusters.
+const NOTED_CLUSTERS: u64 = 1 << 18;
 /// Refcount blocks in memory, unless more are asked for.
 const MIN_REFCOUNT_CLUSTERS: u64 = 4;
 
@@ -155,6 +157,12 @@ impl Qcow2 {
         })?;
         header.check()?;
         let geometry = Geometry::of(&header);
+        if with.qcow2.lazy_refcounts == Some(true) && header.version < 3 {
+            return Err(BlockError::Unsupported(
+                "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level"
+                    .to_owned(),
+            ));
+        }
         let sizes = cache_sizes(&with.qcow2, &geometry, header.size)?;
         let data = match (&with.data, geometry.external) {
             (Some(data), true) => data.clone(),
@@ -217,11 +225,8 @@ impl Qcow2 {
             super::check::rebuild_refcounts(&*storage)?;
             header = read()?;
         }
-        if !header.size.is_multiple_of(512) {
-            // Whatever is read or written is whole sectors; QEMU rounds up as well.
-            log::debug!("An image of {} bytes ends in a sector", header.size);
-        }
-        self.screen.set_size(crate::null::sectors_up(header.size));
+        // Whole sectors; of a size that is not, QEMU leaves out the rest, too.
+        self.screen.set_size(header.size / SECTOR * SECTOR);
         let l1 = self.load_table(header.l1_offset, header.l1_size.into(), "L1 table")?;
         let entries = u64::from(header.refcount_table_clusters) << (self.geometry.cluster_bits - 3);
         let table = self.load_table(header.refcount_table_offset, entries, "refcount table")?;
@@ -241,9 +246,14 @@ impl Qcow2 {
     fn keep_snapshots(&self, work: &mut Work, table: &Table) {
         let offset = self.header().snapshots_offset;
         self.note_table(work, offset, table.len);
+        // Absurd images are not worth the memory.
+        let mut room = NOTED_CLUSTERS;
         for snapshot in &table.snapshots {
             let len = u64::from(snapshot.l1_size).saturating_mul(8);
-            self.note_table(work, snapshot.l1_offset, len);
+            room = room.saturating_sub(self.geometry.clusters(len));
+            if room > 0 {
+                self.note_table(work, snapshot.l1_offset, len);
+            }
         }
         let views = table.snapshots.iter().map(|snapshot| snapshot.view.clone());
         let mut kept = self
@@ -305,6 +315,7 @@ fn empty_work(refs: usize) -> Work {
         hint: 1,
         refill: 0,
         metadata: Set::default(),
+        next_clean: None,
         grown: false,
     }
 }

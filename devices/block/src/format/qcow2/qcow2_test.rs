@@ -29,7 +29,7 @@ fn dir() -> TempDir {
 }
 
 /// Runs a QEMU tool; its output.
-fn tool(name: &str, args: &[&str]) -> String {
+pub(super) fn tool(name: &str, args: &[&str]) -> String {
     let output = Command::new(name).args(args).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(
@@ -45,7 +45,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-fn create(path: &Path, options: &str, size: u64) {
+pub(super) fn create(path: &Path, options: &str, size: u64) {
     let size = size.to_string();
     let mut args = vec!["create", "-q", "-f", "qcow2"];
     if !options.is_empty() {
@@ -56,7 +56,7 @@ fn create(path: &Path, options: &str, size: u64) {
 }
 
 /// No damage and no leaks.
-fn check(path: &Path) {
+pub(super) fn check(path: &Path) {
     tool("qemu-img", &["check", "-q", "-f", "qcow2", text(path)]);
 }
 

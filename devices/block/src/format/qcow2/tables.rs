@@ -25,6 +25,7 @@ impl Qcow2 {
     /// # Errors
     /// The host's; EIO for damage.
     pub(super) fn load(&self, work: &mut Work, guest: u64) -> io::Result<Loaded> {
+        self.clean_caches(work);
         loop {
             let (found, stuck) = {
                 let mut meta = self.meta();
