@@ -616,6 +616,15 @@ pub enum Event {
         /// What the machine does about it.
         action: GuestPanicAction,
     },
+    /// The tray of a drive moved.
+    DeviceTrayMoved {
+        /// The drive's name, empty for a node.
+        device: String,
+        /// The device: its id, or its path when it has none.
+        id: String,
+        /// It is open now.
+        tray_open: bool,
+    },
     /// A program in the guest opened or closed a virtio-serial port.
     VserportChange {
         /// `id`.
@@ -642,6 +651,7 @@ impl Event {
             Event::Resume => "RESUME",
             Event::GuestPanicked { .. } => "GUEST_PANICKED",
             Event::GuestCrashloaded { .. } => "GUEST_CRASHLOADED",
+            Event::DeviceTrayMoved { .. } => "DEVICE_TRAY_MOVED",
             Event::VserportChange { .. } => "VSERPORT_CHANGE",
             Event::RtcChange { .. } => "RTC_CHANGE",
         }
@@ -669,6 +679,15 @@ impl Event {
             Event::GuestCrashloaded { action } => {
                 out.put("action", action);
             }
+            Event::DeviceTrayMoved {
+                device,
+                id,
+                tray_open,
+            } => {
+                out.put("device", device);
+                out.put("id", id);
+                out.put("tray-open", tray_open);
+            }
             Event::VserportChange { id, open } => {
                 out.put("id", id);
                 out.put("open", open);
@@ -691,6 +710,7 @@ impl Event {
             Event::Resume => None,
             Event::GuestPanicked { .. } => None,
             Event::GuestCrashloaded { .. } => None,
+            Event::DeviceTrayMoved { .. } => None,
             Event::VserportChange { id, .. } => Some(RateLimit {
                 interval_ms: 1000,
                 key: format!("{}:{}", self.name(), id),

@@ -127,7 +127,24 @@ impl Control {
                     .map_or_else(String::new, |m| m.rtc_path()),
             }),
             Notice::SerialPort { id, open } => self.emit(Event::VserportChange { id, open }),
+            Notice::TrayMoved { device, open } => self.tray_moved(&device, open),
         }
+    }
+}
+
+impl Control {
+    /// DEVICE_TRAY_MOVED, for the device of that key: of all users of drives it names the drive,
+    /// and itself by its id, or else by its path.
+    pub(super) fn tray_moved(&mut self, device: &str, open: bool) {
+        let Some(id) = self.machine.as_ref().and_then(|m| m.user_of_drive(device)) else {
+            return;
+        };
+        let device = self.blockdevs.drive_of(&id);
+        self.emit(Event::DeviceTrayMoved {
+            device,
+            id,
+            tray_open: open,
+        });
     }
 }
 

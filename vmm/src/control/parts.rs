@@ -9,6 +9,7 @@ use api_spec::{
     BlockdevOptions, ChardevAddArgs, ChardevInfo, ChardevReturn, DeviceOptions, MonitorId,
     ObjectOptions, QmpError, QmpResult, Reply, Value, reply::Empty,
 };
+use block::{AttachOptions, Sharing};
 use devices::backend::chardev::CharFrontend;
 use qmp::MonitorOptions;
 
@@ -29,6 +30,28 @@ use crate::sys;
 pub(super) struct ExpectedQtest {
     accel: Arc<QtestAccel>,
     plan: QtestPlan,
+}
+
+/// Who uses a drive, as queries and messages have it.
+struct DriveUser {
+    device: String,
+    /// The type that has the property.
+    owner: String,
+}
+
+fn drive_user(options: &DeviceOptions, path: &str) -> DriveUser {
+    let name = options.driver.name();
+    match name.strip_suffix("-pci") {
+        // The property belongs to what is inside the function.
+        Some(inner) => DriveUser {
+            device: format!("{path}/virtio-backend"),
+            owner: format!("{inner}-device"),
+        },
+        None => DriveUser {
+            device: options.id.clone().unwrap_or_else(|| path.to_owned()),
+            owner: name.to_owned(),
+        },
+    }
 }
 
 fn answer(reply: &Mutex<Option<Reply<Empty>>>, result: QmpResult<Empty>) {
@@ -227,8 +250,17 @@ impl Control {
             references.chardev = Some(self.take_frontend(id, name)?);
         }
         if let Some(id) = wants.drive {
-            let path = format!("{path}/virtio-backend");
-            references.node = Some(self.blockdevs.attach(id, &path, wants.share_rw)?);
+            let user = drive_user(options, path);
+            let sharing = match wants.share_rw {
+                true => Sharing::Writers,
+                false => Sharing::Exclusive,
+            };
+            let how = AttachOptions {
+                sharing,
+                read_only: wants.read_only,
+            };
+            references.drive_name = self.blockdevs.is_drive(id).then(|| id.to_owned());
+            references.node = Some(self.blockdevs.attach(id, &user.device, how, &user.owner)?);
         } else if wants.needs_drive {
             return Err(QmpError::generic("drive property not set").into());
         }

@@ -10,6 +10,7 @@ mod qtree;
 pub mod slots;
 pub mod spec;
 pub mod topology;
+mod units;
 
 use std::sync::Arc;
 

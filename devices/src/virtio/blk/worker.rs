@@ -13,10 +13,10 @@ use block::{
     WriteCache,
 };
 
-use super::gather::gather;
 use super::props::Disk;
 use super::request::{Data, Limits, Request, Status, parse};
 use crate::ram::GuestRam;
+use crate::virtio::gather::gather;
 use crate::virtio::{Chain, Virtqueue};
 use crate::worker::{QueueState, QueueWorker, Watch, WatchToken};
 

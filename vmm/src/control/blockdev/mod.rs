@@ -13,7 +13,6 @@ use std::sync::Arc;
 use api_spec::{BlockDeviceInfo, BlockInfo, BlockStats, BlockdevOptions, QmpError};
 use block::{
     AttachOptions, Attachment, BlockError, BlockNode, DriveOptions, FileOpener, Graph, Pool,
-    Sharing,
 };
 
 use super::fds::Opener;
@@ -169,7 +168,8 @@ impl Blockdevs {
 
     /// Gives the drive or node `drive` to a device. `device` is the QOM path that queries show
     /// (`/machine/peripheral/ID/virtio-backend`). The node is given back when the last clone of
-    /// the attachment is dropped; a drive made with `-drive` goes away then.
+    /// the attachment is dropped; a drive made with `-drive` goes away then. `owner` is the type
+    /// whose property names the drive.
     ///
     /// # Errors
     /// In QEMU's words.
@@ -177,16 +177,30 @@ impl Blockdevs {
         &mut self,
         drive: &str,
         device: &str,
-        share_rw: bool,
+        options: AttachOptions,
+        owner: &str,
     ) -> Result<Arc<Attachment>, Refusal> {
-        let options = AttachOptions {
-            sharing: match share_rw {
-                true => Sharing::Writers,
-                false => Sharing::Exclusive,
-            },
-            read_only: false,
-        };
-        Ok(Arc::new(self.graph.attach(drive, device, options)?))
+        match self.graph.attach(drive, device, options) {
+            Ok(attachment) => Ok(Arc::new(attachment)),
+            Err(BlockError::NoDrive(name)) => {
+                let text = format!("Property '{owner}.drive' can't find value '{name}'");
+                Err(QmpError::generic(text).into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The name of the drive that this user has; empty for a node.
+    pub fn drive_of(&self, device: &str) -> String {
+        let drives = self.graph.backends().into_iter();
+        let mut own = drives.filter(|drive| drive.device.as_deref() == Some(device));
+        own.next().map_or_else(String::new, |drive| drive.name)
+    }
+
+    /// Whether there is a drive, not a node, of that name.
+    pub fn is_drive(&self, name: &str) -> bool {
+        let drives = self.graph.backends();
+        !name.is_empty() && drives.iter().any(|drive| drive.name == name)
     }
 
     /// Takes the drive or node from the device with this QOM path, whoever still has the
