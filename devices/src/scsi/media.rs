@@ -128,11 +128,10 @@ impl Media {
         Ok(())
     }
 
+    /// There is no unit attention, as in QEMU: the guest knows that it did it. Linux, which closes
+    /// the tray to mount what is in it, would take the medium for another and give up.
     pub(super) fn guest_loads(&self) {
         let moved = self.change(Tray::close);
-        if moved == Moved::Closed && self.loaded() == Loaded::Medium {
-            self.attention.raise(Sense::MEDIUM_CHANGED);
-        }
         self.tell(moved);
     }
 

@@ -130,7 +130,7 @@ pub fn sense(
         Kind::Disk => {
             let protected = view.medium.is_some_and(|medium| medium.read_only);
             let forced = view.identity.dpofua;
-            u8::from(protected) * PROTECTED | u8::from(forced) * DPOFUA
+            (u8::from(protected) * PROTECTED) | (u8::from(forced) * DPOFUA)
         }
         Kind::Cd => 0,
     };

@@ -4,6 +4,7 @@ mod boot;
 mod devices;
 mod life;
 mod memory;
+mod scsi;
 
 use tests::artifacts::{self, Guest};
 use tests::{Serial, Vm, VmBuilder};
