@@ -8,3 +8,4 @@ mod interrupts;
 mod pci;
 mod protocol;
 mod rng;
+mod scsi;
