@@ -187,15 +187,6 @@ fn wrong_values() {
         (
             &[
                 "-device",
-                "virtio-scsi-pci",
-                "-device",
-                "scsi-cd,bus=pcie.0",
-            ],
-            "Device 'scsi-cd' can't go on PCIE bus",
-        ),
-        (
-            &[
-                "-device",
                 "virtio-rng-pci,addr=4.0",
                 "-device",
                 "virtio-rng-pci,addr=4.0",
