@@ -18,8 +18,9 @@ mod page {
 const STANDARD: usize = 36;
 /// Descriptors of UNMAP that are taken at once.
 pub const MAX_UNMAP_DESCRIPTORS: u32 = 255;
-/// A logical unit that is not there and cannot be (SPC-5, table 141).
+/// A logical unit that is not there, and one that is not there now (SPC-5, table 141).
 const NO_UNIT: u8 = 0x7f;
+const NOT_NOW: u8 = 0x3f;
 
 /// The answer, whole.
 ///
@@ -36,10 +37,12 @@ pub fn answer(identity: &Identity, page: Option<u8>) -> Result<Vec<u8>, Sense> {
 ///
 /// # Errors
 /// For pages.
-pub fn answer_without_unit(page: Option<u8>) -> Result<Vec<u8>, Sense> {
+pub fn answer_without_unit(page: Option<u8>, lun: u16) -> Result<Vec<u8>, Sense> {
+    // Initiators begin with the first one, and are not to give up there.
+    let who = if lun == 0 { NOT_NOW } else { NO_UNIT };
     match page {
         None => Ok(Reply::zeroes(STANDARD)
-            .byte(0, NO_UNIT)
+            .byte(0, who)
             .byte(2, 5)
             .byte(3, 0x12)
             .byte(4, (STANDARD - 5) as u8)
@@ -48,7 +51,7 @@ pub fn answer_without_unit(page: Option<u8>) -> Result<Vec<u8>, Sense> {
             .text(16, 16, "QEMU TARGET")
             .text(32, 4, "2.5+")
             .done()),
-        Some(page::SUPPORTED) => Ok(vec![NO_UNIT, 0, 0, 1, 0]),
+        Some(page::SUPPORTED) => Ok(vec![who, 0, 0, 1, 0]),
         Some(_) => Err(Sense::INVALID_FIELD),
     }
 }

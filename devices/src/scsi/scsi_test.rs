@@ -541,7 +541,7 @@ fn what_a_drive_can() {
 
 #[test]
 fn targets_without_the_unit() {
-    let decide = |bytes: &[u8]| decide_without_unit(&Command::decode(bytes).unwrap());
+    let decide = |bytes: &[u8]| decide_without_unit(&Command::decode(bytes).unwrap(), 7);
     let Action::Good(data) = decide(&block(0x12, &[(4, &[36])])) else {
         panic!("refused");
     };

@@ -484,9 +484,9 @@ pub fn lun_address(lun: u16) -> [u8; 2] {
 }
 
 /// What a target answers for a logical unit that it does not have.
-pub fn decide_without_unit(command: &Command) -> Action {
+pub fn decide_without_unit(command: &Command, lun: u16) -> Action {
     match *command {
-        Command::Inquiry { page, .. } => match inquiry::answer_without_unit(page) {
+        Command::Inquiry { page, .. } => match inquiry::answer_without_unit(page, lun) {
             Ok(reply) => Action::Good(reply),
             Err(sense) => Action::Check(sense),
         },

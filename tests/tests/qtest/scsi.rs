@@ -168,7 +168,8 @@ fn units_say_who_they_are() {
     assert_eq!(luns[..4], [0, 0, 0, 16]);
     assert_eq!(luns[16..18], [0, 2]);
     assert_eq!(bus.command((9, 0), &[0; 6], &[], 0).response, BAD_TARGET);
-    assert_eq!(bus.read((1, 0), &inquiry, 36)[0], 0x7f);
+    assert_eq!(bus.read((1, 0), &inquiry, 36)[0], 0x3f);
+    assert_eq!(bus.read((1, 1), &inquiry, 36)[0], 0x7f);
 }
 
 #[test]

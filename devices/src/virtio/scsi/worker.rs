@@ -223,7 +223,7 @@ impl RequestWorker {
                 };
                 unit.begin(&command, &out)
             }
-            None => target::decide_without_unit(&command),
+            None => target::decide_without_unit(&command, place.lun),
         };
         match (action, seat) {
             (Action::Check(sense), _) => {

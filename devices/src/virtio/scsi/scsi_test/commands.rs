@@ -100,6 +100,8 @@ fn addresses_and_lengths_that_make_no_sense() {
     assert_eq!(bench.command(&[0; 6], &[]).response, BAD_TARGET);
     (bench.target, bench.lun) = (2, 0);
     assert_eq!(bench.ready(), Ended::check(5, 0x25, 0));
+    assert_eq!(bench.read(&[0x12, 0, 0, 0, 36, 0], 36)[0], 0x3f);
+    bench.lun = 1;
     assert_eq!(bench.read(&[0x12, 0, 0, 0, 36, 0], 36)[0], 0x7f);
     let luns = bench.read(&[0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0], 64);
     assert_eq!(luns.len(), 24);
