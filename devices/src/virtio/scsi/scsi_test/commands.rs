@@ -1,6 +1,11 @@
 //! Data that moves.
 
-use block::{Aio, NullSpec, WriteCache};
+use std::io;
+
+use block::{
+    Account, Aio, BlockError, BlockNode, Buffers, Done, Extent, IoLane, IoReq, NodeInfo, Op, Perms,
+    Token, Waker, WriteCache,
+};
 
 use super::*;
 use crate::effect::Notice;
@@ -121,7 +126,7 @@ fn addresses_and_lengths_that_make_no_sense() {
     assert_eq!(wrong_way.response, OVERRUN);
     let both = [Buffer::Out(DATA, 512), Buffer::In(DATA, 512)];
     assert_eq!(bench.command(&ten(0x28, 0, 1), &both).response, FAILURE);
-    let counts = node.stats().counts(block::Account::Read);
+    let counts = node.stats().counts(Account::Read);
     assert_eq!((counts.operations, counts.invalid), (1, 1));
     // A request without room for its answer.
     assert!(!bench.broken());
@@ -131,24 +136,91 @@ fn addresses_and_lengths_that_make_no_sense() {
     assert!(bench.broken());
 }
 
+/// A node whose requests fail.
+struct Broken(i32);
+
+impl Broken {
+    fn error(&self) -> io::Error {
+        io::Error::from_raw_os_error(self.0)
+    }
+}
+
+impl BlockNode for Broken {
+    fn info(&self) -> NodeInfo {
+        NodeInfo {
+            size: SIZE,
+            read_only: false,
+            granule: 512,
+        }
+    }
+
+    fn allocated(&self) -> Option<u64> {
+        None
+    }
+
+    fn open_lane(&self, _: u32, _: &Waker) -> Result<Box<dyn IoLane>, BlockError> {
+        Ok(Box::new(Broken(self.0)))
+    }
+
+    fn perform(&self, _: Op, _: &Buffers) -> io::Result<()> {
+        Err(self.error())
+    }
+
+    fn extent(&self, _: u64, _: u64) -> io::Result<Extent> {
+        Err(self.error())
+    }
+
+    fn resize(&self, _: u64) -> Result<(), BlockError> {
+        Err(BlockError::NoResize)
+    }
+
+    fn set_perms(&self, _: Perms) -> Result<(), BlockError> {
+        Ok(())
+    }
+}
+
+impl IoLane for Broken {
+    fn submit(&mut self, request: IoReq, token: Token) -> Option<Done> {
+        let result = Err(self.error());
+        Some(Done {
+            token,
+            result,
+            request,
+        })
+    }
+
+    fn start(&mut self) {}
+
+    fn reap(&mut self, _: &mut Vec<Done>) {}
+
+    fn in_flight(&self) -> usize {
+        0
+    }
+}
+
 #[test]
 fn errors_of_the_host_are_told() {
-    let dir = dir();
-    let path = image(&dir);
-    let (_graph, node) = attach(file_spec(&path, Aio::Threads, false), WriteCache::Back);
-    let guest = FakeGuest::new();
-    let mut bench = Bench::new(&guest, |bus| {
-        add_hd(&guest, bus, "hd0", &node, "");
-    });
-    // The file is shorter than the node was told: reads beyond its end are zeroes, and it is
-    // the lane that refuses what the device let pass.
-    let mut lent = ten(0x28, 0, 1);
-    lent[1] = 0x20;
-    assert_eq!(
-        bench.command(&lent, &[Buffer::In(DATA, 512)]).outcome(),
-        Ended::check(5, 0x24, 0)
-    );
-    assert_eq!(bench.read(&ten(0x28, 0, 1), 512), [0; 512]);
+    for (errno, sense) in [
+        (libc::EIO, (0xb, 0, 6)),
+        (libc::ENOSPC, (7, 0x27, 7)),
+        (libc::ENOMEDIUM, (2, 0x3a, 0)),
+    ] {
+        let node = Arc::new(Attachment::alone(Arc::new(Broken(errno))));
+        let guest = FakeGuest::new();
+        let mut bench = Bench::new(&guest, |bus| {
+            add_hd(&guest, bus, "hd0", &node, "");
+        });
+        let expected = Ended::check(sense.0, sense.1, sense.2);
+        let read = bench.command(&ten(0x28, 0, 1), &[Buffer::In(DATA, 512)]);
+        assert_eq!((read.outcome(), read.residual), (expected, 512));
+        assert_eq!(bench.write(&ten(0x2a, 0, 1), &[1; 512]).outcome(), expected);
+        assert_eq!(bench.write(&ten(0x41, 0, 9), &[1; 512]).outcome(), expected);
+        assert_eq!(bench.command(&ten(0x35, 0, 0), &[]).outcome(), expected);
+        let failed = |account| node.stats().counts(account).failed;
+        assert_eq!(failed(Account::Read), 1);
+        assert_eq!(failed(Account::Write), 2);
+        assert_eq!(failed(Account::Flush), 1);
+    }
 }
 
 #[test]
@@ -259,7 +331,7 @@ fn an_optical_drive_without_a_drive_is_empty() {
 
 #[test]
 fn request_sense_takes_what_waits() {
-    let node = null(NullSpec { ..small() });
+    let node = null(small());
     let guest = FakeGuest::new();
     let mut bench = Bench::cold(&guest, "", u64::MAX, |bus| {
         add_hd(&guest, bus, "hd0", &node, "");
@@ -285,13 +357,13 @@ fn the_write_cache_is_switched_by_mode_select() {
     });
     let mut list = vec![0; 24];
     list[4..6].copy_from_slice(&[8, 18]);
-    let flushes = node.stats().counts(block::Account::Flush).operations;
+    let flushes = node.stats().counts(Account::Flush).operations;
     assert_eq!(
         bench.write(&[0x15, 0x10, 0, 0, 24, 0], &list).outcome(),
         GOOD
     );
     assert_eq!(node.write_cache(), WriteCache::Through);
-    let after = node.stats().counts(block::Account::Flush).operations;
+    let after = node.stats().counts(Account::Flush).operations;
     assert_eq!(after, flushes + 1);
     list[6] = 4;
     assert_eq!(
