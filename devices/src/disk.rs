@@ -1,6 +1,6 @@
 //! What the properties of all disks have in common.
 
-use api_spec::{BlockdevOnError, QmpError, QmpResult};
+use api_spec::{QmpError, QmpResult};
 use block::SECTOR;
 
 /// The properties about sizes, in bytes.
@@ -82,20 +82,4 @@ fn block_size(name: &str, bytes: u64) -> QmpResult<u32> {
                 "parameter {name} must be a power of 2 between 512 and 2097152"
             ))
         })
-}
-
-/// What is done when the host fails: the guest is told, and nothing else.
-///
-/// # Errors
-/// For other policies.
-pub(crate) fn check_policy(name: &str, policy: BlockdevOnError) -> QmpResult<()> {
-    match policy {
-        BlockdevOnError::Auto | BlockdevOnError::Report => Ok(()),
-        BlockdevOnError::Ignore | BlockdevOnError::Enospc | BlockdevOnError::Stop => {
-            let policy = policy.name();
-            Err(QmpError::generic(format!(
-                "Property '{name}' cannot be '{policy}': only 'report' is supported"
-            )))
-        }
-    }
 }

@@ -10,6 +10,7 @@ pub mod bus;
 pub mod clock;
 pub mod cx;
 mod disk;
+mod disk_failure;
 pub mod effect;
 pub mod irq;
 pub mod map;

@@ -72,6 +72,8 @@ pub enum Command {
     QomList(QomListArgs),
     /// `qom-get`
     QomGet(QomGetArgs),
+    /// `qom-set`
+    QomSet(QomSetArgs),
     /// `qom-list-types`
     QomListTypes(QomListTypesArgs),
     /// `device-list-properties`
@@ -100,6 +102,12 @@ pub enum Command {
     ChardevAdd(ChardevAddArgs),
     /// `chardev-remove`
     ChardevRemove(ChardevRemoveArgs),
+    /// `block_set_io_throttle`
+    BlockSetIoThrottle(BlockIOThrottle),
+    /// `block-latency-histogram-set`
+    BlockLatencyHistogramSet(BlockLatencyHistogramSetArgs),
+    /// `block-set-write-threshold`
+    BlockSetWriteThreshold(BlockSetWriteThresholdArgs),
 }
 impl Command {
     /// The command's name on the wire.
@@ -136,6 +144,7 @@ impl Command {
             Command::QueryPci => "query-pci",
             Command::QomList(_) => "qom-list",
             Command::QomGet(_) => "qom-get",
+            Command::QomSet(_) => "qom-set",
             Command::QomListTypes(_) => "qom-list-types",
             Command::DeviceListProperties(_) => "device-list-properties",
             Command::ObjectAdd(_) => "object-add",
@@ -150,6 +159,9 @@ impl Command {
             Command::RingbufRead(_) => "ringbuf-read",
             Command::ChardevAdd(_) => "chardev-add",
             Command::ChardevRemove(_) => "chardev-remove",
+            Command::BlockSetIoThrottle(_) => "block_set_io_throttle",
+            Command::BlockLatencyHistogramSet(_) => "block-latency-histogram-set",
+            Command::BlockSetWriteThreshold(_) => "block-set-write-threshold",
         }
     }
 }
@@ -196,6 +208,7 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "query-pci" => Command::QueryPci,
         "qom-list" => Command::QomList(QomListArgs::take(&mut members)?),
         "qom-get" => Command::QomGet(QomGetArgs::take(&mut members)?),
+        "qom-set" => Command::QomSet(QomSetArgs::take(&mut members)?),
         "qom-list-types" => Command::QomListTypes(QomListTypesArgs::take(&mut members)?),
         "device-list-properties" => {
             Command::DeviceListProperties(DeviceListPropertiesArgs::take(&mut members)?)
@@ -214,6 +227,15 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "ringbuf-read" => Command::RingbufRead(RingbufReadArgs::take(&mut members)?),
         "chardev-add" => Command::ChardevAdd(ChardevAddArgs::take(&mut members)?),
         "chardev-remove" => Command::ChardevRemove(ChardevRemoveArgs::take(&mut members)?),
+        "block_set_io_throttle" => {
+            Command::BlockSetIoThrottle(BlockIOThrottle::take(&mut members)?)
+        }
+        "block-latency-histogram-set" => {
+            Command::BlockLatencyHistogramSet(BlockLatencyHistogramSetArgs::take(&mut members)?)
+        }
+        "block-set-write-threshold" => {
+            Command::BlockSetWriteThreshold(BlockSetWriteThresholdArgs::take(&mut members)?)
+        }
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -385,6 +407,11 @@ pub trait Commands {
     /// # Errors
     /// What the client is told.
     fn qom_get(&mut self, cx: &mut CommandContext, args: QomGetArgs) -> QmpResult<Value>;
+    /// Sets a property of an object.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn qom_set(&mut self, cx: &mut CommandContext, args: QomSetArgs) -> QmpResult<Empty>;
     /// Lists the types of object.
     ///
     /// # Errors
@@ -481,6 +508,33 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: ChardevRemoveArgs,
     ) -> QmpResult<Empty>;
+    /// Limits a block device's requests, or lifts its limits.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn block_set_io_throttle(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockIOThrottle,
+    ) -> QmpResult<Empty>;
+    /// Counts a block device's requests by how long they take. Without boundaries it stops that.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn block_latency_histogram_set(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockLatencyHistogramSetArgs,
+    ) -> QmpResult<Empty>;
+    /// Tells of the first write that reaches beyond an offset of a node.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn block_set_write_threshold(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockSetWriteThresholdArgs,
+    ) -> QmpResult<Empty>;
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -541,6 +595,7 @@ pub fn dispatch(
         Command::QueryPci => responder.send(commands.query_pci(cx).map(|r| to_json(&r))),
         Command::QomList(args) => responder.send(commands.qom_list(cx, args).map(|r| to_json(&r))),
         Command::QomGet(args) => responder.send(commands.qom_get(cx, args).map(|r| to_json(&r))),
+        Command::QomSet(args) => responder.send(commands.qom_set(cx, args).map(|r| to_json(&r))),
         Command::QomListTypes(args) => {
             responder.send(commands.qom_list_types(cx, args).map(|r| to_json(&r)))
         }
@@ -581,6 +636,21 @@ pub fn dispatch(
         Command::ChardevRemove(args) => {
             responder.send(commands.chardev_remove(cx, args).map(|r| to_json(&r)))
         }
+        Command::BlockSetIoThrottle(args) => responder.send(
+            commands
+                .block_set_io_throttle(cx, args)
+                .map(|r| to_json(&r)),
+        ),
+        Command::BlockLatencyHistogramSet(args) => responder.send(
+            commands
+                .block_latency_histogram_set(cx, args)
+                .map(|r| to_json(&r)),
+        ),
+        Command::BlockSetWriteThreshold(args) => responder.send(
+            commands
+                .block_set_write_threshold(cx, args)
+                .map(|r| to_json(&r)),
+        ),
     }
 }
 /// Something that happened, told to every monitor.
@@ -639,6 +709,32 @@ pub enum Event {
         /// The clock.
         qom_path: String,
     },
+    /// A write reached beyond a node's threshold, which is off from then on.
+    BlockWriteThreshold {
+        /// The node.
+        node_name: String,
+        /// By how many bytes.
+        amount_exceeded: u64,
+        /// The offset.
+        write_threshold: u64,
+    },
+    /// A disk's request failed on the host.
+    BlockIoError {
+        /// The device.
+        qom_path: String,
+        /// The drive's name, or nothing.
+        device: String,
+        /// The node.
+        node_name: Option<String>,
+        /// Whether it was a read.
+        operation: IoOperationType,
+        /// What was done.
+        action: BlockErrorAction,
+        /// The host is out of space; where failures may stop the machine.
+        nospace: Option<bool>,
+        /// The host's words, for people.
+        reason: String,
+    },
 }
 impl Event {
     /// The event's name on the wire.
@@ -654,6 +750,8 @@ impl Event {
             Event::DeviceTrayMoved { .. } => "DEVICE_TRAY_MOVED",
             Event::VserportChange { .. } => "VSERPORT_CHANGE",
             Event::RtcChange { .. } => "RTC_CHANGE",
+            Event::BlockWriteThreshold { .. } => "BLOCK_WRITE_THRESHOLD",
+            Event::BlockIoError { .. } => "BLOCK_IO_ERROR",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -696,6 +794,32 @@ impl Event {
                 out.put("offset", offset);
                 out.put("qom-path", qom_path);
             }
+            Event::BlockWriteThreshold {
+                node_name,
+                amount_exceeded,
+                write_threshold,
+            } => {
+                out.put("node-name", node_name);
+                out.put("amount-exceeded", amount_exceeded);
+                out.put("write-threshold", write_threshold);
+            }
+            Event::BlockIoError {
+                qom_path,
+                device,
+                node_name,
+                operation,
+                action,
+                nospace,
+                reason,
+            } => {
+                out.put("qom-path", qom_path);
+                out.put("device", device);
+                out.put_some("node-name", node_name);
+                out.put("operation", operation);
+                out.put("action", action);
+                out.put_some("nospace", nospace);
+                out.put("reason", reason);
+            }
         }
         members.close();
         Some(text)
@@ -718,6 +842,11 @@ impl Event {
             Event::RtcChange { .. } => Some(RateLimit {
                 interval_ms: 1000,
                 key: self.name().to_string(),
+            }),
+            Event::BlockWriteThreshold { .. } => None,
+            Event::BlockIoError { qom_path, .. } => Some(RateLimit {
+                interval_ms: 1000,
+                key: format!("{}:{}", self.name(), qom_path),
             }),
         }
     }

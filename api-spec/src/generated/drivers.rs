@@ -50,9 +50,9 @@ pub struct VirtioBlkPciProps {
     pub bootindex: Option<i32>,
     /// Accepted
     pub request_merging: bool,
-    /// On failed reads: report, which auto is as well
+    /// On failed reads: report, ignore, enospc or stop; auto is the drive's
     pub rerror: BlockdevOnError,
-    /// On failed writes: report, which auto is as well
+    /// On failed writes: report, ignore, enospc or stop; auto is the drive's
     pub werror: BlockdevOnError,
     /// Slot and optional function number, example: 06.0 or 06
     pub addr: Option<crate::decode::PciAddr>,
@@ -327,9 +327,9 @@ pub struct ScsiHdProps {
     pub write_cache: OnOffAuto,
     /// Others may write the node too
     pub share_rw: bool,
-    /// On failed reads: report, which auto is as well
+    /// On failed reads: report, ignore, enospc or stop; auto is the drive's
     pub rerror: BlockdevOnError,
-    /// On failed writes: report, which auto is as well
+    /// On failed writes: report, ignore, enospc or stop; auto is the drive's
     pub werror: BlockdevOnError,
     /// Version that the guest sees, 2.5+ by default
     pub ver: Option<String>,
@@ -451,9 +451,9 @@ pub struct ScsiCdProps {
     pub write_cache: OnOffAuto,
     /// Others may write the node too
     pub share_rw: bool,
-    /// On failed reads: report, which auto is as well
+    /// On failed reads: report, ignore, enospc or stop; auto is the drive's
     pub rerror: BlockdevOnError,
-    /// On failed writes: report, which auto is as well
+    /// On failed writes: report, ignore, enospc or stop; auto is the drive's
     pub werror: BlockdevOnError,
     /// Version that the guest sees, 2.5+ by default
     pub ver: Option<String>,

@@ -128,6 +128,17 @@ impl Buffers {
         &self.parts
     }
 
+    /// The bytes from `offset` on, at most `len` of them, as a list of its own with the same
+    /// keeper.
+    pub fn slice(&self, offset: u64, len: u64) -> Buffers {
+        let parts = self.window(offset, len);
+        Buffers {
+            len: parts.iter().map(|part| part.len() as u64).sum(),
+            parts,
+            keeper: self.keeper.clone(),
+        }
+    }
+
     /// The parts from `offset` on, at most `len` bytes of them.
     pub fn window(&self, offset: u64, len: u64) -> Vec<IoPart> {
         let mut out = Vec::with_capacity(self.parts.len());

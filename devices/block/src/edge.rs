@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::buffers::Buffers;
 use crate::error::BlockError;
+use crate::filter::Event;
 use crate::node::{BlockNode, Extent, IoLane, NodeInfo};
 use crate::request::{Done, IoReq, Op, Token};
 use crate::waker::Waker;
@@ -82,6 +83,13 @@ impl Edge {
     /// The node's; ENOMEDIUM without one.
     pub fn extent(&self, offset: u64, len: u64) -> io::Result<Extent> {
         self.there()?.extent(offset, len)
+    }
+
+    /// See [`BlockNode::event`].
+    pub fn event(&self, event: Event) {
+        if let Some(node) = self.node() {
+            node.event(event);
+        }
     }
 
     /// See [`BlockNode::open_lane`].

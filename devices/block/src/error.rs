@@ -102,6 +102,18 @@ pub enum BlockError {
     /// A node has the drive's name.
     #[error("Device name '{0}' conflicts with an existing node name")]
     DriveIsNode(String),
+    /// No back end of that name.
+    #[error("Device '{0}' not found")]
+    NoDevice(String),
+    /// No node of that name, where it is called a device.
+    #[error("Device '{0}' not found")]
+    NoNodeDevice(String),
+    /// The drive has no medium.
+    #[error("Device has no medium")]
+    NoMedium,
+    /// No throttle group of that name.
+    #[error("Throttle group '{0}' does not exist")]
+    NoGroup(String),
     /// No drive or node of that name.
     #[error("Property 'virtio-blk-device.drive' can't find value '{0}'")]
     NoDrive(String),
@@ -141,6 +153,9 @@ pub enum BlockError {
     /// The node has one size.
     #[error("Image format driver does not support resize")]
     NoResize,
+    /// No such driver.
+    #[error("Unknown driver '{0}'")]
+    UnknownDriver(String),
     /// An option that is there for the interface's sake.
     #[error("{0}")]
     Unsupported(String),

@@ -2,8 +2,8 @@
 //! node's options, count it.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::buffers::Buffers;
@@ -47,21 +47,43 @@ pub(crate) struct Policy {
 /// A node's options, size and counters, as all its lanes need them.
 #[derive(Clone)]
 pub(crate) struct Screen {
-    pub policy: Policy,
-    size: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     /// Added to offsets.
     base: u64,
     pub stats: Arc<Stats>,
 }
 
+struct Shared {
+    /// Read when a lane is opened. A leaf.
+    policy: Mutex<Policy>,
+    size: AtomicU64,
+}
+
 impl Screen {
     pub fn new(policy: Policy, size: u64, stats: Arc<Stats>) -> Self {
+        let (policy, size) = (Mutex::new(policy), AtomicU64::new(size));
         Screen {
-            policy,
-            size: Arc::new(AtomicU64::new(size)),
+            shared: Arc::new(Shared { policy, size }),
             base: 0,
             stats,
         }
+    }
+
+    /// The node's options now.
+    pub fn policy(&self) -> Policy {
+        let policy = self.shared.policy.lock();
+        *policy.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Other options, for lanes that are opened from now on.
+    #[allow(dead_code)] // until nodes are reopened
+    pub fn set_policy(&self, policy: Policy) {
+        let mut place = self
+            .shared
+            .policy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *place = policy;
     }
 
     /// The same for a window that begins at `base`.
@@ -71,11 +93,11 @@ impl Screen {
     }
 
     pub fn size(&self) -> u64 {
-        self.size.load(Ordering::Acquire)
+        self.shared.size.load(Ordering::Acquire)
     }
 
     pub fn set_size(&self, size: u64) {
-        self.size.store(size, Ordering::Release);
+        self.shared.size.store(size, Ordering::Release);
     }
 
     /// A whole request by `inner`, which blocks.
@@ -86,7 +108,7 @@ impl Screen {
         inner: impl FnOnce(Op) -> io::Result<()>,
     ) -> io::Result<()> {
         let started = Instant::now();
-        let result = match self.pass(op, buffers) {
+        let result = match self.pass(&self.policy(), op, buffers) {
             Ok(op) => inner(op),
             Err(result) => result,
         };
@@ -96,25 +118,28 @@ impl Screen {
     }
 
     /// The request as the node below gets it; `Err` with its end when it does not.
-    fn pass(&self, op: Op, buffers: &Buffers) -> Result<Op, io::Result<()>> {
+    fn pass(&self, policy: &Policy, op: Op, buffers: &Buffers) -> Result<Op, io::Result<()>> {
         if let Some((offset, len)) = op.range(buffers) {
             let end = offset.checked_add(len);
             let inside = end.is_some_and(|end| end <= self.size());
-            if !inside || !(offset | len).is_multiple_of(self.policy.granule.max(1).into()) {
+            if !inside || !(offset | len).is_multiple_of(policy.granule.max(1).into()) {
                 return Err(Err(io::Error::from_raw_os_error(libc::EIO)));
             }
-            if op.is_write() && self.policy.read_only {
+            if op.is_write() && policy.read_only {
                 return Err(Err(io::Error::from_raw_os_error(libc::EPERM)));
             }
             if len == 0 {
                 return Err(Ok(()));
             }
+            if matches!(op, Op::Write { .. } | Op::WriteZeroes { .. }) {
+                self.stats.about_to_write(offset.saturating_add(len));
+            }
         }
         let op = match op {
-            Op::Flush if self.policy.no_flush => return Err(Ok(())),
-            Op::Discard { .. } if self.policy.discard == Discard::Ignore => return Err(Ok(())),
+            Op::Flush if policy.no_flush => return Err(Ok(())),
+            Op::Discard { .. } if policy.discard == Discard::Ignore => return Err(Ok(())),
             Op::Read { .. } | Op::Flush | Op::Discard { .. } => op,
-            Op::Write { offset, durability } => self.pass_write(buffers, offset, durability),
+            Op::Write { offset, durability } => policy.pass_write(buffers, offset, durability),
             Op::WriteZeroes {
                 offset,
                 len,
@@ -123,17 +148,19 @@ impl Screen {
             } => Op::WriteZeroes {
                 offset,
                 len,
-                unmap: self.allowed(unmap),
-                durability: self.needed(durability),
+                unmap: policy.allowed(unmap),
+                durability: policy.needed(durability),
             },
         };
         op.shifted(self.base)
             .ok_or(Err(io::Error::from_raw_os_error(libc::EIO)))
     }
+}
 
+impl Policy {
     fn pass_write(&self, buffers: &Buffers, offset: u64, durability: Durability) -> Op {
         let durability = self.needed(durability);
-        let unmap = match self.policy.detect_zeroes {
+        let unmap = match self.detect_zeroes {
             DetectZeroes::Off => return Op::Write { offset, durability },
             DetectZeroes::On => Unmap::Keep,
             DetectZeroes::Unmap => Unmap::May,
@@ -150,14 +177,14 @@ impl Screen {
     }
 
     fn allowed(&self, unmap: Unmap) -> Unmap {
-        match self.policy.discard {
+        match self.discard {
             Discard::Ignore => Unmap::Keep,
             Discard::Unmap => unmap,
         }
     }
 
     fn needed(&self, durability: Durability) -> Durability {
-        if self.policy.no_flush {
+        if self.no_flush {
             Durability::Cached
         } else {
             durability
@@ -169,11 +196,17 @@ impl Screen {
 pub(crate) struct Gate<L> {
     inner: L,
     screen: Screen,
+    policy: Policy,
 }
 
 impl<L: IoLane> Gate<L> {
     pub fn new(inner: L, screen: Screen) -> Self {
-        Gate { inner, screen }
+        let policy = screen.policy();
+        Gate {
+            inner,
+            screen,
+            policy,
+        }
     }
 
     fn ended(&self, done: Done) -> Done {
@@ -184,7 +217,7 @@ impl<L: IoLane> Gate<L> {
 
 impl<L: IoLane> IoLane for Gate<L> {
     fn submit(&mut self, mut request: IoReq, token: Token) -> Option<Done> {
-        match self.screen.pass(request.op, &request.buffers) {
+        match self.screen.pass(&self.policy, request.op, &request.buffers) {
             Ok(op) => {
                 request.op = op;
                 let done = self.inner.submit(request, token)?;

@@ -14,34 +14,48 @@ mod edge;
 mod engine;
 mod error;
 mod file;
+mod filter;
+mod format;
 mod gate;
 mod graph;
+mod histogram;
 mod image;
 mod node;
+mod notice;
 mod null;
+mod on_error;
 mod pool;
+mod port;
 mod raw;
 mod request;
 mod stats;
 mod sys;
+mod threshold;
+mod throttle;
 mod timers;
 mod waker;
 
 pub use buffers::{Buffers, HostBuffer, IoPart, Keeper};
 pub use error::BlockError;
 pub use file::{Aio, FileKind, FileOpener, FileSpec, Locking};
+pub use filter::{BlkdebugSpec, Event, InjectError, IoType, SetState};
 pub use gate::{DetectZeroes, Discard};
 pub use graph::{
-    AttachOptions, Attachment, BackendView, ChildSpec, Drained, DriveOptions, DriverSpec, Graph,
-    NodeSpec, NodeView, Perm, Perms, Removed, Role, Sharing, WriteCache,
+    AttachOptions, Attachment, BackendName, BackendView, BackingSpec, ChildSpec, Drained,
+    DriveOptions, DriverSpec, FormatKind, FormatSpec, Graph, NodeSpec, NodeView, OverlapCheck,
+    OverlapFlags, Perm, Perms, Qcow2Options, Removed, Role, Sharing, WriteCache,
 };
+pub use histogram::Histogram;
 pub use image::{
     CheckReport, Image, ImageView, Qcow2View, Repair, SnapshotView, Snapshots, Specific, VmdkView,
 };
 pub use node::{BlockNode, Extent, ExtentKind, IoLane, NodeExt, NodeInfo, SECTOR};
+pub use notice::{Notice, NoticeSink};
 pub use null::NullSpec;
+pub use on_error::{ErrorAction, ErrorPolicy, Failed, IoStatus, OnError, is_no_space};
 pub use pool::{DEFAULT_MOST, Pool, Spawner, ThreadBody};
 pub use raw::RawWindow;
 pub use request::{Done, Durability, IoReq, Op, Token, Unmap};
 pub use stats::{Account, Counts, Stats};
+pub use throttle::{Limits, Measure, Rate, ThrottleGroup};
 pub use waker::Waker;

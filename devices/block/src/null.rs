@@ -63,7 +63,7 @@ impl BlockNode for NullNode {
     fn info(&self) -> NodeInfo {
         NodeInfo {
             size: self.screen.size(),
-            read_only: self.screen.policy.read_only,
+            read_only: self.screen.policy().read_only,
             granule: 1,
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::buffers::Buffers;
 use crate::edge::Edge;
 use crate::error::BlockError;
+use crate::filter::Event;
 use crate::gate::{Gate, Policy, Screen};
 use crate::graph::Perms;
 use crate::node::{BlockNode, Extent, IoLane, NodeInfo, SECTOR};
@@ -76,7 +77,7 @@ impl BlockNode for RawNode {
     fn info(&self) -> NodeInfo {
         NodeInfo {
             size: self.screen.size(),
-            read_only: self.screen.policy.read_only,
+            read_only: self.screen.policy().read_only,
             ..self.below.info()
         }
     }
@@ -115,5 +116,9 @@ impl BlockNode for RawNode {
 
     fn set_perms(&self, _perms: Perms) -> Result<(), BlockError> {
         Ok(())
+    }
+
+    fn event(&self, event: Event) {
+        self.below.event(event);
     }
 }

@@ -12,6 +12,7 @@ use super::sense::Sense;
 use super::unit::{Parts, Unit};
 use crate::bus::lock;
 use crate::cx::EffectSink;
+use crate::disk_failure::Failures;
 
 /// Events that wait for the driver; more are only counted as missed.
 const MOST_EVENTS: usize = 64;
@@ -166,6 +167,7 @@ pub(super) struct Newcomer {
     pub id: String,
     pub identity: Identity,
     pub attachment: Option<Arc<Attachment>>,
+    pub failures: Option<Failures>,
     pub effects: Arc<dyn EffectSink>,
 }
 
@@ -210,6 +212,7 @@ impl ScsiBus {
             id,
             identity,
             attachment,
+            failures,
             effects,
         } = newcomer;
         let mut units = lock(&self.shared.units);
@@ -219,6 +222,7 @@ impl ScsiBus {
             id,
             identity,
             attachment,
+            failures,
             effects,
         };
         let unit = Arc::new(Unit::new(parts, self.shared.events.clone()));

@@ -1,9 +1,9 @@
 //! What a logical unit is, once and for all: its driver's properties, checked.
 
-use api_spec::{BlockdevOnError, OnOffAuto, QmpError, QmpResult, ScsiCdProps, ScsiHdProps};
+use api_spec::{OnOffAuto, QmpError, QmpResult, ScsiCdProps, ScsiHdProps};
 use block::WriteCache;
 
-use crate::disk::{BlockSizes, SizeChoice, check_policy};
+use crate::disk::{BlockSizes, SizeChoice};
 
 /// Blocks of optical media.
 pub const CD_BLOCK: u32 = 2048;
@@ -95,8 +95,6 @@ pub struct Identity {
 struct Common<'a> {
     sizes: SizeChoice,
     write_cache: OnOffAuto,
-    rerror: BlockdevOnError,
-    werror: BlockdevOnError,
     ver: Option<&'a str>,
     serial: Option<&'a str>,
     vendor: Option<&'a str>,
@@ -120,8 +118,6 @@ macro_rules! common {
                 discard_granularity: $props.discard_granularity.map(|size| size.0),
             },
             write_cache: $props.write_cache,
-            rerror: $props.rerror,
-            werror: $props.werror,
             ver: $props.ver.as_deref(),
             serial: $props.serial.as_deref(),
             vendor: $props.vendor.as_deref(),
@@ -207,8 +203,6 @@ impl Common<'_> {
         sizes: &BlockSizes,
         drive: Option<&str>,
     ) -> QmpResult<Identity> {
-        check_policy("rerror", self.rerror)?;
-        check_policy("werror", self.werror)?;
         if self.serial.is_some_and(|serial| serial.len() > MAX_SERIAL) {
             return Err(QmpError::generic(format!(
                 "The serial number can't be longer than {MAX_SERIAL} characters"

@@ -15,6 +15,7 @@ use super::target::{Action, DataOut, Medium, View, encode_sense};
 use super::tray::Tray;
 use super::{disc, tray};
 use crate::cx::EffectSink;
+use crate::disk_failure::Failures;
 
 /// A logical unit on a bus. Shared by the threads that serve it; commands take no lock unless the
 /// unit wants attention or has a tray.
@@ -23,6 +24,7 @@ pub struct Unit {
     id: String,
     identity: Identity,
     attachment: Option<Arc<Attachment>>,
+    failures: Option<Failures>,
     default_write_cache: WriteCache,
     attention: Arc<Attention>,
     media: Option<Arc<Media>>,
@@ -35,6 +37,7 @@ pub(super) struct Parts {
     pub id: String,
     pub identity: Identity,
     pub attachment: Option<Arc<Attachment>>,
+    pub failures: Option<Failures>,
     pub effects: Arc<dyn EffectSink>,
 }
 
@@ -45,6 +48,7 @@ impl Unit {
             id,
             identity,
             attachment,
+            failures,
             effects,
         } = parts;
         let attention = Arc::new(Attention::default());
@@ -60,6 +64,7 @@ impl Unit {
             id,
             identity,
             attachment,
+            failures,
             default_write_cache,
             attention,
             media,
@@ -87,6 +92,11 @@ impl Unit {
     /// What it is on; an optical drive may have none.
     pub fn attachment(&self) -> Option<&Arc<Attachment>> {
         self.attachment.as_ref()
+    }
+
+    /// How it deals with failures of the host.
+    pub(crate) fn failures(&self) -> Option<&Failures> {
+        self.failures.as_ref()
     }
 
     /// Its tray, if its medium can be taken out.

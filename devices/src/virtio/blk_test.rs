@@ -1,6 +1,7 @@
 //! A disk under the fake guest, on files with each engine and on null nodes.
 
 mod device;
+mod failures;
 mod requests;
 
 use std::fs::{File, OpenOptions};
@@ -84,6 +85,7 @@ pub(super) fn file_spec(path: &Path, aio: Aio, direct: bool) -> NodeSpec {
     let mut spec = NodeSpec::new(DriverSpec::Raw {
         file: Box::new(ChildSpec::Inline(file)),
         window: RawWindow::default(),
+        probed: false,
     });
     spec.direct = Some(direct);
     spec.discard = Some(Discard::Unmap);

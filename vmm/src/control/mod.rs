@@ -82,9 +82,10 @@ impl Control {
         poll.watch(&signals, SIGNALS, Trigger::Level)?;
         let mail = mailbox.sender();
         let fds = FdStore::default();
+        let blockdevs = Blockdevs::new(blockdev::pool(mail.clone())).with_notices(notices(&mail));
         Ok(Control {
             monitors: Monitors::new(mail.clone(), published.clone()),
-            objects: Objects::new(mail.clone(), fds.opener()),
+            objects: Objects::new(mail.clone(), fds.opener(), blockdevs.graph()),
             mailbox,
             poll,
             signals,
@@ -92,7 +93,7 @@ impl Control {
             machine: None,
             qtest: None,
             published,
-            blockdevs: Blockdevs::new(blockdev::pool(mail.clone())),
+            blockdevs,
             chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())),
             fds,
             expected_qtest: None,
@@ -312,6 +313,15 @@ fn flush(nodes: Vec<(String, Arc<dyn BlockNode>)>) {
             log::error!("Cannot flush '{name}': {error}");
         }
     }
+}
+
+/// What block nodes notice comes as mail.
+fn notices(mail: &MailSender) -> block::NoticeSink {
+    let mail = mail.clone();
+    Arc::new(move |notice| {
+        let told = move |control: &mut Control| control.block_notice(notice);
+        mail.send(Mail::Done(Box::new(told)));
+    })
 }
 
 /// Starts the thread that serves character devices, when the first one needs it.

@@ -32,8 +32,9 @@ pub(super) struct ExpectedQtest {
     plan: QtestPlan,
 }
 
-/// Who uses a drive, as queries and messages have it.
+/// Who uses a drive.
 struct DriveUser {
+    /// Its place in the object tree.
     device: String,
     /// The type that has the property.
     owner: String,
@@ -48,7 +49,7 @@ fn drive_user(options: &DeviceOptions, path: &str) -> DriveUser {
             owner: format!("{inner}-device"),
         },
         None => DriveUser {
-            device: options.id.clone().unwrap_or_else(|| path.to_owned()),
+            device: path.to_owned(),
             owner: name.to_owned(),
         },
     }
@@ -108,8 +109,9 @@ impl Control {
         let reply = Arc::new(Mutex::new(Some(reply)));
         let later = reply.clone();
         let (mail, opener) = (self.mail.clone(), self.fds.opener());
+        let graph = self.blockdevs.graph();
         let work = move || {
-            let made = objects::make(&options, &mail, &opener);
+            let made = objects::make(&options, &mail, &opener, &graph);
             (options, made)
         };
         let started = self.do_slowly(work, move |control, (options, made)| {

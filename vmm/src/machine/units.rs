@@ -22,13 +22,9 @@ impl Machine {
         self.unit(name)?.media()
     }
 
-    /// How queries and events name the device of that key where it uses a drive: its id, or its
-    /// path when it has none.
-    pub fn user_of_drive(&self, key: &str) -> Option<String> {
+    /// Where the object tree has the device of that key.
+    pub fn path_of(&self, key: &str) -> Option<String> {
         let device = self.devices.iter().find(|device| *device.key == *key)?;
-        Some(match device.branch {
-            Branch::Peripheral => device.key.to_string(),
-            Branch::Anonymous(_) | Branch::Unattached(_) => device.branch.path(&device.key),
-        })
+        Some(device.branch.path(&device.key))
     }
 }

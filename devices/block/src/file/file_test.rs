@@ -418,7 +418,12 @@ fn a_window_is_all_that_is_seen() {
             size: Some(1024),
         };
         let file = Box::new(crate::ChildSpec::Reference("f".into()));
-        let raw = NodeSpec::new(DriverSpec::Raw { file, window }).named("w");
+        let raw = NodeSpec::new(DriverSpec::Raw {
+            file,
+            window,
+            probed: false,
+        })
+        .named("w");
         graph.add(raw, &mut opener).unwrap();
         let mut lane = way(&*graph.find("w").unwrap(), 1);
         write(&mut lane, 512, &[1; 512]).unwrap();

@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::ranges::RangeHold;
 use super::{Aio, HostFile, perform};
@@ -19,6 +19,7 @@ use crate::engine::{Call, Ended, Engine};
 use crate::error::BlockError;
 use crate::node::IoLane;
 use crate::pool::Pool;
+use crate::port::{Port, Ticket};
 use crate::request::{Done, Durability, IoReq, Op, Token};
 use crate::sys::MAX_PARTS;
 use crate::waker::Waker;
@@ -28,7 +29,7 @@ struct Active {
     token: Token,
     request: IoReq,
     /// Held until it has ended.
-    _range: Option<RangeHold>,
+    range: Option<RangeHold>,
 }
 
 impl Active {
@@ -38,44 +39,6 @@ impl Active {
             result,
             request: self.request,
         }
-    }
-}
-
-/// Where jobs of the pool put what has ended.
-struct Port {
-    /// A leaf.
-    done: Mutex<Vec<Done>>,
-    waker: Waker,
-}
-
-impl Port {
-    fn done(&self) -> MutexGuard<'_, Vec<Done>> {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn put(&self, done: Done) {
-        self.done().push(done);
-        self.waker.wake();
-    }
-}
-
-/// A request in the pool. It comes back even when the job panics.
-struct Ticket {
-    active: Option<Active>,
-    port: Arc<Port>,
-}
-
-impl Ticket {
-    fn end(&mut self, result: io::Result<()>) {
-        if let Some(active) = self.active.take() {
-            self.port.put(active.end(result));
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.end(Err(io::Error::from_raw_os_error(libc::EIO)));
     }
 }
 
@@ -147,10 +110,7 @@ impl FileLane {
             engine: Engine::open(host.aio, depth, fds.0, fds.1)?,
             host,
             pool: pool.clone(),
-            port: Arc::new(Port {
-                done: Mutex::default(),
-                waker: waker.clone(),
-            }),
+            port: Port::new(waker),
             depth: depth as usize,
             slots: Slots::default(),
             pooled: 0,
@@ -172,7 +132,7 @@ impl FileLane {
         let active = Active {
             token,
             request,
-            _range: range,
+            range,
         };
         match route {
             Route::Pool => self.hand_to_pool(active, 0),
@@ -187,7 +147,7 @@ impl FileLane {
             return Ok(None);
         };
         let ranges = &self.host.ranges;
-        let held = ranges.try_hold(start, end, hold, &self.port.waker);
+        let held = ranges.try_hold(start, end, hold, self.port.waker());
         held.map(Some).ok_or(())
     }
 
@@ -212,16 +172,14 @@ impl FileLane {
     fn hand_to_pool(&mut self, active: Active, done: u64) {
         self.pooled = self.pooled.saturating_add(1);
         let host = self.host.clone();
-        let mut ticket = Ticket {
-            active: Some(active),
-            port: self.port.clone(),
-        };
+        let Active {
+            token,
+            request,
+            range,
+        } = active;
+        let ticket = Ticket::new(token, request, range, &self.port);
         self.pool.run(Box::new(move || {
-            if let Some(active) = &ticket.active {
-                let IoReq { op, buffers, .. } = &active.request;
-                let result = perform::perform(&host, *op, buffers, done);
-                ticket.end(result);
-            }
+            ticket.perform(|request| perform::perform(&host, request.op, &request.buffers, done));
         }));
     }
 
@@ -248,7 +206,7 @@ impl FileLane {
     /// next event.
     fn start_engine(&mut self) {
         if self.engine.start().is_err() {
-            self.port.waker.wake();
+            self.port.waker().wake();
         }
     }
 
@@ -306,9 +264,8 @@ impl FileLane {
             self.kernel_ended(slot, result, done);
         }
         self.ended = ended;
-        let mut pooled = self.port.done();
-        self.pooled = self.pooled.saturating_sub(pooled.len());
-        done.append(&mut pooled);
+        let pooled = self.port.collect(done);
+        self.pooled = self.pooled.saturating_sub(pooled);
     }
 }
 
@@ -355,12 +312,12 @@ impl Drop for FileLane {
         let mut done = Vec::new();
         while self.slots.len() + self.pooled > 0 {
             self.start_engine();
-            self.port.waker.wait();
-            self.port.waker.clear();
+            self.port.waker().wait();
+            self.port.waker().clear();
             self.collect(&mut done);
             done.clear();
         }
         // What was cleared may have been another lane's.
-        self.port.waker.wake();
+        self.port.waker().wake();
     }
 }

@@ -15,7 +15,7 @@ use crate::buffers::{Buffers, HostBuffer};
 use crate::engine;
 use crate::error::BlockError;
 use crate::gate::{Gate, Policy, Screen};
-use crate::graph::Perms;
+use crate::graph::{NodeSpec, Perms};
 use crate::node::{BlockNode, Extent, ExtentKind, IoLane, NodeInfo, SECTOR};
 use crate::null::sectors_up;
 use crate::pool::Pool;
@@ -76,6 +76,17 @@ pub trait FileOpener {
     /// # Errors
     /// Those of open(2).
     fn open(&mut self, path: &str, flags: i32) -> io::Result<File>;
+
+    /// A node from its description in JSON, as it stands after `json:` in an image's name of
+    /// another one.
+    ///
+    /// # Errors
+    /// When it makes no sense.
+    fn json(&mut self, text: &str) -> Result<NodeSpec, BlockError> {
+        Err(BlockError::Unsupported(format!(
+            "A description in JSON is not understood here: {text}"
+        )))
+    }
 }
 
 impl<F: FnMut(&str, i32) -> io::Result<File>> FileOpener for F {
@@ -322,8 +333,8 @@ impl BlockNode for FileNode {
     fn info(&self) -> NodeInfo {
         NodeInfo {
             size: self.screen.size(),
-            read_only: self.screen.policy.read_only,
-            granule: self.screen.policy.granule,
+            read_only: self.screen.policy().read_only,
+            granule: self.screen.policy().granule,
         }
     }
 
@@ -377,7 +388,7 @@ impl BlockNode for FileNode {
 
     fn resize(&self, size: u64) -> Result<(), BlockError> {
         let failed = |error| BlockError::host(format!("Could not resize '{}'", self.path), error);
-        if self.screen.policy.read_only {
+        if self.screen.policy().read_only {
             return Err(BlockError::ReadOnly);
         }
         let _length = self.host.length();

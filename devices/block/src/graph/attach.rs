@@ -1,5 +1,6 @@
 //! Devices on nodes.
 
+use std::io;
 use std::sync::{Arc, Mutex, Weak};
 
 use super::backend::{Backend, CacheSwitch};
@@ -8,7 +9,9 @@ use crate::drain::{DrainGate, RootLane};
 use crate::edge::Edge;
 use crate::error::BlockError;
 use crate::node::{BlockNode, IoLane, NodeInfo};
+use crate::on_error::{ErrorAction, ErrorPolicy, ErrorState, Failed};
 use crate::stats::Stats;
+use crate::throttle::ThrottleSwitch;
 use crate::waker::Waker;
 
 /// Whether other devices may write what a device uses (`share-rw`).
@@ -34,7 +37,11 @@ pub struct AttachOptions {
 pub struct Attachment {
     edge: Edge,
     gate: Arc<DrainGate>,
+    throttle: Arc<ThrottleSwitch>,
     stats: Arc<Stats>,
+    errors: Arc<ErrorState>,
+    /// The device's QOM path.
+    device: String,
     read_only: bool,
     write_cache: CacheSwitch,
     place: Option<(Weak<Mutex<Inner>>, BackendId)>,
@@ -46,7 +53,10 @@ impl Attachment {
         Attachment {
             edge: Edge::new(Some(node)),
             gate: Arc::default(),
+            throttle: Arc::default(),
             stats: Arc::default(),
+            errors: Arc::default(),
+            device: String::new(),
             read_only: false,
             write_cache: CacheSwitch::new(WriteCache::Back),
             place: None,
@@ -74,12 +84,33 @@ impl Attachment {
     /// When the host has no room for one.
     pub fn open_lane(&self, depth: u32, waker: &Waker) -> Result<Box<dyn IoLane>, BlockError> {
         let lane = self.edge.open_lane(depth, waker)?;
-        Ok(Box::new(RootLane::new(&self.gate, lane, waker)))
+        let lane = RootLane::new(&self.gate, &self.throttle, lane, waker);
+        Ok(Box::new(lane))
     }
 
     /// Where the device counts its requests.
     pub fn stats(&self) -> &Arc<Stats> {
         &self.stats
+    }
+
+    /// What is done about failures; at first what the drive was made with.
+    pub fn error_policy(&self) -> ErrorPolicy {
+        self.errors.policy()
+    }
+
+    /// Says what is done about failures from now on. Any thread.
+    pub fn set_error_policy(&self, policy: ErrorPolicy) {
+        self.errors.set_policy(policy);
+    }
+
+    /// Decides about a request that failed on the host. Any thread; takes no lock.
+    pub fn failed(&self, failed: Failed, error: &io::Error) -> ErrorAction {
+        self.errors.failed(failed, error)
+    }
+
+    /// The QOM path that the device gave.
+    pub fn device(&self) -> &str {
+        &self.device
     }
 
     /// Whether the device must not write.
@@ -132,7 +163,10 @@ impl Graph {
         Ok(Attachment {
             edge: backend.edge.clone(),
             gate: backend.gate.clone(),
+            throttle: backend.throttle.clone(),
             stats: backend.stats.clone(),
+            errors: backend.errors.clone(),
+            device: device.to_owned(),
             read_only: options.read_only,
             write_cache: backend.write_cache.clone(),
             place: Some((Arc::downgrade(&self.inner), id)),

@@ -10,7 +10,9 @@ use crate::edge::Edge;
 use crate::error::BlockError;
 use crate::file::FileOpener;
 use crate::node::BlockNode;
+use crate::on_error::ErrorState;
 use crate::stats::Stats;
+use crate::throttle::ThrottleSwitch;
 
 /// Whether writes are done when the host has them, or when they are durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,9 +59,11 @@ pub(super) struct Backend {
     /// Leads to the root.
     pub edge: Edge,
     pub gate: Arc<DrainGate>,
+    pub throttle: Arc<ThrottleSwitch>,
     /// The device that has it: its QOM path.
     pub device: Option<String>,
     pub stats: Arc<Stats>,
+    pub errors: Arc<ErrorState>,
     pub write_cache: CacheSwitch,
     pub perms: Perms,
 }
@@ -77,8 +81,10 @@ impl Backend {
             root,
             edge: Edge::new(node),
             gate: Arc::default(),
+            throttle: Arc::default(),
             device: None,
             stats: Arc::default(),
+            errors: Arc::default(),
             write_cache: CacheSwitch::new(write_cache),
             perms: Perms::NONE,
         }
@@ -115,7 +121,7 @@ impl Graph {
         }
         let root = match spec {
             Some(spec) => {
-                let id = inner.open(spec, opener, &self.pool)?;
+                let id = inner.open(spec, opener, &self.host)?;
                 inner.nodes.get(&id).map(|entry| (id, entry.node.clone()))
             }
             None => None,

@@ -34,6 +34,7 @@ fn raw(child: ChildSpec) -> NodeSpec {
     NodeSpec::new(DriverSpec::Raw {
         file: Box::new(child),
         window: RawWindow::default(),
+        probed: false,
     })
 }
 
@@ -112,7 +113,12 @@ fn options_that_do_not_go_together_are_refused() {
     let window = |offset, size| {
         let file = Box::new(ChildSpec::Inline(file(&path)));
         let window = RawWindow { offset, size };
-        NodeSpec::new(DriverSpec::Raw { file, window }).named("n")
+        NodeSpec::new(DriverSpec::Raw {
+            file,
+            window,
+            probed: false,
+        })
+        .named("n")
     };
     let device = NodeSpec::new(match file(&path).driver {
         DriverSpec::File(spec) => DriverSpec::HostDevice(spec),
@@ -351,7 +357,12 @@ fn names_by_content_are_paths_or_json() {
     let file = Box::new(ChildSpec::Reference("f".into()));
     add(
         &graph,
-        NodeSpec::new(DriverSpec::Raw { file, window }).named("w"),
+        NodeSpec::new(DriverSpec::Raw {
+            file,
+            window,
+            probed: false,
+        })
+        .named("w"),
     )
     .unwrap();
     let name = |node: &str| graph.node(node).unwrap().filename;

@@ -15,7 +15,9 @@
 mod attach;
 mod backend;
 mod drained;
+mod limits;
 mod open;
+mod open_format;
 mod perms;
 mod spec;
 mod view;
@@ -27,14 +29,20 @@ use crate::edge::Edge;
 use crate::error::BlockError;
 use crate::file::FileOpener;
 use crate::node::{BlockNode, NodeExt};
+use crate::notice::NoticeSink;
 use crate::pool::Pool;
 use crate::stats::Stats;
+use crate::throttle::ThrottleGroups;
 pub use attach::{AttachOptions, Attachment, Sharing};
 use backend::Backend;
 pub use backend::{DriveOptions, WriteCache};
 pub use drained::Drained;
+pub use limits::BackendName;
 pub use perms::{Perm, Perms, Role};
-pub use spec::{ChildSpec, DriverSpec, NodeSpec};
+pub use spec::{
+    BackingSpec, ChildSpec, DriverSpec, FormatKind, FormatSpec, NodeSpec, OverlapCheck,
+    OverlapFlags, Qcow2Options,
+};
 pub use view::{BackendView, NodeView};
 
 /// A node's number; never used again.
@@ -109,7 +117,14 @@ fn close(entry: &Entry) {
 #[derive(Clone)]
 pub struct Graph {
     inner: Arc<Mutex<Inner>>,
+    host: Host,
+}
+
+/// What nodes need from the program.
+#[derive(Clone)]
+struct Host {
     pool: Pool,
+    notices: NoticeSink,
 }
 
 /// What the lock protects: the structure. Rank: taken by control, and by whoever drops a device;
@@ -120,6 +135,7 @@ pub(crate) struct Inner {
     backends: BTreeMap<BackendId, Backend>,
     next: u64,
     made_up: u64,
+    groups: ThrottleGroups,
 }
 
 fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
@@ -129,10 +145,17 @@ fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
 impl Graph {
     /// An empty graph. `pool` serves what blocks.
     pub fn new(pool: Pool) -> Self {
+        let notices: NoticeSink = Arc::new(|notice| log::warn!("{notice:?}"));
         Graph {
             inner: Arc::default(),
-            pool,
+            host: Host { pool, notices },
         }
+    }
+
+    /// The same, telling `sink` what nodes notice, rather than the log.
+    pub fn with_notices(mut self, sink: NoticeSink) -> Self {
+        self.host.notices = sink;
+        self
     }
 
     /// Makes a node, and those inside of its description, for blockdev-add.
@@ -144,7 +167,7 @@ impl Graph {
             return Err(BlockError::NameMissing);
         }
         let mut inner = lock(&self.inner);
-        let id = inner.open(spec, opener, &self.pool)?;
+        let id = inner.open(spec, opener, &self.host)?;
         if let Some(entry) = inner.nodes.get_mut(&id) {
             entry.owned = true;
         }

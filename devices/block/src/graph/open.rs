@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{Child, ChildSpec, DriverSpec, Entry, Inner, NodeId, NodeSpec, Perms, Removed, Role};
+use super::{
+    Child, ChildSpec, DriverSpec, Entry, Host, Inner, NodeId, NodeSpec, Perms, Removed, Role,
+};
 use crate::edge::Edge;
 use crate::error::BlockError;
 use crate::file::{FileKind, FileNode, FileOpener, FileSpec, OpenMode};
+use crate::filter::{BlkdebugNode, CopyOnReadNode, ThrottleNode};
+use crate::gate::Policy;
 use crate::node::BlockNode;
 use crate::null::NullNode;
-use crate::pool::Pool;
 use crate::raw::RawNode;
 use crate::stats::Stats;
 
@@ -21,12 +24,12 @@ impl Inner {
         &mut self,
         spec: NodeSpec,
         opener: &mut dyn FileOpener,
-        pool: &Pool,
+        host: &Host,
     ) -> Result<NodeId, BlockError> {
         let mut opening = Opening {
             graph: self,
             opener,
-            pool,
+            host,
             depth: 0,
             removed: Removed::default(),
         };
@@ -59,17 +62,17 @@ impl Inner {
     }
 }
 
-struct Opening<'a> {
-    graph: &'a mut Inner,
-    opener: &'a mut dyn FileOpener,
-    pool: &'a Pool,
+pub(super) struct Opening<'a> {
+    pub graph: &'a mut Inner,
+    pub opener: &'a mut dyn FileOpener,
+    pub host: &'a Host,
     depth: usize,
     /// What was opened in vain.
     removed: Removed,
 }
 
 impl Opening<'_> {
-    fn node(&mut self, spec: NodeSpec) -> Result<NodeId, BlockError> {
+    fn node(&mut self, mut spec: NodeSpec) -> Result<NodeId, BlockError> {
         spec.check()?;
         if let Some(name) = &spec.name {
             self.graph.check_name(name)?;
@@ -78,17 +81,27 @@ impl Opening<'_> {
         if self.depth > MAX_DEPTH {
             return Err(too_deep());
         }
-        let stats = Arc::new(Stats::default());
-        let (node, children) = self.driver(&spec, &stats)?;
+        let probed = self.probe(&mut spec)?;
         let name = match &spec.name {
-            Some(name) if self.graph.find(name).is_none() => name.clone(),
-            // A node inside of this one has taken the name.
-            Some(name) => {
-                self.close(&children);
-                return Err(BlockError::DuplicateName(name.clone()));
-            }
+            Some(name) => name.clone(),
             None => self.graph.make_up_name(),
         };
+        let stats = Arc::new(Stats::default());
+        let opened = self.driver(&spec, &name, &stats);
+        let (node, children) = match (opened, probed) {
+            (Ok(opened), _) => opened,
+            (Err(error), probed) => {
+                if let Some(id) = probed {
+                    self.graph.collect(id, &mut self.removed);
+                }
+                return Err(error);
+            }
+        };
+        if self.graph.find(&name).is_some() {
+            // A node inside of this one has taken the name.
+            self.close(&children);
+            return Err(BlockError::DuplicateName(name));
+        }
         let id = NodeId(self.graph.number());
         let entry = Entry {
             name,
@@ -116,16 +129,24 @@ impl Opening<'_> {
     fn driver(
         &mut self,
         spec: &NodeSpec,
+        name: &str,
         stats: &Arc<Stats>,
     ) -> Result<(Arc<dyn BlockNode>, Vec<Child>), BlockError> {
         match &spec.driver {
+            DriverSpec::Format(format) => self.format(spec, format, name, stats),
+            DriverSpec::Probe { .. } => Err(BlockError::Empty),
             DriverSpec::File(file) => self.file(spec, file, FileKind::Regular, stats),
             DriverSpec::HostDevice(file) => self.file(spec, file, FileKind::Device, stats),
             DriverSpec::Null(null) => {
-                let node = NullNode::open(*null, spec.policy(), self.pool, stats.clone());
+                let node = NullNode::open(*null, spec.policy(), &self.host.pool, stats.clone());
                 Ok((Arc::new(node), Vec::new()))
             }
-            DriverSpec::Raw { file, window } => {
+            DriverSpec::Raw {
+                file,
+                window,
+                // Taken care of by the node itself.
+                probed: _,
+            } => {
                 let child = self.child(spec, file, Role::Filtered)?;
                 let edge = child.edge.clone();
                 let mut policy = spec.policy();
@@ -134,7 +155,44 @@ impl Opening<'_> {
                 let node = RawNode::open(edge, *window, policy, stats.clone());
                 self.with_children(node, vec![child])
             }
+            DriverSpec::Throttle { file, group } => {
+                let found = self.graph.groups.find(group);
+                let group = found.ok_or_else(|| BlockError::NoGroup(group.clone()))?;
+                let (child, policy) = self.filtered(spec, file, Role::Filtered)?;
+                let edge = child.edge.clone();
+                let node = ThrottleNode::open(edge, &group, policy, stats.clone());
+                Ok((Arc::new(node), vec![child]))
+            }
+            DriverSpec::CopyOnRead { file } => {
+                let (child, policy) = self.filtered(spec, file, Role::Copied)?;
+                let edge = child.edge.clone();
+                let node = CopyOnReadNode::open(edge, policy, &self.host.pool, stats.clone());
+                Ok((Arc::new(node), vec![child]))
+            }
+            DriverSpec::Blkdebug {
+                image,
+                spec: faults,
+            } => {
+                let faults = faults.clone().complete(self.opener)?;
+                let (child, policy) = self.filtered(spec, image, Role::Image)?;
+                let edge = child.edge.clone();
+                let node = BlkdebugNode::open(edge, faults, policy, stats.clone());
+                Ok((Arc::new(node), vec![child]))
+            }
         }
+    }
+
+    /// A filter's node below, and its options: it is written where that is.
+    fn filtered(
+        &mut self,
+        spec: &NodeSpec,
+        child: &ChildSpec,
+        role: Role,
+    ) -> Result<(Child, Policy), BlockError> {
+        let child = self.child(spec, child, role)?;
+        let mut policy = spec.policy();
+        policy.read_only |= child.edge.info().read_only;
+        Ok((child, policy))
     }
 
     fn file(
@@ -151,11 +209,11 @@ impl Opening<'_> {
             direct: spec.direct.unwrap_or(false),
         };
         let (policy, stats) = (spec.policy(), stats.clone());
-        let node = FileNode::open(file, mode, policy, self.opener, self.pool, stats)?;
+        let node = FileNode::open(file, mode, policy, self.opener, &self.host.pool, stats)?;
         Ok((Arc::new(node), Vec::new()))
     }
 
-    fn child(
+    pub(super) fn child(
         &mut self,
         above: &NodeSpec,
         child: &ChildSpec,
@@ -196,7 +254,7 @@ impl Opening<'_> {
         }
     }
 
-    fn close(&mut self, children: &[Child]) {
+    pub(super) fn close(&mut self, children: &[Child]) {
         for child in children {
             self.graph.collect(child.id, &mut self.removed);
         }

@@ -54,6 +54,10 @@ const ALL: u8 = 0b1111;
 pub enum Role {
     /// What a filter, or raw, passes requests on to.
     Filtered,
+    /// The same, where what is read is written as well.
+    Copied,
+    /// The image of a fault-injecting node.
+    Image,
     /// What a format's tables are in, and its data unless there is a data file.
     Storage,
     /// A format's data apart from its tables.
@@ -66,7 +70,8 @@ impl Role {
     /// Its name in the interface.
     pub const fn name(self) -> &'static str {
         match self {
-            Role::Filtered | Role::Storage => "file",
+            Role::Filtered | Role::Copied | Role::Storage => "file",
+            Role::Image => "image",
             Role::Data => "data-file",
             Role::Backing => "backing",
         }
@@ -75,7 +80,8 @@ impl Role {
     /// What a parent does with such a child, whose own users do `above` together.
     pub(super) const fn perms(self, above: Perms, read_only: bool) -> Perms {
         match self {
-            Role::Filtered => above,
+            Role::Filtered | Role::Image => above,
+            Role::Copied => above.writing_unchanged(),
             Role::Storage | Role::Data => Perms::storage(!read_only),
             Role::Backing => above.backing(),
         }
@@ -130,6 +136,14 @@ impl Perms {
         Perms {
             used: self.used & Perm::ConsistentRead.bit(),
             shared,
+        }
+    }
+
+    /// The same, and writes what is there already.
+    const fn writing_unchanged(self) -> Perms {
+        Perms {
+            used: self.used | Perm::WriteUnchanged.bit(),
+            shared: self.shared,
         }
     }
 

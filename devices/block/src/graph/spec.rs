@@ -2,6 +2,7 @@
 
 use crate::error::BlockError;
 use crate::file::FileSpec;
+use crate::filter::BlkdebugSpec;
 use crate::gate::{DetectZeroes, Discard, Policy};
 use crate::null::NullSpec;
 use crate::raw::RawWindow;
@@ -44,7 +45,189 @@ pub enum DriverSpec {
         file: Box<ChildSpec>,
         /// The part of it.
         window: RawWindow,
+        /// Nobody said that it is raw: its first bytes told nothing else. The guest must not
+        /// make it look like something else, or the next probe would take it for that.
+        probed: bool,
     },
+    /// An image format.
+    Format(FormatSpec),
+    /// Whatever the first bytes of the node below say.
+    Probe {
+        /// The node below.
+        file: Box<ChildSpec>,
+    },
+    /// `throttle`.
+    Throttle {
+        /// The node below.
+        file: Box<ChildSpec>,
+        /// The group's name.
+        group: String,
+    },
+    /// `copy-on-read`.
+    CopyOnRead {
+        /// The node below.
+        file: Box<ChildSpec>,
+    },
+    /// `blkdebug`.
+    Blkdebug {
+        /// The node below.
+        image: Box<ChildSpec>,
+        /// What fails.
+        spec: BlkdebugSpec,
+    },
+}
+
+/// An image format with its options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormatSpec {
+    /// Which.
+    pub kind: FormatKind,
+    /// The node that its tables are in.
+    pub file: Box<ChildSpec>,
+    /// Its backing file; what the image says, where it is not given.
+    pub backing: Option<BackingSpec>,
+    /// Its data file; what the image says, where it is not given.
+    pub data_file: Option<Box<ChildSpec>>,
+    /// Options of qcow2.
+    pub qcow2: Qcow2Options,
+}
+
+impl FormatSpec {
+    /// A format without options.
+    pub fn new(kind: FormatKind, file: ChildSpec) -> Self {
+        FormatSpec {
+            kind,
+            file: Box::new(file),
+            backing: None,
+            data_file: None,
+            qcow2: Qcow2Options::default(),
+        }
+    }
+}
+
+/// A backing file that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackingSpec {
+    /// None, whatever the image says.
+    Nothing,
+    /// This one.
+    Node(Box<ChildSpec>),
+}
+
+/// Image formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FormatKind {
+    /// qcow2, versions 2 and 3.
+    Qcow2,
+    /// QEMU's older format with few features.
+    Qed,
+    /// VMware's; only read.
+    Vmdk,
+    /// Virtual PC's (VHD); only read.
+    Vpc,
+    /// Hyper-V's; only read.
+    Vhdx,
+}
+
+impl FormatKind {
+    /// All of them.
+    pub const ALL: [FormatKind; 5] = [
+        FormatKind::Qcow2,
+        FormatKind::Qed,
+        FormatKind::Vmdk,
+        FormatKind::Vpc,
+        FormatKind::Vhdx,
+    ];
+
+    /// Whether images can be written.
+    pub const fn is_writable(self) -> bool {
+        match self {
+            FormatKind::Qcow2 | FormatKind::Qed => true,
+            FormatKind::Vmdk | FormatKind::Vpc | FormatKind::Vhdx => false,
+        }
+    }
+
+    /// Its name in the interface.
+    pub const fn name(self) -> &'static str {
+        match self {
+            FormatKind::Qcow2 => "qcow2",
+            FormatKind::Qed => "qed",
+            FormatKind::Vmdk => "vmdk",
+            FormatKind::Vpc => "vpc",
+            FormatKind::Vhdx => "vhdx",
+        }
+    }
+
+    /// The format of that name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// Options of qcow2 when it is opened (QEMU's names). Sizes in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Qcow2Options {
+    /// Put off refcounts, whatever the image says.
+    pub lazy_refcounts: Option<bool>,
+    /// Pass a guest's discards on to the file.
+    pub pass_discard_request: Option<bool>,
+    /// Pass on what deleting snapshots frees.
+    pub pass_discard_snapshot: Option<bool>,
+    /// Pass on all else that is freed.
+    pub pass_discard_other: Option<bool>,
+    /// A discard keeps the cluster's place in the file.
+    pub discard_no_unref: Option<bool>,
+    /// Metadata that writes are checked against; what holds for kinds that `overlap_flags` leaves
+    /// open.
+    pub overlap_check: Option<OverlapCheck>,
+    /// The same, kind by kind.
+    pub overlap_flags: OverlapFlags,
+    /// Most memory for all tables.
+    pub cache_size: Option<u64>,
+    /// Most memory for L2 tables.
+    pub l2_cache_size: Option<u64>,
+    /// Bytes of an entry of that cache.
+    pub l2_cache_entry_size: Option<u64>,
+    /// Most memory for refcount blocks.
+    pub refcount_cache_size: Option<u64>,
+    /// Seconds after which unused tables leave memory.
+    pub cache_clean_interval: Option<u64>,
+}
+
+/// Which metadata writes are checked against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverlapCheck {
+    /// Nothing.
+    None,
+    /// What is in memory and never changes place.
+    Constant,
+    /// And what is in memory.
+    Cached,
+    /// And what has to be read.
+    All,
+}
+
+/// Kinds of metadata that writes are, or are not, checked against.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OverlapFlags {
+    /// The header.
+    pub main_header: Option<bool>,
+    /// The L1 table in use.
+    pub active_l1: Option<bool>,
+    /// L2 tables in use.
+    pub active_l2: Option<bool>,
+    /// The refcount table.
+    pub refcount_table: Option<bool>,
+    /// Refcount blocks.
+    pub refcount_block: Option<bool>,
+    /// The snapshot table.
+    pub snapshot_table: Option<bool>,
+    /// L1 tables of snapshots.
+    pub inactive_l1: Option<bool>,
+    /// L2 tables of snapshots.
+    pub inactive_l2: Option<bool>,
+    /// The directory of bitmaps.
+    pub bitmap_directory: Option<bool>,
 }
 
 /// A node below another.
@@ -115,11 +298,17 @@ impl NodeSpec {
 
     /// The driver's name.
     pub fn driver_name(&self) -> &'static str {
-        match self.driver {
+        match &self.driver {
             DriverSpec::File(_) => "file",
             DriverSpec::HostDevice(_) => "host_device",
             DriverSpec::Null(_) => "null-co",
             DriverSpec::Raw { .. } => "raw",
+            DriverSpec::Format(format) => format.kind.name(),
+            // Never in the graph: it has become something else.
+            DriverSpec::Probe { .. } => "",
+            DriverSpec::Throttle { .. } => "throttle",
+            DriverSpec::CopyOnRead { .. } => "copy-on-read",
+            DriverSpec::Blkdebug { .. } => "blkdebug",
         }
     }
 }

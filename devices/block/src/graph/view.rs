@@ -5,8 +5,10 @@ use std::sync::Arc;
 use super::{BackendId, DriverSpec, Entry, Graph, Inner, NodeId, NodeSpec, Role, WriteCache, lock};
 use crate::node::NodeInfo;
 use crate::null::NullSpec;
+use crate::on_error::{ErrorPolicy, IoStatus};
 use crate::raw::RawWindow;
 use crate::stats::Stats;
+use crate::throttle::Limits;
 
 /// A node as queries see it.
 #[derive(Debug, Clone)]
@@ -44,6 +46,12 @@ pub struct BackendView {
     pub stats: Arc<Stats>,
     /// How it treats writes.
     pub write_cache: WriteCache,
+    /// The group that limits it, with the limits.
+    pub throttle: Option<(String, Limits)>,
+    /// What is done about failures.
+    pub error_policy: ErrorPolicy,
+    /// Whether a failure stopped the machine.
+    pub io_status: IoStatus,
 }
 
 impl Graph {
@@ -104,25 +112,44 @@ impl Inner {
             root: root.map(|entry| self.view(entry)),
             stats: backend.stats.clone(),
             write_cache: backend.write_cache.get(),
+            throttle: backend.throttle.group().map(|group| {
+                let limits = group.limits();
+                (group.name().to_owned(), limits)
+            }),
+            error_policy: backend.errors.policy(),
+            io_status: backend.errors.status(),
         })
     }
 
-    fn filename(&self, entry: &Entry) -> String {
+    pub(super) fn filename(&self, entry: &Entry) -> String {
         match &entry.spec.driver {
             DriverSpec::File(file) | DriverSpec::HostDevice(file) => file.filename.clone(),
             DriverSpec::Null(null) => null_name(*null),
-            DriverSpec::Raw { window, .. } => {
-                let below = entry
-                    .children
-                    .first()
-                    .and_then(|child| self.nodes.get(&child.id));
-                match below {
-                    Some(below) if *window == RawWindow::default() => self.filename(below),
-                    Some(below) => self.window_name(*window, below),
-                    None => String::new(),
-                }
+            DriverSpec::Probe { .. } => String::new(),
+            DriverSpec::Throttle { .. } | DriverSpec::CopyOnRead { .. } => {
+                self.filename_below(entry)
             }
+            DriverSpec::Blkdebug { .. } => format!("blkdebug::{}", self.filename_below(entry)),
+            DriverSpec::Format(_) => match self.below(entry, Role::Storage) {
+                Some(below) => self.filename(below),
+                None => String::new(),
+            },
+            DriverSpec::Raw { window, .. } => match self.below(entry, Role::Filtered) {
+                Some(below) if *window == RawWindow::default() => self.filename(below),
+                Some(below) => self.window_name(*window, below),
+                None => String::new(),
+            },
         }
+    }
+
+    fn filename_below(&self, entry: &Entry) -> String {
+        let below = self.below(entry, Role::Filtered);
+        below.map_or_else(String::new, |below| self.filename(below))
+    }
+
+    pub(super) fn below(&self, entry: &Entry, role: Role) -> Option<&Entry> {
+        let child = entry.children.iter().find(|child| child.role == role)?;
+        self.nodes.get(&child.id)
     }
 
     fn window_name(&self, window: RawWindow, below: &Entry) -> String {

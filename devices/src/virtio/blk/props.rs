@@ -4,7 +4,7 @@ use api_spec::{OnOffAuto, QmpError, QmpResult, VirtioBlkPciProps};
 use block::{Attachment, WriteCache};
 
 use super::config::feature;
-use crate::disk::{BlockSizes, SizeChoice, check_policy};
+use crate::disk::{BlockSizes, SizeChoice};
 use crate::virtio::layout;
 
 /// Largest queue.
@@ -49,8 +49,6 @@ impl Disk {
     /// # Errors
     /// In QEMU's words where it refuses them, too.
     pub fn check(props: &VirtioBlkPciProps, vcpus: u64, node: &Attachment) -> QmpResult<Self> {
-        check_policy("rerror", props.rerror)?;
-        check_policy("werror", props.werror)?;
         let blocks = BlockSizes::check(SizeChoice {
             logical: props.logical_block_size.0,
             physical: props.physical_block_size.0,

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use block::{
-    Account, Attachment, BlockError, Buffers, Done, Durability, IoLane, IoReq, Op, Token, Waker,
-    WriteCache,
+    Account, Attachment, BlockError, Buffers, Done, Durability, ErrorAction, IoLane, IoReq, Op,
+    Token, Waker, WriteCache,
 };
 
 use super::props::Disk;
 use super::request::{Data, Limits, Request, Status, parse};
+use crate::disk_failure::{self, Failures};
 use crate::ram::GuestRam;
 use crate::virtio::gather::gather;
 use crate::virtio::{Chain, Virtqueue};
@@ -42,6 +43,7 @@ pub(super) struct BlkWorker {
     waker: Waker,
     disk: Disk,
     node: Arc<Attachment>,
+    failures: Failures,
     /// Requests with the node, by token; no more than the queue has entries.
     slots: Vec<Option<InFlight>>,
     free: Vec<usize>,
@@ -57,7 +59,12 @@ pub(super) struct BlkWorker {
 impl BlkWorker {
     /// # Errors
     /// When the host has no room for a lane.
-    pub fn new(queue: Virtqueue, disk: Disk, node: Arc<Attachment>) -> Result<Self, BlockError> {
+    pub fn new(
+        queue: Virtqueue,
+        disk: Disk,
+        node: Arc<Attachment>,
+        failures: Failures,
+    ) -> Result<Self, BlockError> {
         let waker = Waker::new()?;
         let lane = node.open_lane(u32::from(queue.size()), &waker)?;
         let depth = usize::from(queue.size());
@@ -67,6 +74,7 @@ impl BlkWorker {
             waker,
             disk,
             node,
+            failures,
             slots: (0..depth).map(|_| None).collect(),
             free: (0..depth).rev().collect(),
             chains: Vec::new(),
@@ -103,10 +111,11 @@ impl BlkWorker {
     }
 
     /// Takes requests while there are some, there is room and `budget` lasts; how many, or as
-    /// many as there are slots when it ended for lack of room.
+    /// many as there are slots when it ended for lack of room. None while some are kept for the
+    /// time after a stop: the machine is about to.
     fn take(&mut self, memory: &Arc<GuestRam>, budget: &mut usize) -> usize {
         let mut taken = 0;
-        while !self.quiet && *budget > 0 {
+        while !self.quiet && *budget > 0 && !self.queue.keeps_some() {
             if self.free.is_empty() {
                 return self.slots.len();
             }
@@ -229,30 +238,38 @@ impl BlkWorker {
             end,
             started,
         } = ended;
+        let read = if account == Account::Read { len } else { 0 };
+        // Also of a read that failed: part of the data may be there all the same.
+        chain.writable.mark_dirty(&memory, 0, read);
+        let failed = match result {
+            Ok(()) => false,
+            Err(error) => match self.failed(account, &error) {
+                ErrorAction::Report => true,
+                ErrorAction::Ignore => false,
+                ErrorAction::Stop => {
+                    self.queue.keep(chain.head());
+                    self.chains.push(chain);
+                    return;
+                }
+            },
+        };
         let stats = self.node.stats();
-        stats.ended(account, len, started, result.is_err());
-        if account == Account::Write && result.is_ok() {
+        stats.ended(account, len, started, failed);
+        if account == Account::Write && !failed {
             stats.wrote_to(end);
         }
-        let read = if account == Account::Read { len } else { 0 };
-        match result {
-            Ok(()) => {
-                chain.writable.mark_dirty(&memory, 0, read);
-                self.answer(chain, &memory, Status::Ok, read);
-            }
-            Err(error) => {
-                // Part of the data may be there all the same.
-                chain.writable.mark_dirty(&memory, 0, read);
-                self.log_failure(account, &error);
-                self.answer(chain, &memory, Status::IoError, 0);
-            }
+        match failed {
+            false => self.answer(chain, &memory, Status::Ok, read),
+            true => self.answer(chain, &memory, Status::IoError, 0),
         }
     }
 
-    fn log_failure(&mut self, account: Account, error: &io::Error) {
+    fn failed(&mut self, account: Account, error: &io::Error) -> ErrorAction {
+        let action = self.failures.failed(disk_failure::kind(account), error);
         if !std::mem::replace(&mut self.failed, true) {
-            log::warn!("A disk's request failed ({account:?}), the guest is told: {error}");
+            log::warn!("A disk's request failed ({account:?}, {action:?}): {error}");
         }
+        action
     }
 
     /// Writes the status and gives the chain back; `written` bytes of data came before it.
@@ -290,7 +307,8 @@ impl QueueWorker for BlkWorker {
     fn quiesce(&mut self, watch: &mut dyn Watch) {
         if !std::mem::replace(&mut self.quiet, true) {
             watch.remove(self.queue.kick_fd());
-            // What is in flight is answered as ever.
+            // What is in flight is answered as ever, and waits for no limits.
+            self.waker.hurry();
             self.serve();
         }
     }

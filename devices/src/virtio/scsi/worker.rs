@@ -10,18 +10,19 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use block::{Account, Attachment, Buffers, Done, IoReq, Token, Waker};
+use block::{Account, Buffers, Done, ErrorAction, IoReq, Token, Waker};
 
 use super::config::Sizes;
 use super::lanes::{Found, Lanes};
 use super::orders::{Deed, Inbox, Order};
 use super::request::{Answer, Out, Request, Response};
+use crate::disk_failure;
 use crate::ram::GuestRam;
 use crate::scsi::cdb::{Command, Transfer};
 use crate::scsi::progress::{Io, Memory, Progress, Step};
 use crate::scsi::sense::Sense;
 use crate::scsi::target::{self, Action};
-use crate::scsi::{Place, Shared};
+use crate::scsi::{Shared, Unit};
 use crate::virtio::gather::gather;
 use crate::virtio::{Chain, Virtqueue};
 use crate::worker::{QueueState, QueueWorker, Watch, WatchToken};
@@ -41,9 +42,8 @@ struct InFlight {
     memory: Arc<GuestRam>,
     /// Where its header and data are.
     request: Request,
-    place: Place,
+    unit: Arc<Unit>,
     lane: usize,
-    attachment: Arc<Attachment>,
     progress: Progress,
     /// The step with the medium.
     account: Account,
@@ -54,6 +54,13 @@ struct InFlight {
     ending: Option<Response>,
     /// Who waits for its end.
     orders: Vec<Arc<Order>>,
+}
+
+/// How a step is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    Bad,
 }
 
 /// The worker.
@@ -151,10 +158,11 @@ impl RequestWorker {
     }
 
     /// Takes requests while there are some, there is room and `budget` lasts; how many, or as
-    /// many as there are slots when it ended for lack of room.
+    /// many as there are slots when it ended for lack of room. None while some are kept for the
+    /// time after a stop: the machine is about to.
     fn take(&mut self, memory: &Arc<GuestRam>, budget: &mut usize) -> usize {
         let mut taken = 0;
-        while !self.quiet && *budget > 0 {
+        while !self.quiet && *budget > 0 && !self.queue.keeps_some() {
             if self.free.is_empty() {
                 return self.slots.len();
             }
@@ -239,7 +247,7 @@ impl RequestWorker {
                 let data = target::list_luns(&self.lanes.luns(place.target), select);
                 self.give(chain, memory, &request, &data, room);
             }
-            (Action::Io(io), Some(seat)) => self.submit(chain, memory, request, (place, seat), io),
+            (Action::Io(io), Some(seat)) => self.submit(chain, memory, request, seat, io),
             // Units carry out the rest themselves, and without one there is none.
             _ => self.check(chain, memory, &request, Sense::TARGET_FAILURE),
         }
@@ -292,14 +300,12 @@ impl RequestWorker {
         chain: Chain,
         memory: &Arc<GuestRam>,
         request: Request,
-        (place, seat): (Place, usize),
+        seat: usize,
         io: Io,
     ) {
-        let unit = self.lanes.unit(seat);
-        let attachment = unit.as_ref().and_then(|unit| unit.attachment()).cloned();
         let lane = self.lanes.open(seat);
-        let (lane, attachment) = match (lane, attachment) {
-            (Ok(Some(lane)), Some(attachment)) => (lane, attachment),
+        let (lane, unit) = match (lane, self.lanes.unit(seat)) {
+            (Ok(Some(lane)), Some(unit)) => (lane, unit),
             (Err(error), _) => {
                 log::warn!("A logical unit cannot be reached: {error}");
                 return self.check(chain, memory, &request, Sense::TARGET_FAILURE);
@@ -318,9 +324,8 @@ impl RequestWorker {
             chain,
             memory: memory.clone(),
             request,
-            place,
+            unit,
             lane,
-            attachment,
             progress: Progress::new(io),
             account: Account::Flush,
             len: 0,
@@ -422,21 +427,69 @@ impl RequestWorker {
         let Some(flying) = self.slots.get_mut(slot).and_then(Option::as_mut) else {
             return false;
         };
-        let (account, len) = (flying.account, flying.len);
-        let stats = flying.attachment.stats();
-        stats.ended(account, len, flying.started, result.is_err());
-        if account == Account::Write && result.is_ok() {
+        let Some(error) = result.err() else {
+            self.count(slot, Verdict::Good);
+            return self.step_was_good(slot);
+        };
+        let aborted = flying.ending.is_some();
+        match self.decide(slot, &error) {
+            // What task management ended is not tried again.
+            ErrorAction::Stop if !aborted => {
+                self.keep(slot);
+                false
+            }
+            ErrorAction::Ignore => {
+                self.count(slot, Verdict::Good);
+                self.step_was_good(slot)
+            }
+            ErrorAction::Report | ErrorAction::Stop => {
+                self.count(slot, Verdict::Bad);
+                self.end(slot, Err(Sense::of(&error)));
+                false
+            }
+        }
+    }
+
+    /// What becomes of a step that the host failed, as the unit's policy has it.
+    fn decide(&mut self, slot: usize, error: &io::Error) -> ErrorAction {
+        let Some(flying) = self.slots.get(slot).and_then(Option::as_ref) else {
+            return ErrorAction::Report;
+        };
+        let (account, failures) = (flying.account, flying.unit.failures());
+        let action = failures.map_or(ErrorAction::Report, |failures| {
+            failures.failed(disk_failure::kind(account), error)
+        });
+        if !std::mem::replace(&mut self.failed, true) {
+            log::warn!("A disk's request failed ({account:?}, {action:?}): {error}");
+        }
+        action
+    }
+
+    fn count(&self, slot: usize, verdict: Verdict) {
+        let flying = self.slots.get(slot).and_then(Option::as_ref);
+        let attachment = flying.and_then(|flying| flying.unit.attachment());
+        let (Some(flying), Some(attachment)) = (flying, attachment) else {
+            return;
+        };
+        let stats = attachment.stats();
+        let failed = verdict == Verdict::Bad;
+        stats.ended(flying.account, flying.len, flying.started, failed);
+        if flying.account == Account::Write && !failed {
             stats.wrote_to(flying.end);
         }
-        let ended = match result {
-            Ok(()) => flying.progress.ended(&Out {
-                chain: &flying.chain,
-                memory: &flying.memory,
-                at: flying.request.out_at,
-                len: flying.request.out_len,
-            }),
-            Err(error) => Err(self.decide(account, &error)),
+    }
+
+    /// Whether the command goes on after a step that the host did not fail.
+    fn step_was_good(&mut self, slot: usize) -> bool {
+        let Some(flying) = self.slots.get_mut(slot).and_then(Option::as_mut) else {
+            return false;
         };
+        let ended = flying.progress.ended(&Out {
+            chain: &flying.chain,
+            memory: &flying.memory,
+            at: flying.request.out_at,
+            len: flying.request.out_len,
+        });
         match ended {
             Ok(()) => true,
             Err(sense) => {
@@ -446,12 +499,17 @@ impl RequestWorker {
         }
     }
 
-    /// What becomes of a step that the host failed: the guest is told.
-    fn decide(&mut self, account: Account, error: &io::Error) -> Sense {
-        if !std::mem::replace(&mut self.failed, true) {
-            log::warn!("A disk's request failed ({account:?}), the guest is told: {error}");
-        }
-        Sense::of(error)
+    /// The machine stops, and the whole command is taken again when it goes on.
+    fn keep(&mut self, slot: usize) {
+        let Some(kept) = self.slots.get_mut(slot).and_then(Option::take) else {
+            return;
+        };
+        self.free.push(slot);
+        let incoming = kept.progress.incoming().min(kept.request.in_len);
+        let (memory, at) = (&kept.memory, kept.request.in_at);
+        kept.chain.writable.mark_dirty(memory, at, incoming);
+        self.queue.keep(kept.chain.head());
+        self.chains.push(kept.chain);
     }
 
     /// A command has ended.
@@ -497,8 +555,12 @@ impl RequestWorker {
         if self.quiet {
             order.set_partial();
         }
+        // What is kept is not looked at: it is in the queue again when the machine goes on.
+        if self.queue.keeps_some() {
+            order.set_partial();
+        }
         for flying in self.slots.iter_mut().flatten() {
-            if !order.whose.is(flying.place, flying.request.tag) {
+            if !order.whose.is(flying.unit.place(), flying.request.tag) {
                 continue;
             }
             match order.deed {
@@ -549,7 +611,8 @@ impl QueueWorker for RequestWorker {
     fn quiesce(&mut self, watch: &mut dyn Watch) {
         if !std::mem::replace(&mut self.quiet, true) {
             watch.remove(self.queue.kick_fd());
-            // What is in flight is answered as ever.
+            // What is in flight is answered as ever, and waits for no limits.
+            self.waker.hurry();
             self.serve();
         }
     }

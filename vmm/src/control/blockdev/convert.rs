@@ -1,13 +1,17 @@
 //! From the interface's options to the block layer's descriptions.
 
+mod format;
+pub(super) mod json;
+
+use super::convert_blkdebug::blkdebug;
 use api_spec::{
     BlockdevAioOptions, BlockdevDetectZeroesOptions, BlockdevDiscardOptions, BlockdevOptions,
     BlockdevOptionsBranch, BlockdevOptionsFile, BlockdevOptionsNull, BlockdevOptionsRaw,
     BlockdevRef, OnOffAuto, QmpError, QmpResult,
 };
 use block::{
-    Aio, ChildSpec, DetectZeroes, Discard, DriverSpec, FileSpec, Locking, NodeSpec, NullSpec,
-    RawWindow,
+    Aio, ChildSpec, DetectZeroes, Discard, DriverSpec, FileSpec, FormatKind, Locking, NodeSpec,
+    NullSpec, RawWindow,
 };
 
 /// A node with all those inside of it.
@@ -47,6 +51,21 @@ pub(super) fn node(options: BlockdevOptions) -> QmpResult<NodeSpec> {
             BlockdevOptionsBranch::HostDevice(options) => DriverSpec::HostDevice(file(options)?),
             BlockdevOptionsBranch::NullCo(options) => DriverSpec::Null(null(&options)?),
             BlockdevOptionsBranch::Raw(options) => raw(options)?,
+            BlockdevOptionsBranch::Qcow2(options) => format::qcow2(options)?,
+            BlockdevOptionsBranch::Qed(options) => format::with_backing(FormatKind::Qed, options)?,
+            BlockdevOptionsBranch::Vmdk(options) => {
+                format::with_backing(FormatKind::Vmdk, options)?
+            }
+            BlockdevOptionsBranch::Vpc(options) => format::plain(FormatKind::Vpc, options)?,
+            BlockdevOptionsBranch::Vhdx(options) => format::plain(FormatKind::Vhdx, options)?,
+            BlockdevOptionsBranch::Throttle(options) => DriverSpec::Throttle {
+                file: Box::new(child(options.file)?),
+                group: options.throttle_group,
+            },
+            BlockdevOptionsBranch::CopyOnRead(options) => DriverSpec::CopyOnRead {
+                file: Box::new(child(options.file)?),
+            },
+            BlockdevOptionsBranch::Blkdebug(options) => blkdebug(options)?,
         },
     })
 }
@@ -99,14 +118,23 @@ fn null(options: &BlockdevOptionsNull) -> QmpResult<NullSpec> {
 fn raw(options: BlockdevOptionsRaw) -> QmpResult<DriverSpec> {
     let BlockdevOptionsRaw { file, offset, size } = options;
     Ok(DriverSpec::Raw {
-        file: Box::new(match file {
-            BlockdevRef::Reference(name) => ChildSpec::Reference(name),
-            BlockdevRef::Definition(options) => ChildSpec::Inline(node(*options)?),
-        }),
+        file: Box::new(child(file)?),
         window: RawWindow {
             offset: bytes("offset", offset)?.unwrap_or(0),
             size: bytes("size", size)?,
         },
+        probed: false,
+    })
+}
+
+/// A node below.
+///
+/// # Errors
+/// As [`node`].
+pub(super) fn child(child: BlockdevRef) -> QmpResult<ChildSpec> {
+    Ok(match child {
+        BlockdevRef::Reference(name) => ChildSpec::Reference(name),
+        BlockdevRef::Definition(options) => ChildSpec::Inline(node(*options)?),
     })
 }
 

@@ -2,17 +2,23 @@
 //! behind the interface's types and words.
 
 mod convert;
+mod convert_blkdebug;
 mod drive;
 mod format;
+pub(in crate::control) mod limits;
 mod query;
 
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use api_spec::{BlockDeviceInfo, BlockInfo, BlockStats, BlockdevOptions, QmpError};
+use api_spec::{
+    BlockDeviceInfo, BlockIOThrottle, BlockInfo, BlockLatencyHistogramSetArgs, BlockStats,
+    BlockdevOptions, QmpError, QmpResult,
+};
 use block::{
-    AttachOptions, Attachment, BlockError, BlockNode, DriveOptions, FileOpener, Graph, Pool,
+    Account, AttachOptions, Attachment, BackendName, BlockError, BlockNode, DriveOptions,
+    FileOpener, Graph, NodeSpec, NoticeSink, Pool,
 };
 
 use super::fds::Opener;
@@ -27,6 +33,10 @@ const MODE: u32 = 0o644;
 impl FileOpener for Opener {
     fn open(&mut self, path: &str, flags: i32) -> io::Result<File> {
         Opener::open(self, path, flags, MODE)
+    }
+
+    fn json(&mut self, text: &str) -> Result<NodeSpec, BlockError> {
+        convert::json::node(text).map_err(|error| BlockError::Unsupported(error.desc))
     }
 }
 
@@ -43,7 +53,10 @@ pub struct Refusal {
 impl From<BlockError> for Refusal {
     fn from(error: BlockError) -> Self {
         Refusal {
-            error: QmpError::generic(error.to_string()),
+            error: match &error {
+                BlockError::NoDevice(name) => QmpError::device_not_found(name),
+                _ => QmpError::generic(error.to_string()),
+            },
             hint: error.hint(),
         }
     }
@@ -130,12 +143,20 @@ impl Blockdevs {
         };
         let write_cache = read.write_cache;
         let interface = read.interface;
+        let error_policy = read.error_policy;
+        let throttle = read.throttle.clone();
         let spec = read.node(opener)?;
         if spec.is_none() && interface == drive::Interface::Virtio {
             return Err(BlockError::Empty.into());
         }
         let options = DriveOptions { write_cache };
         self.graph.add_drive(&id, spec, options, opener)?;
+        let name = BackendName::Drive(&id);
+        self.graph.set_error_policy(name, error_policy)?;
+        if let Some((limits, group)) = throttle {
+            let group = group.as_deref().unwrap_or(&id);
+            self.graph.set_throttle(name, limits, Some(group))?;
+        }
         self.units.push((interface, unit, id.clone()));
         Ok(DriveMade::new(id, interface))
     }
@@ -190,11 +211,13 @@ impl Blockdevs {
         }
     }
 
-    /// The name of the drive that this user has; empty for a node.
-    pub fn drive_of(&self, device: &str) -> String {
+    /// The name of the drive that the device with this QOM path has, which is empty for a node;
+    /// and how the device is shown.
+    pub fn drive_of(&self, device: &str) -> (String, String) {
         let drives = self.graph.backends().into_iter();
         let mut own = drives.filter(|drive| drive.device.as_deref() == Some(device));
-        own.next().map_or_else(String::new, |drive| drive.name)
+        let name = own.next().map_or_else(String::new, |drive| drive.name);
+        (name, query::qdev(device))
     }
 
     /// Whether there is a drive, not a node, of that name.
@@ -207,6 +230,97 @@ impl Blockdevs {
     /// attachment. Only for devices whose queues are stopped. True when it had one.
     pub fn detach(&mut self, device: &str) -> bool {
         self.graph.detach(device).is_some()
+    }
+
+    /// The nodes and back ends themselves; the same graph.
+    pub fn graph(&self) -> Graph {
+        self.graph.clone()
+    }
+
+    /// The same, telling `sink` what nodes notice on their own.
+    pub fn with_notices(mut self, sink: NoticeSink) -> Self {
+        self.graph = self.graph.with_notices(sink);
+        self
+    }
+
+    /// block_set_io_throttle.
+    ///
+    /// # Errors
+    /// In QEMU's words.
+    pub fn set_io_throttle(&mut self, args: &BlockIOThrottle) -> Result<(), Refusal> {
+        let name = backend_name(args.device.as_deref(), args.id.as_deref())?;
+        if !self.graph.has_medium(name)? {
+            return Err(BlockError::NoMedium.into());
+        }
+        let limits = limits::of_command(args)?;
+        Ok(self
+            .graph
+            .set_throttle(name, limits, args.group.as_deref())?)
+    }
+
+    /// block-latency-histogram-set.
+    ///
+    /// # Errors
+    /// When there is no such device, or boundaries do not ascend.
+    pub fn set_histograms(&self, args: &BlockLatencyHistogramSetArgs) -> Result<(), Refusal> {
+        let stats = self.graph.stats_of(BackendName::Device(&args.id))?;
+        let BlockLatencyHistogramSetArgs {
+            id,
+            boundaries: all,
+            boundaries_read: read,
+            boundaries_write: write,
+            boundaries_zap: append,
+            boundaries_flush: flush,
+        } = args;
+        let none = [all, read, write, append, flush]
+            .iter()
+            .all(|list| list.is_none());
+        let single = [
+            (read, "read", Some(Account::Read)),
+            (write, "write", Some(Account::Write)),
+            (append, "append write", None),
+            (flush, "flush", Some(Account::Flush)),
+        ];
+        for (own, name, account) in single {
+            let boundaries = own.as_ref().or(all.as_ref());
+            if boundaries.is_none() && !none {
+                continue;
+            }
+            let boundaries = boundaries.map(Vec::as_slice);
+            let set = match account {
+                Some(account) => stats.set_histogram(account, boundaries),
+                None => stats.set_zone_append_histogram(boundaries),
+            };
+            if !set {
+                let text = format!("Device '{id}' set {name} boundaries fail");
+                return Err(QmpError::generic(text).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// block-set-write-threshold.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn set_write_threshold(&self, node: &str, offset: u64) -> Result<(), Refusal> {
+        Ok(self.graph.set_write_threshold(node, offset)?)
+    }
+
+    /// The drive's name and its node's name, of the device with this QOM path; and whether its
+    /// failures may stop the machine.
+    pub fn failed_device(&self, device: &str) -> Option<(String, Option<String>, bool)> {
+        let backends = self.graph.backends();
+        let found = backends
+            .into_iter()
+            .find(|backend| backend.device.as_deref() == Some(device))?;
+        let node = found.root.map(|root| root.name);
+        Some((found.name, node, found.error_policy.may_stop()))
+    }
+
+    /// The machine goes on: failures are history.
+    pub fn reset_io_status(&self) {
+        self.graph.reset_io_status();
     }
 
     /// Nodes that devices write, with their names: what is to be flushed when the guest stops.
@@ -244,6 +358,20 @@ impl Blockdevs {
         nodes
             .map(|node| query::node_info(&node, block::WriteCache::Back))
             .collect()
+    }
+}
+
+/// The back end that `device` or `id` names.
+///
+/// # Errors
+/// Unless it is just one of them.
+fn backend_name<'a>(device: Option<&'a str>, id: Option<&'a str>) -> QmpResult<BackendName<'a>> {
+    match (device, id) {
+        (Some(drive), None) => Ok(BackendName::Drive(drive)),
+        (None, Some(id)) => Ok(BackendName::Device(id)),
+        (None, None) | (Some(_), Some(_)) => {
+            Err(QmpError::generic("Need exactly one of 'device' and 'id'"))
+        }
     }
 }
 

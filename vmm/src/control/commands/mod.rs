@@ -199,6 +199,11 @@ impl Commands for Control {
         self.get_property(&args.path, &args.property)
     }
 
+    fn qom_set(&mut self, _cx: &mut CommandContext, args: QomSetArgs) -> QmpResult<Empty> {
+        self.set_property(&args)?;
+        DONE
+    }
+
     fn qom_list_types(
         &mut self,
         _cx: &mut CommandContext,
@@ -264,6 +269,38 @@ impl Commands for Control {
         Ok(self
             .blockdevs
             .query_named_block_nodes(args.flat.unwrap_or(false)))
+    }
+
+    fn block_set_io_throttle(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockIOThrottle,
+    ) -> QmpResult<Empty> {
+        self.blockdevs.set_io_throttle(&args)?;
+        DONE
+    }
+
+    fn block_latency_histogram_set(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockLatencyHistogramSetArgs,
+    ) -> QmpResult<Empty> {
+        self.blockdevs.set_histograms(&args)?;
+        DONE
+    }
+
+    fn block_set_write_threshold(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockSetWriteThresholdArgs,
+    ) -> QmpResult<Empty> {
+        let BlockSetWriteThresholdArgs {
+            node_name,
+            write_threshold,
+        } = args;
+        self.blockdevs
+            .set_write_threshold(&node_name, write_threshold)?;
+        DONE
     }
 
     fn query_chardev(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<ChardevInfo>> {

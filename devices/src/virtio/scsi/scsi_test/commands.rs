@@ -1,6 +1,7 @@
 //! Data that moves.
 
 use std::io;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use block::{
     Account, Aio, BlockError, BlockNode, Buffers, Done, Extent, IoLane, IoReq, NodeInfo, Op, Perms,
@@ -136,12 +137,16 @@ fn addresses_and_lengths_that_make_no_sense() {
     assert!(bench.broken());
 }
 
-/// A node whose requests fail.
-struct Broken(i32);
+/// A node whose requests fail with this error number; 0 is none.
+#[derive(Clone, Default)]
+struct Broken(Arc<AtomicI32>);
 
 impl Broken {
-    fn error(&self) -> io::Error {
-        io::Error::from_raw_os_error(self.0)
+    fn result(&self) -> io::Result<()> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
     }
 }
 
@@ -159,15 +164,16 @@ impl BlockNode for Broken {
     }
 
     fn open_lane(&self, _: u32, _: &Waker) -> Result<Box<dyn IoLane>, BlockError> {
-        Ok(Box::new(Broken(self.0)))
+        Ok(Box::new(self.clone()))
     }
 
     fn perform(&self, _: Op, _: &Buffers) -> io::Result<()> {
-        Err(self.error())
+        self.result()
     }
 
-    fn extent(&self, _: u64, _: u64) -> io::Result<Extent> {
-        Err(self.error())
+    fn extent(&self, _: u64, len: u64) -> io::Result<Extent> {
+        let kind = block::ExtentKind::Data;
+        self.result().map(|()| Extent { len, kind })
     }
 
     fn resize(&self, _: u64) -> Result<(), BlockError> {
@@ -181,7 +187,7 @@ impl BlockNode for Broken {
 
 impl IoLane for Broken {
     fn submit(&mut self, request: IoReq, token: Token) -> Option<Done> {
-        let result = Err(self.error());
+        let result = self.result();
         Some(Done {
             token,
             result,
@@ -205,11 +211,13 @@ fn errors_of_the_host_are_told() {
         (libc::ENOSPC, (7, 0x27, 7)),
         (libc::ENOMEDIUM, (2, 0x3a, 0)),
     ] {
-        let node = Arc::new(Attachment::alone(Arc::new(Broken(errno))));
+        let broken = Broken::default();
+        let node = Arc::new(Attachment::alone(Arc::new(broken.clone())));
         let guest = FakeGuest::new();
         let mut bench = Bench::new(&guest, |bus| {
-            add_hd(&guest, bus, "hd0", &node, "");
+            add_hd(&guest, bus, "hd0", &node, ",werror=report");
         });
+        broken.0.store(errno, Ordering::Relaxed);
         let expected = Ended::check(sense.0, sense.1, sense.2);
         let read = bench.command(&ten(0x28, 0, 1), &[Buffer::In(DATA, 512)]);
         assert_eq!((read.outcome(), read.residual), (expected, 512));
@@ -220,6 +228,51 @@ fn errors_of_the_host_are_told() {
         assert_eq!(failed(Account::Read), 1);
         assert_eq!(failed(Account::Write), 2);
         assert_eq!(failed(Account::Flush), 1);
+        assert_eq!(guest.take_effects().len(), 4);
+    }
+}
+
+#[test]
+fn errors_of_the_host_are_ignored_or_stop_the_machine() {
+    let broken = Broken::default();
+    let node = Arc::new(Attachment::alone(Arc::new(broken.clone())));
+    let guest = FakeGuest::new();
+    let mut bench = Bench::new(&guest, |bus| {
+        add_hd(&guest, bus, "hd0", &node, ",rerror=ignore");
+    });
+    let fail = |errno| broken.0.store(errno, Ordering::Relaxed);
+    fail(libc::EIO);
+    assert_eq!(bench.read(&ten(0x28, 0, 1), 512).len(), 512);
+    // Without space the machine stops: the second of three requests is kept, the third waits.
+    let ask = |bench: &mut Bench<'_>, slot: u64, code: u8| {
+        let data = match code {
+            0x28 => [Buffer::In(DATA, 512)],
+            _ => [Buffer::Out(DATA, 512)],
+        };
+        let chain = bench.request_at(slot, &ten(code, 0, 1), &data);
+        bench.requests.add(&guest, &chain);
+    };
+    fail(libc::ENOSPC);
+    guest.take_effects();
+    let before = bench.requests.used_index(&guest);
+    for (slot, code) in (0u64..).zip([0x28, 0x2a, 0x28]) {
+        ask(&mut bench, slot, code);
+    }
+    bench.driver.kick(&bench.requests);
+    assert_eq!(bench.requests.used_index(&guest), before + 1);
+    let effects = guest.take_effects();
+    assert_eq!(effects.len(), 2);
+    assert!(matches!(
+        &effects[1].1,
+        Effect::DiskFailed(failure) if failure.action == block::ErrorAction::Stop
+    ));
+    bench.driver.carry_out(Effect::StopQueues);
+    fail(0);
+    bench.driver.carry_out(Effect::StartQueues);
+    guest.thread.run();
+    assert_eq!(bench.requests.used_index(&guest), before + 3);
+    for slot in 0..3 {
+        assert_eq!(bench.ended_at(slot, 0).outcome(), GOOD);
     }
 }
 
