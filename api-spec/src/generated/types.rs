@@ -4211,6 +4211,120 @@ impl EncodeMembers for ChardevReturn {
 }
 object!(ChardevReturn);
 
+/// Kinds of jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum JobType {
+    /// `commit`
+    Commit,
+    /// `stream`
+    Stream,
+    /// `mirror`
+    Mirror,
+    /// `backup`
+    Backup,
+    /// `create`
+    Create,
+    /// `amend`
+    Amend,
+    /// `snapshot-load`
+    SnapshotLoad,
+    /// `snapshot-save`
+    SnapshotSave,
+    /// `snapshot-delete`
+    SnapshotDelete,
+}
+names!(JobType { Commit = "commit", Stream = "stream", Mirror = "mirror", Backup = "backup", Create = "create", Amend = "amend", SnapshotLoad = "snapshot-load", SnapshotSave = "snapshot-save", SnapshotDelete = "snapshot-delete" });
+
+/// Where a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum JobStatus {
+    /// `undefined`
+    Undefined,
+    /// `created`
+    Created,
+    /// `running`
+    Running,
+    /// `paused`
+    Paused,
+    /// `ready`
+    Ready,
+    /// `standby`
+    Standby,
+    /// `waiting`
+    Waiting,
+    /// `pending`
+    Pending,
+    /// `aborting`
+    Aborting,
+    /// `concluded`
+    Concluded,
+    /// `null`
+    Null,
+}
+names!(JobStatus { Undefined = "undefined", Created = "created", Running = "running", Paused = "paused", Ready = "ready", Standby = "standby", Waiting = "waiting", Pending = "pending", Aborting = "aborting", Concluded = "concluded", Null = "null" });
+
+/// What can be asked of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum JobVerb {
+    /// `cancel`
+    Cancel,
+    /// `pause`
+    Pause,
+    /// `resume`
+    Resume,
+    /// `set-speed`
+    SetSpeed,
+    /// `complete`
+    Complete,
+    /// `dismiss`
+    Dismiss,
+    /// `finalize`
+    Finalize,
+    /// `change`
+    Change,
+}
+names!(JobVerb { Cancel = "cancel", Pause = "pause", Resume = "resume", SetSpeed = "set-speed", Complete = "complete", Dismiss = "dismiss", Finalize = "finalize", Change = "change" });
+
+/// A job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobInfo {
+    /// Its name.
+    pub id: String,
+    /// What it does.
+    pub r#type: JobType,
+    /// Where it is.
+    pub status: JobStatus,
+    /// Steps done.
+    pub current_progress: i64,
+    /// Steps that are known to be done in all.
+    pub total_progress: i64,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+impl DecodeMembers for JobInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobInfo {
+            id: members.required("id")?,
+            r#type: members.required("type")?,
+            status: members.required("status")?,
+            current_progress: members.required("current-progress")?,
+            total_progress: members.required("total-progress")?,
+            error: members.optional("error")?,
+        })
+    }
+}
+impl EncodeMembers for JobInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+        out.put("type", &self.r#type);
+        out.put("status", &self.status);
+        out.put("current-progress", &self.current_progress);
+        out.put("total-progress", &self.total_progress);
+        out.put_some("error", &self.error);
+    }
+}
+object!(JobInfo);
+
 /// What requests are limited to: bytes and requests per second, in bursts, and seconds that a
 /// burst may last. 0 is no limit.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -4549,6 +4663,375 @@ pub enum BlockErrorAction {
     Stop,
 }
 names!(BlockErrorAction { Ignore = "ignore", Report = "report", Stop = "stop" });
+
+/// Whether storage is there before something is written: not, that of a format's tables, kept
+/// free, or written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PreallocMode {
+    /// `off`
+    Off,
+    /// `metadata`
+    Metadata,
+    /// `falloc`
+    Falloc,
+    /// `full`
+    Full,
+}
+names!(PreallocMode { Off = "off", Metadata = "metadata", Falloc = "falloc", Full = "full" });
+
+/// A file to make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevCreateOptionsFile {
+    /// Its path.
+    pub filename: String,
+    /// Bytes.
+    pub size: crate::decode::Size,
+    /// Whether storage is there; off by default. Not metadata.
+    pub preallocation: Option<PreallocMode>,
+    /// On file systems that copy on write: overwrite in place.
+    pub nocow: Option<bool>,
+    /// Bytes that the file system is told to allocate at a time; 1 MiB by default, 0 for its own
+    /// choice.
+    pub extent_size_hint: Option<crate::decode::Size>,
+}
+impl DecodeMembers for BlockdevCreateOptionsFile {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevCreateOptionsFile {
+            filename: members.required("filename")?,
+            size: members.required("size")?,
+            preallocation: members.optional("preallocation")?,
+            nocow: members.optional("nocow")?,
+            extent_size_hint: members.optional("extent-size-hint")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevCreateOptionsFile {
+    fn put(&self, out: &mut Out) {
+        out.put("filename", &self.filename);
+        out.put("size", &self.size);
+        out.put_some("preallocation", &self.preallocation);
+        out.put_some("nocow", &self.nocow);
+        out.put_some("extent-size-hint", &self.extent_size_hint);
+    }
+}
+object!(BlockdevCreateOptionsFile);
+
+/// Versions of qcow2: that of QEMU 0.10, and that of QEMU 1.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlockdevQcow2Version {
+    /// `v2`
+    V2,
+    /// `v3`
+    V3,
+}
+names!(BlockdevQcow2Version { V2 = "v2", V3 = "v3" });
+
+/// How clusters are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Qcow2CompressionType {
+    /// `zlib`
+    Zlib,
+    /// `zstd`
+    Zstd,
+}
+names!(Qcow2CompressionType { Zlib = "zlib", Zstd = "zstd" });
+
+/// A qcow2 image to make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevCreateOptionsQcow2 {
+    /// The node that it is written into.
+    pub file: BlockdevRef,
+    /// The node that data go to.
+    pub data_file: Option<BlockdevRef>,
+    /// The data file can be read as a raw image.
+    pub data_file_raw: Option<bool>,
+    /// Clusters have subclusters.
+    pub extended_l2: Option<bool>,
+    /// Bytes of the disk.
+    pub size: crate::decode::Size,
+    /// v3 by default.
+    pub version: Option<BlockdevQcow2Version>,
+    /// The name of the backing file.
+    pub backing_file: Option<String>,
+    /// The backing file's format.
+    pub backing_fmt: Option<BlockdevDriver>,
+    /// Bytes of a cluster; 64 KiB by default.
+    pub cluster_size: Option<crate::decode::Size>,
+    /// Whether storage is there; off by default.
+    pub preallocation: Option<PreallocMode>,
+    /// Refcounts are put off.
+    pub lazy_refcounts: Option<bool>,
+    /// Bits of a refcount; 16 by default.
+    pub refcount_bits: Option<i64>,
+    /// How clusters are compressed; zlib by default.
+    pub compression_type: Option<Qcow2CompressionType>,
+}
+impl DecodeMembers for BlockdevCreateOptionsQcow2 {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevCreateOptionsQcow2 {
+            file: members.required("file")?,
+            data_file: members.optional("data-file")?,
+            data_file_raw: members.optional("data-file-raw")?,
+            extended_l2: members.optional("extended-l2")?,
+            size: members.required("size")?,
+            version: members.optional("version")?,
+            backing_file: members.optional("backing-file")?,
+            backing_fmt: members.optional("backing-fmt")?,
+            cluster_size: members.optional("cluster-size")?,
+            preallocation: members.optional("preallocation")?,
+            lazy_refcounts: members.optional("lazy-refcounts")?,
+            refcount_bits: members.optional("refcount-bits")?,
+            compression_type: members.optional("compression-type")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevCreateOptionsQcow2 {
+    fn put(&self, out: &mut Out) {
+        out.put("file", &self.file);
+        out.put_some("data-file", &self.data_file);
+        out.put_some("data-file-raw", &self.data_file_raw);
+        out.put_some("extended-l2", &self.extended_l2);
+        out.put("size", &self.size);
+        out.put_some("version", &self.version);
+        out.put_some("backing-file", &self.backing_file);
+        out.put_some("backing-fmt", &self.backing_fmt);
+        out.put_some("cluster-size", &self.cluster_size);
+        out.put_some("preallocation", &self.preallocation);
+        out.put_some("lazy-refcounts", &self.lazy_refcounts);
+        out.put_some("refcount-bits", &self.refcount_bits);
+        out.put_some("compression-type", &self.compression_type);
+    }
+}
+object!(BlockdevCreateOptionsQcow2);
+
+/// A qed image to make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevCreateOptionsQed {
+    /// The node that it is written into.
+    pub file: BlockdevRef,
+    /// Bytes of the disk.
+    pub size: crate::decode::Size,
+    /// The name of the backing file.
+    pub backing_file: Option<String>,
+    /// The backing file's format.
+    pub backing_fmt: Option<BlockdevDriver>,
+    /// Bytes of a cluster; 64 KiB by default.
+    pub cluster_size: Option<crate::decode::Size>,
+    /// Clusters of a table; 4 by default.
+    pub table_size: Option<i64>,
+}
+impl DecodeMembers for BlockdevCreateOptionsQed {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevCreateOptionsQed {
+            file: members.required("file")?,
+            size: members.required("size")?,
+            backing_file: members.optional("backing-file")?,
+            backing_fmt: members.optional("backing-fmt")?,
+            cluster_size: members.optional("cluster-size")?,
+            table_size: members.optional("table-size")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevCreateOptionsQed {
+    fn put(&self, out: &mut Out) {
+        out.put("file", &self.file);
+        out.put("size", &self.size);
+        out.put_some("backing-file", &self.backing_file);
+        out.put_some("backing-fmt", &self.backing_fmt);
+        out.put_some("cluster-size", &self.cluster_size);
+        out.put_some("table-size", &self.table_size);
+    }
+}
+object!(BlockdevCreateOptionsQed);
+
+/// An image to make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevCreateOptions {
+    /// What `driver` says, with what belongs to it.
+    pub driver: BlockdevCreateOptionsBranch,
+}
+/// The branches of [`BlockdevCreateOptions`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum BlockdevCreateOptionsBranch {
+    /// `blkdebug`
+    Blkdebug,
+    /// `copy-on-read`
+    CopyOnRead,
+    /// `file`
+    File(BlockdevCreateOptionsFile),
+    /// `host_device`
+    HostDevice,
+    /// `null-co`
+    NullCo,
+    /// `qcow2`
+    Qcow2(BlockdevCreateOptionsQcow2),
+    /// `qed`
+    Qed(BlockdevCreateOptionsQed),
+    /// `raw`
+    Raw,
+    /// `throttle`
+    Throttle,
+    /// `vhdx`
+    Vhdx,
+    /// `vmdk`
+    Vmdk,
+    /// `vpc`
+    Vpc,
+}
+impl BlockdevCreateOptionsBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> BlockdevDriver {
+        match self {
+            BlockdevCreateOptionsBranch::Blkdebug => BlockdevDriver::Blkdebug,
+            BlockdevCreateOptionsBranch::CopyOnRead => BlockdevDriver::CopyOnRead,
+            BlockdevCreateOptionsBranch::File(_) => BlockdevDriver::File,
+            BlockdevCreateOptionsBranch::HostDevice => BlockdevDriver::HostDevice,
+            BlockdevCreateOptionsBranch::NullCo => BlockdevDriver::NullCo,
+            BlockdevCreateOptionsBranch::Qcow2(_) => BlockdevDriver::Qcow2,
+            BlockdevCreateOptionsBranch::Qed(_) => BlockdevDriver::Qed,
+            BlockdevCreateOptionsBranch::Raw => BlockdevDriver::Raw,
+            BlockdevCreateOptionsBranch::Throttle => BlockdevDriver::Throttle,
+            BlockdevCreateOptionsBranch::Vhdx => BlockdevDriver::Vhdx,
+            BlockdevCreateOptionsBranch::Vmdk => BlockdevDriver::Vmdk,
+            BlockdevCreateOptionsBranch::Vpc => BlockdevDriver::Vpc,
+        }
+    }
+}
+impl DecodeMembers for BlockdevCreateOptions {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<BlockdevDriver>("driver")?;
+
+        let driver = match kind {
+            BlockdevDriver::Blkdebug => BlockdevCreateOptionsBranch::Blkdebug,
+            BlockdevDriver::CopyOnRead => BlockdevCreateOptionsBranch::CopyOnRead,
+            BlockdevDriver::File => {
+                BlockdevCreateOptionsBranch::File(BlockdevCreateOptionsFile::take(members)?)
+            }
+            BlockdevDriver::HostDevice => BlockdevCreateOptionsBranch::HostDevice,
+            BlockdevDriver::NullCo => BlockdevCreateOptionsBranch::NullCo,
+            BlockdevDriver::Qcow2 => {
+                BlockdevCreateOptionsBranch::Qcow2(BlockdevCreateOptionsQcow2::take(members)?)
+            }
+            BlockdevDriver::Qed => {
+                BlockdevCreateOptionsBranch::Qed(BlockdevCreateOptionsQed::take(members)?)
+            }
+            BlockdevDriver::Raw => BlockdevCreateOptionsBranch::Raw,
+            BlockdevDriver::Throttle => BlockdevCreateOptionsBranch::Throttle,
+            BlockdevDriver::Vhdx => BlockdevCreateOptionsBranch::Vhdx,
+            BlockdevDriver::Vmdk => BlockdevCreateOptionsBranch::Vmdk,
+            BlockdevDriver::Vpc => BlockdevCreateOptionsBranch::Vpc,
+        };
+        Ok(BlockdevCreateOptions { driver })
+    }
+}
+impl EncodeMembers for BlockdevCreateOptions {
+    fn put(&self, out: &mut Out) {
+        out.put("driver", &self.driver.kind());
+        match &self.driver {
+            BlockdevCreateOptionsBranch::Blkdebug => {}
+            BlockdevCreateOptionsBranch::CopyOnRead => {}
+            BlockdevCreateOptionsBranch::File(branch) => branch.put(out),
+            BlockdevCreateOptionsBranch::HostDevice => {}
+            BlockdevCreateOptionsBranch::NullCo => {}
+            BlockdevCreateOptionsBranch::Qcow2(branch) => branch.put(out),
+            BlockdevCreateOptionsBranch::Qed(branch) => branch.put(out),
+            BlockdevCreateOptionsBranch::Raw => {}
+            BlockdevCreateOptionsBranch::Throttle => {}
+            BlockdevCreateOptionsBranch::Vhdx => {}
+            BlockdevCreateOptionsBranch::Vmdk => {}
+            BlockdevCreateOptionsBranch::Vpc => {}
+        }
+    }
+}
+object!(BlockdevCreateOptions);
+
+/// How far a check mends what it finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlockdevCheckFix {
+    /// `none`
+    None,
+    /// `leaks`
+    Leaks,
+    /// `all`
+    All,
+}
+names!(BlockdevCheckFix { None = "none", Leaks = "leaks", All = "all" });
+
+/// What a check of an image found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageCheck {
+    /// The image.
+    pub filename: String,
+    /// Its format.
+    pub format: String,
+    /// Errors of the check itself.
+    pub check_errors: i64,
+    /// Where the last used byte of the file ends.
+    pub image_end_offset: Option<i64>,
+    /// Damage that is there.
+    pub corruptions: Option<i64>,
+    /// Clusters that are allocated and not used.
+    pub leaks: Option<i64>,
+    /// Damage that was mended.
+    pub corruptions_fixed: Option<i64>,
+    /// Leaks that were mended.
+    pub leaks_fixed: Option<i64>,
+    /// Clusters of the disk.
+    pub total_clusters: Option<i64>,
+    /// Of them with data.
+    pub allocated_clusters: Option<i64>,
+    /// Of these not where they would follow each other.
+    pub fragmented_clusters: Option<i64>,
+    /// Of these compressed.
+    pub compressed_clusters: Option<i64>,
+}
+impl DecodeMembers for ImageCheck {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ImageCheck {
+            filename: members.required("filename")?,
+            format: members.required("format")?,
+            check_errors: members.required("check-errors")?,
+            image_end_offset: members.optional("image-end-offset")?,
+            corruptions: members.optional("corruptions")?,
+            leaks: members.optional("leaks")?,
+            corruptions_fixed: members.optional("corruptions-fixed")?,
+            leaks_fixed: members.optional("leaks-fixed")?,
+            total_clusters: members.optional("total-clusters")?,
+            allocated_clusters: members.optional("allocated-clusters")?,
+            fragmented_clusters: members.optional("fragmented-clusters")?,
+            compressed_clusters: members.optional("compressed-clusters")?,
+        })
+    }
+}
+impl EncodeMembers for ImageCheck {
+    fn put(&self, out: &mut Out) {
+        out.put("filename", &self.filename);
+        out.put("format", &self.format);
+        out.put("check-errors", &self.check_errors);
+        out.put_some("image-end-offset", &self.image_end_offset);
+        out.put_some("corruptions", &self.corruptions);
+        out.put_some("leaks", &self.leaks);
+        out.put_some("corruptions-fixed", &self.corruptions_fixed);
+        out.put_some("leaks-fixed", &self.leaks_fixed);
+        out.put_some("total-clusters", &self.total_clusters);
+        out.put_some("allocated-clusters", &self.allocated_clusters);
+        out.put_some("fragmented-clusters", &self.fragmented_clusters);
+        out.put_some("compressed-clusters", &self.compressed_clusters);
+    }
+}
+object!(ImageCheck);
+
+/// Whether a new medium can be written: as the one before, not, or it can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlockdevChangeReadOnlyMode {
+    /// `retain`
+    Retain,
+    /// `read-only`
+    ReadOnly,
+    /// `read-write`
+    ReadWrite,
+}
+names!(BlockdevChangeReadOnlyMode { Retain = "retain", ReadOnly = "read-only", ReadWrite = "read-write" });
 /// Arguments of `set-action`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SetActionArgs {
@@ -5027,6 +5510,120 @@ impl EncodeMembers for ChardevRemoveArgs {
     }
 }
 object!(ChardevRemoveArgs);
+/// Arguments of `job-pause`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobPauseArgs {
+    /// The job.
+    pub id: String,
+}
+impl DecodeMembers for JobPauseArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobPauseArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for JobPauseArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(JobPauseArgs);
+/// Arguments of `job-resume`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobResumeArgs {
+    /// The job.
+    pub id: String,
+}
+impl DecodeMembers for JobResumeArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobResumeArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for JobResumeArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(JobResumeArgs);
+/// Arguments of `job-cancel`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobCancelArgs {
+    /// The job.
+    pub id: String,
+}
+impl DecodeMembers for JobCancelArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobCancelArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for JobCancelArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(JobCancelArgs);
+/// Arguments of `job-complete`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobCompleteArgs {
+    /// The job.
+    pub id: String,
+}
+impl DecodeMembers for JobCompleteArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobCompleteArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for JobCompleteArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(JobCompleteArgs);
+/// Arguments of `job-dismiss`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobDismissArgs {
+    /// The job.
+    pub id: String,
+}
+impl DecodeMembers for JobDismissArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobDismissArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for JobDismissArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(JobDismissArgs);
+/// Arguments of `job-finalize`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobFinalizeArgs {
+    /// The job.
+    pub id: String,
+}
+impl DecodeMembers for JobFinalizeArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobFinalizeArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for JobFinalizeArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(JobFinalizeArgs);
 /// Arguments of `block-latency-histogram-set`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockLatencyHistogramSetArgs {
@@ -5089,3 +5686,207 @@ impl EncodeMembers for BlockSetWriteThresholdArgs {
     }
 }
 object!(BlockSetWriteThresholdArgs);
+/// Arguments of `blockdev-create`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevCreateArgs {
+    /// The job's name.
+    pub job_id: String,
+    /// The image.
+    pub options: BlockdevCreateOptions,
+}
+impl DecodeMembers for BlockdevCreateArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevCreateArgs {
+            job_id: members.required("job-id")?,
+            options: members.required("options")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevCreateArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("job-id", &self.job_id);
+        out.put("options", &self.options);
+    }
+}
+object!(BlockdevCreateArgs);
+/// Arguments of `blockdev-check`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevCheckArgs {
+    /// The image's node.
+    pub node_name: String,
+    /// How far what is found is mended; none by default.
+    pub fix: Option<BlockdevCheckFix>,
+}
+impl DecodeMembers for BlockdevCheckArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevCheckArgs {
+            node_name: members.required("node-name")?,
+            fix: members.optional("fix")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevCheckArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("node-name", &self.node_name);
+        out.put_some("fix", &self.fix);
+    }
+}
+object!(BlockdevCheckArgs);
+/// Arguments of `eject`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct EjectArgs {
+    /// The drive's name.
+    pub device: Option<String>,
+    /// The device's id or path.
+    pub id: Option<String>,
+    /// A lock of the guest does not count.
+    pub force: Option<bool>,
+}
+impl DecodeMembers for EjectArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(EjectArgs {
+            device: members.optional("device")?,
+            id: members.optional("id")?,
+            force: members.optional("force")?,
+        })
+    }
+}
+impl EncodeMembers for EjectArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("device", &self.device);
+        out.put_some("id", &self.id);
+        out.put_some("force", &self.force);
+    }
+}
+object!(EjectArgs);
+/// Arguments of `blockdev-open-tray`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BlockdevOpenTrayArgs {
+    /// The drive's name.
+    pub device: Option<String>,
+    /// The device's id or path.
+    pub id: Option<String>,
+    /// A lock of the guest does not count.
+    pub force: Option<bool>,
+}
+impl DecodeMembers for BlockdevOpenTrayArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevOpenTrayArgs {
+            device: members.optional("device")?,
+            id: members.optional("id")?,
+            force: members.optional("force")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOpenTrayArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("device", &self.device);
+        out.put_some("id", &self.id);
+        out.put_some("force", &self.force);
+    }
+}
+object!(BlockdevOpenTrayArgs);
+/// Arguments of `blockdev-close-tray`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BlockdevCloseTrayArgs {
+    /// The drive's name.
+    pub device: Option<String>,
+    /// The device's id or path.
+    pub id: Option<String>,
+}
+impl DecodeMembers for BlockdevCloseTrayArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevCloseTrayArgs {
+            device: members.optional("device")?,
+            id: members.optional("id")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevCloseTrayArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("device", &self.device);
+        out.put_some("id", &self.id);
+    }
+}
+object!(BlockdevCloseTrayArgs);
+/// Arguments of `blockdev-remove-medium`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevRemoveMediumArgs {
+    /// The device's id or path.
+    pub id: String,
+}
+impl DecodeMembers for BlockdevRemoveMediumArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevRemoveMediumArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevRemoveMediumArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(BlockdevRemoveMediumArgs);
+/// Arguments of `blockdev-insert-medium`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevInsertMediumArgs {
+    /// The device's id or path.
+    pub id: String,
+    /// The node.
+    pub node_name: String,
+}
+impl DecodeMembers for BlockdevInsertMediumArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevInsertMediumArgs {
+            id: members.required("id")?,
+            node_name: members.required("node-name")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevInsertMediumArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+        out.put("node-name", &self.node_name);
+    }
+}
+object!(BlockdevInsertMediumArgs);
+/// Arguments of `blockdev-change-medium`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevChangeMediumArgs {
+    /// The drive's name.
+    pub device: Option<String>,
+    /// The device's id or path.
+    pub id: Option<String>,
+    /// The file.
+    pub filename: String,
+    /// Its format; found out where it is not given.
+    pub format: Option<String>,
+    /// A lock of the guest does not count.
+    pub force: Option<bool>,
+    /// Whether it can be written; retain by default.
+    pub read_only_mode: Option<BlockdevChangeReadOnlyMode>,
+}
+impl DecodeMembers for BlockdevChangeMediumArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevChangeMediumArgs {
+            device: members.optional("device")?,
+            id: members.optional("id")?,
+            filename: members.required("filename")?,
+            format: members.optional("format")?,
+            force: members.optional("force")?,
+            read_only_mode: members.optional("read-only-mode")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevChangeMediumArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("device", &self.device);
+        out.put_some("id", &self.id);
+        out.put("filename", &self.filename);
+        out.put_some("format", &self.format);
+        out.put_some("force", &self.force);
+        out.put_some("read-only-mode", &self.read_only_mode);
+    }
+}
+object!(BlockdevChangeMediumArgs);

@@ -51,7 +51,6 @@ impl Edge {
     }
 
     /// Leads elsewhere from now on. Nothing is in flight.
-    #[allow(dead_code)] // until the graph changes under its users
     pub fn set(&self, target: Option<Arc<dyn BlockNode>>) {
         let old = std::mem::replace(&mut *self.target(), target);
         self.0.generation.fetch_add(1, Ordering::AcqRel);
@@ -174,6 +173,10 @@ impl IoLane for EdgeLane {
         }
         self.left.iter_mut().for_each(|lane| lane.reap(done));
         self.left.retain(|lane| lane.in_flight() > 0);
+        // A node that was taken away is let go of, also where no request follows.
+        if let Err(error) = self.follow() {
+            log::debug!("A block node cannot be used yet: {error}");
+        }
     }
 
     fn in_flight(&self) -> usize {

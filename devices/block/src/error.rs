@@ -59,6 +59,15 @@ pub enum BlockError {
     /// No node or drive of that name.
     #[error("Cannot find device='{0}' nor node-name='{0}'")]
     NoReference(String),
+    /// No node of that name, where a medium is meant.
+    #[error("Node '{0}' not found")]
+    NodeNotFound(String),
+    /// Only one medium fits.
+    #[error("There already is a medium in the device")]
+    MediumThere,
+    /// The device was removed while something was done to it.
+    #[error("The device is not there any more")]
+    Gone,
     /// A device uses it.
     #[error("Node {0} is in use")]
     InUse(String),

@@ -30,6 +30,9 @@ mod raw;
 mod request;
 mod stats;
 mod sys;
+#[cfg(any(test, feature = "testing"))]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // for tests alone
+pub mod testing;
 mod threshold;
 mod throttle;
 mod timers;
@@ -37,13 +40,19 @@ mod waker;
 
 pub use buffers::{Buffers, HostBuffer, IoPart, Keeper};
 pub use error::BlockError;
-pub use file::{Aio, FileKind, FileOpener, FileSpec, Locking};
+pub use file::{Aio, FileCreate, FileKind, FileOpener, FileSpec, Locking, NewFile, Preallocation};
 pub use filter::{BlkdebugSpec, Event, InjectError, IoType, SetState};
+pub use format::qcow2::{
+    Compat as Qcow2Compat, CompressionKind as Qcow2Compression,
+    Preallocation as Qcow2Preallocation, Qcow2Create, check as check_qcow2, create as create_qcow2,
+};
+pub use format::{QedCreate, create_qed};
 pub use gate::{DetectZeroes, Discard};
 pub use graph::{
     AttachOptions, Attachment, BackendName, BackendView, BackingSpec, ChildSpec, Drained,
-    DriveOptions, DriverSpec, FormatKind, FormatSpec, Graph, NodeSpec, NodeView, OverlapCheck,
-    OverlapFlags, Perm, Perms, Qcow2Options, Removed, Role, Sharing, WriteCache,
+    DriveOptions, DriverSpec, FormatKind, FormatSpec, Graph, Habits, Hold, MediaDevice, NodeSpec,
+    NodeView, OverlapCheck, OverlapFlags, Perm, Perms, Qcow2Options, Removed, Role, Sharing, Slot,
+    TrayLocked, TrayView, WriteCache,
 };
 pub use histogram::Histogram;
 pub use image::{

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use block::Attachment;
+use block::{Attachment, MediaDevice, TrayLocked, TrayView};
 
 use super::attention::Attention;
 use super::sense::Sense;
@@ -113,7 +113,7 @@ impl Media {
         *lock(&self.tray)
     }
 
-    pub(super) fn set_tray(&self, tray: Tray) {
+    pub(super) fn put_tray(&self, tray: Tray) {
         self.change(|own| *own = tray);
     }
 
@@ -154,5 +154,29 @@ impl Media {
         let device = self.id.clone();
         let notice = Notice::TrayMoved { device, open };
         self.effects.raise(&self.id, Effect::Notice(notice));
+    }
+}
+
+/// What the commands about media do to the drive.
+impl MediaDevice for Media {
+    fn tray(&self) -> Option<TrayView> {
+        let Tray { open, locked, .. } = Media::tray(self);
+        Some(TrayView { open, locked })
+    }
+
+    fn open_tray(&self, force: bool) -> Result<bool, TrayLocked> {
+        let force = if force { Force::Yes } else { Force::No };
+        match Media::open_tray(self, force) {
+            Ok(moved) => Ok(moved == Moved::Opened),
+            Err(Locked) => Err(TrayLocked),
+        }
+    }
+
+    fn close_tray(&self) -> bool {
+        Media::close_tray(self) == Moved::Closed
+    }
+
+    fn medium_changed(&self) {
+        Media::medium_changed(self);
     }
 }

@@ -114,7 +114,7 @@ impl Unit {
                 eject_asked,
                 changed,
             } = tray.unwrap_or_default();
-            media.set_tray(Tray {
+            media.put_tray(Tray {
                 open,
                 locked,
                 eject_asked,

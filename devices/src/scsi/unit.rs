@@ -1,6 +1,6 @@
 //! A logical unit: what it is, what it is on, and what it wants to be known.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use block::{Attachment, WriteCache};
 
@@ -59,6 +59,10 @@ impl Unit {
             .removable
             .then(|| Media::new(&id, attachment.clone(), attention.clone(), effects))
             .map(Arc::new);
+        if let (Some(attachment), Some(media)) = (&attachment, &media) {
+            let media: Weak<Media> = Arc::downgrade(media);
+            attachment.set_media(media);
+        }
         let unit = Unit {
             place,
             id,

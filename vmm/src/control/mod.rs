@@ -5,8 +5,10 @@ mod act;
 pub mod blockdev;
 pub mod chardevs;
 pub mod commands;
+mod disks;
 pub mod fds;
 pub mod hmp;
+pub mod jobs;
 pub mod life;
 pub mod monitors;
 pub mod objects;
@@ -30,6 +32,7 @@ use crate::threads::{self, ThreadKind};
 use blockdev::Blockdevs;
 use chardevs::Chardevs;
 use fds::FdStore;
+use jobs::Jobs;
 use life::{Action, Input, Life, Policy, Ticket};
 use monitors::Monitors;
 use objects::Objects;
@@ -56,6 +59,7 @@ pub struct Control {
     monitors: Monitors,
     objects: Objects,
     blockdevs: Blockdevs,
+    jobs: Jobs,
     chardevs: Chardevs,
     fds: FdStore,
     expected_qtest: Option<parts::ExpectedQtest>,
@@ -94,6 +98,7 @@ impl Control {
             qtest: None,
             published,
             blockdevs,
+            jobs: Jobs::default(),
             chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())),
             fds,
             expected_qtest: None,
@@ -262,6 +267,7 @@ impl Control {
         // While the devices still have their nodes: what nobody uses is neither listed nor locked.
         flush(self.blockdevs.written());
         self.machine = None;
+        self.jobs.shut_down();
         for (_, waiter) in std::mem::take(&mut self.waiting) {
             waiter(Err(QmpError::generic("The program ends")));
         }

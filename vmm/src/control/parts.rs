@@ -9,7 +9,7 @@ use api_spec::{
     BlockdevOptions, ChardevAddArgs, ChardevInfo, ChardevReturn, DeviceOptions, MonitorId,
     ObjectOptions, QmpError, QmpResult, Reply, Value, reply::Empty,
 };
-use block::{AttachOptions, Sharing};
+use block::{AttachOptions, Attachment, Sharing};
 use devices::backend::chardev::CharFrontend;
 use qmp::MonitorOptions;
 
@@ -20,7 +20,7 @@ use super::objects::{self, is_slow};
 use crate::accel::qtest::QtestAccel;
 use crate::cli::plan::QtestPlan;
 use crate::logging;
-use crate::machine::{References, wants};
+use crate::machine::{References, Wants, wants};
 use crate::memory::Backend;
 use crate::process::{self, errno};
 use crate::startup;
@@ -163,15 +163,15 @@ impl Control {
         self.blockdevs.add(options, &mut self.fds.opener())
     }
 
-    /// `-drive`; gives the device that if=virtio brings along.
+    /// `-drive`; gives the devices that it brings along.
     ///
     /// # Errors
     /// What is wrong with the option, or with its file.
-    pub fn add_drive(&mut self, text: &str) -> Result<Option<DeviceOptions>, Refusal> {
+    pub fn add_drive(&mut self, text: &str) -> Result<Vec<DeviceOptions>, Refusal> {
         let made = self.blockdevs.drive(text, &mut self.fds.opener())?;
-        let device = made.device.map(Value::Object);
+        let devices = made.devices.into_iter().map(Value::Object);
         let decode = |value| api_spec::decode_value(value, api_spec::Mode::Strict);
-        Ok(device.map(decode).transpose()?)
+        Ok(devices.map(decode).collect::<Result<_, _>>()?)
     }
 
     /// Runs a monitor on a chardev.
@@ -251,22 +251,36 @@ impl Control {
         if let Some(id) = wants.chardev {
             references.chardev = Some(self.take_frontend(id, name)?);
         }
-        if let Some(id) = wants.drive {
-            let user = drive_user(options, path);
-            let sharing = match wants.share_rw {
-                true => Sharing::Writers,
-                false => Sharing::Exclusive,
-            };
-            let how = AttachOptions {
-                sharing,
-                read_only: wants.read_only,
-            };
-            references.drive_name = self.blockdevs.is_drive(id).then(|| id.to_owned());
-            references.node = Some(self.blockdevs.attach(id, &user.device, how, &user.owner)?);
-        } else if wants.needs_drive {
+        if wants.drive.is_none() && wants.needs_drive {
             return Err(QmpError::generic("drive property not set").into());
         }
+        let is_drive = |id: &&str| self.blockdevs.is_drive(id);
+        references.drive_name = wants.drive.filter(is_drive).map(str::to_owned);
+        references.node = self.attach_drive(wants, &drive_user(options, path))?;
         Ok(references)
+    }
+
+    /// Gives a device what it names as its drive.
+    fn attach_drive(
+        &mut self,
+        wants: Wants<'_>,
+        user: &DriveUser,
+    ) -> Result<Option<Arc<Attachment>>, Refusal> {
+        let how = AttachOptions {
+            sharing: match wants.share_rw {
+                true => Sharing::Writers,
+                false => Sharing::Exclusive,
+            },
+            read_only: wants.read_only,
+        };
+        let DriveUser { device, owner } = user;
+        let blocks = &mut self.blockdevs;
+        let attached = match (wants.drive, wants.removable) {
+            (drive, true) => blocks.attach_removable(drive, device, how, owner)?,
+            (Some(drive), false) => blocks.attach(drive, device, how, owner)?,
+            (None, false) => return Ok(None),
+        };
+        Ok(Some(attached))
     }
 
     fn take_frontend(&mut self, id: &str, driver: &str) -> QmpResult<CharFrontend> {

@@ -157,6 +157,8 @@ pub struct Wants<'a> {
     pub share_rw: bool,
     /// The drive is only read, whatever it can.
     pub read_only: bool,
+    /// The drive may have no medium, or there may be none at all.
+    pub removable: bool,
     /// `rng=`.
     pub rng: Option<&'a str>,
     /// `iothread=`.
@@ -182,6 +184,7 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
             drive: p.drive.as_deref(),
             needs_drive: true,
             share_rw: p.share_rw,
+            removable: p.removable,
             ..none
         },
         // A drive may be empty.
@@ -189,6 +192,7 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
             drive: p.drive.as_deref(),
             share_rw: p.share_rw,
             read_only: true,
+            removable: true,
             ..none
         },
         DeviceDriver::Virtconsole(p) => Wants {

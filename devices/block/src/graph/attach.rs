@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, Weak};
 
 use super::backend::{Backend, CacheSwitch};
-use super::{BackendId, Graph, Inner, NodeId, Perms, Removed, WriteCache, lock};
+use super::{BackendId, Graph, Inner, MediaDevice, NodeId, Perms, Removed, WriteCache, lock};
 use crate::drain::{DrainGate, RootLane};
 use crate::edge::Edge;
 use crate::error::BlockError;
@@ -30,6 +30,14 @@ pub struct AttachOptions {
     pub sharing: Sharing,
     /// Only read it, whatever the node can.
     pub read_only: bool,
+}
+
+impl AttachOptions {
+    /// What the device does with a node, and lets others do.
+    pub(super) fn perms(self, node_read_only: bool) -> Perms {
+        let read_only = node_read_only || self.read_only;
+        Perms::device(!read_only, self.sharing == Sharing::Writers)
+    }
 }
 
 /// A back end in the hands of one device. Dropping it gives the node back; a drive goes away with
@@ -86,6 +94,17 @@ impl Attachment {
         let lane = self.edge.open_lane(depth, waker)?;
         let lane = RootLane::new(&self.gate, &self.throttle, lane, waker);
         Ok(Box::new(lane))
+    }
+
+    /// Says who sees to exchanges of the medium on the device's side. Weak, because the device has
+    /// the attachment.
+    pub fn set_media(&self, media: Weak<dyn MediaDevice>) {
+        if let Some((graph, id)) = &self.place
+            && let Some(graph) = graph.upgrade()
+            && let Some(backend) = lock(&graph).backends.get_mut(id)
+        {
+            backend.media = Some(media);
+        }
     }
 
     /// Where the device counts its requests.
@@ -152,9 +171,22 @@ impl Graph {
         device: &str,
         options: AttachOptions,
     ) -> Result<Attachment, BlockError> {
+        self.attach_to(Some(drive), device, options, false)
+    }
+
+    pub(super) fn attach_to(
+        &self,
+        drive: Option<&str>,
+        device: &str,
+        options: AttachOptions,
+        removable: bool,
+    ) -> Result<Attachment, BlockError> {
         let mut inner = lock(&self.inner);
-        let (id, root) = inner.backend_for(drive, device)?;
-        let attached = inner.take(id, root, options);
+        let (id, root) = match drive {
+            Some(drive) => inner.backend_for(drive, device)?,
+            None => (inner.empty_for(device), None),
+        };
+        let attached = inner.take(id, root, options, removable);
         if attached.is_err() {
             inner.undo(id, root);
         }
@@ -191,16 +223,15 @@ impl Inner {
         &mut self,
         drive: &str,
         device: &str,
-    ) -> Result<(BackendId, NodeId), BlockError> {
+    ) -> Result<(BackendId, Option<NodeId>), BlockError> {
         if let Some(id) = self.find_backend(drive)
             && let Some(backend) = self.backends.get_mut(&id)
         {
             if backend.device.is_some() {
                 return Err(BlockError::DriveTaken(drive.to_owned()));
             }
-            let root = backend.root.ok_or(BlockError::Empty)?;
             backend.device = Some(device.to_owned());
-            return Ok((id, root));
+            return Ok((id, backend.root));
         }
         let root = self
             .find(drive)
@@ -211,36 +242,54 @@ impl Inner {
         let mut backend = Backend::new(String::new(), there, WriteCache::Back);
         backend.device = Some(device.to_owned());
         self.backends.insert(id, backend);
-        Ok((id, root))
+        Ok((id, Some(root)))
+    }
+
+    /// A new back end without a medium, now the device's.
+    fn empty_for(&mut self, device: &str) -> BackendId {
+        let id = BackendId(self.number());
+        let mut backend = Backend::new(String::new(), None, WriteCache::Back);
+        backend.device = Some(device.to_owned());
+        self.backends.insert(id, backend);
+        id
     }
 
     fn take(
         &mut self,
         id: BackendId,
-        root: NodeId,
+        root: Option<NodeId>,
         options: AttachOptions,
+        removable: bool,
     ) -> Result<(), BlockError> {
-        let entry = self.nodes.get(&root).ok_or(BlockError::Empty)?;
-        let read_only = entry.read_only || options.read_only;
-        let shares = options.sharing == Sharing::Writers;
+        let entry = root.and_then(|root| self.nodes.get(&root));
+        let read_only = entry.map(|entry| entry.read_only);
         if let Some(backend) = self.backends.get_mut(&id) {
-            backend.perms = Perms::device(!read_only, shares);
+            backend.options = Some(options);
+            backend.removable = removable;
+            backend.perms = read_only.map_or(Perms::NONE, |ro| options.perms(ro));
+            backend.habits.read_only |= options.read_only;
         }
-        self.agree(root)
+        match root {
+            Some(root) => self.agree(root),
+            None if removable => Ok(()),
+            None => Err(BlockError::Empty),
+        }
     }
 
     /// After a refusal: the drive is free again, a back end of the device's own is gone.
-    fn undo(&mut self, id: BackendId, root: NodeId) {
+    fn undo(&mut self, id: BackendId, root: Option<NodeId>) {
         let named = match self.backends.get_mut(&id) {
             Some(backend) => {
                 backend.perms = Perms::NONE;
                 backend.device = None;
+                backend.options = None;
+                backend.removable = false;
                 !backend.name.is_empty()
             }
             None => false,
         };
         if named {
-            self.refresh(root);
+            root.into_iter().for_each(|root| self.refresh(root));
         } else {
             drop(self.remove_backend(id));
         }

@@ -24,12 +24,15 @@ impl BackendName<'_> {
         match self {
             BackendName::Drive(name) => !name.is_empty() && backend.name == name,
             BackendName::Device(id) => {
-                let path = match id.starts_with('/') {
-                    true => id.to_owned(),
-                    false => format!("/machine/peripheral/{id}"),
+                // Devices with an id of their own are known by it, parts of devices by their path.
+                let path = |name: &str| match name.starts_with('/') {
+                    true => name.to_owned(),
+                    false => format!("/machine/peripheral/{name}"),
                 };
-                let device = backend.device.as_deref();
-                let rest = device.and_then(|device| device.strip_prefix(&path));
+                let device = backend.device.as_deref().map(path);
+                let rest = device
+                    .as_deref()
+                    .and_then(|device| device.strip_prefix(&path(id)));
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }
         }

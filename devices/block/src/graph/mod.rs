@@ -15,7 +15,9 @@
 mod attach;
 mod backend;
 mod drained;
+mod hold;
 mod limits;
+mod media;
 mod open;
 mod open_format;
 mod perms;
@@ -37,7 +39,9 @@ pub use attach::{AttachOptions, Attachment, Sharing};
 use backend::Backend;
 pub use backend::{DriveOptions, WriteCache};
 pub use drained::Drained;
+pub use hold::Hold;
 pub use limits::BackendName;
+pub use media::{Habits, MediaDevice, Slot, TrayLocked, TrayView};
 pub use perms::{Perm, Perms, Role};
 pub use spec::{
     BackingSpec, ChildSpec, DriverSpec, FormatKind, FormatSpec, NodeSpec, OverlapCheck,

@@ -144,15 +144,14 @@ impl Opening<'_> {
             DriverSpec::Raw {
                 file,
                 window,
-                // Taken care of by the node itself.
-                probed: _,
+                probed,
             } => {
                 let child = self.child(spec, file, Role::Filtered)?;
                 let edge = child.edge.clone();
                 let mut policy = spec.policy();
                 let falls_back = spec.auto_read_only.unwrap_or(false);
                 policy.read_only |= falls_back && edge.info().read_only;
-                let node = RawNode::open(edge, *window, policy, stats.clone());
+                let node = RawNode::open(edge, *window, *probed, policy, stats.clone());
                 self.with_children(node, vec![child])
             }
             DriverSpec::Throttle { file, group } => {

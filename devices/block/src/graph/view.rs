@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{BackendId, DriverSpec, Entry, Graph, Inner, NodeId, NodeSpec, Role, WriteCache, lock};
+use super::{
+    BackendId, DriverSpec, Entry, Graph, Inner, MediaDevice, NodeId, NodeSpec, Role, TrayView,
+    WriteCache, lock,
+};
 use crate::node::NodeInfo;
 use crate::null::NullSpec;
 use crate::on_error::{ErrorPolicy, IoStatus};
@@ -46,6 +49,10 @@ pub struct BackendView {
     pub stats: Arc<Stats>,
     /// How it treats writes.
     pub write_cache: WriteCache,
+    /// Whether its medium can be taken out.
+    pub removable: bool,
+    /// The device's tray, if it has one.
+    pub tray: Option<TrayView>,
     /// The group that limits it, with the limits.
     pub throttle: Option<(String, Limits)>,
     /// What is done about failures.
@@ -75,11 +82,15 @@ impl Graph {
     /// All back ends in the order they were made.
     pub fn backends(&self) -> Vec<BackendView> {
         let inner = lock(&self.inner);
-        inner
-            .backends
-            .keys()
-            .filter_map(|id| inner.view_backend(*id))
-            .collect()
+        let views = inner.backends.keys();
+        let views: Vec<_> = views.filter_map(|id| inner.view_backend(*id)).collect();
+        drop(inner);
+        // Devices are asked without the lock.
+        let with_tray = |(mut view, media): (BackendView, Option<Arc<dyn MediaDevice>>)| {
+            view.tray = media.and_then(|media| media.tray());
+            view
+        };
+        views.into_iter().map(with_tray).collect()
     }
 }
 
@@ -103,10 +114,10 @@ impl Inner {
         }
     }
 
-    fn view_backend(&self, id: BackendId) -> Option<BackendView> {
-        let backend = self.backends.get(&id)?;
+    fn view_backend(&self, id: BackendId) -> Option<(BackendView, Option<Arc<dyn MediaDevice>>)> {
+        let backend = self.backends.get(&id).filter(|b| b.is_listed())?;
         let root = backend.root.and_then(|root| self.nodes.get(&root));
-        Some(BackendView {
+        let view = BackendView {
             name: backend.name.clone(),
             device: backend.device.clone(),
             root: root.map(|entry| self.view(entry)),
@@ -118,7 +129,10 @@ impl Inner {
             }),
             error_policy: backend.errors.policy(),
             io_status: backend.errors.status(),
-        })
+            removable: backend.is_removable(),
+            tray: None,
+        };
+        Some((view, backend.media()))
     }
 
     pub(super) fn filename(&self, entry: &Entry) -> String {
@@ -143,7 +157,8 @@ impl Inner {
     }
 
     fn filename_below(&self, entry: &Entry) -> String {
-        let below = self.below(entry, Role::Filtered);
+        let child = entry.children.first();
+        let below = child.and_then(|child| self.nodes.get(&child.id));
         below.map_or_else(String::new, |below| self.filename(below))
     }
 

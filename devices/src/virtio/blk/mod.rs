@@ -1,6 +1,7 @@
 //! `virtio-blk-pci`: a disk (Virtio 1.2, section 5.2) on a block node.
 
 mod config;
+mod merge;
 mod props;
 mod request;
 mod state;

@@ -1,12 +1,16 @@
 //! Block nodes and drives as clients and the command line have them: the block layer's graph
 //! behind the interface's types and words.
 
+mod check;
 mod convert;
 mod convert_blkdebug;
+mod create;
 mod drive;
-mod format;
+mod filename;
 pub(in crate::control) mod limits;
+pub mod media;
 mod query;
+mod unit;
 
 use std::fs::File;
 use std::io;
@@ -24,8 +28,11 @@ use block::{
 use super::fds::Opener;
 use crate::event::MailSender;
 use crate::threads::{self, ThreadKind};
+pub use check::{Check, ImageTurn};
+pub use create::{NewImage, check_creatable};
 pub use drive::DriveMade;
 use drive::DriveText;
+use unit::{Interface, Media, Unit};
 
 /// Mode of files that are made; block nodes make none.
 const MODE: u32 = 0o644;
@@ -91,12 +98,24 @@ pub fn pool(mail: MailSender) -> Pool {
     Pool::new(spawner, block::DEFAULT_MOST)
 }
 
+/// The refusal of a drive for a device: `owner` is the type whose property names the drive.
+fn for_owner(error: BlockError, owner: &str) -> Refusal {
+    match error {
+        BlockError::NoDrive(name) => {
+            let text = format!("Property '{owner}.drive' can't find value '{name}'");
+            QmpError::generic(text).into()
+        }
+        error => error.into(),
+    }
+}
+
 /// All block nodes and drives. Owned by control. Opening files may take the time of a few system
 /// calls on the file system.
 pub struct Blockdevs {
     graph: Graph,
-    /// Places of `-drive`: interface and unit.
-    units: Vec<(drive::Interface, u64, String)>,
+    turn: ImageTurn,
+    /// Places of drives.
+    units: Vec<(Unit, String)>,
 }
 
 impl Blockdevs {
@@ -104,6 +123,7 @@ impl Blockdevs {
     pub fn new(pool: Pool) -> Self {
         Blockdevs {
             graph: Graph::new(pool),
+            turn: ImageTurn::default(),
             units: Vec::new(),
         }
     }
@@ -136,17 +156,20 @@ impl Blockdevs {
     /// In QEMU's words; nothing is left of the attempt.
     pub fn drive(&mut self, text: &str, opener: &mut dyn FileOpener) -> Result<DriveMade, Refusal> {
         let read = DriveText::read(text)?;
-        let unit = self.free_unit(&read)?;
+        let place = read.place;
+        self.forget_units();
+        let unit = place.choose(&|unit| self.units.iter().any(|(taken, _)| *taken == unit))?;
         let id = match &read.id {
             Some(id) => id.clone(),
-            None => format!("{}{unit}", read.interface.name()),
+            None => unit.drive_name(place.media),
         };
         let write_cache = read.write_cache;
-        let interface = read.interface;
         let error_policy = read.error_policy;
         let throttle = read.throttle.clone();
-        let spec = read.node(opener)?;
-        if spec.is_none() && interface == drive::Interface::Virtio {
+        let file = read.filename();
+        let spec = read.node()?;
+        let can_be_empty = place.interface == Interface::None || place.media == Media::Cdrom;
+        if spec.is_none() && !can_be_empty {
             return Err(BlockError::Empty.into());
         }
         let options = DriveOptions { write_cache };
@@ -157,25 +180,45 @@ impl Blockdevs {
             let group = group.as_deref().unwrap_or(&id);
             self.graph.set_throttle(name, limits, Some(group))?;
         }
-        self.units.push((interface, unit, id.clone()));
-        Ok(DriveMade::new(id, interface))
+        if let Some(slot) = self.graph.slot(BackendName::Drive(&id)) {
+            self.warn_of_guess(&slot.medium().unwrap_or_default(), &file);
+        }
+        let controller = unit.controller().filter(|_| {
+            let mut others = self.units.iter();
+            !others.any(|(other, _)| (other.interface, other.bus) == (unit.interface, unit.bus))
+        });
+        self.units.push((unit, id.clone()));
+        let device = unit.device(place.media, &id);
+        Ok(DriveMade {
+            devices: controller.into_iter().chain(device).collect(),
+            id,
+        })
     }
 
-    /// The place of a drive on its interface: the one asked for, or the first that is free.
-    fn free_unit(&mut self, read: &DriveText) -> Result<u64, QmpError> {
-        let there: Vec<String> = self.graph.backends().into_iter().map(|b| b.name).collect();
-        self.units.retain(|(_, _, id)| there.contains(id));
-        let taken = |unit: u64| {
-            let mut units = self.units.iter();
-            units.any(|(interface, other, _)| (*interface, *other) == (read.interface, unit))
-        };
-        match read.unit {
-            Some(unit) if taken(unit) => Err(QmpError::generic(format!(
-                "drive with bus=0, unit={unit} (index={unit}) exists"
-            ))),
-            Some(unit) => Ok(unit),
-            None => Ok((0..).find(|unit| !taken(*unit)).unwrap_or(0)),
+    /// drive_add: a drive without a device.
+    ///
+    /// # Errors
+    /// In QEMU's words; nothing is left of the attempt.
+    pub fn hot_drive(&mut self, text: &str, opener: &mut dyn FileOpener) -> Result<(), Refusal> {
+        let interface = DriveText::read(text)?.place.interface;
+        if interface != Interface::None {
+            let text = format!("Can't hot-add drive to type {}", interface.name());
+            return Err(QmpError::generic(text).into());
         }
+        self.drive(text, opener).map(drop)
+    }
+
+    /// Whether there is a node of that name.
+    pub fn has_node(&self, name: &str) -> bool {
+        self.graph.node(name).is_some()
+    }
+
+    /// Places of drives that are gone are free again. Those with a controller, which stays, are
+    /// on the command line only.
+    fn forget_units(&mut self) {
+        let there: Vec<String> = self.graph.backends().into_iter().map(|b| b.name).collect();
+        self.units
+            .retain(|(unit, id)| unit.interface == Interface::Scsi || there.contains(id));
     }
 
     /// Takes a drive away that no device has.
@@ -201,14 +244,10 @@ impl Blockdevs {
         options: AttachOptions,
         owner: &str,
     ) -> Result<Arc<Attachment>, Refusal> {
-        match self.graph.attach(drive, device, options) {
-            Ok(attachment) => Ok(Arc::new(attachment)),
-            Err(BlockError::NoDrive(name)) => {
-                let text = format!("Property '{owner}.drive' can't find value '{name}'");
-                Err(QmpError::generic(text).into())
-            }
-            Err(error) => Err(error.into()),
-        }
+        let attached = self.graph.attach(drive, device, options);
+        attached
+            .map(Arc::new)
+            .map_err(|error| for_owner(error, owner))
     }
 
     /// The name of the drive that the device with this QOM path has, which is empty for a node;
@@ -217,7 +256,7 @@ impl Blockdevs {
         let drives = self.graph.backends().into_iter();
         let mut own = drives.filter(|drive| drive.device.as_deref() == Some(device));
         let name = own.next().map_or_else(String::new, |drive| drive.name);
-        (name, query::qdev(device))
+        (name, media::device_id(device).to_owned())
     }
 
     /// Whether there is a drive, not a node, of that name.

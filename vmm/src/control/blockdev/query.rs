@@ -9,7 +9,9 @@ use block::{
     WriteCache,
 };
 
-fn number(value: u64) -> i64 {
+use super::media::device_id;
+
+pub(super) fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
@@ -117,6 +119,8 @@ pub(super) fn block_info(backend: BackendView) -> BlockInfo {
         throttle,
         error_policy,
         io_status,
+        removable,
+        tray,
     } = backend;
     let inserted = root.map(|root| {
         let mut info = node_info(&root, write_cache);
@@ -129,31 +133,29 @@ pub(super) fn block_info(backend: BackendView) -> BlockInfo {
     BlockInfo {
         device: name,
         r#type: "unknown".to_owned(),
-        removable: device.is_none(),
-        locked: false,
+        removable,
+        locked: tray.is_some_and(|tray| tray.locked),
         inserted,
-        tray_open: None,
+        tray_open: tray.map(|tray| tray.open),
         io_status: told.then_some(match io_status {
             IoStatus::Ok => BlockDeviceIoStatus::Ok,
             IoStatus::Failed => BlockDeviceIoStatus::Failed,
             IoStatus::NoSpace => BlockDeviceIoStatus::Nospace,
         }),
-        qdev: device.as_deref().map(qdev),
+        qdev: device.as_deref().map(shown),
     }
 }
 
-/// How the user of a back end with that QOM path is shown: devices with an id by that, parts
-/// inside of devices and devices without by their path.
-pub(super) fn qdev(path: &str) -> String {
-    let id = path.strip_prefix("/machine/peripheral/");
-    id.filter(|id| !id.contains('/')).unwrap_or(path).to_owned()
+/// How the device with that QOM path is shown.
+fn shown(path: &str) -> String {
+    device_id(path).to_owned()
 }
 
 /// A back end's counters, with those of the nodes below it.
 pub(super) fn device_stats(backend: &BackendView, nodes: &[NodeView]) -> BlockStats {
     BlockStats {
         device: Some(backend.name.clone()),
-        qdev: backend.device.as_deref().map(qdev),
+        qdev: backend.device.as_deref().map(shown),
         node_name: backend.root.as_ref().map(|root| root.name.clone()),
         stats: BlockDeviceStats {
             account_invalid: true,

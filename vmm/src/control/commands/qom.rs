@@ -29,7 +29,7 @@ impl Control {
             .child("chardevs", self.chardev_nodes())
     }
 
-    pub(super) fn list_object(&self, path: &str) -> QmpResult<Vec<ObjectPropertyInfo>> {
+    pub(in crate::control) fn list_object(&self, path: &str) -> QmpResult<Vec<ObjectPropertyInfo>> {
         let tree = self.object_tree();
         let (_, node) = tree.resolve(path).map_err(refused)?;
         let info = |(name, kind)| ObjectPropertyInfo {
