@@ -41,10 +41,10 @@ pub use file::{Aio, FileCreate, FileKind, FileOpener, FileSpec, Locking, NewFile
 pub use filter::{BlkdebugSpec, Event, InjectError, IoType, SetState};
 pub use gate::{DetectZeroes, Discard};
 pub use graph::{
-    AttachOptions, Attachment, BackendName, BackendView, BackingSpec, ChildSpec, Drained,
+    AttachOptions, Attachment, BackendName, BackendView, BackingSpec, Changes, ChildSpec, Drained,
     DriveOptions, DriverSpec, FormatKind, FormatSpec, Graph, Habits, Hold, MediaDevice, NodeSpec,
     NodeView, OverlapCheck, OverlapFlags, Perm, Perms, Qcow2Options, Removed, Role, Sharing, Slot,
-    TrayLocked, TrayView, WriteCache,
+    TrayLocked, TrayView, WriteCache, without_backing,
 };
 pub use histogram::Histogram;
 pub use image::{

@@ -144,8 +144,7 @@ impl Opening<'_> {
     fn claim(&mut self, id: NodeId, name: &str, writes: bool) -> Result<(), BlockError> {
         let who = format!("node '{name}'");
         let who = self.graph.as_child(id, &who, Role::Storage.name());
-        self.graph
-            .agree_with(id, Some((Perms::storage(writes), who)))
+        self.graph.agree_with(id, Perms::storage(writes), who)
     }
 
     fn backing(
