@@ -72,6 +72,8 @@ pub enum Command {
     QomList(QomListArgs),
     /// `qom-get`
     QomGet(QomGetArgs),
+    /// `qom-set`
+    QomSet(QomSetArgs),
     /// `qom-list-types`
     QomListTypes(QomListTypesArgs),
     /// `device-list-properties`
@@ -114,6 +116,12 @@ pub enum Command {
     JobFinalize(JobFinalizeArgs),
     /// `query-jobs`
     QueryJobs,
+    /// `block_set_io_throttle`
+    BlockSetIoThrottle(BlockIOThrottle),
+    /// `block-latency-histogram-set`
+    BlockLatencyHistogramSet(BlockLatencyHistogramSetArgs),
+    /// `block-set-write-threshold`
+    BlockSetWriteThreshold(BlockSetWriteThresholdArgs),
     /// `blockdev-create`
     BlockdevCreate(BlockdevCreateArgs),
     /// `blockdev-check`
@@ -166,6 +174,7 @@ impl Command {
             Command::QueryPci => "query-pci",
             Command::QomList(_) => "qom-list",
             Command::QomGet(_) => "qom-get",
+            Command::QomSet(_) => "qom-set",
             Command::QomListTypes(_) => "qom-list-types",
             Command::DeviceListProperties(_) => "device-list-properties",
             Command::ObjectAdd(_) => "object-add",
@@ -187,6 +196,9 @@ impl Command {
             Command::JobDismiss(_) => "job-dismiss",
             Command::JobFinalize(_) => "job-finalize",
             Command::QueryJobs => "query-jobs",
+            Command::BlockSetIoThrottle(_) => "block_set_io_throttle",
+            Command::BlockLatencyHistogramSet(_) => "block-latency-histogram-set",
+            Command::BlockSetWriteThreshold(_) => "block-set-write-threshold",
             Command::BlockdevCreate(_) => "blockdev-create",
             Command::BlockdevCheck(_) => "blockdev-check",
             Command::Eject(_) => "eject",
@@ -241,6 +253,7 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "query-pci" => Command::QueryPci,
         "qom-list" => Command::QomList(QomListArgs::take(&mut members)?),
         "qom-get" => Command::QomGet(QomGetArgs::take(&mut members)?),
+        "qom-set" => Command::QomSet(QomSetArgs::take(&mut members)?),
         "qom-list-types" => Command::QomListTypes(QomListTypesArgs::take(&mut members)?),
         "device-list-properties" => {
             Command::DeviceListProperties(DeviceListPropertiesArgs::take(&mut members)?)
@@ -266,6 +279,15 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "job-dismiss" => Command::JobDismiss(JobDismissArgs::take(&mut members)?),
         "job-finalize" => Command::JobFinalize(JobFinalizeArgs::take(&mut members)?),
         "query-jobs" => Command::QueryJobs,
+        "block_set_io_throttle" => {
+            Command::BlockSetIoThrottle(BlockIOThrottle::take(&mut members)?)
+        }
+        "block-latency-histogram-set" => {
+            Command::BlockLatencyHistogramSet(BlockLatencyHistogramSetArgs::take(&mut members)?)
+        }
+        "block-set-write-threshold" => {
+            Command::BlockSetWriteThreshold(BlockSetWriteThresholdArgs::take(&mut members)?)
+        }
         "blockdev-create" => Command::BlockdevCreate(BlockdevCreateArgs::take(&mut members)?),
         "blockdev-check" => Command::BlockdevCheck(BlockdevCheckArgs::take(&mut members)?),
         "eject" => Command::Eject(EjectArgs::take(&mut members)?),
@@ -455,6 +477,11 @@ pub trait Commands {
     /// # Errors
     /// What the client is told.
     fn qom_get(&mut self, cx: &mut CommandContext, args: QomGetArgs) -> QmpResult<Value>;
+    /// Sets a property of an object.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn qom_set(&mut self, cx: &mut CommandContext, args: QomSetArgs) -> QmpResult<Empty>;
     /// Lists the types of object.
     ///
     /// # Errors
@@ -586,6 +613,33 @@ pub trait Commands {
     /// # Errors
     /// What the client is told.
     fn query_jobs(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<JobInfo>>;
+    /// Limits a block device's requests, or lifts its limits.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn block_set_io_throttle(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockIOThrottle,
+    ) -> QmpResult<Empty>;
+    /// Counts a block device's requests by how long they take. Without boundaries it stops that.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn block_latency_histogram_set(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockLatencyHistogramSetArgs,
+    ) -> QmpResult<Empty>;
+    /// Tells of the first write that reaches beyond an offset of a node.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn block_set_write_threshold(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockSetWriteThresholdArgs,
+    ) -> QmpResult<Empty>;
     /// Begins a job that makes an image. A format is written into a node that is there or is
     /// opened for it; what was in it is lost. The job stays until job-dismiss.
     ///
@@ -702,6 +756,7 @@ pub fn dispatch(
         Command::QueryPci => responder.send(commands.query_pci(cx).map(|r| to_json(&r))),
         Command::QomList(args) => responder.send(commands.qom_list(cx, args).map(|r| to_json(&r))),
         Command::QomGet(args) => responder.send(commands.qom_get(cx, args).map(|r| to_json(&r))),
+        Command::QomSet(args) => responder.send(commands.qom_set(cx, args).map(|r| to_json(&r))),
         Command::QomListTypes(args) => {
             responder.send(commands.qom_list_types(cx, args).map(|r| to_json(&r)))
         }
@@ -761,6 +816,21 @@ pub fn dispatch(
             responder.send(commands.job_finalize(cx, args).map(|r| to_json(&r)))
         }
         Command::QueryJobs => responder.send(commands.query_jobs(cx).map(|r| to_json(&r))),
+        Command::BlockSetIoThrottle(args) => responder.send(
+            commands
+                .block_set_io_throttle(cx, args)
+                .map(|r| to_json(&r)),
+        ),
+        Command::BlockLatencyHistogramSet(args) => responder.send(
+            commands
+                .block_latency_histogram_set(cx, args)
+                .map(|r| to_json(&r)),
+        ),
+        Command::BlockSetWriteThreshold(args) => responder.send(
+            commands
+                .block_set_write_threshold(cx, args)
+                .map(|r| to_json(&r)),
+        ),
         Command::BlockdevCreate(args) => {
             responder.send(commands.blockdev_create(cx, args).map(|r| to_json(&r)))
         }
@@ -837,6 +907,32 @@ pub enum Event {
         /// Where it is now.
         status: JobStatus,
     },
+    /// A write reached beyond a node's threshold, which is off from then on.
+    BlockWriteThreshold {
+        /// The node.
+        node_name: String,
+        /// By how many bytes.
+        amount_exceeded: u64,
+        /// The offset.
+        write_threshold: u64,
+    },
+    /// A disk's request failed on the host.
+    BlockIoError {
+        /// The device.
+        qom_path: String,
+        /// The drive's name, or nothing.
+        device: String,
+        /// The node.
+        node_name: Option<String>,
+        /// Whether it was a read.
+        operation: IoOperationType,
+        /// What was done.
+        action: BlockErrorAction,
+        /// The host is out of space; where failures may stop the machine.
+        nospace: Option<bool>,
+        /// The host's words, for people.
+        reason: String,
+    },
     /// The tray of a device moved.
     DeviceTrayMoved {
         /// The drive's name, or nothing.
@@ -861,6 +957,8 @@ impl Event {
             Event::VserportChange { .. } => "VSERPORT_CHANGE",
             Event::RtcChange { .. } => "RTC_CHANGE",
             Event::JobStatusChange { .. } => "JOB_STATUS_CHANGE",
+            Event::BlockWriteThreshold { .. } => "BLOCK_WRITE_THRESHOLD",
+            Event::BlockIoError { .. } => "BLOCK_IO_ERROR",
             Event::DeviceTrayMoved { .. } => "DEVICE_TRAY_MOVED",
         }
     }
@@ -899,6 +997,32 @@ impl Event {
                 out.put("id", id);
                 out.put("status", status);
             }
+            Event::BlockWriteThreshold {
+                node_name,
+                amount_exceeded,
+                write_threshold,
+            } => {
+                out.put("node-name", node_name);
+                out.put("amount-exceeded", amount_exceeded);
+                out.put("write-threshold", write_threshold);
+            }
+            Event::BlockIoError {
+                qom_path,
+                device,
+                node_name,
+                operation,
+                action,
+                nospace,
+                reason,
+            } => {
+                out.put("qom-path", qom_path);
+                out.put("device", device);
+                out.put_some("node-name", node_name);
+                out.put("operation", operation);
+                out.put("action", action);
+                out.put_some("nospace", nospace);
+                out.put("reason", reason);
+            }
             Event::DeviceTrayMoved {
                 device,
                 id,
@@ -931,6 +1055,11 @@ impl Event {
                 key: self.name().to_string(),
             }),
             Event::JobStatusChange { .. } => None,
+            Event::BlockWriteThreshold { .. } => None,
+            Event::BlockIoError { qom_path, .. } => Some(RateLimit {
+                interval_ms: 1000,
+                key: format!("{}:{}", self.name(), qom_path),
+            }),
             Event::DeviceTrayMoved { .. } => None,
         }
     }

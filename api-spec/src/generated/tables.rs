@@ -9,6 +9,21 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "block-latency-histogram-set",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "block-set-write-threshold",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "block_set_io_throttle",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
         name: "blockdev-add",
         allow_oob: false,
         allow_preconfig: true,
@@ -155,6 +170,11 @@ pub static COMMANDS: &[CommandInfo] = &[
     },
     CommandInfo {
         name: "qom-list-types",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "qom-set",
         allow_oob: false,
         allow_preconfig: true,
     },
@@ -328,6 +348,8 @@ pub static EVENTS: &[&str] = &[
     "VSERPORT_CHANGE",
     "RTC_CHANGE",
     "JOB_STATUS_CHANGE",
+    "BLOCK_WRITE_THRESHOLD",
+    "BLOCK_IO_ERROR",
     "DEVICE_TRAY_MOVED",
 ];
 /// Every type of device and object.
@@ -465,19 +487,19 @@ pub static DRIVERS: &[DriverInfo] = &[
                 name: "request-merging",
                 kind: "bool",
                 default: Some("true"),
-                description: "Accepted",
+                description: "Requests for neighbouring sectors may become one",
             },
             PropertyInfo {
                 name: "rerror",
                 kind: "BlockdevOnError",
                 default: Some("\"auto\""),
-                description: "On failed reads: report, which auto is as well",
+                description: "On failed reads: report, ignore, enospc or stop; auto is the drive's",
             },
             PropertyInfo {
                 name: "werror",
                 kind: "BlockdevOnError",
                 default: Some("\"auto\""),
-                description: "On failed writes: report, which auto is as well",
+                description: "On failed writes: report, ignore, enospc or stop; auto is the drive's",
             },
             PropertyInfo {
                 name: "addr",
@@ -1486,6 +1508,16 @@ pub static DRIVERS: &[DriverInfo] = &[
         properties: &[],
     },
     DriverInfo {
+        name: "throttle-group",
+        parent: "object",
+        is_abstract: false,
+        user_creatable: false,
+        bus: None,
+        description: "Limits that disks share",
+        category: "Misc",
+        properties: &[],
+    },
+    DriverInfo {
         name: "iothread",
         parent: "object",
         is_abstract: false,
@@ -2035,6 +2067,11 @@ pub static EXAMPLES: &[Example] = &[
         reply: "{\"return\": \"container\"}",
     },
     Example {
+        command: "qom-set",
+        request: "{\"execute\": \"qom-set\", \"arguments\": {\"path\":\"/objects\",\"property\":\"type\",\"value\":\"x\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Property 'container.type' is not writable\"}}",
+    },
+    Example {
         command: "qom-list-types",
         request: "{\"execute\": \"qom-list-types\", \"arguments\": {\"implements\":\"iothread\"}}",
         reply: "{\"return\": [{\"name\":\"iothread\",\"parent\":\"object\"}]}",
@@ -2138,6 +2175,21 @@ pub static EXAMPLES: &[Example] = &[
         command: "query-jobs",
         request: "{\"execute\": \"query-jobs\"}",
         reply: "{\"return\": []}",
+    },
+    Example {
+        command: "block_set_io_throttle",
+        request: "{\"execute\": \"block_set_io_throttle\", \"arguments\": {\"id\":\"disk9\",\"bps\":0,\"bps_rd\":0,\"bps_wr\":0,\"iops\":100,\"iops_rd\":0,\"iops_wr\":0}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'disk9' not found\"}}",
+    },
+    Example {
+        command: "block-latency-histogram-set",
+        request: "{\"execute\": \"block-latency-histogram-set\", \"arguments\": {\"id\":\"disk9\",\"boundaries\":[1000000]}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'disk9' not found\"}}",
+    },
+    Example {
+        command: "block-set-write-threshold",
+        request: "{\"execute\": \"block-set-write-threshold\", \"arguments\": {\"node-name\":\"node9\",\"write-threshold\":1048576}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Device 'node9' not found\"}}",
     },
     Example {
         command: "blockdev-create",

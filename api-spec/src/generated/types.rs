@@ -1529,8 +1529,10 @@ pub enum ObjectType {
     RngBuiltin,
     /// `rng-random`
     RngRandom,
+    /// `throttle-group`
+    ThrottleGroup,
 }
-names!(ObjectType { Iothread = "iothread", MemoryBackendFile = "memory-backend-file", MemoryBackendMemfd = "memory-backend-memfd", MemoryBackendRam = "memory-backend-ram", RngBuiltin = "rng-builtin", RngRandom = "rng-random" });
+names!(ObjectType { Iothread = "iothread", MemoryBackendFile = "memory-backend-file", MemoryBackendMemfd = "memory-backend-memfd", MemoryBackendRam = "memory-backend-ram", RngBuiltin = "rng-builtin", RngRandom = "rng-random", ThrottleGroup = "throttle-group" });
 
 /// What all memory backends have.
 #[derive(Debug, Clone, PartialEq)]
@@ -1827,6 +1829,8 @@ pub enum ObjectOptionsBranch {
     RngBuiltin(RngProperties),
     /// `rng-random`
     RngRandom(RngRandomProperties),
+    /// `throttle-group`
+    ThrottleGroup(ThrottleGroupProperties),
 }
 impl ObjectOptionsBranch {
     /// The tag alone.
@@ -1838,6 +1842,7 @@ impl ObjectOptionsBranch {
             ObjectOptionsBranch::MemoryBackendRam(_) => ObjectType::MemoryBackendRam,
             ObjectOptionsBranch::RngBuiltin(_) => ObjectType::RngBuiltin,
             ObjectOptionsBranch::RngRandom(_) => ObjectType::RngRandom,
+            ObjectOptionsBranch::ThrottleGroup(_) => ObjectType::ThrottleGroup,
         }
     }
 }
@@ -1865,6 +1870,9 @@ impl DecodeMembers for ObjectOptions {
             ObjectType::RngRandom => {
                 ObjectOptionsBranch::RngRandom(RngRandomProperties::take(members)?)
             }
+            ObjectType::ThrottleGroup => {
+                ObjectOptionsBranch::ThrottleGroup(ThrottleGroupProperties::take(members)?)
+            }
         };
         Ok(ObjectOptions { id, qom_type })
     }
@@ -1881,6 +1889,7 @@ impl EncodeMembers for ObjectOptions {
             ObjectOptionsBranch::MemoryBackendRam(branch) => branch.put(out),
             ObjectOptionsBranch::RngBuiltin(branch) => branch.put(out),
             ObjectOptionsBranch::RngRandom(branch) => branch.put(out),
+            ObjectOptionsBranch::ThrottleGroup(branch) => branch.put(out),
         }
     }
 }
@@ -1901,6 +1910,10 @@ names!(OnOffAuto { Auto = "auto", On = "on", Off = "off" });
 /// Drivers of block nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BlockdevDriver {
+    /// `blkdebug`
+    Blkdebug,
+    /// `copy-on-read`
+    CopyOnRead,
     /// `file`
     File,
     /// `host_device`
@@ -1913,6 +1926,8 @@ pub enum BlockdevDriver {
     Qed,
     /// `raw`
     Raw,
+    /// `throttle`
+    Throttle,
     /// `vhdx`
     Vhdx,
     /// `vmdk`
@@ -1920,7 +1935,7 @@ pub enum BlockdevDriver {
     /// `vpc`
     Vpc,
 }
-names!(BlockdevDriver { File = "file", HostDevice = "host_device", NullCo = "null-co", Qcow2 = "qcow2", Qed = "qed", Raw = "raw", Vhdx = "vhdx", Vmdk = "vmdk", Vpc = "vpc" });
+names!(BlockdevDriver { Blkdebug = "blkdebug", CopyOnRead = "copy-on-read", File = "file", HostDevice = "host_device", NullCo = "null-co", Qcow2 = "qcow2", Qed = "qed", Raw = "raw", Throttle = "throttle", Vhdx = "vhdx", Vmdk = "vmdk", Vpc = "vpc" });
 
 /// What a node does with discards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -2460,6 +2475,258 @@ impl EncodeMembers for BlockdevOptionsQcow2 {
 }
 object!(BlockdevOptionsQcow2);
 
+/// A node whose requests are limited by a group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevOptionsThrottle {
+    /// The object that has the limits.
+    pub throttle_group: String,
+    /// The node below.
+    pub file: BlockdevRef,
+}
+impl DecodeMembers for BlockdevOptionsThrottle {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevOptionsThrottle {
+            throttle_group: members.required("throttle-group")?,
+            file: members.required("file")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOptionsThrottle {
+    fn put(&self, out: &mut Out) {
+        out.put("throttle-group", &self.throttle_group);
+        out.put("file", &self.file);
+    }
+}
+object!(BlockdevOptionsThrottle);
+
+/// What is read from the backing file is kept in the image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevOptionsCor {
+    /// The image.
+    pub file: BlockdevRef,
+}
+impl DecodeMembers for BlockdevOptionsCor {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevOptionsCor {
+            file: members.required("file")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOptionsCor {
+    fn put(&self, out: &mut Out) {
+        out.put("file", &self.file);
+    }
+}
+object!(BlockdevOptionsCor);
+
+/// What a node does to the one below; `none` is from the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlkdebugEvent {
+    /// `none`
+    None,
+    /// `l1_grow_alloc_table`
+    L1GrowAllocTable,
+    /// `l1_grow_write_table`
+    L1GrowWriteTable,
+    /// `l1_grow_activate_table`
+    L1GrowActivateTable,
+    /// `l1_update`
+    L1Update,
+    /// `l1_shrink_write_table`
+    L1ShrinkWriteTable,
+    /// `l1_shrink_free_l2_clusters`
+    L1ShrinkFreeL2Clusters,
+    /// `l2_load`
+    L2Load,
+    /// `l2_update`
+    L2Update,
+    /// `l2_update_compressed`
+    L2UpdateCompressed,
+    /// `l2_alloc_cow_read`
+    L2AllocCowRead,
+    /// `l2_alloc_write`
+    L2AllocWrite,
+    /// `read_aio`
+    ReadAio,
+    /// `read_backing_aio`
+    ReadBackingAio,
+    /// `read_compressed`
+    ReadCompressed,
+    /// `write_aio`
+    WriteAio,
+    /// `write_compressed`
+    WriteCompressed,
+    /// `cow_read`
+    CowRead,
+    /// `cow_write`
+    CowWrite,
+    /// `reftable_load`
+    ReftableLoad,
+    /// `reftable_grow`
+    ReftableGrow,
+    /// `reftable_update`
+    ReftableUpdate,
+    /// `refblock_load`
+    RefblockLoad,
+    /// `refblock_update`
+    RefblockUpdate,
+    /// `refblock_update_part`
+    RefblockUpdatePart,
+    /// `refblock_alloc`
+    RefblockAlloc,
+    /// `refblock_alloc_hookup`
+    RefblockAllocHookup,
+    /// `refblock_alloc_write`
+    RefblockAllocWrite,
+    /// `refblock_alloc_write_blocks`
+    RefblockAllocWriteBlocks,
+    /// `refblock_alloc_write_table`
+    RefblockAllocWriteTable,
+    /// `refblock_alloc_switch_table`
+    RefblockAllocSwitchTable,
+    /// `cluster_alloc`
+    ClusterAlloc,
+    /// `cluster_alloc_bytes`
+    ClusterAllocBytes,
+    /// `cluster_free`
+    ClusterFree,
+    /// `flush_to_os`
+    FlushToOs,
+    /// `flush_to_disk`
+    FlushToDisk,
+    /// `pwritev`
+    Pwritev,
+    /// `pwritev_zero`
+    PwritevZero,
+    /// `pwritev_done`
+    PwritevDone,
+    /// `empty_image_prepare`
+    EmptyImagePrepare,
+}
+names!(BlkdebugEvent { None = "none", L1GrowAllocTable = "l1_grow_alloc_table", L1GrowWriteTable = "l1_grow_write_table", L1GrowActivateTable = "l1_grow_activate_table", L1Update = "l1_update", L1ShrinkWriteTable = "l1_shrink_write_table", L1ShrinkFreeL2Clusters = "l1_shrink_free_l2_clusters", L2Load = "l2_load", L2Update = "l2_update", L2UpdateCompressed = "l2_update_compressed", L2AllocCowRead = "l2_alloc_cow_read", L2AllocWrite = "l2_alloc_write", ReadAio = "read_aio", ReadBackingAio = "read_backing_aio", ReadCompressed = "read_compressed", WriteAio = "write_aio", WriteCompressed = "write_compressed", CowRead = "cow_read", CowWrite = "cow_write", ReftableLoad = "reftable_load", ReftableGrow = "reftable_grow", ReftableUpdate = "reftable_update", RefblockLoad = "refblock_load", RefblockUpdate = "refblock_update", RefblockUpdatePart = "refblock_update_part", RefblockAlloc = "refblock_alloc", RefblockAllocHookup = "refblock_alloc_hookup", RefblockAllocWrite = "refblock_alloc_write", RefblockAllocWriteBlocks = "refblock_alloc_write_blocks", RefblockAllocWriteTable = "refblock_alloc_write_table", RefblockAllocSwitchTable = "refblock_alloc_switch_table", ClusterAlloc = "cluster_alloc", ClusterAllocBytes = "cluster_alloc_bytes", ClusterFree = "cluster_free", FlushToOs = "flush_to_os", FlushToDisk = "flush_to_disk", Pwritev = "pwritev", PwritevZero = "pwritev_zero", PwritevDone = "pwritev_done", EmptyImagePrepare = "empty_image_prepare" });
+
+/// Kinds of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlkdebugIOType {
+    /// `read`
+    Read,
+    /// `write`
+    Write,
+    /// `write-zeroes`
+    WriteZeroes,
+    /// `discard`
+    Discard,
+    /// `flush`
+    Flush,
+    /// `block-status`
+    BlockStatus,
+}
+names!(BlkdebugIOType { Read = "read", Write = "write", WriteZeroes = "write-zeroes", Discard = "discard", Flush = "flush", BlockStatus = "block-status" });
+
+/// Requests that fail from an event on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlkdebugInjectErrorOptions {
+    /// From when on.
+    pub event: BlkdebugEvent,
+    /// Only in that state; 0 is any.
+    pub state: Option<i64>,
+    /// Only requests of that kind; all but block-status by default.
+    pub iotype: Option<BlkdebugIOType>,
+    /// The error's number; EIO by default.
+    pub errno: Option<i64>,
+    /// Only requests that touch it.
+    pub sector: Option<i64>,
+    /// Only the first.
+    pub once: Option<bool>,
+    /// They end before their submission returns.
+    pub immediately: Option<bool>,
+}
+impl DecodeMembers for BlkdebugInjectErrorOptions {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlkdebugInjectErrorOptions {
+            event: members.required("event")?,
+            state: members.optional("state")?,
+            iotype: members.optional("iotype")?,
+            errno: members.optional("errno")?,
+            sector: members.optional("sector")?,
+            once: members.optional("once")?,
+            immediately: members.optional("immediately")?,
+        })
+    }
+}
+impl EncodeMembers for BlkdebugInjectErrorOptions {
+    fn put(&self, out: &mut Out) {
+        out.put("event", &self.event);
+        out.put_some("state", &self.state);
+        out.put_some("iotype", &self.iotype);
+        out.put_some("errno", &self.errno);
+        out.put_some("sector", &self.sector);
+        out.put_some("once", &self.once);
+        out.put_some("immediately", &self.immediately);
+    }
+}
+object!(BlkdebugInjectErrorOptions);
+
+/// A change of state at an event. The first state is 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlkdebugSetStateOptions {
+    /// When.
+    pub event: BlkdebugEvent,
+    /// Only in that state; 0 is any.
+    pub state: Option<i64>,
+    /// The next one.
+    pub new_state: i64,
+}
+impl DecodeMembers for BlkdebugSetStateOptions {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlkdebugSetStateOptions {
+            event: members.required("event")?,
+            state: members.optional("state")?,
+            new_state: members.required("new_state")?,
+        })
+    }
+}
+impl EncodeMembers for BlkdebugSetStateOptions {
+    fn put(&self, out: &mut Out) {
+        out.put("event", &self.event);
+        out.put_some("state", &self.state);
+        out.put("new_state", &self.new_state);
+    }
+}
+object!(BlkdebugSetStateOptions);
+
+/// A node that makes requests fail, for tests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevOptionsBlkdebug {
+    /// The node below.
+    pub image: BlockdevRef,
+    /// A file with sections `[inject-error]` and `[set-state]`.
+    pub config: Option<String>,
+    /// What fails.
+    pub inject_error: Option<Vec<BlkdebugInjectErrorOptions>>,
+    /// What changes the state.
+    pub set_state: Option<Vec<BlkdebugSetStateOptions>>,
+}
+impl DecodeMembers for BlockdevOptionsBlkdebug {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevOptionsBlkdebug {
+            image: members.required("image")?,
+            config: members.optional("config")?,
+            inject_error: members.optional("inject-error")?,
+            set_state: members.optional("set-state")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOptionsBlkdebug {
+    fn put(&self, out: &mut Out) {
+        out.put("image", &self.image);
+        out.put_some("config", &self.config);
+        out.put_some("inject-error", &self.inject_error);
+        out.put_some("set-state", &self.set_state);
+    }
+}
+object!(BlockdevOptionsBlkdebug);
+
 /// A block node to make.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockdevOptions {
@@ -2483,6 +2750,10 @@ pub struct BlockdevOptions {
 /// The branches of [`BlockdevOptions`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum BlockdevOptionsBranch {
+    /// `blkdebug`
+    Blkdebug(BlockdevOptionsBlkdebug),
+    /// `copy-on-read`
+    CopyOnRead(BlockdevOptionsCor),
     /// `file`
     File(BlockdevOptionsFile),
     /// `host_device`
@@ -2495,6 +2766,8 @@ pub enum BlockdevOptionsBranch {
     Qed(BlockdevOptionsGenericCOWFormat),
     /// `raw`
     Raw(BlockdevOptionsRaw),
+    /// `throttle`
+    Throttle(BlockdevOptionsThrottle),
     /// `vhdx`
     Vhdx(BlockdevOptionsGenericFormat),
     /// `vmdk`
@@ -2506,12 +2779,15 @@ impl BlockdevOptionsBranch {
     /// The tag alone.
     pub const fn kind(&self) -> BlockdevDriver {
         match self {
+            BlockdevOptionsBranch::Blkdebug(_) => BlockdevDriver::Blkdebug,
+            BlockdevOptionsBranch::CopyOnRead(_) => BlockdevDriver::CopyOnRead,
             BlockdevOptionsBranch::File(_) => BlockdevDriver::File,
             BlockdevOptionsBranch::HostDevice(_) => BlockdevDriver::HostDevice,
             BlockdevOptionsBranch::NullCo(_) => BlockdevDriver::NullCo,
             BlockdevOptionsBranch::Qcow2(_) => BlockdevDriver::Qcow2,
             BlockdevOptionsBranch::Qed(_) => BlockdevDriver::Qed,
             BlockdevOptionsBranch::Raw(_) => BlockdevDriver::Raw,
+            BlockdevOptionsBranch::Throttle(_) => BlockdevDriver::Throttle,
             BlockdevOptionsBranch::Vhdx(_) => BlockdevDriver::Vhdx,
             BlockdevOptionsBranch::Vmdk(_) => BlockdevDriver::Vmdk,
             BlockdevOptionsBranch::Vpc(_) => BlockdevDriver::Vpc,
@@ -2530,6 +2806,12 @@ impl DecodeMembers for BlockdevOptions {
         let detect_zeroes = members.optional("detect-zeroes")?;
 
         let driver = match kind {
+            BlockdevDriver::Blkdebug => {
+                BlockdevOptionsBranch::Blkdebug(BlockdevOptionsBlkdebug::take(members)?)
+            }
+            BlockdevDriver::CopyOnRead => {
+                BlockdevOptionsBranch::CopyOnRead(BlockdevOptionsCor::take(members)?)
+            }
             BlockdevDriver::File => {
                 BlockdevOptionsBranch::File(BlockdevOptionsFile::take(members)?)
             }
@@ -2546,6 +2828,9 @@ impl DecodeMembers for BlockdevOptions {
                 BlockdevOptionsBranch::Qed(BlockdevOptionsGenericCOWFormat::take(members)?)
             }
             BlockdevDriver::Raw => BlockdevOptionsBranch::Raw(BlockdevOptionsRaw::take(members)?),
+            BlockdevDriver::Throttle => {
+                BlockdevOptionsBranch::Throttle(BlockdevOptionsThrottle::take(members)?)
+            }
             BlockdevDriver::Vhdx => {
                 BlockdevOptionsBranch::Vhdx(BlockdevOptionsGenericFormat::take(members)?)
             }
@@ -2580,12 +2865,15 @@ impl EncodeMembers for BlockdevOptions {
 
         out.put("driver", &self.driver.kind());
         match &self.driver {
+            BlockdevOptionsBranch::Blkdebug(branch) => branch.put(out),
+            BlockdevOptionsBranch::CopyOnRead(branch) => branch.put(out),
             BlockdevOptionsBranch::File(branch) => branch.put(out),
             BlockdevOptionsBranch::HostDevice(branch) => branch.put(out),
             BlockdevOptionsBranch::NullCo(branch) => branch.put(out),
             BlockdevOptionsBranch::Qcow2(branch) => branch.put(out),
             BlockdevOptionsBranch::Qed(branch) => branch.put(out),
             BlockdevOptionsBranch::Raw(branch) => branch.put(out),
+            BlockdevOptionsBranch::Throttle(branch) => branch.put(out),
             BlockdevOptionsBranch::Vhdx(branch) => branch.put(out),
             BlockdevOptionsBranch::Vmdk(branch) => branch.put(out),
             BlockdevOptionsBranch::Vpc(branch) => branch.put(out),
@@ -2739,6 +3027,34 @@ pub struct BlockDeviceInfo {
     pub iops_wr: i64,
     /// `image`.
     pub image: ImageInfo,
+    /// `bps_max`.
+    pub bps_max: Option<i64>,
+    /// `bps_rd_max`.
+    pub bps_rd_max: Option<i64>,
+    /// `bps_wr_max`.
+    pub bps_wr_max: Option<i64>,
+    /// `iops_max`.
+    pub iops_max: Option<i64>,
+    /// `iops_rd_max`.
+    pub iops_rd_max: Option<i64>,
+    /// `iops_wr_max`.
+    pub iops_wr_max: Option<i64>,
+    /// `bps_max_length`.
+    pub bps_max_length: Option<i64>,
+    /// `bps_rd_max_length`.
+    pub bps_rd_max_length: Option<i64>,
+    /// `bps_wr_max_length`.
+    pub bps_wr_max_length: Option<i64>,
+    /// `iops_max_length`.
+    pub iops_max_length: Option<i64>,
+    /// `iops_rd_max_length`.
+    pub iops_rd_max_length: Option<i64>,
+    /// `iops_wr_max_length`.
+    pub iops_wr_max_length: Option<i64>,
+    /// `iops_size`.
+    pub iops_size: Option<i64>,
+    /// `group`.
+    pub group: Option<String>,
     /// `active`.
     pub active: Option<bool>,
     /// `cache`.
@@ -2764,6 +3080,20 @@ impl DecodeMembers for BlockDeviceInfo {
             iops_rd: members.required("iops_rd")?,
             iops_wr: members.required("iops_wr")?,
             image: members.required("image")?,
+            bps_max: members.optional("bps_max")?,
+            bps_rd_max: members.optional("bps_rd_max")?,
+            bps_wr_max: members.optional("bps_wr_max")?,
+            iops_max: members.optional("iops_max")?,
+            iops_rd_max: members.optional("iops_rd_max")?,
+            iops_wr_max: members.optional("iops_wr_max")?,
+            bps_max_length: members.optional("bps_max_length")?,
+            bps_rd_max_length: members.optional("bps_rd_max_length")?,
+            bps_wr_max_length: members.optional("bps_wr_max_length")?,
+            iops_max_length: members.optional("iops_max_length")?,
+            iops_rd_max_length: members.optional("iops_rd_max_length")?,
+            iops_wr_max_length: members.optional("iops_wr_max_length")?,
+            iops_size: members.optional("iops_size")?,
+            group: members.optional("group")?,
             active: members.optional("active")?,
             cache: members.required("cache")?,
             write_threshold: members.required("write_threshold")?,
@@ -2787,6 +3117,20 @@ impl EncodeMembers for BlockDeviceInfo {
         out.put("iops_rd", &self.iops_rd);
         out.put("iops_wr", &self.iops_wr);
         out.put("image", &self.image);
+        out.put_some("bps_max", &self.bps_max);
+        out.put_some("bps_rd_max", &self.bps_rd_max);
+        out.put_some("bps_wr_max", &self.bps_wr_max);
+        out.put_some("iops_max", &self.iops_max);
+        out.put_some("iops_rd_max", &self.iops_rd_max);
+        out.put_some("iops_wr_max", &self.iops_wr_max);
+        out.put_some("bps_max_length", &self.bps_max_length);
+        out.put_some("bps_rd_max_length", &self.bps_rd_max_length);
+        out.put_some("bps_wr_max_length", &self.bps_wr_max_length);
+        out.put_some("iops_max_length", &self.iops_max_length);
+        out.put_some("iops_rd_max_length", &self.iops_rd_max_length);
+        out.put_some("iops_wr_max_length", &self.iops_wr_max_length);
+        out.put_some("iops_size", &self.iops_size);
+        out.put_some("group", &self.group);
         out.put_some("active", &self.active);
         out.put("cache", &self.cache);
         out.put("write_threshold", &self.write_threshold);
@@ -2987,6 +3331,14 @@ pub struct BlockDeviceStats {
     pub account_failed: bool,
     /// `timed_stats`.
     pub timed_stats: Vec<BlockDeviceTimedStats>,
+    /// `rd_latency_histogram`.
+    pub rd_latency_histogram: Option<BlockLatencyHistogramInfo>,
+    /// `wr_latency_histogram`.
+    pub wr_latency_histogram: Option<BlockLatencyHistogramInfo>,
+    /// `zone_append_latency_histogram`.
+    pub zone_append_latency_histogram: Option<BlockLatencyHistogramInfo>,
+    /// `flush_latency_histogram`.
+    pub flush_latency_histogram: Option<BlockLatencyHistogramInfo>,
 }
 impl DecodeMembers for BlockDeviceStats {
     fn take(members: &mut Members) -> QmpResult<Self> {
@@ -3024,6 +3376,10 @@ impl DecodeMembers for BlockDeviceStats {
             account_invalid: members.required("account_invalid")?,
             account_failed: members.required("account_failed")?,
             timed_stats: members.required("timed_stats")?,
+            rd_latency_histogram: members.optional("rd_latency_histogram")?,
+            wr_latency_histogram: members.optional("wr_latency_histogram")?,
+            zone_append_latency_histogram: members.optional("zone_append_latency_histogram")?,
+            flush_latency_histogram: members.optional("flush_latency_histogram")?,
         })
     }
 }
@@ -3068,6 +3424,13 @@ impl EncodeMembers for BlockDeviceStats {
         out.put("account_invalid", &self.account_invalid);
         out.put("account_failed", &self.account_failed);
         out.put("timed_stats", &self.timed_stats);
+        out.put_some("rd_latency_histogram", &self.rd_latency_histogram);
+        out.put_some("wr_latency_histogram", &self.wr_latency_histogram);
+        out.put_some(
+            "zone_append_latency_histogram",
+            &self.zone_append_latency_histogram,
+        );
+        out.put_some("flush_latency_histogram", &self.flush_latency_histogram);
     }
 }
 object!(BlockDeviceStats);
@@ -3962,6 +4325,345 @@ impl EncodeMembers for JobInfo {
 }
 object!(JobInfo);
 
+/// What requests are limited to: bytes and requests per second, in bursts, and seconds that a
+/// burst may last. 0 is no limit.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ThrottleLimits {
+    /// `iops-total`.
+    pub iops_total: Option<i64>,
+    /// `iops-total-max`.
+    pub iops_total_max: Option<i64>,
+    /// `iops-total-max-length`.
+    pub iops_total_max_length: Option<i64>,
+    /// `iops-read`.
+    pub iops_read: Option<i64>,
+    /// `iops-read-max`.
+    pub iops_read_max: Option<i64>,
+    /// `iops-read-max-length`.
+    pub iops_read_max_length: Option<i64>,
+    /// `iops-write`.
+    pub iops_write: Option<i64>,
+    /// `iops-write-max`.
+    pub iops_write_max: Option<i64>,
+    /// `iops-write-max-length`.
+    pub iops_write_max_length: Option<i64>,
+    /// `bps-total`.
+    pub bps_total: Option<i64>,
+    /// `bps-total-max`.
+    pub bps_total_max: Option<i64>,
+    /// `bps-total-max-length`.
+    pub bps_total_max_length: Option<i64>,
+    /// `bps-read`.
+    pub bps_read: Option<i64>,
+    /// `bps-read-max`.
+    pub bps_read_max: Option<i64>,
+    /// `bps-read-max-length`.
+    pub bps_read_max_length: Option<i64>,
+    /// `bps-write`.
+    pub bps_write: Option<i64>,
+    /// `bps-write-max`.
+    pub bps_write_max: Option<i64>,
+    /// `bps-write-max-length`.
+    pub bps_write_max_length: Option<i64>,
+    /// A request counts once for each so many bytes.
+    pub iops_size: Option<i64>,
+}
+impl DecodeMembers for ThrottleLimits {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ThrottleLimits {
+            iops_total: members.optional("iops-total")?,
+            iops_total_max: members.optional("iops-total-max")?,
+            iops_total_max_length: members.optional("iops-total-max-length")?,
+            iops_read: members.optional("iops-read")?,
+            iops_read_max: members.optional("iops-read-max")?,
+            iops_read_max_length: members.optional("iops-read-max-length")?,
+            iops_write: members.optional("iops-write")?,
+            iops_write_max: members.optional("iops-write-max")?,
+            iops_write_max_length: members.optional("iops-write-max-length")?,
+            bps_total: members.optional("bps-total")?,
+            bps_total_max: members.optional("bps-total-max")?,
+            bps_total_max_length: members.optional("bps-total-max-length")?,
+            bps_read: members.optional("bps-read")?,
+            bps_read_max: members.optional("bps-read-max")?,
+            bps_read_max_length: members.optional("bps-read-max-length")?,
+            bps_write: members.optional("bps-write")?,
+            bps_write_max: members.optional("bps-write-max")?,
+            bps_write_max_length: members.optional("bps-write-max-length")?,
+            iops_size: members.optional("iops-size")?,
+        })
+    }
+}
+impl EncodeMembers for ThrottleLimits {
+    fn put(&self, out: &mut Out) {
+        out.put_some("iops-total", &self.iops_total);
+        out.put_some("iops-total-max", &self.iops_total_max);
+        out.put_some("iops-total-max-length", &self.iops_total_max_length);
+        out.put_some("iops-read", &self.iops_read);
+        out.put_some("iops-read-max", &self.iops_read_max);
+        out.put_some("iops-read-max-length", &self.iops_read_max_length);
+        out.put_some("iops-write", &self.iops_write);
+        out.put_some("iops-write-max", &self.iops_write_max);
+        out.put_some("iops-write-max-length", &self.iops_write_max_length);
+        out.put_some("bps-total", &self.bps_total);
+        out.put_some("bps-total-max", &self.bps_total_max);
+        out.put_some("bps-total-max-length", &self.bps_total_max_length);
+        out.put_some("bps-read", &self.bps_read);
+        out.put_some("bps-read-max", &self.bps_read_max);
+        out.put_some("bps-read-max-length", &self.bps_read_max_length);
+        out.put_some("bps-write", &self.bps_write);
+        out.put_some("bps-write-max", &self.bps_write_max);
+        out.put_some("bps-write-max-length", &self.bps_write_max_length);
+        out.put_some("iops-size", &self.iops_size);
+    }
+}
+object!(ThrottleLimits);
+
+/// Limits that several disks share.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ThrottleGroupProperties {
+    /// The limits.
+    pub limits: Option<ThrottleLimits>,
+    /// `x-iops-total`.
+    pub x_iops_total: Option<i64>,
+    /// `x-iops-total-max`.
+    pub x_iops_total_max: Option<i64>,
+    /// `x-iops-total-max-length`.
+    pub x_iops_total_max_length: Option<i64>,
+    /// `x-iops-read`.
+    pub x_iops_read: Option<i64>,
+    /// `x-iops-read-max`.
+    pub x_iops_read_max: Option<i64>,
+    /// `x-iops-read-max-length`.
+    pub x_iops_read_max_length: Option<i64>,
+    /// `x-iops-write`.
+    pub x_iops_write: Option<i64>,
+    /// `x-iops-write-max`.
+    pub x_iops_write_max: Option<i64>,
+    /// `x-iops-write-max-length`.
+    pub x_iops_write_max_length: Option<i64>,
+    /// `x-bps-total`.
+    pub x_bps_total: Option<i64>,
+    /// `x-bps-total-max`.
+    pub x_bps_total_max: Option<i64>,
+    /// `x-bps-total-max-length`.
+    pub x_bps_total_max_length: Option<i64>,
+    /// `x-bps-read`.
+    pub x_bps_read: Option<i64>,
+    /// `x-bps-read-max`.
+    pub x_bps_read_max: Option<i64>,
+    /// `x-bps-read-max-length`.
+    pub x_bps_read_max_length: Option<i64>,
+    /// `x-bps-write`.
+    pub x_bps_write: Option<i64>,
+    /// `x-bps-write-max`.
+    pub x_bps_write_max: Option<i64>,
+    /// `x-bps-write-max-length`.
+    pub x_bps_write_max_length: Option<i64>,
+    /// `x-iops-size`.
+    pub x_iops_size: Option<i64>,
+}
+impl DecodeMembers for ThrottleGroupProperties {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ThrottleGroupProperties {
+            limits: members.optional("limits")?,
+            x_iops_total: members.optional("x-iops-total")?,
+            x_iops_total_max: members.optional("x-iops-total-max")?,
+            x_iops_total_max_length: members.optional("x-iops-total-max-length")?,
+            x_iops_read: members.optional("x-iops-read")?,
+            x_iops_read_max: members.optional("x-iops-read-max")?,
+            x_iops_read_max_length: members.optional("x-iops-read-max-length")?,
+            x_iops_write: members.optional("x-iops-write")?,
+            x_iops_write_max: members.optional("x-iops-write-max")?,
+            x_iops_write_max_length: members.optional("x-iops-write-max-length")?,
+            x_bps_total: members.optional("x-bps-total")?,
+            x_bps_total_max: members.optional("x-bps-total-max")?,
+            x_bps_total_max_length: members.optional("x-bps-total-max-length")?,
+            x_bps_read: members.optional("x-bps-read")?,
+            x_bps_read_max: members.optional("x-bps-read-max")?,
+            x_bps_read_max_length: members.optional("x-bps-read-max-length")?,
+            x_bps_write: members.optional("x-bps-write")?,
+            x_bps_write_max: members.optional("x-bps-write-max")?,
+            x_bps_write_max_length: members.optional("x-bps-write-max-length")?,
+            x_iops_size: members.optional("x-iops-size")?,
+        })
+    }
+}
+impl EncodeMembers for ThrottleGroupProperties {
+    fn put(&self, out: &mut Out) {
+        out.put_some("limits", &self.limits);
+        out.put_some("x-iops-total", &self.x_iops_total);
+        out.put_some("x-iops-total-max", &self.x_iops_total_max);
+        out.put_some("x-iops-total-max-length", &self.x_iops_total_max_length);
+        out.put_some("x-iops-read", &self.x_iops_read);
+        out.put_some("x-iops-read-max", &self.x_iops_read_max);
+        out.put_some("x-iops-read-max-length", &self.x_iops_read_max_length);
+        out.put_some("x-iops-write", &self.x_iops_write);
+        out.put_some("x-iops-write-max", &self.x_iops_write_max);
+        out.put_some("x-iops-write-max-length", &self.x_iops_write_max_length);
+        out.put_some("x-bps-total", &self.x_bps_total);
+        out.put_some("x-bps-total-max", &self.x_bps_total_max);
+        out.put_some("x-bps-total-max-length", &self.x_bps_total_max_length);
+        out.put_some("x-bps-read", &self.x_bps_read);
+        out.put_some("x-bps-read-max", &self.x_bps_read_max);
+        out.put_some("x-bps-read-max-length", &self.x_bps_read_max_length);
+        out.put_some("x-bps-write", &self.x_bps_write);
+        out.put_some("x-bps-write-max", &self.x_bps_write_max);
+        out.put_some("x-bps-write-max-length", &self.x_bps_write_max_length);
+        out.put_some("x-iops-size", &self.x_iops_size);
+    }
+}
+object!(ThrottleGroupProperties);
+
+/// Limits of a block device. 0 is no limit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockIOThrottle {
+    /// The drive's name.
+    pub device: Option<String>,
+    /// The device's id or QOM path.
+    pub id: Option<String>,
+    /// Bytes per second.
+    pub bps: i64,
+    /// Bytes read.
+    pub bps_rd: i64,
+    /// Bytes written.
+    pub bps_wr: i64,
+    /// Requests per second.
+    pub iops: i64,
+    /// Reads.
+    pub iops_rd: i64,
+    /// Writes.
+    pub iops_wr: i64,
+    /// In bursts, as the others that end so.
+    pub bps_max: Option<i64>,
+    /// `bps_rd_max`.
+    pub bps_rd_max: Option<i64>,
+    /// `bps_wr_max`.
+    pub bps_wr_max: Option<i64>,
+    /// `iops_max`.
+    pub iops_max: Option<i64>,
+    /// `iops_rd_max`.
+    pub iops_rd_max: Option<i64>,
+    /// `iops_wr_max`.
+    pub iops_wr_max: Option<i64>,
+    /// Seconds that a burst may last, as the others that end so.
+    pub bps_max_length: Option<i64>,
+    /// `bps_rd_max_length`.
+    pub bps_rd_max_length: Option<i64>,
+    /// `bps_wr_max_length`.
+    pub bps_wr_max_length: Option<i64>,
+    /// `iops_max_length`.
+    pub iops_max_length: Option<i64>,
+    /// `iops_rd_max_length`.
+    pub iops_rd_max_length: Option<i64>,
+    /// `iops_wr_max_length`.
+    pub iops_wr_max_length: Option<i64>,
+    /// A request counts once for each so many bytes.
+    pub iops_size: Option<i64>,
+    /// The group that it shares the limits with; one of its own by default.
+    pub group: Option<String>,
+}
+impl DecodeMembers for BlockIOThrottle {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockIOThrottle {
+            device: members.optional("device")?,
+            id: members.optional("id")?,
+            bps: members.required("bps")?,
+            bps_rd: members.required("bps_rd")?,
+            bps_wr: members.required("bps_wr")?,
+            iops: members.required("iops")?,
+            iops_rd: members.required("iops_rd")?,
+            iops_wr: members.required("iops_wr")?,
+            bps_max: members.optional("bps_max")?,
+            bps_rd_max: members.optional("bps_rd_max")?,
+            bps_wr_max: members.optional("bps_wr_max")?,
+            iops_max: members.optional("iops_max")?,
+            iops_rd_max: members.optional("iops_rd_max")?,
+            iops_wr_max: members.optional("iops_wr_max")?,
+            bps_max_length: members.optional("bps_max_length")?,
+            bps_rd_max_length: members.optional("bps_rd_max_length")?,
+            bps_wr_max_length: members.optional("bps_wr_max_length")?,
+            iops_max_length: members.optional("iops_max_length")?,
+            iops_rd_max_length: members.optional("iops_rd_max_length")?,
+            iops_wr_max_length: members.optional("iops_wr_max_length")?,
+            iops_size: members.optional("iops_size")?,
+            group: members.optional("group")?,
+        })
+    }
+}
+impl EncodeMembers for BlockIOThrottle {
+    fn put(&self, out: &mut Out) {
+        out.put_some("device", &self.device);
+        out.put_some("id", &self.id);
+        out.put("bps", &self.bps);
+        out.put("bps_rd", &self.bps_rd);
+        out.put("bps_wr", &self.bps_wr);
+        out.put("iops", &self.iops);
+        out.put("iops_rd", &self.iops_rd);
+        out.put("iops_wr", &self.iops_wr);
+        out.put_some("bps_max", &self.bps_max);
+        out.put_some("bps_rd_max", &self.bps_rd_max);
+        out.put_some("bps_wr_max", &self.bps_wr_max);
+        out.put_some("iops_max", &self.iops_max);
+        out.put_some("iops_rd_max", &self.iops_rd_max);
+        out.put_some("iops_wr_max", &self.iops_wr_max);
+        out.put_some("bps_max_length", &self.bps_max_length);
+        out.put_some("bps_rd_max_length", &self.bps_rd_max_length);
+        out.put_some("bps_wr_max_length", &self.bps_wr_max_length);
+        out.put_some("iops_max_length", &self.iops_max_length);
+        out.put_some("iops_rd_max_length", &self.iops_rd_max_length);
+        out.put_some("iops_wr_max_length", &self.iops_wr_max_length);
+        out.put_some("iops_size", &self.iops_size);
+        out.put_some("group", &self.group);
+    }
+}
+object!(BlockIOThrottle);
+
+/// How many requests took how long.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockLatencyHistogramInfo {
+    /// Nanoseconds where one bin ends and the next begins.
+    pub boundaries: Vec<u64>,
+    /// Requests in each; one more than boundaries.
+    pub bins: Vec<u64>,
+}
+impl DecodeMembers for BlockLatencyHistogramInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockLatencyHistogramInfo {
+            boundaries: members.required("boundaries")?,
+            bins: members.required("bins")?,
+        })
+    }
+}
+impl EncodeMembers for BlockLatencyHistogramInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("boundaries", &self.boundaries);
+        out.put("bins", &self.bins);
+    }
+}
+object!(BlockLatencyHistogramInfo);
+
+/// Kinds of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum IoOperationType {
+    /// `read`
+    Read,
+    /// `write`
+    Write,
+}
+names!(IoOperationType { Read = "read", Write = "write" });
+
+/// What was done about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlockErrorAction {
+    /// `ignore`
+    Ignore,
+    /// `report`
+    Report,
+    /// `stop`
+    Stop,
+}
+names!(BlockErrorAction { Ignore = "ignore", Report = "report", Stop = "stop" });
+
 /// Whether storage is there before something is written: not, that of a format's tables, kept
 /// free, or written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -4151,6 +4853,10 @@ pub struct BlockdevCreateOptions {
 /// The branches of [`BlockdevCreateOptions`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum BlockdevCreateOptionsBranch {
+    /// `blkdebug`
+    Blkdebug,
+    /// `copy-on-read`
+    CopyOnRead,
     /// `file`
     File(BlockdevCreateOptionsFile),
     /// `host_device`
@@ -4163,6 +4869,8 @@ pub enum BlockdevCreateOptionsBranch {
     Qed(BlockdevCreateOptionsQed),
     /// `raw`
     Raw,
+    /// `throttle`
+    Throttle,
     /// `vhdx`
     Vhdx,
     /// `vmdk`
@@ -4174,12 +4882,15 @@ impl BlockdevCreateOptionsBranch {
     /// The tag alone.
     pub const fn kind(&self) -> BlockdevDriver {
         match self {
+            BlockdevCreateOptionsBranch::Blkdebug => BlockdevDriver::Blkdebug,
+            BlockdevCreateOptionsBranch::CopyOnRead => BlockdevDriver::CopyOnRead,
             BlockdevCreateOptionsBranch::File(_) => BlockdevDriver::File,
             BlockdevCreateOptionsBranch::HostDevice => BlockdevDriver::HostDevice,
             BlockdevCreateOptionsBranch::NullCo => BlockdevDriver::NullCo,
             BlockdevCreateOptionsBranch::Qcow2(_) => BlockdevDriver::Qcow2,
             BlockdevCreateOptionsBranch::Qed(_) => BlockdevDriver::Qed,
             BlockdevCreateOptionsBranch::Raw => BlockdevDriver::Raw,
+            BlockdevCreateOptionsBranch::Throttle => BlockdevDriver::Throttle,
             BlockdevCreateOptionsBranch::Vhdx => BlockdevDriver::Vhdx,
             BlockdevCreateOptionsBranch::Vmdk => BlockdevDriver::Vmdk,
             BlockdevCreateOptionsBranch::Vpc => BlockdevDriver::Vpc,
@@ -4191,6 +4902,8 @@ impl DecodeMembers for BlockdevCreateOptions {
         let kind = members.required::<BlockdevDriver>("driver")?;
 
         let driver = match kind {
+            BlockdevDriver::Blkdebug => BlockdevCreateOptionsBranch::Blkdebug,
+            BlockdevDriver::CopyOnRead => BlockdevCreateOptionsBranch::CopyOnRead,
             BlockdevDriver::File => {
                 BlockdevCreateOptionsBranch::File(BlockdevCreateOptionsFile::take(members)?)
             }
@@ -4203,6 +4916,7 @@ impl DecodeMembers for BlockdevCreateOptions {
                 BlockdevCreateOptionsBranch::Qed(BlockdevCreateOptionsQed::take(members)?)
             }
             BlockdevDriver::Raw => BlockdevCreateOptionsBranch::Raw,
+            BlockdevDriver::Throttle => BlockdevCreateOptionsBranch::Throttle,
             BlockdevDriver::Vhdx => BlockdevCreateOptionsBranch::Vhdx,
             BlockdevDriver::Vmdk => BlockdevCreateOptionsBranch::Vmdk,
             BlockdevDriver::Vpc => BlockdevCreateOptionsBranch::Vpc,
@@ -4214,12 +4928,15 @@ impl EncodeMembers for BlockdevCreateOptions {
     fn put(&self, out: &mut Out) {
         out.put("driver", &self.driver.kind());
         match &self.driver {
+            BlockdevCreateOptionsBranch::Blkdebug => {}
+            BlockdevCreateOptionsBranch::CopyOnRead => {}
             BlockdevCreateOptionsBranch::File(branch) => branch.put(out),
             BlockdevCreateOptionsBranch::HostDevice => {}
             BlockdevCreateOptionsBranch::NullCo => {}
             BlockdevCreateOptionsBranch::Qcow2(branch) => branch.put(out),
             BlockdevCreateOptionsBranch::Qed(branch) => branch.put(out),
             BlockdevCreateOptionsBranch::Raw => {}
+            BlockdevCreateOptionsBranch::Throttle => {}
             BlockdevCreateOptionsBranch::Vhdx => {}
             BlockdevCreateOptionsBranch::Vmdk => {}
             BlockdevCreateOptionsBranch::Vpc => {}
@@ -4552,6 +5269,33 @@ impl EncodeMembers for QomGetArgs {
     }
 }
 object!(QomGetArgs);
+/// Arguments of `qom-set`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QomSetArgs {
+    /// `path`.
+    pub path: String,
+    /// `property`.
+    pub property: String,
+    /// `value`.
+    pub value: Value,
+}
+impl DecodeMembers for QomSetArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(QomSetArgs {
+            path: members.required("path")?,
+            property: members.required("property")?,
+            value: members.required("value")?,
+        })
+    }
+}
+impl EncodeMembers for QomSetArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("path", &self.path);
+        out.put("property", &self.property);
+        out.put("value", &self.value);
+    }
+}
+object!(QomSetArgs);
 /// Arguments of `qom-list-types`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct QomListTypesArgs {
@@ -4880,6 +5624,68 @@ impl EncodeMembers for JobFinalizeArgs {
     }
 }
 object!(JobFinalizeArgs);
+/// Arguments of `block-latency-histogram-set`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockLatencyHistogramSetArgs {
+    /// The device.
+    pub id: String,
+    /// Nanoseconds, for all kinds of requests.
+    pub boundaries: Option<Vec<u64>>,
+    /// For reads.
+    pub boundaries_read: Option<Vec<u64>>,
+    /// For writes.
+    pub boundaries_write: Option<Vec<u64>>,
+    /// For appends to zones.
+    pub boundaries_zap: Option<Vec<u64>>,
+    /// For flushes.
+    pub boundaries_flush: Option<Vec<u64>>,
+}
+impl DecodeMembers for BlockLatencyHistogramSetArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockLatencyHistogramSetArgs {
+            id: members.required("id")?,
+            boundaries: members.optional("boundaries")?,
+            boundaries_read: members.optional("boundaries-read")?,
+            boundaries_write: members.optional("boundaries-write")?,
+            boundaries_zap: members.optional("boundaries-zap")?,
+            boundaries_flush: members.optional("boundaries-flush")?,
+        })
+    }
+}
+impl EncodeMembers for BlockLatencyHistogramSetArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+        out.put_some("boundaries", &self.boundaries);
+        out.put_some("boundaries-read", &self.boundaries_read);
+        out.put_some("boundaries-write", &self.boundaries_write);
+        out.put_some("boundaries-zap", &self.boundaries_zap);
+        out.put_some("boundaries-flush", &self.boundaries_flush);
+    }
+}
+object!(BlockLatencyHistogramSetArgs);
+/// Arguments of `block-set-write-threshold`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockSetWriteThresholdArgs {
+    /// The node.
+    pub node_name: String,
+    /// The offset; 0 switches it off.
+    pub write_threshold: u64,
+}
+impl DecodeMembers for BlockSetWriteThresholdArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockSetWriteThresholdArgs {
+            node_name: members.required("node-name")?,
+            write_threshold: members.required("write-threshold")?,
+        })
+    }
+}
+impl EncodeMembers for BlockSetWriteThresholdArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("node-name", &self.node_name);
+        out.put("write-threshold", &self.write_threshold);
+    }
+}
+object!(BlockSetWriteThresholdArgs);
 /// Arguments of `blockdev-create`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockdevCreateArgs {

@@ -156,8 +156,8 @@ pub enum BlockError {
     #[error("Device '{0}' not found")]
     NoNodeDevice(String),
     /// The drive has no medium.
-    #[error("Device '{0}' has no medium")]
-    NoMedium(String),
+    #[error("Device has no medium")]
+    NoMedium,
     /// No throttle group of that name.
     #[error("Throttle group '{0}' does not exist")]
     NoGroup(String),

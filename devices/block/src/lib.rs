@@ -30,6 +30,9 @@ mod raw;
 mod request;
 mod stats;
 mod sys;
+#[cfg(any(test, feature = "testing"))]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // for tests alone
+pub mod testing;
 mod threshold;
 mod throttle;
 mod timers;
@@ -39,6 +42,7 @@ pub use buffers::{Buffers, HostBuffer, IoPart, Keeper};
 pub use error::BlockError;
 pub use file::{Aio, FileCreate, FileKind, FileOpener, FileSpec, Locking, NewFile, Preallocation};
 pub use filter::{BlkdebugSpec, Event, InjectError, IoType, SetState};
+pub use format::{QedCreate, create_qed};
 pub use gate::{DetectZeroes, Discard};
 pub use graph::{
     AttachOptions, Attachment, BackendName, BackendView, BackingSpec, Changes, ChildSpec, Drained,
@@ -58,6 +62,5 @@ pub use pool::{DEFAULT_MOST, Pool, Spawner, ThreadBody};
 pub use raw::RawWindow;
 pub use request::{Done, Durability, IoReq, Op, Token, Unmap};
 pub use stats::{Account, Counts, Stats};
-pub use threshold::OnExceeded;
 pub use throttle::{Limits, Measure, Rate, ThrottleGroup};
 pub use waker::Waker;

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::histogram::{Histogram, HistogramSlot};
+use crate::notice::Reporter;
 use crate::request::{IoReq, Op};
-use crate::threshold::{OnExceeded, Threshold};
+use crate::threshold::Threshold;
 
 /// Kinds of requests that are counted apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +59,7 @@ pub struct Stats {
     /// Nanoseconds after [`epoch`], plus one; 0 is never.
     last_access: AtomicU64,
     threshold: Threshold,
+    zone_append: HistogramSlot,
 }
 
 fn epoch() -> Instant {
@@ -143,12 +145,22 @@ impl Stats {
         self.of(account).histogram.get()
     }
 
+    /// The same for appends to zones, which no device here has: its bins stay empty.
+    pub fn set_zone_append_histogram(&self, boundaries: Option<&[u64]>) -> bool {
+        self.zone_append.set(boundaries)
+    }
+
+    /// The histogram of appends to zones, where there is one.
+    pub fn zone_append_histogram(&self) -> Option<Histogram> {
+        self.zone_append.get()
+    }
+
     /// The offset behind which the next write is told of; 0 where none is.
     pub fn write_threshold(&self) -> u64 {
         self.threshold.get()
     }
 
-    pub(crate) fn set_write_threshold(&self, offset: u64, told: OnExceeded) {
+    pub(crate) fn set_write_threshold(&self, offset: u64, told: Reporter) {
         self.threshold.set(offset, told);
     }
 

@@ -1,11 +1,9 @@
 //! An offset behind which a write is told of, once (block-set-write-threshold).
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-/// Learns of the write: by how many bytes it went over which threshold. Called on I/O threads;
-/// does not block.
-pub type OnExceeded = Arc<dyn Fn(u64, u64) + Send + Sync>;
+use crate::notice::Reporter;
 
 /// The threshold of a node. Off costs one load.
 #[derive(Default)]
@@ -13,7 +11,7 @@ pub(crate) struct Threshold {
     /// 0 is off.
     offset: AtomicU64,
     /// A leaf.
-    told: Mutex<Option<OnExceeded>>,
+    told: Mutex<Option<Reporter>>,
 }
 
 impl std::fmt::Debug for Threshold {
@@ -27,7 +25,7 @@ impl Threshold {
         self.offset.load(Ordering::Relaxed)
     }
 
-    pub fn set(&self, offset: u64, told: OnExceeded) {
+    pub fn set(&self, offset: u64, told: Reporter) {
         let mut place = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         *place = Some(told).filter(|_| offset > 0);
         self.offset.store(offset, Ordering::Relaxed);
@@ -47,7 +45,7 @@ impl Threshold {
         self.offset.store(0, Ordering::Relaxed);
         let told = told.take();
         if let Some(told) = told {
-            told(end.saturating_sub(offset), offset);
+            told.over_threshold(offset, end.saturating_sub(offset));
         }
     }
 }
@@ -55,6 +53,8 @@ impl Threshold {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notice::Notice;
+    use std::sync::Arc;
 
     #[test]
     fn the_first_write_behind_it_is_told_of() {
@@ -62,13 +62,21 @@ mod tests {
         threshold.look(u64::MAX);
         let heard = Arc::new(Mutex::new(Vec::new()));
         let told = heard.clone();
-        let tell: OnExceeded = Arc::new(move |by, at| told.lock().unwrap().push((by, at)));
+        let tell = Reporter {
+            node: "n".into(),
+            sink: Arc::new(move |notice| told.lock().unwrap().push(notice)),
+        };
         threshold.set(4096, tell.clone());
         threshold.look(4096);
         assert_eq!(threshold.get(), 4096);
         threshold.look(4608);
         threshold.look(8192);
-        assert_eq!(*heard.lock().unwrap(), [(512, 4096)]);
+        let expected = Notice::WriteThreshold {
+            node: "n".into(),
+            threshold: 4096,
+            amount: 512,
+        };
+        assert_eq!(*heard.lock().unwrap(), [expected]);
         assert_eq!(threshold.get(), 0);
         threshold.set(1, tell.clone());
         threshold.set(0, tell);

@@ -86,9 +86,10 @@ impl Control {
         poll.watch(&signals, SIGNALS, Trigger::Level)?;
         let mail = mailbox.sender();
         let fds = FdStore::default();
+        let blockdevs = Blockdevs::new(blockdev::pool(mail.clone())).with_notices(notices(&mail));
         Ok(Control {
             monitors: Monitors::new(mail.clone(), published.clone()),
-            objects: Objects::new(mail.clone(), fds.opener()),
+            objects: Objects::new(mail.clone(), fds.opener(), blockdevs.graph()),
             mailbox,
             poll,
             signals,
@@ -96,7 +97,7 @@ impl Control {
             machine: None,
             qtest: None,
             published,
-            blockdevs: Blockdevs::new(blockdev::pool(mail.clone())),
+            blockdevs,
             jobs: Jobs::default(),
             chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())),
             fds,
@@ -318,6 +319,15 @@ fn flush(nodes: Vec<(String, Arc<dyn BlockNode>)>) {
             log::error!("Cannot flush '{name}': {error}");
         }
     }
+}
+
+/// What block nodes notice comes as mail.
+fn notices(mail: &MailSender) -> block::NoticeSink {
+    let mail = mail.clone();
+    Arc::new(move |notice| {
+        let told = move |control: &mut Control| control.block_notice(notice);
+        mail.send(Mail::Done(Box::new(told)));
+    })
 }
 
 /// Starts the thread that serves character devices, when the first one needs it.

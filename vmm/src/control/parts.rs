@@ -85,8 +85,9 @@ impl Control {
         let reply = Arc::new(Mutex::new(Some(reply)));
         let later = reply.clone();
         let (mail, opener) = (self.mail.clone(), self.fds.opener());
+        let graph = self.blockdevs.graph();
         let work = move || {
-            let made = objects::make(&options, &mail, &opener);
+            let made = objects::make(&options, &mail, &opener, &graph);
             (options, made)
         };
         let started = self.do_slowly(work, move |control, (options, made)| {

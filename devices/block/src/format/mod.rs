@@ -5,12 +5,18 @@
 //! to read and write, is done whole by a thread of the pool (`perform`). There is one lane for all
 //! formats ([`lane::FormatLane`]) and one node ([`FormatNode`]).
 
-#![allow(dead_code)] // until the first format is there
-
 #[cfg(test)]
 pub(crate) mod fake;
+mod fields;
 mod lane;
 pub(crate) mod probe;
+mod qcow2;
+mod qed;
+mod read_only;
+mod tables;
+mod vhdx;
+mod vmdk;
+mod vpc;
 
 use std::io;
 use std::sync::Arc;
@@ -27,6 +33,7 @@ use crate::pool::Pool;
 use crate::request::Op;
 use crate::waker::Waker;
 use lane::FormatLane;
+pub use qed::{QedCreate, create as create_qed};
 
 /// A node below a format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +44,8 @@ pub(crate) enum Below {
     Data,
     /// The backing file.
     Backing,
+    /// One of several files that a format's data are in.
+    Extent(u16),
 }
 
 /// A piece of a planned request: `len` bytes of its buffers from `at` on.
@@ -114,12 +123,16 @@ pub(crate) struct Linked {
     pub backing: Option<(String, Option<String>)>,
     /// Its external data file.
     pub data_file: Option<String>,
+    /// Files that its data are in, several of them.
+    pub extents: Vec<String>,
 }
 
 /// All that an image is opened with.
 pub(crate) struct OpenFormat {
     pub storage: Edge,
     pub data: Option<Edge>,
+    /// As [`Linked::extents`] has them.
+    pub extents: Vec<Edge>,
     pub backing: Option<Edge>,
     /// Of no bytes yet: the format sets the size.
     pub screen: Screen,
@@ -137,13 +150,12 @@ pub(crate) fn linked(kind: FormatKind, storage: &dyn BlockNode) -> Result<Linked
     if let Some(linked) = fake::linked(storage) {
         return Ok(linked);
     }
-    let _ = storage;
     match kind {
-        FormatKind::Qcow2
-        | FormatKind::Qed
-        | FormatKind::Vmdk
-        | FormatKind::Vpc
-        | FormatKind::Vhdx => Err(BlockError::UnknownDriver(kind.name().to_owned())),
+        FormatKind::Qcow2 => qcow2::linked(storage),
+        FormatKind::Qed => qed::linked(storage),
+        FormatKind::Vmdk => vmdk::linked(storage),
+        FormatKind::Vpc => vpc::linked(storage),
+        FormatKind::Vhdx => vhdx::linked(storage),
     }
 }
 
@@ -157,14 +169,13 @@ pub(crate) fn open(kind: FormatKind, with: OpenFormat) -> Result<Arc<dyn BlockNo
         Ok(node) => return Ok(node),
         Err(with) => with,
     };
-    let _ = with;
-    match kind {
-        FormatKind::Qcow2
-        | FormatKind::Qed
-        | FormatKind::Vmdk
-        | FormatKind::Vpc
-        | FormatKind::Vhdx => Err(BlockError::UnknownDriver(kind.name().to_owned())),
-    }
+    Ok(match kind {
+        FormatKind::Qcow2 => return qcow2::open(with),
+        FormatKind::Qed => Arc::new(qed::open(with)?),
+        FormatKind::Vmdk => Arc::new(vmdk::open(with)?),
+        FormatKind::Vpc => Arc::new(vpc::open(with)?),
+        FormatKind::Vhdx => Arc::new(vhdx::open(with)?),
+    })
 }
 
 /// The node of a format.
@@ -227,3 +238,6 @@ impl<F: Format> BlockNode for FormatNode<F> {
         Some(&*self.format)
     }
 }
+
+#[cfg(test)]
+mod interop_test;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::backend::Backend;
 use super::{Graph, lock};
 use crate::error::BlockError;
+use crate::notice::Reporter;
 use crate::on_error::ErrorPolicy;
 use crate::stats::Stats;
-use crate::threshold::OnExceeded;
 use crate::throttle::{Limits, ThrottleGroup};
 
 /// A back end by one of its names.
@@ -79,7 +79,7 @@ impl Graph {
     /// of its own. Without limits it leaves its group.
     ///
     /// # Errors
-    /// When there is no such back end, it has no medium, or the limits make no sense.
+    /// When there is no such back end, or the limits make no sense.
     pub fn set_throttle(
         &self,
         name: BackendName<'_>,
@@ -89,9 +89,6 @@ impl Graph {
         let inner = lock(&self.inner);
         let found = inner.backends.values().find(|backend| name.is(backend));
         let backend = found.ok_or_else(|| BlockError::NoDevice(name.text().to_owned()))?;
-        if backend.root.is_none() {
-            return Err(BlockError::NoMedium(name.text().to_owned()));
-        }
         limits.check()?;
         if !limits.any() {
             backend.throttle.set(None);
@@ -114,6 +111,14 @@ impl Graph {
         backend.throttle.set(Some(&group));
         backend.gate.wake_lanes();
         Ok(())
+    }
+
+    /// Whether the back end has a medium.
+    ///
+    /// # Errors
+    /// When there is no such back end.
+    pub fn has_medium(&self, name: BackendName<'_>) -> Result<bool, BlockError> {
+        self.backend(name, |backend| Ok(backend.root.is_some()))
     }
 
     /// Says what a device on the drive begins with doing about failures.
@@ -146,20 +151,19 @@ impl Graph {
         self.backend(name, |backend| Ok(backend.stats.clone()))
     }
 
-    /// Has `told` called with the first write on the node that ends behind `offset`, once. 0
-    /// takes it back.
+    /// Notices the first write on the node that ends behind `offset`, once
+    /// ([`crate::Notice::WriteThreshold`]). 0 takes it back.
     ///
     /// # Errors
     /// When there is no such node.
-    pub fn set_write_threshold(
-        &self,
-        node: &str,
-        offset: u64,
-        told: OnExceeded,
-    ) -> Result<(), BlockError> {
+    pub fn set_write_threshold(&self, node: &str, offset: u64) -> Result<(), BlockError> {
         let inner = lock(&self.inner);
         let entry = inner.find(node).and_then(|id| inner.nodes.get(&id));
         let entry = entry.ok_or_else(|| BlockError::NoNodeDevice(node.to_owned()))?;
+        let told = Reporter {
+            node: node.into(),
+            sink: self.host.notices.clone(),
+        };
         entry.stats.set_write_threshold(offset, told);
         Ok(())
     }

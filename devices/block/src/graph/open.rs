@@ -171,15 +171,14 @@ impl Opening<'_> {
             DriverSpec::Raw {
                 file,
                 window,
-                // Taken care of by the node itself.
-                probed: _,
+                probed,
             } => {
                 let child = self.child(spec, file, Role::Filtered)?;
                 let edge = child.edge.clone();
                 let mut policy = spec.policy();
                 let falls_back = spec.auto_read_only.unwrap_or(false);
                 policy.read_only |= falls_back && edge.info().read_only;
-                let node = RawNode::open(edge, *window, policy, stats.clone());
+                let node = RawNode::open(edge, *window, *probed, policy, stats.clone());
                 self.with_children(node, vec![child])
             }
             DriverSpec::Throttle { file, group } => {
@@ -200,9 +199,10 @@ impl Opening<'_> {
                 image,
                 spec: faults,
             } => {
+                let faults = faults.clone().complete(self.opener)?;
                 let (child, policy) = self.filtered(spec, image, Role::Image)?;
                 let edge = child.edge.clone();
-                let node = BlkdebugNode::open(edge, faults.clone(), policy, stats.clone());
+                let node = BlkdebugNode::open(edge, faults, policy, stats.clone());
                 Ok((Arc::new(node), vec![child]))
             }
         }

@@ -62,6 +62,8 @@ pub enum Role {
     Storage,
     /// A format's data apart from its tables.
     Data,
+    /// One of several files that a format's data are in.
+    Extent,
     /// Where what is not in an image is read from.
     Backing,
 }
@@ -73,6 +75,7 @@ impl Role {
             Role::Filtered | Role::Copied | Role::Storage => "file",
             Role::Image => "image",
             Role::Data => "data-file",
+            Role::Extent => "extents",
             Role::Backing => "backing",
         }
     }
@@ -82,7 +85,7 @@ impl Role {
         match self {
             Role::Filtered | Role::Image => above,
             Role::Copied => above.writing_unchanged(),
-            Role::Storage | Role::Data => Perms::storage(!read_only),
+            Role::Storage | Role::Data | Role::Extent => Perms::storage(!read_only),
             Role::Backing => above.backing(),
         }
     }

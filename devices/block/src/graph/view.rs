@@ -157,7 +157,8 @@ impl Inner {
     }
 
     fn filename_below(&self, entry: &Entry) -> String {
-        let below = self.below(entry, Role::Filtered);
+        let child = entry.children.first();
+        let below = child.and_then(|child| self.nodes.get(&child.id));
         below.map_or_else(String::new, |below| self.filename(below))
     }
 

@@ -13,6 +13,8 @@ use block::{
     NullSpec, RawWindow,
 };
 
+use super::convert_blkdebug::blkdebug;
+
 /// A node with all those inside of it.
 ///
 /// # Errors
@@ -57,6 +59,14 @@ pub(super) fn node(options: BlockdevOptions) -> QmpResult<NodeSpec> {
             }
             BlockdevOptionsBranch::Vpc(options) => format::plain(FormatKind::Vpc, options)?,
             BlockdevOptionsBranch::Vhdx(options) => format::plain(FormatKind::Vhdx, options)?,
+            BlockdevOptionsBranch::Throttle(options) => DriverSpec::Throttle {
+                file: Box::new(child(options.file)?),
+                group: options.throttle_group,
+            },
+            BlockdevOptionsBranch::CopyOnRead(options) => DriverSpec::CopyOnRead {
+                file: Box::new(child(options.file)?),
+            },
+            BlockdevOptionsBranch::Blkdebug(options) => blkdebug(options)?,
         },
     })
 }
@@ -118,14 +128,18 @@ fn raw(options: BlockdevOptionsRaw) -> QmpResult<DriverSpec> {
     })
 }
 
-fn child(child: BlockdevRef) -> QmpResult<ChildSpec> {
+/// A node below.
+///
+/// # Errors
+/// As [`node`].
+pub(super) fn child(child: BlockdevRef) -> QmpResult<ChildSpec> {
     Ok(match child {
         BlockdevRef::Reference(name) => ChildSpec::Reference(name),
         BlockdevRef::Definition(options) => ChildSpec::Inline(node(*options)?),
     })
 }
 
-fn bytes(name: &str, value: Option<i64>) -> QmpResult<Option<u64>> {
+pub(super) fn bytes(name: &str, value: Option<i64>) -> QmpResult<Option<u64>> {
     let Some(value) = value else {
         return Ok(None);
     };

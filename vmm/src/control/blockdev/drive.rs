@@ -2,11 +2,14 @@
 
 use api_spec::keyval::{self, Flags};
 use api_spec::{BlockdevDriver, BlockdevOptions, Object, QmpError, QmpResult};
-use block::{ChildSpec, DetectZeroes, Discard, DriverSpec, NodeSpec, RawWindow, WriteCache};
+use block::{
+    ChildSpec, DetectZeroes, Discard, DriverSpec, ErrorPolicy, Limits, NodeSpec, OnError,
+    RawWindow, WriteCache,
+};
 
 use super::unit::{Media, WantedUnit};
-use super::{convert, filename};
-use crate::cli::opts::{parse_size, split};
+use super::{convert, filename, limits};
+use crate::cli::opts::{c_number, parse_size, split};
 use crate::control::objects::is_identifier;
 
 /// A drive that was made.
@@ -27,6 +30,10 @@ pub(super) struct DriveText {
     pub id: Option<String>,
     pub place: WantedUnit,
     pub write_cache: WriteCache,
+    /// What is done about failures.
+    pub error_policy: ErrorPolicy,
+    /// Limits, and the group that shares them.
+    pub throttle: Option<(Limits, Option<String>)>,
     /// What is read from a backing file is kept.
     copy_on_read: bool,
     /// The driver of the topmost node, where it was given.
@@ -55,6 +62,8 @@ impl DriveText {
         let place = WantedUnit::read(&mut pairs)?;
         let cdrom = place.media == Media::Cdrom;
         check_absent(&mut pairs)?;
+        let error_policy = error_policy(&mut pairs)?;
+        let throttle = throttle(&mut pairs)?;
         let copy_on_read = pairs.flag("copy-on-read")?.unwrap_or(false);
         let write_cache = cache(&mut pairs)?;
         read_only(&mut pairs, cdrom)?;
@@ -79,6 +88,8 @@ impl DriveText {
             id,
             place,
             write_cache,
+            error_policy,
+            throttle,
             copy_on_read,
             driver,
             file,
@@ -228,20 +239,76 @@ fn check_absent(pairs: &mut Pairs) -> QmpResult<()> {
             return Err(QmpError::generic(format!("{key}=on is not supported")));
         }
     }
-    for (key, kind) in [("rerror", "read"), ("werror", "write")] {
-        match pairs.take(key).as_deref() {
-            None | Some("report") => {}
-            Some(action @ ("ignore" | "stop" | "enospc")) => {
-                let desc = format!("{key}={action} is not supported: only 'report' is");
-                return Err(QmpError::generic(desc));
-            }
+    Ok(())
+}
+
+/// `rerror` and `werror`.
+fn error_policy(pairs: &mut Pairs) -> QmpResult<ErrorPolicy> {
+    let default = ErrorPolicy::default();
+    let mut action = |key: &str, kind: &str, default: OnError| {
+        Ok(match pairs.take(key).as_deref() {
+            None => default,
+            Some("report") => OnError::Report,
+            Some("ignore") => OnError::Ignore,
+            Some("stop") => OnError::Stop,
+            Some("enospc") if kind == "write" => OnError::Enospc,
             Some(action) => {
                 let desc = format!("'{action}' invalid {kind} error action");
                 return Err(QmpError::generic(desc));
             }
+        })
+    };
+    Ok(ErrorPolicy {
+        write: action("werror", "write", default.write)?,
+        read: action("rerror", "read", default.read)?,
+    })
+}
+
+/// Older names of limits.
+const OLD_LIMITS: [(&str, &str); 13] = [
+    ("iops", "iops-total"),
+    ("iops_rd", "iops-read"),
+    ("iops_wr", "iops-write"),
+    ("bps", "bps-total"),
+    ("bps_rd", "bps-read"),
+    ("bps_wr", "bps-write"),
+    ("iops_max", "iops-total-max"),
+    ("iops_rd_max", "iops-read-max"),
+    ("iops_wr_max", "iops-write-max"),
+    ("bps_max", "bps-total-max"),
+    ("bps_rd_max", "bps-read-max"),
+    ("bps_wr_max", "bps-write-max"),
+    ("iops_size", "iops-size"),
+];
+
+/// `throttling.*` and the older names. A group without limits is none.
+fn throttle(pairs: &mut Pairs) -> QmpResult<Option<(Limits, Option<String>)>> {
+    let olds = OLD_LIMITS.into_iter().chain([("group", "group")]);
+    for (old, new) in olds {
+        let new = format!("throttling.{new}");
+        if let Some(value) = pairs.take(old) {
+            if pairs.get(&new).is_some() {
+                return Err(QmpError::generic(format!(
+                    "'{new}' and its alias '{old}' can't be used at the same time"
+                )));
+            }
+            pairs.set(&new, &value);
         }
     }
-    Ok(())
+    let mut set = Limits::default();
+    for (name, _) in limits::named(&Limits::default()) {
+        let key = format!("throttling.{name}");
+        let Some(text) = pairs.take(&key) else {
+            continue;
+        };
+        let value = c_number(&text)
+            .ok_or_else(|| QmpError::generic(format!("Parameter '{key}' expects a number")))?;
+        limits::set_named(&mut set, &name, value);
+    }
+    let group = pairs.take("throttling.group");
+    set.check()
+        .map_err(|error| QmpError::generic(error.to_string()))?;
+    Ok(set.any().then_some((set, group)))
 }
 
 /// `cache`, and the single switches, which win over it.

@@ -1,6 +1,7 @@
 //! The commands: one method each, as short as can be; what they do is in the files beside this
 //! one and in the parts of [`Control`].
 
+mod disk_text;
 mod info;
 mod qom;
 mod text;
@@ -200,6 +201,11 @@ impl Commands for Control {
         self.get_property(&args.path, &args.property)
     }
 
+    fn qom_set(&mut self, _cx: &mut CommandContext, args: QomSetArgs) -> QmpResult<Empty> {
+        self.set_property(&args)?;
+        DONE
+    }
+
     fn qom_list_types(
         &mut self,
         _cx: &mut CommandContext,
@@ -265,6 +271,38 @@ impl Commands for Control {
         Ok(self
             .blockdevs
             .query_named_block_nodes(args.flat.unwrap_or(false)))
+    }
+
+    fn block_set_io_throttle(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockIOThrottle,
+    ) -> QmpResult<Empty> {
+        self.blockdevs.set_io_throttle(&args)?;
+        DONE
+    }
+
+    fn block_latency_histogram_set(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockLatencyHistogramSetArgs,
+    ) -> QmpResult<Empty> {
+        self.blockdevs.set_histograms(&args)?;
+        DONE
+    }
+
+    fn block_set_write_threshold(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockSetWriteThresholdArgs,
+    ) -> QmpResult<Empty> {
+        let BlockSetWriteThresholdArgs {
+            node_name,
+            write_threshold,
+        } = args;
+        self.blockdevs
+            .set_write_threshold(&node_name, write_threshold)?;
+        DONE
     }
 
     fn query_chardev(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<ChardevInfo>> {
@@ -368,7 +406,7 @@ impl Commands for Control {
     fn eject(&mut self, _cx: &mut CommandContext, args: EjectArgs, reply: Reply<Empty>) {
         let place = self.place(args.device.as_deref(), args.id.as_deref());
         let force = args.force.unwrap_or(false);
-        self.with_place(place, reply, move |place| place.eject(force));
+        self.with_place(place, reply, empty, move |place| place.eject(force));
     }
 
     fn blockdev_open_tray(
@@ -379,7 +417,7 @@ impl Commands for Control {
     ) {
         let place = self.place(args.device.as_deref(), args.id.as_deref());
         let force = args.force.unwrap_or(false);
-        self.with_place(place, reply, move |place| place.open(force));
+        self.with_place(place, reply, empty, move |place| place.open(force));
     }
 
     fn blockdev_close_tray(
@@ -389,7 +427,7 @@ impl Commands for Control {
         reply: Reply<Empty>,
     ) {
         let place = self.place(args.device.as_deref(), args.id.as_deref());
-        self.with_place(place, reply, Place::close);
+        self.with_place(place, reply, empty, Place::close);
     }
 
     fn blockdev_remove_medium(
@@ -399,7 +437,7 @@ impl Commands for Control {
         reply: Reply<Empty>,
     ) {
         let place = self.place(None, Some(&args.id));
-        self.with_place(place, reply, Place::remove);
+        self.with_place(place, reply, empty, Place::remove);
     }
 
     fn blockdev_insert_medium(
@@ -417,8 +455,13 @@ impl Commands for Control {
         args: BlockdevChangeMediumArgs,
         reply: Reply<Empty>,
     ) {
-        self.change_medium(args, reply);
+        self.change_medium(args, reply, empty);
     }
+}
+
+/// Nothing, as commands without a result answer.
+pub(in crate::control) fn empty(result: QmpResult<()>) -> QmpResult<Empty> {
+    result.map(|()| Empty)
 }
 
 /// Answers with nothing, or with what went wrong.

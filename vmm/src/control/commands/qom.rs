@@ -47,6 +47,27 @@ impl Control {
         node.get(&full, property).map_err(refused)
     }
 
+    /// qom-set. Few properties can be set once an object is there.
+    pub(super) fn set_property(&mut self, args: &QomSetArgs) -> QmpResult<()> {
+        let QomSetArgs {
+            path,
+            property,
+            value,
+        } = args;
+        let tree = self.object_tree();
+        let (full, node) = tree.resolve(path).map_err(refused)?;
+        node.get(&full, property).map_err(refused)?;
+        if let Some(id) = full.strip_prefix("/objects/")
+            && self.objects.set(id, property, value)?
+        {
+            return Ok(());
+        }
+        let kind = &node.kind;
+        Err(QmpError::generic(format!(
+            "Property '{kind}.{property}' is not writable"
+        )))
+    }
+
     fn chardev_nodes(&self) -> Node {
         let mut container = Node::container();
         for info in self.list_chardevs() {

@@ -9,7 +9,7 @@ fn node(inject: InjectError) -> BlkdebugNode {
     let null = NullNode::open(NullSpec::default(), policy, &test_pool(), Arc::default());
     let spec = BlkdebugSpec {
         inject: vec![inject],
-        set_state: Vec::new(),
+        ..BlkdebugSpec::default()
     };
     let below = Edge::new(Some(Arc::new(null)));
     BlkdebugNode::open(below, spec, policy, Arc::default())

@@ -18,6 +18,11 @@ macro_rules! events {
                     $(Event::$variant => $name,)+
                 }
             }
+
+            /// The event of that name.
+            pub fn by_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|event| event.name() == name)
+            }
         }
     };
 }

@@ -1,5 +1,6 @@
 //! `blkdebug`: a node that makes requests fail, for tests.
 
+mod config;
 mod event;
 mod rules;
 
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::buffers::Buffers;
 use crate::edge::{Edge, EdgeLane};
 use crate::error::BlockError;
+use crate::file::FileOpener;
 use crate::gate::{Gate, Policy, Screen};
 use crate::graph::Perms;
 use crate::node::{BlockNode, Extent, IoLane, NodeInfo};
@@ -26,6 +28,28 @@ pub struct BlkdebugSpec {
     pub inject: Vec<InjectError>,
     /// What changes the state.
     pub set_state: Vec<SetState>,
+    /// A file with more of both.
+    pub config: Option<String>,
+}
+
+impl BlkdebugSpec {
+    /// With what its file says, read now.
+    ///
+    /// # Errors
+    /// When it cannot be read, or says what is not known.
+    pub(crate) fn complete(
+        mut self,
+        opener: &mut dyn FileOpener,
+    ) -> Result<BlkdebugSpec, BlockError> {
+        if let Some(path) = self.config.take() {
+            let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+            let file = opener
+                .open(&path, flags)
+                .map_err(|error| BlockError::host("Could not read blkdebug config file", error))?;
+            config::read(file, &path, &mut self)?;
+        }
+        Ok(self)
+    }
 }
 
 pub(crate) struct BlkdebugNode {
@@ -78,7 +102,9 @@ impl Faults {
 impl BlkdebugNode {
     pub fn open(below: Edge, spec: BlkdebugSpec, policy: Policy, stats: Arc<Stats>) -> Self {
         let size = below.info().size;
-        let BlkdebugSpec { inject, set_state } = spec;
+        let BlkdebugSpec {
+            inject, set_state, ..
+        } = spec;
         BlkdebugNode {
             below,
             faults: Arc::new(Faults(Mutex::new(Rules::new(inject, set_state)))),

@@ -15,6 +15,34 @@ pub enum IoType {
     BlockStatus,
 }
 
+impl IoType {
+    const ALL: [IoType; 6] = [
+        IoType::Read,
+        IoType::Write,
+        IoType::WriteZeroes,
+        IoType::Discard,
+        IoType::Flush,
+        IoType::BlockStatus,
+    ];
+
+    /// Its name in options.
+    pub const fn name(self) -> &'static str {
+        match self {
+            IoType::Read => "read",
+            IoType::Write => "write",
+            IoType::WriteZeroes => "write-zeroes",
+            IoType::Discard => "discard",
+            IoType::Flush => "flush",
+            IoType::BlockStatus => "block-status",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// Requests fail from an event on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InjectError {
@@ -116,6 +144,19 @@ impl Rules {
 }
 
 impl InjectError {
+    /// All requests fail with EIO from `event` on.
+    pub const fn new(event: Event) -> Self {
+        InjectError {
+            event,
+            state: 0,
+            io_type: None,
+            errno: libc::EIO,
+            sector: None,
+            once: false,
+            immediately: false,
+        }
+    }
+
     fn hits(&self, asked: Asked) -> bool {
         let kind = match self.io_type {
             Some(io_type) => io_type == asked.io_type,
