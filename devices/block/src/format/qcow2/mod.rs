@@ -19,7 +19,9 @@
 mod alloc;
 mod bitmaps;
 mod cache;
+mod check;
 mod compress;
+mod create;
 mod flush;
 mod geometry;
 mod header;
@@ -27,10 +29,14 @@ mod image;
 mod io;
 mod meta;
 mod open;
+#[cfg(test)]
+mod peer;
 mod plan;
 mod read;
 mod refcount;
 mod resize;
+mod snapshot;
+mod store;
 mod tables;
 mod write;
 mod zero;
@@ -53,6 +59,8 @@ use geometry::Geometry;
 use header::Header;
 use meta::{Keep, Meta};
 
+pub use check::check;
+pub use create::{Compat, CompressionKind, Preallocation, Qcow2Create, create};
 pub(in crate::format) use open::{linked, open};
 
 /// An open image.
