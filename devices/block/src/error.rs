@@ -114,6 +114,9 @@ pub enum BlockError {
     /// The image has a backing file, and whoever reopens it has to say which node it is.
     #[error("backing is missing for '{0}'")]
     BackingMissing(String),
+    /// A drive without a medium, by name.
+    #[error("Device '{0}' has no medium")]
+    DriveEmpty(String),
     /// An image that other images build upon does not change.
     #[error("Node '{node}' is busy: node is used as backing hd of '{overlay}'")]
     Busy {

@@ -152,6 +152,7 @@ impl Format for Fake {
     fn edge(&self, below: Below) -> Option<&Edge> {
         match below {
             Below::Storage | Below::Data => Some(&self.storage),
+            Below::Extent(_) => None,
             Below::Backing => self.backing.as_ref(),
         }
     }

@@ -1,12 +1,13 @@
 //! Changes of the graph under running devices, each whole or not at all. Block jobs and commands
 //! put together what they need.
 
-use std::sync::MutexGuard;
+use std::sync::{Arc, MutexGuard};
 
 use super::reopen::Plan;
 use super::surgery::{Log, User};
 use super::{
-    BackingSpec, Drained, DriverSpec, Graph, Host, Inner, NodeId, NodeSpec, Perms, Role, lock,
+    BackingSpec, Drained, DriverSpec, Graph, Host, Inner, NodeId, NodeSpec, Perms, Role,
+    SizeWatcher, lock,
 };
 use crate::error::BlockError;
 use crate::file::FileOpener;
@@ -43,6 +44,25 @@ impl Graph {
         drop(quiet);
         drop(left);
         result
+    }
+
+    /// Changes the size of a drive or node, and tells the devices above. Blocks, for a worker
+    /// thread.
+    ///
+    /// # Errors
+    /// In QEMU's words.
+    pub fn resize(
+        &self,
+        device: Option<&str>,
+        node: Option<&str>,
+        size: i64,
+        opener: &mut dyn FileOpener,
+    ) -> Result<(), BlockError> {
+        let names: Vec<&str> = device.into_iter().chain(node).collect();
+        let resize = |changes: &mut Changes<'_>| changes.resize(device, node, size);
+        let watchers = self.change(&names, opener, resize)?;
+        watchers.iter().for_each(|watcher| watcher.resized());
+        Ok(())
     }
 
     /// The graph with nothing in flight: waits without its lock, and looks again with it.
@@ -266,16 +286,13 @@ impl Changes<'_> {
         Ok(found)
     }
 
-    /// Changes the size of a node. Gives the QOM paths of devices whose medium has another size.
-    ///
-    /// # Errors
-    /// In QEMU's words.
-    pub fn resize(
+    /// Changes the size of a node; gives the devices that are to be told.
+    fn resize(
         &mut self,
         device: Option<&str>,
         node: Option<&str>,
         size: i64,
-    ) -> Result<Vec<String>, BlockError> {
+    ) -> Result<Vec<Arc<dyn SizeWatcher>>, BlockError> {
         let id = self.find_either(device, node)?;
         let size = u64::try_from(size).map_err(|_| {
             BlockError::Unsupported("Parameter 'size' expects a >0 size".to_owned())
@@ -297,12 +314,18 @@ impl Changes<'_> {
     }
 
     /// Those above whose size is that of what is below them.
-    fn resized(&mut self, id: NodeId, devices: &mut Vec<String>) -> Result<(), BlockError> {
+    fn resized(
+        &mut self,
+        id: NodeId,
+        devices: &mut Vec<Arc<dyn SizeWatcher>>,
+    ) -> Result<(), BlockError> {
         for user in self.graph.users_of(id) {
             match user {
                 User::Backend(backend) => {
                     let backend = self.graph.backends.get(&backend);
-                    devices.extend(backend.and_then(|backend| backend.device.clone()));
+                    let watcher =
+                        backend.and_then(|backend| backend.size_watcher.as_ref()?.upgrade());
+                    devices.extend(watcher);
                 }
                 User::Node(above, Role::Filtered | Role::Copied | Role::Image) => {
                     let mut plan = Plan::default();
@@ -373,7 +396,7 @@ impl Changes<'_> {
         match found.and_then(|id| self.graph.backends.get(&id)) {
             Some(backend) => backend
                 .root
-                .ok_or_else(|| BlockError::NoMedium(backend.name.clone())),
+                .ok_or_else(|| BlockError::DriveEmpty(backend.name.clone())),
             None => {
                 node.and_then(|node| self.graph.find(node))
                     .ok_or_else(|| BlockError::NotFound {

@@ -7,6 +7,7 @@ use crate::{Done, RawWindow, Token, Waker};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 fn opener(path: &str, flags: i32) -> io::Result<File> {
@@ -475,12 +476,26 @@ fn sizes_reach_the_device() {
     f.add(file(&path).named("f"));
     f.add(raw("f").named("r"));
     let attachment = f.attach("r");
-    let resize = |node: &str, size: i64| f.change(|c| c.resize(None, Some(node), size));
-    let devices = resize("f", 1 << 20).unwrap();
-    assert_eq!(devices, ["/machine/peripheral/r"]);
+    #[derive(Default)]
+    struct Guest(AtomicUsize);
+    impl SizeWatcher for Guest {
+        fn resized(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let guest = Arc::new(Guest::default());
+    let watcher: Arc<dyn SizeWatcher> = guest.clone();
+    attachment.watch_size(Arc::downgrade(&watcher));
+    let either = |device: Option<&str>, node: Option<&str>, size| {
+        let resized = f.graph.resize(device, node, size, &mut opener);
+        resized.map_err(|error| error.to_string())
+    };
+    let resize = |node: &str, size: i64| either(None, Some(node), size);
+    resize("f", 1 << 20).unwrap();
     assert_eq!(attachment.info().size, 1 << 20);
-    assert_eq!(resize("r", 1 << 19).unwrap(), devices);
+    resize("r", 1 << 19).unwrap();
     assert_eq!(attachment.info().size, 1 << 19);
+    assert_eq!(guest.0.load(Ordering::Relaxed), 2);
     let mut lane = Lane::open(&attachment);
     resize("f", 1 << 20).unwrap();
     lane.write((1 << 20) - 4096, 7).unwrap();
@@ -494,8 +509,7 @@ fn sizes_reach_the_device() {
         ),
         (None, Some("r"), -1, "Parameter 'size' expects a >0 size"),
     ] {
-        let refused = f.change(|changes| changes.resize(device, node, size));
-        assert_eq!(refused.unwrap_err(), message);
+        assert_eq!(either(device, node, size).unwrap_err(), message);
     }
     let mut fixed = null("n");
     fixed.read_only = Some(true);

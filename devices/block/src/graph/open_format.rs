@@ -254,7 +254,7 @@ fn is_device(path: &str) -> bool {
 ///
 /// # Errors
 /// When it has a protocol, which none here has.
-fn resolve(base: &str, name: &str) -> Result<String, BlockError> {
+pub(super) fn resolve(base: &str, name: &str) -> Result<String, BlockError> {
     let plain = name.strip_prefix("file:").unwrap_or(name);
     let protocol = plain
         .split_once(':')

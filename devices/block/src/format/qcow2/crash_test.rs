@@ -215,6 +215,7 @@ fn open(disk: &Disk, options: Qcow2Options) -> Arc<dyn BlockNode> {
         ..Policy::default()
     };
     let image = Qcow2::open(OpenFormat {
+        extents: Vec::new(),
         storage: Edge::new(Some(Arc::new(disk.clone()))),
         data: None,
         backing: None,
