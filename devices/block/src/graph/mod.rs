@@ -224,6 +224,32 @@ impl Graph {
         Ok(removed)
     }
 
+    /// Takes everything away, whoever has it: the program ends. Dropping it closes images, each
+    /// before those below it. Devices have ended before.
+    pub fn close(&self) -> Removed {
+        let mut inner = lock(&self.inner);
+        let backends: Vec<BackendId> = inner.backends.keys().copied().collect();
+        for id in backends {
+            if let Some(backend) = inner.backends.remove(&id) {
+                backend.edge.set(None);
+            }
+        }
+        let ids: Vec<NodeId> = inner.nodes.keys().copied().collect();
+        for entry in inner.nodes.values_mut() {
+            entry.owned = false;
+        }
+        let mut removed = Removed::default();
+        ids.into_iter()
+            .for_each(|id| inner.collect(id, &mut removed));
+        removed
+    }
+
+    /// Whether a node or a drive has that name.
+    pub fn has_name(&self, name: &str) -> bool {
+        let inner = lock(&self.inner);
+        inner.find(name).is_some() || inner.find_backend(name).is_some()
+    }
+
     /// The node of that name.
     pub fn find(&self, name: &str) -> Option<Arc<dyn BlockNode>> {
         let inner = lock(&self.inner);

@@ -29,7 +29,7 @@ impl NewImage {
     pub fn make(self, goes_on: &dyn Fn() -> bool) -> Result<(), BlockError> {
         match self {
             NewImage::File(file) => file.fill(goes_on),
-            NewImage::Qed { target, options } => block::create_qed(&**target.node(), &options),
+            NewImage::Qed { target, options } => block::create_qed(&*target.node(), &options),
         }
     }
 }
