@@ -195,5 +195,8 @@ mod crash_tests;
 #[path = "damage_test.rs"]
 mod damage_tests;
 #[cfg(test)]
+#[path = "kill_test.rs"]
+mod kill_tests;
+#[cfg(test)]
 #[path = "qcow2_test.rs"]
 mod tests;
