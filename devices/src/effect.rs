@@ -22,6 +22,22 @@ pub enum Effect {
     Power(PowerEffect),
     /// Something that only watchers care about.
     Notice(Notice),
+    /// A disk's request failed on the host, and that was done about it. The machine stops where
+    /// the request waits for that.
+    DiskFailed(DiskFailure),
+}
+
+/// A request that failed on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskFailure {
+    /// The disk's QOM path.
+    pub qom_path: String,
+    /// Whether it was a read.
+    pub failed: block::Failed,
+    /// What was done about it.
+    pub action: block::ErrorAction,
+    /// The host's error number; 0 where it had none.
+    pub errno: i32,
 }
 
 impl Effect {

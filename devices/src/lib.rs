@@ -9,6 +9,7 @@ pub mod backend;
 pub mod bus;
 pub mod clock;
 pub mod cx;
+mod disk_failure;
 pub mod effect;
 pub mod irq;
 pub mod map;

@@ -42,7 +42,7 @@ pub trait QueueWorker: Send {
 }
 
 /// Where a split virtqueue stopped (Virtio 1.2, section 2.7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueState {
     /// The queue's index in its device.
     pub index: u16,
@@ -50,6 +50,9 @@ pub struct QueueState {
     pub next_avail: u16,
     /// The next entry of the used ring to fill.
     pub next_used: u16,
+    /// Heads of chains that were taken and are to be taken again, before all others: requests
+    /// that failed and are tried once more when the machine goes on.
+    pub again: Vec<u16>,
 }
 
 /// Names a worker on its thread.

@@ -173,9 +173,8 @@ fn build(order: Order) -> Result<Control> {
                 blame(&arg, control.add_block_node(*options))?;
             }
             DiskOrder::Drive(arg) => {
-                if let Some(device) = blame(&arg, control.add_drive(&arg.value))? {
-                    devices.push((arg, device));
-                }
+                let made = blame(&arg, control.add_drive(&arg.value))?;
+                devices.extend(made.into_iter().map(|device| (arg.clone(), device)));
             }
         }
     }

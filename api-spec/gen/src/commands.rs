@@ -210,9 +210,12 @@ fn emit_events(out: &mut String, events: &[EventDef]) {
             (Some(ms), None) => limits.push_str(&format!(
                 "Event::{variant}{rest} => Some(RateLimit {{ interval_ms: {ms}, key: self.name().to_string() }}),\n"
             )),
-            (Some(ms), Some(key)) => limits.push_str(&format!(
-                "Event::{variant} {{ {key}, .. }} => Some(RateLimit {{ interval_ms: {ms}, key: format!(\"{{}}:{{}}\", self.name(), {key}) }}),\n"
-            )),
+            (Some(ms), Some(key)) => {
+                let key = snake(key);
+                limits.push_str(&format!(
+                    "Event::{variant} {{ {key}, .. }} => Some(RateLimit {{ interval_ms: {ms}, key: format!(\"{{}}:{{}}\", self.name(), {key}) }}),\n"
+                ));
+            }
         }
     }
     out.push_str("}\n");

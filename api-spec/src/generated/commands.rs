@@ -72,6 +72,8 @@ pub enum Command {
     QomList(QomListArgs),
     /// `qom-get`
     QomGet(QomGetArgs),
+    /// `qom-set`
+    QomSet(QomSetArgs),
     /// `qom-list-types`
     QomListTypes(QomListTypesArgs),
     /// `device-list-properties`
@@ -100,6 +102,42 @@ pub enum Command {
     ChardevAdd(ChardevAddArgs),
     /// `chardev-remove`
     ChardevRemove(ChardevRemoveArgs),
+    /// `job-pause`
+    JobPause(JobPauseArgs),
+    /// `job-resume`
+    JobResume(JobResumeArgs),
+    /// `job-cancel`
+    JobCancel(JobCancelArgs),
+    /// `job-complete`
+    JobComplete(JobCompleteArgs),
+    /// `job-dismiss`
+    JobDismiss(JobDismissArgs),
+    /// `job-finalize`
+    JobFinalize(JobFinalizeArgs),
+    /// `query-jobs`
+    QueryJobs,
+    /// `block_set_io_throttle`
+    BlockSetIoThrottle(BlockIOThrottle),
+    /// `block-latency-histogram-set`
+    BlockLatencyHistogramSet(BlockLatencyHistogramSetArgs),
+    /// `block-set-write-threshold`
+    BlockSetWriteThreshold(BlockSetWriteThresholdArgs),
+    /// `blockdev-create`
+    BlockdevCreate(BlockdevCreateArgs),
+    /// `blockdev-check`
+    BlockdevCheck(BlockdevCheckArgs),
+    /// `eject`
+    Eject(EjectArgs),
+    /// `blockdev-open-tray`
+    BlockdevOpenTray(BlockdevOpenTrayArgs),
+    /// `blockdev-close-tray`
+    BlockdevCloseTray(BlockdevCloseTrayArgs),
+    /// `blockdev-remove-medium`
+    BlockdevRemoveMedium(BlockdevRemoveMediumArgs),
+    /// `blockdev-insert-medium`
+    BlockdevInsertMedium(BlockdevInsertMediumArgs),
+    /// `blockdev-change-medium`
+    BlockdevChangeMedium(BlockdevChangeMediumArgs),
 }
 impl Command {
     /// The command's name on the wire.
@@ -136,6 +174,7 @@ impl Command {
             Command::QueryPci => "query-pci",
             Command::QomList(_) => "qom-list",
             Command::QomGet(_) => "qom-get",
+            Command::QomSet(_) => "qom-set",
             Command::QomListTypes(_) => "qom-list-types",
             Command::DeviceListProperties(_) => "device-list-properties",
             Command::ObjectAdd(_) => "object-add",
@@ -150,6 +189,24 @@ impl Command {
             Command::RingbufRead(_) => "ringbuf-read",
             Command::ChardevAdd(_) => "chardev-add",
             Command::ChardevRemove(_) => "chardev-remove",
+            Command::JobPause(_) => "job-pause",
+            Command::JobResume(_) => "job-resume",
+            Command::JobCancel(_) => "job-cancel",
+            Command::JobComplete(_) => "job-complete",
+            Command::JobDismiss(_) => "job-dismiss",
+            Command::JobFinalize(_) => "job-finalize",
+            Command::QueryJobs => "query-jobs",
+            Command::BlockSetIoThrottle(_) => "block_set_io_throttle",
+            Command::BlockLatencyHistogramSet(_) => "block-latency-histogram-set",
+            Command::BlockSetWriteThreshold(_) => "block-set-write-threshold",
+            Command::BlockdevCreate(_) => "blockdev-create",
+            Command::BlockdevCheck(_) => "blockdev-check",
+            Command::Eject(_) => "eject",
+            Command::BlockdevOpenTray(_) => "blockdev-open-tray",
+            Command::BlockdevCloseTray(_) => "blockdev-close-tray",
+            Command::BlockdevRemoveMedium(_) => "blockdev-remove-medium",
+            Command::BlockdevInsertMedium(_) => "blockdev-insert-medium",
+            Command::BlockdevChangeMedium(_) => "blockdev-change-medium",
         }
     }
 }
@@ -196,6 +253,7 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "query-pci" => Command::QueryPci,
         "qom-list" => Command::QomList(QomListArgs::take(&mut members)?),
         "qom-get" => Command::QomGet(QomGetArgs::take(&mut members)?),
+        "qom-set" => Command::QomSet(QomSetArgs::take(&mut members)?),
         "qom-list-types" => Command::QomListTypes(QomListTypesArgs::take(&mut members)?),
         "device-list-properties" => {
             Command::DeviceListProperties(DeviceListPropertiesArgs::take(&mut members)?)
@@ -214,6 +272,40 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "ringbuf-read" => Command::RingbufRead(RingbufReadArgs::take(&mut members)?),
         "chardev-add" => Command::ChardevAdd(ChardevAddArgs::take(&mut members)?),
         "chardev-remove" => Command::ChardevRemove(ChardevRemoveArgs::take(&mut members)?),
+        "job-pause" => Command::JobPause(JobPauseArgs::take(&mut members)?),
+        "job-resume" => Command::JobResume(JobResumeArgs::take(&mut members)?),
+        "job-cancel" => Command::JobCancel(JobCancelArgs::take(&mut members)?),
+        "job-complete" => Command::JobComplete(JobCompleteArgs::take(&mut members)?),
+        "job-dismiss" => Command::JobDismiss(JobDismissArgs::take(&mut members)?),
+        "job-finalize" => Command::JobFinalize(JobFinalizeArgs::take(&mut members)?),
+        "query-jobs" => Command::QueryJobs,
+        "block_set_io_throttle" => {
+            Command::BlockSetIoThrottle(BlockIOThrottle::take(&mut members)?)
+        }
+        "block-latency-histogram-set" => {
+            Command::BlockLatencyHistogramSet(BlockLatencyHistogramSetArgs::take(&mut members)?)
+        }
+        "block-set-write-threshold" => {
+            Command::BlockSetWriteThreshold(BlockSetWriteThresholdArgs::take(&mut members)?)
+        }
+        "blockdev-create" => Command::BlockdevCreate(BlockdevCreateArgs::take(&mut members)?),
+        "blockdev-check" => Command::BlockdevCheck(BlockdevCheckArgs::take(&mut members)?),
+        "eject" => Command::Eject(EjectArgs::take(&mut members)?),
+        "blockdev-open-tray" => {
+            Command::BlockdevOpenTray(BlockdevOpenTrayArgs::take(&mut members)?)
+        }
+        "blockdev-close-tray" => {
+            Command::BlockdevCloseTray(BlockdevCloseTrayArgs::take(&mut members)?)
+        }
+        "blockdev-remove-medium" => {
+            Command::BlockdevRemoveMedium(BlockdevRemoveMediumArgs::take(&mut members)?)
+        }
+        "blockdev-insert-medium" => {
+            Command::BlockdevInsertMedium(BlockdevInsertMediumArgs::take(&mut members)?)
+        }
+        "blockdev-change-medium" => {
+            Command::BlockdevChangeMedium(BlockdevChangeMediumArgs::take(&mut members)?)
+        }
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -385,6 +477,11 @@ pub trait Commands {
     /// # Errors
     /// What the client is told.
     fn qom_get(&mut self, cx: &mut CommandContext, args: QomGetArgs) -> QmpResult<Value>;
+    /// Sets a property of an object.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn qom_set(&mut self, cx: &mut CommandContext, args: QomSetArgs) -> QmpResult<Empty>;
     /// Lists the types of object.
     ///
     /// # Errors
@@ -481,6 +578,124 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: ChardevRemoveArgs,
     ) -> QmpResult<Empty>;
+    /// Pauses a job where it next can.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn job_pause(&mut self, cx: &mut CommandContext, args: JobPauseArgs) -> QmpResult<Empty>;
+    /// Lets a paused job go on.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn job_resume(&mut self, cx: &mut CommandContext, args: JobResumeArgs) -> QmpResult<Empty>;
+    /// Ends a job as soon as it can, and undoes what it has done as far as the job says so.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn job_cancel(&mut self, cx: &mut CommandContext, args: JobCancelArgs) -> QmpResult<Empty>;
+    /// Lets a job that is ready come to its end.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn job_complete(&mut self, cx: &mut CommandContext, args: JobCompleteArgs) -> QmpResult<Empty>;
+    /// Forgets a job that has concluded.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn job_dismiss(&mut self, cx: &mut CommandContext, args: JobDismissArgs) -> QmpResult<Empty>;
+    /// Lets a job do its last step that waits for it.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn job_finalize(&mut self, cx: &mut CommandContext, args: JobFinalizeArgs) -> QmpResult<Empty>;
+    /// Lists the jobs, the newest first.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_jobs(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<JobInfo>>;
+    /// Limits a block device's requests, or lifts its limits.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn block_set_io_throttle(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockIOThrottle,
+    ) -> QmpResult<Empty>;
+    /// Counts a block device's requests by how long they take. Without boundaries it stops that.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn block_latency_histogram_set(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockLatencyHistogramSetArgs,
+    ) -> QmpResult<Empty>;
+    /// Tells of the first write that reaches beyond an offset of a node.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn block_set_write_threshold(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockSetWriteThresholdArgs,
+    ) -> QmpResult<Empty>;
+    /// Begins a job that makes an image. A format is written into a node that is there or is
+    /// opened for it; what was in it is lost. The job stays until job-dismiss.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn blockdev_create(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevCreateArgs,
+    ) -> QmpResult<Empty>;
+    /// Looks for damage in an image, as qemu-img check does, while requests of devices wait. QEMU
+    /// does not have this command.
+    fn blockdev_check(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevCheckArgs,
+        reply: Reply<ImageCheck>,
+    );
+    /// Opens a device's tray and takes the medium out.
+    fn eject(&mut self, cx: &mut CommandContext, args: EjectArgs, reply: Reply<Empty>);
+    /// Opens a device's tray. Where the guest locked it, it is asked, and may open it later.
+    fn blockdev_open_tray(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevOpenTrayArgs,
+        reply: Reply<Empty>,
+    );
+    /// Closes a device's tray.
+    fn blockdev_close_tray(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevCloseTrayArgs,
+        reply: Reply<Empty>,
+    );
+    /// Takes the medium out of a device whose tray is open.
+    fn blockdev_remove_medium(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevRemoveMediumArgs,
+        reply: Reply<Empty>,
+    );
+    /// Puts a node into an empty device whose tray is open.
+    fn blockdev_insert_medium(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevInsertMediumArgs,
+        reply: Reply<Empty>,
+    );
+    /// Opens a file and puts it into a device in place of what is in it; the tray opens and
+    /// closes.
+    fn blockdev_change_medium(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevChangeMediumArgs,
+        reply: Reply<Empty>,
+    );
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -541,6 +756,7 @@ pub fn dispatch(
         Command::QueryPci => responder.send(commands.query_pci(cx).map(|r| to_json(&r))),
         Command::QomList(args) => responder.send(commands.qom_list(cx, args).map(|r| to_json(&r))),
         Command::QomGet(args) => responder.send(commands.qom_get(cx, args).map(|r| to_json(&r))),
+        Command::QomSet(args) => responder.send(commands.qom_set(cx, args).map(|r| to_json(&r))),
         Command::QomListTypes(args) => {
             responder.send(commands.qom_list_types(cx, args).map(|r| to_json(&r)))
         }
@@ -580,6 +796,60 @@ pub fn dispatch(
         }
         Command::ChardevRemove(args) => {
             responder.send(commands.chardev_remove(cx, args).map(|r| to_json(&r)))
+        }
+        Command::JobPause(args) => {
+            responder.send(commands.job_pause(cx, args).map(|r| to_json(&r)))
+        }
+        Command::JobResume(args) => {
+            responder.send(commands.job_resume(cx, args).map(|r| to_json(&r)))
+        }
+        Command::JobCancel(args) => {
+            responder.send(commands.job_cancel(cx, args).map(|r| to_json(&r)))
+        }
+        Command::JobComplete(args) => {
+            responder.send(commands.job_complete(cx, args).map(|r| to_json(&r)))
+        }
+        Command::JobDismiss(args) => {
+            responder.send(commands.job_dismiss(cx, args).map(|r| to_json(&r)))
+        }
+        Command::JobFinalize(args) => {
+            responder.send(commands.job_finalize(cx, args).map(|r| to_json(&r)))
+        }
+        Command::QueryJobs => responder.send(commands.query_jobs(cx).map(|r| to_json(&r))),
+        Command::BlockSetIoThrottle(args) => responder.send(
+            commands
+                .block_set_io_throttle(cx, args)
+                .map(|r| to_json(&r)),
+        ),
+        Command::BlockLatencyHistogramSet(args) => responder.send(
+            commands
+                .block_latency_histogram_set(cx, args)
+                .map(|r| to_json(&r)),
+        ),
+        Command::BlockSetWriteThreshold(args) => responder.send(
+            commands
+                .block_set_write_threshold(cx, args)
+                .map(|r| to_json(&r)),
+        ),
+        Command::BlockdevCreate(args) => {
+            responder.send(commands.blockdev_create(cx, args).map(|r| to_json(&r)))
+        }
+        Command::BlockdevCheck(args) => commands.blockdev_check(cx, args, Reply::new(responder)),
+        Command::Eject(args) => commands.eject(cx, args, Reply::new(responder)),
+        Command::BlockdevOpenTray(args) => {
+            commands.blockdev_open_tray(cx, args, Reply::new(responder))
+        }
+        Command::BlockdevCloseTray(args) => {
+            commands.blockdev_close_tray(cx, args, Reply::new(responder))
+        }
+        Command::BlockdevRemoveMedium(args) => {
+            commands.blockdev_remove_medium(cx, args, Reply::new(responder))
+        }
+        Command::BlockdevInsertMedium(args) => {
+            commands.blockdev_insert_medium(cx, args, Reply::new(responder))
+        }
+        Command::BlockdevChangeMedium(args) => {
+            commands.blockdev_change_medium(cx, args, Reply::new(responder))
         }
     }
 }
@@ -630,6 +900,48 @@ pub enum Event {
         /// The clock.
         qom_path: String,
     },
+    /// A job got to another place.
+    JobStatusChange {
+        /// The job.
+        id: String,
+        /// Where it is now.
+        status: JobStatus,
+    },
+    /// A write reached beyond a node's threshold, which is off from then on.
+    BlockWriteThreshold {
+        /// The node.
+        node_name: String,
+        /// By how many bytes.
+        amount_exceeded: u64,
+        /// The offset.
+        write_threshold: u64,
+    },
+    /// A disk's request failed on the host.
+    BlockIoError {
+        /// The device.
+        qom_path: String,
+        /// The drive's name, or nothing.
+        device: String,
+        /// The node.
+        node_name: Option<String>,
+        /// Whether it was a read.
+        operation: IoOperationType,
+        /// What was done.
+        action: BlockErrorAction,
+        /// The host is out of space; where failures may stop the machine.
+        nospace: Option<bool>,
+        /// The host's words, for people.
+        reason: String,
+    },
+    /// The tray of a device moved.
+    DeviceTrayMoved {
+        /// The drive's name, or nothing.
+        device: String,
+        /// The device's id, or its path.
+        id: String,
+        /// Whether it is open now.
+        tray_open: bool,
+    },
 }
 impl Event {
     /// The event's name on the wire.
@@ -644,6 +956,10 @@ impl Event {
             Event::GuestCrashloaded { .. } => "GUEST_CRASHLOADED",
             Event::VserportChange { .. } => "VSERPORT_CHANGE",
             Event::RtcChange { .. } => "RTC_CHANGE",
+            Event::JobStatusChange { .. } => "JOB_STATUS_CHANGE",
+            Event::BlockWriteThreshold { .. } => "BLOCK_WRITE_THRESHOLD",
+            Event::BlockIoError { .. } => "BLOCK_IO_ERROR",
+            Event::DeviceTrayMoved { .. } => "DEVICE_TRAY_MOVED",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -677,6 +993,45 @@ impl Event {
                 out.put("offset", offset);
                 out.put("qom-path", qom_path);
             }
+            Event::JobStatusChange { id, status } => {
+                out.put("id", id);
+                out.put("status", status);
+            }
+            Event::BlockWriteThreshold {
+                node_name,
+                amount_exceeded,
+                write_threshold,
+            } => {
+                out.put("node-name", node_name);
+                out.put("amount-exceeded", amount_exceeded);
+                out.put("write-threshold", write_threshold);
+            }
+            Event::BlockIoError {
+                qom_path,
+                device,
+                node_name,
+                operation,
+                action,
+                nospace,
+                reason,
+            } => {
+                out.put("qom-path", qom_path);
+                out.put("device", device);
+                out.put_some("node-name", node_name);
+                out.put("operation", operation);
+                out.put("action", action);
+                out.put_some("nospace", nospace);
+                out.put("reason", reason);
+            }
+            Event::DeviceTrayMoved {
+                device,
+                id,
+                tray_open,
+            } => {
+                out.put("device", device);
+                out.put("id", id);
+                out.put("tray-open", tray_open);
+            }
         }
         members.close();
         Some(text)
@@ -699,6 +1054,13 @@ impl Event {
                 interval_ms: 1000,
                 key: self.name().to_string(),
             }),
+            Event::JobStatusChange { .. } => None,
+            Event::BlockWriteThreshold { .. } => None,
+            Event::BlockIoError { qom_path, .. } => Some(RateLimit {
+                interval_ms: 1000,
+                key: format!("{}:{}", self.name(), qom_path),
+            }),
+            Event::DeviceTrayMoved { .. } => None,
         }
     }
 }

@@ -48,11 +48,11 @@ pub struct VirtioBlkPciProps {
     pub report_discard_granularity: bool,
     /// Place in the order of boot devices
     pub bootindex: Option<i32>,
-    /// Accepted
+    /// Requests for neighbouring sectors may become one
     pub request_merging: bool,
-    /// On failed reads: report, which auto is as well
+    /// On failed reads: report, ignore, enospc or stop; auto is the drive's
     pub rerror: BlockdevOnError,
-    /// On failed writes: report, which auto is as well
+    /// On failed writes: report, ignore, enospc or stop; auto is the drive's
     pub werror: BlockdevOnError,
     /// Slot and optional function number, example: 06.0 or 06
     pub addr: Option<crate::decode::PciAddr>,

@@ -9,7 +9,42 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "block-latency-histogram-set",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "block-set-write-threshold",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "block_set_io_throttle",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
         name: "blockdev-add",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "blockdev-change-medium",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "blockdev-check",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "blockdev-close-tray",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "blockdev-create",
         allow_oob: false,
         allow_preconfig: true,
     },
@@ -17,6 +52,21 @@ pub static COMMANDS: &[CommandInfo] = &[
         name: "blockdev-del",
         allow_oob: false,
         allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "blockdev-insert-medium",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "blockdev-open-tray",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "blockdev-remove-medium",
+        allow_oob: false,
+        allow_preconfig: false,
     },
     CommandInfo {
         name: "chardev-add",
@@ -44,6 +94,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "eject",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
         name: "getfd",
         allow_oob: false,
         allow_preconfig: false,
@@ -57,6 +112,36 @@ pub static COMMANDS: &[CommandInfo] = &[
         name: "inject-nmi",
         allow_oob: false,
         allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "job-cancel",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "job-complete",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "job-dismiss",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "job-finalize",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "job-pause",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "job-resume",
+        allow_oob: false,
+        allow_preconfig: true,
     },
     CommandInfo {
         name: "object-add",
@@ -85,6 +170,11 @@ pub static COMMANDS: &[CommandInfo] = &[
     },
     CommandInfo {
         name: "qom-list-types",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "qom-set",
         allow_oob: false,
         allow_preconfig: true,
     },
@@ -130,6 +220,11 @@ pub static COMMANDS: &[CommandInfo] = &[
     },
     CommandInfo {
         name: "query-iothreads",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "query-jobs",
         allow_oob: false,
         allow_preconfig: true,
     },
@@ -252,6 +347,10 @@ pub static EVENTS: &[&str] = &[
     "GUEST_CRASHLOADED",
     "VSERPORT_CHANGE",
     "RTC_CHANGE",
+    "JOB_STATUS_CHANGE",
+    "BLOCK_WRITE_THRESHOLD",
+    "BLOCK_IO_ERROR",
+    "DEVICE_TRAY_MOVED",
 ];
 /// Every type of device and object.
 pub static DRIVERS: &[DriverInfo] = &[
@@ -388,19 +487,19 @@ pub static DRIVERS: &[DriverInfo] = &[
                 name: "request-merging",
                 kind: "bool",
                 default: Some("true"),
-                description: "Accepted",
+                description: "Requests for neighbouring sectors may become one",
             },
             PropertyInfo {
                 name: "rerror",
                 kind: "BlockdevOnError",
                 default: Some("\"auto\""),
-                description: "On failed reads: report, which auto is as well",
+                description: "On failed reads: report, ignore, enospc or stop; auto is the drive's",
             },
             PropertyInfo {
                 name: "werror",
                 kind: "BlockdevOnError",
                 default: Some("\"auto\""),
-                description: "On failed writes: report, which auto is as well",
+                description: "On failed writes: report, ignore, enospc or stop; auto is the drive's",
             },
             PropertyInfo {
                 name: "addr",
@@ -1409,6 +1508,16 @@ pub static DRIVERS: &[DriverInfo] = &[
         properties: &[],
     },
     DriverInfo {
+        name: "throttle-group",
+        parent: "object",
+        is_abstract: false,
+        user_creatable: false,
+        bus: None,
+        description: "Limits that disks share",
+        category: "Misc",
+        properties: &[],
+    },
+    DriverInfo {
         name: "iothread",
         parent: "object",
         is_abstract: false,
@@ -1608,8 +1717,43 @@ pub static OPTIONS: &[OptionInfo] = &[
     OptionInfo {
         name: "drive",
         has_arg: true,
-        usage: "-drive [file=file][,if=none|virtio][,id=name][,format=f][,cache=...][,aio=...][,readonly=on|off][,discard=...]",
-        description: "Make a drive, and for if=virtio the disk on it.",
+        usage: "-drive [file=file][,if=none|virtio|scsi][,bus=n][,unit=n][,index=n][,media=disk|cdrom][,id=name][,format=f][,cache=...][,aio=...][,readonly=on|off][,discard=...][,detect-zeroes=...][,copy-on-read=on|off][,werror=...][,rerror=...]",
+        description: "Make a drive, and the device on it unless if=none. There is no IDE: a disk is on virtio unless something else is said, and a CD-ROM (media=cdrom) on SCSI, with a virtio-scsi-pci made for it.",
+        implied_key: None,
+    },
+    OptionInfo {
+        name: "hda",
+        has_arg: true,
+        usage: "-hda file",
+        description: "The first disk, on virtio: the same as -drive index=0,media=disk,file=FILE.",
+        implied_key: None,
+    },
+    OptionInfo {
+        name: "hdb",
+        has_arg: true,
+        usage: "-hdb file",
+        description: "The second disk.",
+        implied_key: None,
+    },
+    OptionInfo {
+        name: "hdc",
+        has_arg: true,
+        usage: "-hdc file",
+        description: "The third disk.",
+        implied_key: None,
+    },
+    OptionInfo {
+        name: "hdd",
+        has_arg: true,
+        usage: "-hdd file",
+        description: "The fourth disk.",
+        implied_key: None,
+    },
+    OptionInfo {
+        name: "cdrom",
+        has_arg: true,
+        usage: "-cdrom file",
+        description: "A CD-ROM drive with this image, on SCSI: the same as -drive index=2,media=cdrom,file=FILE.",
         implied_key: None,
     },
     OptionInfo {
@@ -1923,6 +2067,11 @@ pub static EXAMPLES: &[Example] = &[
         reply: "{\"return\": \"container\"}",
     },
     Example {
+        command: "qom-set",
+        request: "{\"execute\": \"qom-set\", \"arguments\": {\"path\":\"/objects\",\"property\":\"type\",\"value\":\"x\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Property 'container.type' is not writable\"}}",
+    },
+    Example {
         command: "qom-list-types",
         request: "{\"execute\": \"qom-list-types\", \"arguments\": {\"implements\":\"iothread\"}}",
         reply: "{\"return\": [{\"name\":\"iothread\",\"parent\":\"object\"}]}",
@@ -1991,5 +2140,95 @@ pub static EXAMPLES: &[Example] = &[
         command: "chardev-remove",
         request: "{\"execute\": \"chardev-remove\", \"arguments\": {\"id\":\"bar\"}}",
         reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Chardev 'bar' not found\"}}",
+    },
+    Example {
+        command: "job-pause",
+        request: "{\"execute\": \"job-pause\", \"arguments\": {\"id\":\"job0\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Job not found\"}}",
+    },
+    Example {
+        command: "job-resume",
+        request: "{\"execute\": \"job-resume\", \"arguments\": {\"id\":\"job0\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Job not found\"}}",
+    },
+    Example {
+        command: "job-cancel",
+        request: "{\"execute\": \"job-cancel\", \"arguments\": {\"id\":\"job0\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Job not found\"}}",
+    },
+    Example {
+        command: "job-complete",
+        request: "{\"execute\": \"job-complete\", \"arguments\": {\"id\":\"job0\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Job not found\"}}",
+    },
+    Example {
+        command: "job-dismiss",
+        request: "{\"execute\": \"job-dismiss\", \"arguments\": {\"id\":\"job0\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Job not found\"}}",
+    },
+    Example {
+        command: "job-finalize",
+        request: "{\"execute\": \"job-finalize\", \"arguments\": {\"id\":\"job0\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Job not found\"}}",
+    },
+    Example {
+        command: "query-jobs",
+        request: "{\"execute\": \"query-jobs\"}",
+        reply: "{\"return\": []}",
+    },
+    Example {
+        command: "block_set_io_throttle",
+        request: "{\"execute\": \"block_set_io_throttle\", \"arguments\": {\"id\":\"disk9\",\"bps\":0,\"bps_rd\":0,\"bps_wr\":0,\"iops\":100,\"iops_rd\":0,\"iops_wr\":0}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'disk9' not found\"}}",
+    },
+    Example {
+        command: "block-latency-histogram-set",
+        request: "{\"execute\": \"block-latency-histogram-set\", \"arguments\": {\"id\":\"disk9\",\"boundaries\":[1000000]}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'disk9' not found\"}}",
+    },
+    Example {
+        command: "block-set-write-threshold",
+        request: "{\"execute\": \"block-set-write-threshold\", \"arguments\": {\"node-name\":\"node9\",\"write-threshold\":1048576}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Device 'node9' not found\"}}",
+    },
+    Example {
+        command: "blockdev-create",
+        request: "{\"execute\": \"blockdev-create\", \"arguments\": {\"job-id\":\"0\",\"options\":{\"driver\":\"file\",\"filename\":\"a.img\",\"size\":1048576}}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Invalid job ID '0'\"}}",
+    },
+    Example {
+        command: "blockdev-check",
+        request: "{\"execute\": \"blockdev-check\", \"arguments\": {\"node-name\":\"node0\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Failed to find node with node-name='node0'\"}}",
+    },
+    Example {
+        command: "eject",
+        request: "{\"execute\": \"eject\", \"arguments\": {\"id\":\"cd0\"}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'cd0' not found\"}}",
+    },
+    Example {
+        command: "blockdev-open-tray",
+        request: "{\"execute\": \"blockdev-open-tray\", \"arguments\": {\"id\":\"cd0\"}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'cd0' not found\"}}",
+    },
+    Example {
+        command: "blockdev-close-tray",
+        request: "{\"execute\": \"blockdev-close-tray\", \"arguments\": {\"id\":\"cd0\"}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'cd0' not found\"}}",
+    },
+    Example {
+        command: "blockdev-remove-medium",
+        request: "{\"execute\": \"blockdev-remove-medium\", \"arguments\": {\"id\":\"cd0\"}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'cd0' not found\"}}",
+    },
+    Example {
+        command: "blockdev-insert-medium",
+        request: "{\"execute\": \"blockdev-insert-medium\", \"arguments\": {\"id\":\"cd0\",\"node-name\":\"node0\"}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'cd0' not found\"}}",
+    },
+    Example {
+        command: "blockdev-change-medium",
+        request: "{\"execute\": \"blockdev-change-medium\", \"arguments\": {\"id\":\"cd0\",\"filename\":\"a.iso\",\"format\":\"raw\"}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'cd0' not found\"}}",
     },
 ];

@@ -1529,8 +1529,10 @@ pub enum ObjectType {
     RngBuiltin,
     /// `rng-random`
     RngRandom,
+    /// `throttle-group`
+    ThrottleGroup,
 }
-names!(ObjectType { Iothread = "iothread", MemoryBackendFile = "memory-backend-file", MemoryBackendMemfd = "memory-backend-memfd", MemoryBackendRam = "memory-backend-ram", RngBuiltin = "rng-builtin", RngRandom = "rng-random" });
+names!(ObjectType { Iothread = "iothread", MemoryBackendFile = "memory-backend-file", MemoryBackendMemfd = "memory-backend-memfd", MemoryBackendRam = "memory-backend-ram", RngBuiltin = "rng-builtin", RngRandom = "rng-random", ThrottleGroup = "throttle-group" });
 
 /// What all memory backends have.
 #[derive(Debug, Clone, PartialEq)]
@@ -1827,6 +1829,8 @@ pub enum ObjectOptionsBranch {
     RngBuiltin(RngProperties),
     /// `rng-random`
     RngRandom(RngRandomProperties),
+    /// `throttle-group`
+    ThrottleGroup(ThrottleGroupProperties),
 }
 impl ObjectOptionsBranch {
     /// The tag alone.
@@ -1838,6 +1842,7 @@ impl ObjectOptionsBranch {
             ObjectOptionsBranch::MemoryBackendRam(_) => ObjectType::MemoryBackendRam,
             ObjectOptionsBranch::RngBuiltin(_) => ObjectType::RngBuiltin,
             ObjectOptionsBranch::RngRandom(_) => ObjectType::RngRandom,
+            ObjectOptionsBranch::ThrottleGroup(_) => ObjectType::ThrottleGroup,
         }
     }
 }
@@ -1865,6 +1870,9 @@ impl DecodeMembers for ObjectOptions {
             ObjectType::RngRandom => {
                 ObjectOptionsBranch::RngRandom(RngRandomProperties::take(members)?)
             }
+            ObjectType::ThrottleGroup => {
+                ObjectOptionsBranch::ThrottleGroup(ThrottleGroupProperties::take(members)?)
+            }
         };
         Ok(ObjectOptions { id, qom_type })
     }
@@ -1881,6 +1889,7 @@ impl EncodeMembers for ObjectOptions {
             ObjectOptionsBranch::MemoryBackendRam(branch) => branch.put(out),
             ObjectOptionsBranch::RngBuiltin(branch) => branch.put(out),
             ObjectOptionsBranch::RngRandom(branch) => branch.put(out),
+            ObjectOptionsBranch::ThrottleGroup(branch) => branch.put(out),
         }
     }
 }
@@ -1901,16 +1910,32 @@ names!(OnOffAuto { Auto = "auto", On = "on", Off = "off" });
 /// Drivers of block nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BlockdevDriver {
+    /// `blkdebug`
+    Blkdebug,
+    /// `copy-on-read`
+    CopyOnRead,
     /// `file`
     File,
     /// `host_device`
     HostDevice,
     /// `null-co`
     NullCo,
+    /// `qcow2`
+    Qcow2,
+    /// `qed`
+    Qed,
     /// `raw`
     Raw,
+    /// `throttle`
+    Throttle,
+    /// `vhdx`
+    Vhdx,
+    /// `vmdk`
+    Vmdk,
+    /// `vpc`
+    Vpc,
 }
-names!(BlockdevDriver { File = "file", HostDevice = "host_device", NullCo = "null-co", Raw = "raw" });
+names!(BlockdevDriver { Blkdebug = "blkdebug", CopyOnRead = "copy-on-read", File = "file", HostDevice = "host_device", NullCo = "null-co", Qcow2 = "qcow2", Qed = "qed", Raw = "raw", Throttle = "throttle", Vhdx = "vhdx", Vmdk = "vmdk", Vpc = "vpc" });
 
 /// What a node does with discards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -2104,6 +2129,604 @@ impl EncodeMembers for BlockdevOptionsRaw {
 }
 object!(BlockdevOptionsRaw);
 
+/// A node by name, one to make, or none.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BlockdevRefOrNull {
+    /// `definition`
+    Definition(Box<BlockdevOptions>),
+    /// `reference`
+    Reference(String),
+    /// `null`
+    Null,
+}
+impl Decode for BlockdevRefOrNull {
+    fn decode(value: Value, at: &At) -> QmpResult<Self> {
+        match value {
+            Value::Object(_) => Decode::decode(value, at).map(BlockdevRefOrNull::Definition),
+            Value::String(_) => Decode::decode(value, at).map(BlockdevRefOrNull::Reference),
+            Value::Null => Ok(BlockdevRefOrNull::Null),
+            _ => Err(at.wrong_type("object or string or null")),
+        }
+    }
+}
+impl Encode for BlockdevRefOrNull {
+    fn encode(&self, out: &mut String) {
+        match self {
+            BlockdevRefOrNull::Definition(inner) => inner.encode(out),
+            BlockdevRefOrNull::Reference(inner) => inner.encode(out),
+            BlockdevRefOrNull::Null => ().encode(out),
+        }
+    }
+}
+
+/// An image format without options.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevOptionsGenericFormat {
+    /// The node with the image.
+    pub file: BlockdevRef,
+}
+impl DecodeMembers for BlockdevOptionsGenericFormat {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevOptionsGenericFormat {
+            file: members.required("file")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOptionsGenericFormat {
+    fn put(&self, out: &mut Out) {
+        out.put("file", &self.file);
+    }
+}
+object!(BlockdevOptionsGenericFormat);
+
+/// An image format with a backing file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevOptionsGenericCOWFormat {
+    /// The node with the image.
+    pub file: BlockdevRef,
+    /// The backing file; what the image says where it is not given, none where it is null.
+    pub backing: Option<BlockdevRefOrNull>,
+}
+impl DecodeMembers for BlockdevOptionsGenericCOWFormat {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevOptionsGenericCOWFormat {
+            file: members.required("file")?,
+            backing: members.optional("backing")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOptionsGenericCOWFormat {
+    fn put(&self, out: &mut Out) {
+        out.put("file", &self.file);
+        out.put_some("backing", &self.backing);
+    }
+}
+object!(BlockdevOptionsGenericCOWFormat);
+
+/// Which metadata writes are checked against: none, what never changes its place, and what is
+/// in memory, and all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Qcow2OverlapCheckMode {
+    /// `none`
+    None,
+    /// `constant`
+    Constant,
+    /// `cached`
+    Cached,
+    /// `all`
+    All,
+}
+names!(Qcow2OverlapCheckMode { None = "none", Constant = "constant", Cached = "cached", All = "all" });
+
+/// Metadata that writes are checked against, kind by kind.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Qcow2OverlapCheckFlags {
+    /// What holds for kinds that are not given; cached by default.
+    pub template: Option<Qcow2OverlapCheckMode>,
+    /// The header.
+    pub main_header: Option<bool>,
+    /// The L1 table in use.
+    pub active_l1: Option<bool>,
+    /// L2 tables in use.
+    pub active_l2: Option<bool>,
+    /// The refcount table.
+    pub refcount_table: Option<bool>,
+    /// Refcount blocks.
+    pub refcount_block: Option<bool>,
+    /// The snapshot table.
+    pub snapshot_table: Option<bool>,
+    /// L1 tables of snapshots.
+    pub inactive_l1: Option<bool>,
+    /// L2 tables of snapshots.
+    pub inactive_l2: Option<bool>,
+    /// The directory of bitmaps.
+    pub bitmap_directory: Option<bool>,
+}
+impl DecodeMembers for Qcow2OverlapCheckFlags {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(Qcow2OverlapCheckFlags {
+            template: members.optional("template")?,
+            main_header: members.optional("main-header")?,
+            active_l1: members.optional("active-l1")?,
+            active_l2: members.optional("active-l2")?,
+            refcount_table: members.optional("refcount-table")?,
+            refcount_block: members.optional("refcount-block")?,
+            snapshot_table: members.optional("snapshot-table")?,
+            inactive_l1: members.optional("inactive-l1")?,
+            inactive_l2: members.optional("inactive-l2")?,
+            bitmap_directory: members.optional("bitmap-directory")?,
+        })
+    }
+}
+impl EncodeMembers for Qcow2OverlapCheckFlags {
+    fn put(&self, out: &mut Out) {
+        out.put_some("template", &self.template);
+        out.put_some("main-header", &self.main_header);
+        out.put_some("active-l1", &self.active_l1);
+        out.put_some("active-l2", &self.active_l2);
+        out.put_some("refcount-table", &self.refcount_table);
+        out.put_some("refcount-block", &self.refcount_block);
+        out.put_some("snapshot-table", &self.snapshot_table);
+        out.put_some("inactive-l1", &self.inactive_l1);
+        out.put_some("inactive-l2", &self.inactive_l2);
+        out.put_some("bitmap-directory", &self.bitmap_directory);
+    }
+}
+object!(Qcow2OverlapCheckFlags);
+
+/// Metadata that writes are checked against.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Qcow2OverlapChecks {
+    /// `flags`
+    Flags(Box<Qcow2OverlapCheckFlags>),
+    /// `mode`
+    Mode(Qcow2OverlapCheckMode),
+}
+impl Decode for Qcow2OverlapChecks {
+    fn decode(value: Value, at: &At) -> QmpResult<Self> {
+        match value {
+            Value::Object(_) => Decode::decode(value, at).map(Qcow2OverlapChecks::Flags),
+            Value::String(_) => Decode::decode(value, at).map(Qcow2OverlapChecks::Mode),
+            _ => Err(at.wrong_type("object or string")),
+        }
+    }
+}
+impl Encode for Qcow2OverlapChecks {
+    fn encode(&self, out: &mut String) {
+        match self {
+            Qcow2OverlapChecks::Flags(inner) => inner.encode(out),
+            Qcow2OverlapChecks::Mode(inner) => inner.encode(out),
+        }
+    }
+}
+
+/// Kinds of encryption in qcow2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlockdevQcow2EncryptionFormat {
+    /// `aes`
+    Aes,
+    /// `luks`
+    Luks,
+}
+names!(BlockdevQcow2EncryptionFormat { Aes = "aes", Luks = "luks" });
+
+/// A key of the older kind.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct QCryptoBlockOptionsQCow {
+    /// The secret's id.
+    pub key_secret: Option<String>,
+}
+impl DecodeMembers for QCryptoBlockOptionsQCow {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(QCryptoBlockOptionsQCow {
+            key_secret: members.optional("key-secret")?,
+        })
+    }
+}
+impl EncodeMembers for QCryptoBlockOptionsQCow {
+    fn put(&self, out: &mut Out) {
+        out.put_some("key-secret", &self.key_secret);
+    }
+}
+object!(QCryptoBlockOptionsQCow);
+
+/// A key of LUKS.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct QCryptoBlockOptionsLUKS {
+    /// The secret's id.
+    pub key_secret: Option<String>,
+}
+impl DecodeMembers for QCryptoBlockOptionsLUKS {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(QCryptoBlockOptionsLUKS {
+            key_secret: members.optional("key-secret")?,
+        })
+    }
+}
+impl EncodeMembers for QCryptoBlockOptionsLUKS {
+    fn put(&self, out: &mut Out) {
+        out.put_some("key-secret", &self.key_secret);
+    }
+}
+object!(QCryptoBlockOptionsLUKS);
+
+/// Encryption, which is not available here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevQcow2Encryption {
+    /// What `format` says, with what belongs to it.
+    pub format: BlockdevQcow2EncryptionBranch,
+}
+/// The branches of [`BlockdevQcow2Encryption`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum BlockdevQcow2EncryptionBranch {
+    /// `aes`
+    Aes(QCryptoBlockOptionsQCow),
+    /// `luks`
+    Luks(QCryptoBlockOptionsLUKS),
+}
+impl BlockdevQcow2EncryptionBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> BlockdevQcow2EncryptionFormat {
+        match self {
+            BlockdevQcow2EncryptionBranch::Aes(_) => BlockdevQcow2EncryptionFormat::Aes,
+            BlockdevQcow2EncryptionBranch::Luks(_) => BlockdevQcow2EncryptionFormat::Luks,
+        }
+    }
+}
+impl DecodeMembers for BlockdevQcow2Encryption {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<BlockdevQcow2EncryptionFormat>("format")?;
+
+        let format = match kind {
+            BlockdevQcow2EncryptionFormat::Aes => {
+                BlockdevQcow2EncryptionBranch::Aes(QCryptoBlockOptionsQCow::take(members)?)
+            }
+            BlockdevQcow2EncryptionFormat::Luks => {
+                BlockdevQcow2EncryptionBranch::Luks(QCryptoBlockOptionsLUKS::take(members)?)
+            }
+        };
+        Ok(BlockdevQcow2Encryption { format })
+    }
+}
+impl EncodeMembers for BlockdevQcow2Encryption {
+    fn put(&self, out: &mut Out) {
+        out.put("format", &self.format.kind());
+        match &self.format {
+            BlockdevQcow2EncryptionBranch::Aes(branch) => branch.put(out),
+            BlockdevQcow2EncryptionBranch::Luks(branch) => branch.put(out),
+        }
+    }
+}
+object!(BlockdevQcow2Encryption);
+
+/// A qcow2 image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevOptionsQcow2 {
+    /// The node with the image.
+    pub file: BlockdevRef,
+    /// The backing file; what the image says where it is not given, none where it is null.
+    pub backing: Option<BlockdevRefOrNull>,
+    /// Put off refcounts; what the image says where it is not given.
+    pub lazy_refcounts: Option<bool>,
+    /// Pass the guest's discards on to the file.
+    pub pass_discard_request: Option<bool>,
+    /// Pass on what deleting a snapshot frees.
+    pub pass_discard_snapshot: Option<bool>,
+    /// Pass on all else that is freed.
+    pub pass_discard_other: Option<bool>,
+    /// A discard keeps the cluster's place in the file.
+    pub discard_no_unref: Option<bool>,
+    /// Metadata that writes are checked against.
+    pub overlap_check: Option<Qcow2OverlapChecks>,
+    /// Most bytes of memory for all tables.
+    pub cache_size: Option<i64>,
+    /// Most bytes of memory for L2 tables.
+    pub l2_cache_size: Option<i64>,
+    /// Bytes of an entry of that cache.
+    pub l2_cache_entry_size: Option<i64>,
+    /// Most bytes of memory for refcount blocks.
+    pub refcount_cache_size: Option<i64>,
+    /// Seconds after which tables that are not used leave memory; 0 is never.
+    pub cache_clean_interval: Option<i64>,
+    /// Not available here.
+    pub encrypt: Option<BlockdevQcow2Encryption>,
+    /// The node with the data; what the image says where it is not given.
+    pub data_file: Option<BlockdevRef>,
+}
+impl DecodeMembers for BlockdevOptionsQcow2 {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevOptionsQcow2 {
+            file: members.required("file")?,
+            backing: members.optional("backing")?,
+            lazy_refcounts: members.optional("lazy-refcounts")?,
+            pass_discard_request: members.optional("pass-discard-request")?,
+            pass_discard_snapshot: members.optional("pass-discard-snapshot")?,
+            pass_discard_other: members.optional("pass-discard-other")?,
+            discard_no_unref: members.optional("discard-no-unref")?,
+            overlap_check: members.optional("overlap-check")?,
+            cache_size: members.optional("cache-size")?,
+            l2_cache_size: members.optional("l2-cache-size")?,
+            l2_cache_entry_size: members.optional("l2-cache-entry-size")?,
+            refcount_cache_size: members.optional("refcount-cache-size")?,
+            cache_clean_interval: members.optional("cache-clean-interval")?,
+            encrypt: members.optional("encrypt")?,
+            data_file: members.optional("data-file")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOptionsQcow2 {
+    fn put(&self, out: &mut Out) {
+        out.put("file", &self.file);
+        out.put_some("backing", &self.backing);
+        out.put_some("lazy-refcounts", &self.lazy_refcounts);
+        out.put_some("pass-discard-request", &self.pass_discard_request);
+        out.put_some("pass-discard-snapshot", &self.pass_discard_snapshot);
+        out.put_some("pass-discard-other", &self.pass_discard_other);
+        out.put_some("discard-no-unref", &self.discard_no_unref);
+        out.put_some("overlap-check", &self.overlap_check);
+        out.put_some("cache-size", &self.cache_size);
+        out.put_some("l2-cache-size", &self.l2_cache_size);
+        out.put_some("l2-cache-entry-size", &self.l2_cache_entry_size);
+        out.put_some("refcount-cache-size", &self.refcount_cache_size);
+        out.put_some("cache-clean-interval", &self.cache_clean_interval);
+        out.put_some("encrypt", &self.encrypt);
+        out.put_some("data-file", &self.data_file);
+    }
+}
+object!(BlockdevOptionsQcow2);
+
+/// A node whose requests are limited by a group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevOptionsThrottle {
+    /// The object that has the limits.
+    pub throttle_group: String,
+    /// The node below.
+    pub file: BlockdevRef,
+}
+impl DecodeMembers for BlockdevOptionsThrottle {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevOptionsThrottle {
+            throttle_group: members.required("throttle-group")?,
+            file: members.required("file")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOptionsThrottle {
+    fn put(&self, out: &mut Out) {
+        out.put("throttle-group", &self.throttle_group);
+        out.put("file", &self.file);
+    }
+}
+object!(BlockdevOptionsThrottle);
+
+/// What is read from the backing file is kept in the image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevOptionsCor {
+    /// The image.
+    pub file: BlockdevRef,
+}
+impl DecodeMembers for BlockdevOptionsCor {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevOptionsCor {
+            file: members.required("file")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOptionsCor {
+    fn put(&self, out: &mut Out) {
+        out.put("file", &self.file);
+    }
+}
+object!(BlockdevOptionsCor);
+
+/// What a node does to the one below; `none` is from the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlkdebugEvent {
+    /// `none`
+    None,
+    /// `l1_grow_alloc_table`
+    L1GrowAllocTable,
+    /// `l1_grow_write_table`
+    L1GrowWriteTable,
+    /// `l1_grow_activate_table`
+    L1GrowActivateTable,
+    /// `l1_update`
+    L1Update,
+    /// `l1_shrink_write_table`
+    L1ShrinkWriteTable,
+    /// `l1_shrink_free_l2_clusters`
+    L1ShrinkFreeL2Clusters,
+    /// `l2_load`
+    L2Load,
+    /// `l2_update`
+    L2Update,
+    /// `l2_update_compressed`
+    L2UpdateCompressed,
+    /// `l2_alloc_cow_read`
+    L2AllocCowRead,
+    /// `l2_alloc_write`
+    L2AllocWrite,
+    /// `read_aio`
+    ReadAio,
+    /// `read_backing_aio`
+    ReadBackingAio,
+    /// `read_compressed`
+    ReadCompressed,
+    /// `write_aio`
+    WriteAio,
+    /// `write_compressed`
+    WriteCompressed,
+    /// `cow_read`
+    CowRead,
+    /// `cow_write`
+    CowWrite,
+    /// `reftable_load`
+    ReftableLoad,
+    /// `reftable_grow`
+    ReftableGrow,
+    /// `reftable_update`
+    ReftableUpdate,
+    /// `refblock_load`
+    RefblockLoad,
+    /// `refblock_update`
+    RefblockUpdate,
+    /// `refblock_update_part`
+    RefblockUpdatePart,
+    /// `refblock_alloc`
+    RefblockAlloc,
+    /// `refblock_alloc_hookup`
+    RefblockAllocHookup,
+    /// `refblock_alloc_write`
+    RefblockAllocWrite,
+    /// `refblock_alloc_write_blocks`
+    RefblockAllocWriteBlocks,
+    /// `refblock_alloc_write_table`
+    RefblockAllocWriteTable,
+    /// `refblock_alloc_switch_table`
+    RefblockAllocSwitchTable,
+    /// `cluster_alloc`
+    ClusterAlloc,
+    /// `cluster_alloc_bytes`
+    ClusterAllocBytes,
+    /// `cluster_free`
+    ClusterFree,
+    /// `flush_to_os`
+    FlushToOs,
+    /// `flush_to_disk`
+    FlushToDisk,
+    /// `pwritev`
+    Pwritev,
+    /// `pwritev_zero`
+    PwritevZero,
+    /// `pwritev_done`
+    PwritevDone,
+    /// `empty_image_prepare`
+    EmptyImagePrepare,
+}
+names!(BlkdebugEvent { None = "none", L1GrowAllocTable = "l1_grow_alloc_table", L1GrowWriteTable = "l1_grow_write_table", L1GrowActivateTable = "l1_grow_activate_table", L1Update = "l1_update", L1ShrinkWriteTable = "l1_shrink_write_table", L1ShrinkFreeL2Clusters = "l1_shrink_free_l2_clusters", L2Load = "l2_load", L2Update = "l2_update", L2UpdateCompressed = "l2_update_compressed", L2AllocCowRead = "l2_alloc_cow_read", L2AllocWrite = "l2_alloc_write", ReadAio = "read_aio", ReadBackingAio = "read_backing_aio", ReadCompressed = "read_compressed", WriteAio = "write_aio", WriteCompressed = "write_compressed", CowRead = "cow_read", CowWrite = "cow_write", ReftableLoad = "reftable_load", ReftableGrow = "reftable_grow", ReftableUpdate = "reftable_update", RefblockLoad = "refblock_load", RefblockUpdate = "refblock_update", RefblockUpdatePart = "refblock_update_part", RefblockAlloc = "refblock_alloc", RefblockAllocHookup = "refblock_alloc_hookup", RefblockAllocWrite = "refblock_alloc_write", RefblockAllocWriteBlocks = "refblock_alloc_write_blocks", RefblockAllocWriteTable = "refblock_alloc_write_table", RefblockAllocSwitchTable = "refblock_alloc_switch_table", ClusterAlloc = "cluster_alloc", ClusterAllocBytes = "cluster_alloc_bytes", ClusterFree = "cluster_free", FlushToOs = "flush_to_os", FlushToDisk = "flush_to_disk", Pwritev = "pwritev", PwritevZero = "pwritev_zero", PwritevDone = "pwritev_done", EmptyImagePrepare = "empty_image_prepare" });
+
+/// Kinds of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlkdebugIOType {
+    /// `read`
+    Read,
+    /// `write`
+    Write,
+    /// `write-zeroes`
+    WriteZeroes,
+    /// `discard`
+    Discard,
+    /// `flush`
+    Flush,
+    /// `block-status`
+    BlockStatus,
+}
+names!(BlkdebugIOType { Read = "read", Write = "write", WriteZeroes = "write-zeroes", Discard = "discard", Flush = "flush", BlockStatus = "block-status" });
+
+/// Requests that fail from an event on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlkdebugInjectErrorOptions {
+    /// From when on.
+    pub event: BlkdebugEvent,
+    /// Only in that state; 0 is any.
+    pub state: Option<i64>,
+    /// Only requests of that kind; all but block-status by default.
+    pub iotype: Option<BlkdebugIOType>,
+    /// The error's number; EIO by default.
+    pub errno: Option<i64>,
+    /// Only requests that touch it.
+    pub sector: Option<i64>,
+    /// Only the first.
+    pub once: Option<bool>,
+    /// They end before their submission returns.
+    pub immediately: Option<bool>,
+}
+impl DecodeMembers for BlkdebugInjectErrorOptions {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlkdebugInjectErrorOptions {
+            event: members.required("event")?,
+            state: members.optional("state")?,
+            iotype: members.optional("iotype")?,
+            errno: members.optional("errno")?,
+            sector: members.optional("sector")?,
+            once: members.optional("once")?,
+            immediately: members.optional("immediately")?,
+        })
+    }
+}
+impl EncodeMembers for BlkdebugInjectErrorOptions {
+    fn put(&self, out: &mut Out) {
+        out.put("event", &self.event);
+        out.put_some("state", &self.state);
+        out.put_some("iotype", &self.iotype);
+        out.put_some("errno", &self.errno);
+        out.put_some("sector", &self.sector);
+        out.put_some("once", &self.once);
+        out.put_some("immediately", &self.immediately);
+    }
+}
+object!(BlkdebugInjectErrorOptions);
+
+/// A change of state at an event. The first state is 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlkdebugSetStateOptions {
+    /// When.
+    pub event: BlkdebugEvent,
+    /// Only in that state; 0 is any.
+    pub state: Option<i64>,
+    /// The next one.
+    pub new_state: i64,
+}
+impl DecodeMembers for BlkdebugSetStateOptions {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlkdebugSetStateOptions {
+            event: members.required("event")?,
+            state: members.optional("state")?,
+            new_state: members.required("new_state")?,
+        })
+    }
+}
+impl EncodeMembers for BlkdebugSetStateOptions {
+    fn put(&self, out: &mut Out) {
+        out.put("event", &self.event);
+        out.put_some("state", &self.state);
+        out.put("new_state", &self.new_state);
+    }
+}
+object!(BlkdebugSetStateOptions);
+
+/// A node that makes requests fail, for tests.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevOptionsBlkdebug {
+    /// The node below.
+    pub image: BlockdevRef,
+    /// A file with sections `[inject-error]` and `[set-state]`.
+    pub config: Option<String>,
+    /// What fails.
+    pub inject_error: Option<Vec<BlkdebugInjectErrorOptions>>,
+    /// What changes the state.
+    pub set_state: Option<Vec<BlkdebugSetStateOptions>>,
+}
+impl DecodeMembers for BlockdevOptionsBlkdebug {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevOptionsBlkdebug {
+            image: members.required("image")?,
+            config: members.optional("config")?,
+            inject_error: members.optional("inject-error")?,
+            set_state: members.optional("set-state")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOptionsBlkdebug {
+    fn put(&self, out: &mut Out) {
+        out.put("image", &self.image);
+        out.put_some("config", &self.config);
+        out.put_some("inject-error", &self.inject_error);
+        out.put_some("set-state", &self.set_state);
+    }
+}
+object!(BlockdevOptionsBlkdebug);
+
 /// A block node to make.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockdevOptions {
@@ -2127,23 +2750,47 @@ pub struct BlockdevOptions {
 /// The branches of [`BlockdevOptions`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum BlockdevOptionsBranch {
+    /// `blkdebug`
+    Blkdebug(BlockdevOptionsBlkdebug),
+    /// `copy-on-read`
+    CopyOnRead(BlockdevOptionsCor),
     /// `file`
     File(BlockdevOptionsFile),
     /// `host_device`
     HostDevice(BlockdevOptionsFile),
     /// `null-co`
     NullCo(BlockdevOptionsNull),
+    /// `qcow2`
+    Qcow2(BlockdevOptionsQcow2),
+    /// `qed`
+    Qed(BlockdevOptionsGenericCOWFormat),
     /// `raw`
     Raw(BlockdevOptionsRaw),
+    /// `throttle`
+    Throttle(BlockdevOptionsThrottle),
+    /// `vhdx`
+    Vhdx(BlockdevOptionsGenericFormat),
+    /// `vmdk`
+    Vmdk(BlockdevOptionsGenericCOWFormat),
+    /// `vpc`
+    Vpc(BlockdevOptionsGenericFormat),
 }
 impl BlockdevOptionsBranch {
     /// The tag alone.
     pub const fn kind(&self) -> BlockdevDriver {
         match self {
+            BlockdevOptionsBranch::Blkdebug(_) => BlockdevDriver::Blkdebug,
+            BlockdevOptionsBranch::CopyOnRead(_) => BlockdevDriver::CopyOnRead,
             BlockdevOptionsBranch::File(_) => BlockdevDriver::File,
             BlockdevOptionsBranch::HostDevice(_) => BlockdevDriver::HostDevice,
             BlockdevOptionsBranch::NullCo(_) => BlockdevDriver::NullCo,
+            BlockdevOptionsBranch::Qcow2(_) => BlockdevDriver::Qcow2,
+            BlockdevOptionsBranch::Qed(_) => BlockdevDriver::Qed,
             BlockdevOptionsBranch::Raw(_) => BlockdevDriver::Raw,
+            BlockdevOptionsBranch::Throttle(_) => BlockdevDriver::Throttle,
+            BlockdevOptionsBranch::Vhdx(_) => BlockdevDriver::Vhdx,
+            BlockdevOptionsBranch::Vmdk(_) => BlockdevDriver::Vmdk,
+            BlockdevOptionsBranch::Vpc(_) => BlockdevDriver::Vpc,
         }
     }
 }
@@ -2159,6 +2806,12 @@ impl DecodeMembers for BlockdevOptions {
         let detect_zeroes = members.optional("detect-zeroes")?;
 
         let driver = match kind {
+            BlockdevDriver::Blkdebug => {
+                BlockdevOptionsBranch::Blkdebug(BlockdevOptionsBlkdebug::take(members)?)
+            }
+            BlockdevDriver::CopyOnRead => {
+                BlockdevOptionsBranch::CopyOnRead(BlockdevOptionsCor::take(members)?)
+            }
             BlockdevDriver::File => {
                 BlockdevOptionsBranch::File(BlockdevOptionsFile::take(members)?)
             }
@@ -2168,7 +2821,25 @@ impl DecodeMembers for BlockdevOptions {
             BlockdevDriver::NullCo => {
                 BlockdevOptionsBranch::NullCo(BlockdevOptionsNull::take(members)?)
             }
+            BlockdevDriver::Qcow2 => {
+                BlockdevOptionsBranch::Qcow2(BlockdevOptionsQcow2::take(members)?)
+            }
+            BlockdevDriver::Qed => {
+                BlockdevOptionsBranch::Qed(BlockdevOptionsGenericCOWFormat::take(members)?)
+            }
             BlockdevDriver::Raw => BlockdevOptionsBranch::Raw(BlockdevOptionsRaw::take(members)?),
+            BlockdevDriver::Throttle => {
+                BlockdevOptionsBranch::Throttle(BlockdevOptionsThrottle::take(members)?)
+            }
+            BlockdevDriver::Vhdx => {
+                BlockdevOptionsBranch::Vhdx(BlockdevOptionsGenericFormat::take(members)?)
+            }
+            BlockdevDriver::Vmdk => {
+                BlockdevOptionsBranch::Vmdk(BlockdevOptionsGenericCOWFormat::take(members)?)
+            }
+            BlockdevDriver::Vpc => {
+                BlockdevOptionsBranch::Vpc(BlockdevOptionsGenericFormat::take(members)?)
+            }
         };
         Ok(BlockdevOptions {
             node_name,
@@ -2194,10 +2865,18 @@ impl EncodeMembers for BlockdevOptions {
 
         out.put("driver", &self.driver.kind());
         match &self.driver {
+            BlockdevOptionsBranch::Blkdebug(branch) => branch.put(out),
+            BlockdevOptionsBranch::CopyOnRead(branch) => branch.put(out),
             BlockdevOptionsBranch::File(branch) => branch.put(out),
             BlockdevOptionsBranch::HostDevice(branch) => branch.put(out),
             BlockdevOptionsBranch::NullCo(branch) => branch.put(out),
+            BlockdevOptionsBranch::Qcow2(branch) => branch.put(out),
+            BlockdevOptionsBranch::Qed(branch) => branch.put(out),
             BlockdevOptionsBranch::Raw(branch) => branch.put(out),
+            BlockdevOptionsBranch::Throttle(branch) => branch.put(out),
+            BlockdevOptionsBranch::Vhdx(branch) => branch.put(out),
+            BlockdevOptionsBranch::Vmdk(branch) => branch.put(out),
+            BlockdevOptionsBranch::Vpc(branch) => branch.put(out),
         }
     }
 }
@@ -2348,6 +3027,34 @@ pub struct BlockDeviceInfo {
     pub iops_wr: i64,
     /// `image`.
     pub image: ImageInfo,
+    /// `bps_max`.
+    pub bps_max: Option<i64>,
+    /// `bps_rd_max`.
+    pub bps_rd_max: Option<i64>,
+    /// `bps_wr_max`.
+    pub bps_wr_max: Option<i64>,
+    /// `iops_max`.
+    pub iops_max: Option<i64>,
+    /// `iops_rd_max`.
+    pub iops_rd_max: Option<i64>,
+    /// `iops_wr_max`.
+    pub iops_wr_max: Option<i64>,
+    /// `bps_max_length`.
+    pub bps_max_length: Option<i64>,
+    /// `bps_rd_max_length`.
+    pub bps_rd_max_length: Option<i64>,
+    /// `bps_wr_max_length`.
+    pub bps_wr_max_length: Option<i64>,
+    /// `iops_max_length`.
+    pub iops_max_length: Option<i64>,
+    /// `iops_rd_max_length`.
+    pub iops_rd_max_length: Option<i64>,
+    /// `iops_wr_max_length`.
+    pub iops_wr_max_length: Option<i64>,
+    /// `iops_size`.
+    pub iops_size: Option<i64>,
+    /// `group`.
+    pub group: Option<String>,
     /// `active`.
     pub active: Option<bool>,
     /// `cache`.
@@ -2373,6 +3080,20 @@ impl DecodeMembers for BlockDeviceInfo {
             iops_rd: members.required("iops_rd")?,
             iops_wr: members.required("iops_wr")?,
             image: members.required("image")?,
+            bps_max: members.optional("bps_max")?,
+            bps_rd_max: members.optional("bps_rd_max")?,
+            bps_wr_max: members.optional("bps_wr_max")?,
+            iops_max: members.optional("iops_max")?,
+            iops_rd_max: members.optional("iops_rd_max")?,
+            iops_wr_max: members.optional("iops_wr_max")?,
+            bps_max_length: members.optional("bps_max_length")?,
+            bps_rd_max_length: members.optional("bps_rd_max_length")?,
+            bps_wr_max_length: members.optional("bps_wr_max_length")?,
+            iops_max_length: members.optional("iops_max_length")?,
+            iops_rd_max_length: members.optional("iops_rd_max_length")?,
+            iops_wr_max_length: members.optional("iops_wr_max_length")?,
+            iops_size: members.optional("iops_size")?,
+            group: members.optional("group")?,
             active: members.optional("active")?,
             cache: members.required("cache")?,
             write_threshold: members.required("write_threshold")?,
@@ -2396,6 +3117,20 @@ impl EncodeMembers for BlockDeviceInfo {
         out.put("iops_rd", &self.iops_rd);
         out.put("iops_wr", &self.iops_wr);
         out.put("image", &self.image);
+        out.put_some("bps_max", &self.bps_max);
+        out.put_some("bps_rd_max", &self.bps_rd_max);
+        out.put_some("bps_wr_max", &self.bps_wr_max);
+        out.put_some("iops_max", &self.iops_max);
+        out.put_some("iops_rd_max", &self.iops_rd_max);
+        out.put_some("iops_wr_max", &self.iops_wr_max);
+        out.put_some("bps_max_length", &self.bps_max_length);
+        out.put_some("bps_rd_max_length", &self.bps_rd_max_length);
+        out.put_some("bps_wr_max_length", &self.bps_wr_max_length);
+        out.put_some("iops_max_length", &self.iops_max_length);
+        out.put_some("iops_rd_max_length", &self.iops_rd_max_length);
+        out.put_some("iops_wr_max_length", &self.iops_wr_max_length);
+        out.put_some("iops_size", &self.iops_size);
+        out.put_some("group", &self.group);
         out.put_some("active", &self.active);
         out.put("cache", &self.cache);
         out.put("write_threshold", &self.write_threshold);
@@ -2596,6 +3331,14 @@ pub struct BlockDeviceStats {
     pub account_failed: bool,
     /// `timed_stats`.
     pub timed_stats: Vec<BlockDeviceTimedStats>,
+    /// `rd_latency_histogram`.
+    pub rd_latency_histogram: Option<BlockLatencyHistogramInfo>,
+    /// `wr_latency_histogram`.
+    pub wr_latency_histogram: Option<BlockLatencyHistogramInfo>,
+    /// `zone_append_latency_histogram`.
+    pub zone_append_latency_histogram: Option<BlockLatencyHistogramInfo>,
+    /// `flush_latency_histogram`.
+    pub flush_latency_histogram: Option<BlockLatencyHistogramInfo>,
 }
 impl DecodeMembers for BlockDeviceStats {
     fn take(members: &mut Members) -> QmpResult<Self> {
@@ -2633,6 +3376,10 @@ impl DecodeMembers for BlockDeviceStats {
             account_invalid: members.required("account_invalid")?,
             account_failed: members.required("account_failed")?,
             timed_stats: members.required("timed_stats")?,
+            rd_latency_histogram: members.optional("rd_latency_histogram")?,
+            wr_latency_histogram: members.optional("wr_latency_histogram")?,
+            zone_append_latency_histogram: members.optional("zone_append_latency_histogram")?,
+            flush_latency_histogram: members.optional("flush_latency_histogram")?,
         })
     }
 }
@@ -2677,6 +3424,13 @@ impl EncodeMembers for BlockDeviceStats {
         out.put("account_invalid", &self.account_invalid);
         out.put("account_failed", &self.account_failed);
         out.put("timed_stats", &self.timed_stats);
+        out.put_some("rd_latency_histogram", &self.rd_latency_histogram);
+        out.put_some("wr_latency_histogram", &self.wr_latency_histogram);
+        out.put_some(
+            "zone_append_latency_histogram",
+            &self.zone_append_latency_histogram,
+        );
+        out.put_some("flush_latency_histogram", &self.flush_latency_histogram);
     }
 }
 object!(BlockDeviceStats);
@@ -3456,6 +4210,828 @@ impl EncodeMembers for ChardevReturn {
     }
 }
 object!(ChardevReturn);
+
+/// Kinds of jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum JobType {
+    /// `commit`
+    Commit,
+    /// `stream`
+    Stream,
+    /// `mirror`
+    Mirror,
+    /// `backup`
+    Backup,
+    /// `create`
+    Create,
+    /// `amend`
+    Amend,
+    /// `snapshot-load`
+    SnapshotLoad,
+    /// `snapshot-save`
+    SnapshotSave,
+    /// `snapshot-delete`
+    SnapshotDelete,
+}
+names!(JobType { Commit = "commit", Stream = "stream", Mirror = "mirror", Backup = "backup", Create = "create", Amend = "amend", SnapshotLoad = "snapshot-load", SnapshotSave = "snapshot-save", SnapshotDelete = "snapshot-delete" });
+
+/// Where a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum JobStatus {
+    /// `undefined`
+    Undefined,
+    /// `created`
+    Created,
+    /// `running`
+    Running,
+    /// `paused`
+    Paused,
+    /// `ready`
+    Ready,
+    /// `standby`
+    Standby,
+    /// `waiting`
+    Waiting,
+    /// `pending`
+    Pending,
+    /// `aborting`
+    Aborting,
+    /// `concluded`
+    Concluded,
+    /// `null`
+    Null,
+}
+names!(JobStatus { Undefined = "undefined", Created = "created", Running = "running", Paused = "paused", Ready = "ready", Standby = "standby", Waiting = "waiting", Pending = "pending", Aborting = "aborting", Concluded = "concluded", Null = "null" });
+
+/// What can be asked of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum JobVerb {
+    /// `cancel`
+    Cancel,
+    /// `pause`
+    Pause,
+    /// `resume`
+    Resume,
+    /// `set-speed`
+    SetSpeed,
+    /// `complete`
+    Complete,
+    /// `dismiss`
+    Dismiss,
+    /// `finalize`
+    Finalize,
+    /// `change`
+    Change,
+}
+names!(JobVerb { Cancel = "cancel", Pause = "pause", Resume = "resume", SetSpeed = "set-speed", Complete = "complete", Dismiss = "dismiss", Finalize = "finalize", Change = "change" });
+
+/// A job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobInfo {
+    /// Its name.
+    pub id: String,
+    /// What it does.
+    pub r#type: JobType,
+    /// Where it is.
+    pub status: JobStatus,
+    /// Steps done.
+    pub current_progress: i64,
+    /// Steps that are known to be done in all.
+    pub total_progress: i64,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+impl DecodeMembers for JobInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobInfo {
+            id: members.required("id")?,
+            r#type: members.required("type")?,
+            status: members.required("status")?,
+            current_progress: members.required("current-progress")?,
+            total_progress: members.required("total-progress")?,
+            error: members.optional("error")?,
+        })
+    }
+}
+impl EncodeMembers for JobInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+        out.put("type", &self.r#type);
+        out.put("status", &self.status);
+        out.put("current-progress", &self.current_progress);
+        out.put("total-progress", &self.total_progress);
+        out.put_some("error", &self.error);
+    }
+}
+object!(JobInfo);
+
+/// What requests are limited to: bytes and requests per second, in bursts, and seconds that a
+/// burst may last. 0 is no limit.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ThrottleLimits {
+    /// `iops-total`.
+    pub iops_total: Option<i64>,
+    /// `iops-total-max`.
+    pub iops_total_max: Option<i64>,
+    /// `iops-total-max-length`.
+    pub iops_total_max_length: Option<i64>,
+    /// `iops-read`.
+    pub iops_read: Option<i64>,
+    /// `iops-read-max`.
+    pub iops_read_max: Option<i64>,
+    /// `iops-read-max-length`.
+    pub iops_read_max_length: Option<i64>,
+    /// `iops-write`.
+    pub iops_write: Option<i64>,
+    /// `iops-write-max`.
+    pub iops_write_max: Option<i64>,
+    /// `iops-write-max-length`.
+    pub iops_write_max_length: Option<i64>,
+    /// `bps-total`.
+    pub bps_total: Option<i64>,
+    /// `bps-total-max`.
+    pub bps_total_max: Option<i64>,
+    /// `bps-total-max-length`.
+    pub bps_total_max_length: Option<i64>,
+    /// `bps-read`.
+    pub bps_read: Option<i64>,
+    /// `bps-read-max`.
+    pub bps_read_max: Option<i64>,
+    /// `bps-read-max-length`.
+    pub bps_read_max_length: Option<i64>,
+    /// `bps-write`.
+    pub bps_write: Option<i64>,
+    /// `bps-write-max`.
+    pub bps_write_max: Option<i64>,
+    /// `bps-write-max-length`.
+    pub bps_write_max_length: Option<i64>,
+    /// A request counts once for each so many bytes.
+    pub iops_size: Option<i64>,
+}
+impl DecodeMembers for ThrottleLimits {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ThrottleLimits {
+            iops_total: members.optional("iops-total")?,
+            iops_total_max: members.optional("iops-total-max")?,
+            iops_total_max_length: members.optional("iops-total-max-length")?,
+            iops_read: members.optional("iops-read")?,
+            iops_read_max: members.optional("iops-read-max")?,
+            iops_read_max_length: members.optional("iops-read-max-length")?,
+            iops_write: members.optional("iops-write")?,
+            iops_write_max: members.optional("iops-write-max")?,
+            iops_write_max_length: members.optional("iops-write-max-length")?,
+            bps_total: members.optional("bps-total")?,
+            bps_total_max: members.optional("bps-total-max")?,
+            bps_total_max_length: members.optional("bps-total-max-length")?,
+            bps_read: members.optional("bps-read")?,
+            bps_read_max: members.optional("bps-read-max")?,
+            bps_read_max_length: members.optional("bps-read-max-length")?,
+            bps_write: members.optional("bps-write")?,
+            bps_write_max: members.optional("bps-write-max")?,
+            bps_write_max_length: members.optional("bps-write-max-length")?,
+            iops_size: members.optional("iops-size")?,
+        })
+    }
+}
+impl EncodeMembers for ThrottleLimits {
+    fn put(&self, out: &mut Out) {
+        out.put_some("iops-total", &self.iops_total);
+        out.put_some("iops-total-max", &self.iops_total_max);
+        out.put_some("iops-total-max-length", &self.iops_total_max_length);
+        out.put_some("iops-read", &self.iops_read);
+        out.put_some("iops-read-max", &self.iops_read_max);
+        out.put_some("iops-read-max-length", &self.iops_read_max_length);
+        out.put_some("iops-write", &self.iops_write);
+        out.put_some("iops-write-max", &self.iops_write_max);
+        out.put_some("iops-write-max-length", &self.iops_write_max_length);
+        out.put_some("bps-total", &self.bps_total);
+        out.put_some("bps-total-max", &self.bps_total_max);
+        out.put_some("bps-total-max-length", &self.bps_total_max_length);
+        out.put_some("bps-read", &self.bps_read);
+        out.put_some("bps-read-max", &self.bps_read_max);
+        out.put_some("bps-read-max-length", &self.bps_read_max_length);
+        out.put_some("bps-write", &self.bps_write);
+        out.put_some("bps-write-max", &self.bps_write_max);
+        out.put_some("bps-write-max-length", &self.bps_write_max_length);
+        out.put_some("iops-size", &self.iops_size);
+    }
+}
+object!(ThrottleLimits);
+
+/// Limits that several disks share.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ThrottleGroupProperties {
+    /// The limits.
+    pub limits: Option<ThrottleLimits>,
+    /// `x-iops-total`.
+    pub x_iops_total: Option<i64>,
+    /// `x-iops-total-max`.
+    pub x_iops_total_max: Option<i64>,
+    /// `x-iops-total-max-length`.
+    pub x_iops_total_max_length: Option<i64>,
+    /// `x-iops-read`.
+    pub x_iops_read: Option<i64>,
+    /// `x-iops-read-max`.
+    pub x_iops_read_max: Option<i64>,
+    /// `x-iops-read-max-length`.
+    pub x_iops_read_max_length: Option<i64>,
+    /// `x-iops-write`.
+    pub x_iops_write: Option<i64>,
+    /// `x-iops-write-max`.
+    pub x_iops_write_max: Option<i64>,
+    /// `x-iops-write-max-length`.
+    pub x_iops_write_max_length: Option<i64>,
+    /// `x-bps-total`.
+    pub x_bps_total: Option<i64>,
+    /// `x-bps-total-max`.
+    pub x_bps_total_max: Option<i64>,
+    /// `x-bps-total-max-length`.
+    pub x_bps_total_max_length: Option<i64>,
+    /// `x-bps-read`.
+    pub x_bps_read: Option<i64>,
+    /// `x-bps-read-max`.
+    pub x_bps_read_max: Option<i64>,
+    /// `x-bps-read-max-length`.
+    pub x_bps_read_max_length: Option<i64>,
+    /// `x-bps-write`.
+    pub x_bps_write: Option<i64>,
+    /// `x-bps-write-max`.
+    pub x_bps_write_max: Option<i64>,
+    /// `x-bps-write-max-length`.
+    pub x_bps_write_max_length: Option<i64>,
+    /// `x-iops-size`.
+    pub x_iops_size: Option<i64>,
+}
+impl DecodeMembers for ThrottleGroupProperties {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ThrottleGroupProperties {
+            limits: members.optional("limits")?,
+            x_iops_total: members.optional("x-iops-total")?,
+            x_iops_total_max: members.optional("x-iops-total-max")?,
+            x_iops_total_max_length: members.optional("x-iops-total-max-length")?,
+            x_iops_read: members.optional("x-iops-read")?,
+            x_iops_read_max: members.optional("x-iops-read-max")?,
+            x_iops_read_max_length: members.optional("x-iops-read-max-length")?,
+            x_iops_write: members.optional("x-iops-write")?,
+            x_iops_write_max: members.optional("x-iops-write-max")?,
+            x_iops_write_max_length: members.optional("x-iops-write-max-length")?,
+            x_bps_total: members.optional("x-bps-total")?,
+            x_bps_total_max: members.optional("x-bps-total-max")?,
+            x_bps_total_max_length: members.optional("x-bps-total-max-length")?,
+            x_bps_read: members.optional("x-bps-read")?,
+            x_bps_read_max: members.optional("x-bps-read-max")?,
+            x_bps_read_max_length: members.optional("x-bps-read-max-length")?,
+            x_bps_write: members.optional("x-bps-write")?,
+            x_bps_write_max: members.optional("x-bps-write-max")?,
+            x_bps_write_max_length: members.optional("x-bps-write-max-length")?,
+            x_iops_size: members.optional("x-iops-size")?,
+        })
+    }
+}
+impl EncodeMembers for ThrottleGroupProperties {
+    fn put(&self, out: &mut Out) {
+        out.put_some("limits", &self.limits);
+        out.put_some("x-iops-total", &self.x_iops_total);
+        out.put_some("x-iops-total-max", &self.x_iops_total_max);
+        out.put_some("x-iops-total-max-length", &self.x_iops_total_max_length);
+        out.put_some("x-iops-read", &self.x_iops_read);
+        out.put_some("x-iops-read-max", &self.x_iops_read_max);
+        out.put_some("x-iops-read-max-length", &self.x_iops_read_max_length);
+        out.put_some("x-iops-write", &self.x_iops_write);
+        out.put_some("x-iops-write-max", &self.x_iops_write_max);
+        out.put_some("x-iops-write-max-length", &self.x_iops_write_max_length);
+        out.put_some("x-bps-total", &self.x_bps_total);
+        out.put_some("x-bps-total-max", &self.x_bps_total_max);
+        out.put_some("x-bps-total-max-length", &self.x_bps_total_max_length);
+        out.put_some("x-bps-read", &self.x_bps_read);
+        out.put_some("x-bps-read-max", &self.x_bps_read_max);
+        out.put_some("x-bps-read-max-length", &self.x_bps_read_max_length);
+        out.put_some("x-bps-write", &self.x_bps_write);
+        out.put_some("x-bps-write-max", &self.x_bps_write_max);
+        out.put_some("x-bps-write-max-length", &self.x_bps_write_max_length);
+        out.put_some("x-iops-size", &self.x_iops_size);
+    }
+}
+object!(ThrottleGroupProperties);
+
+/// Limits of a block device. 0 is no limit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockIOThrottle {
+    /// The drive's name.
+    pub device: Option<String>,
+    /// The device's id or QOM path.
+    pub id: Option<String>,
+    /// Bytes per second.
+    pub bps: i64,
+    /// Bytes read.
+    pub bps_rd: i64,
+    /// Bytes written.
+    pub bps_wr: i64,
+    /// Requests per second.
+    pub iops: i64,
+    /// Reads.
+    pub iops_rd: i64,
+    /// Writes.
+    pub iops_wr: i64,
+    /// In bursts, as the others that end so.
+    pub bps_max: Option<i64>,
+    /// `bps_rd_max`.
+    pub bps_rd_max: Option<i64>,
+    /// `bps_wr_max`.
+    pub bps_wr_max: Option<i64>,
+    /// `iops_max`.
+    pub iops_max: Option<i64>,
+    /// `iops_rd_max`.
+    pub iops_rd_max: Option<i64>,
+    /// `iops_wr_max`.
+    pub iops_wr_max: Option<i64>,
+    /// Seconds that a burst may last, as the others that end so.
+    pub bps_max_length: Option<i64>,
+    /// `bps_rd_max_length`.
+    pub bps_rd_max_length: Option<i64>,
+    /// `bps_wr_max_length`.
+    pub bps_wr_max_length: Option<i64>,
+    /// `iops_max_length`.
+    pub iops_max_length: Option<i64>,
+    /// `iops_rd_max_length`.
+    pub iops_rd_max_length: Option<i64>,
+    /// `iops_wr_max_length`.
+    pub iops_wr_max_length: Option<i64>,
+    /// A request counts once for each so many bytes.
+    pub iops_size: Option<i64>,
+    /// The group that it shares the limits with; one of its own by default.
+    pub group: Option<String>,
+}
+impl DecodeMembers for BlockIOThrottle {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockIOThrottle {
+            device: members.optional("device")?,
+            id: members.optional("id")?,
+            bps: members.required("bps")?,
+            bps_rd: members.required("bps_rd")?,
+            bps_wr: members.required("bps_wr")?,
+            iops: members.required("iops")?,
+            iops_rd: members.required("iops_rd")?,
+            iops_wr: members.required("iops_wr")?,
+            bps_max: members.optional("bps_max")?,
+            bps_rd_max: members.optional("bps_rd_max")?,
+            bps_wr_max: members.optional("bps_wr_max")?,
+            iops_max: members.optional("iops_max")?,
+            iops_rd_max: members.optional("iops_rd_max")?,
+            iops_wr_max: members.optional("iops_wr_max")?,
+            bps_max_length: members.optional("bps_max_length")?,
+            bps_rd_max_length: members.optional("bps_rd_max_length")?,
+            bps_wr_max_length: members.optional("bps_wr_max_length")?,
+            iops_max_length: members.optional("iops_max_length")?,
+            iops_rd_max_length: members.optional("iops_rd_max_length")?,
+            iops_wr_max_length: members.optional("iops_wr_max_length")?,
+            iops_size: members.optional("iops_size")?,
+            group: members.optional("group")?,
+        })
+    }
+}
+impl EncodeMembers for BlockIOThrottle {
+    fn put(&self, out: &mut Out) {
+        out.put_some("device", &self.device);
+        out.put_some("id", &self.id);
+        out.put("bps", &self.bps);
+        out.put("bps_rd", &self.bps_rd);
+        out.put("bps_wr", &self.bps_wr);
+        out.put("iops", &self.iops);
+        out.put("iops_rd", &self.iops_rd);
+        out.put("iops_wr", &self.iops_wr);
+        out.put_some("bps_max", &self.bps_max);
+        out.put_some("bps_rd_max", &self.bps_rd_max);
+        out.put_some("bps_wr_max", &self.bps_wr_max);
+        out.put_some("iops_max", &self.iops_max);
+        out.put_some("iops_rd_max", &self.iops_rd_max);
+        out.put_some("iops_wr_max", &self.iops_wr_max);
+        out.put_some("bps_max_length", &self.bps_max_length);
+        out.put_some("bps_rd_max_length", &self.bps_rd_max_length);
+        out.put_some("bps_wr_max_length", &self.bps_wr_max_length);
+        out.put_some("iops_max_length", &self.iops_max_length);
+        out.put_some("iops_rd_max_length", &self.iops_rd_max_length);
+        out.put_some("iops_wr_max_length", &self.iops_wr_max_length);
+        out.put_some("iops_size", &self.iops_size);
+        out.put_some("group", &self.group);
+    }
+}
+object!(BlockIOThrottle);
+
+/// How many requests took how long.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockLatencyHistogramInfo {
+    /// Nanoseconds where one bin ends and the next begins.
+    pub boundaries: Vec<u64>,
+    /// Requests in each; one more than boundaries.
+    pub bins: Vec<u64>,
+}
+impl DecodeMembers for BlockLatencyHistogramInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockLatencyHistogramInfo {
+            boundaries: members.required("boundaries")?,
+            bins: members.required("bins")?,
+        })
+    }
+}
+impl EncodeMembers for BlockLatencyHistogramInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("boundaries", &self.boundaries);
+        out.put("bins", &self.bins);
+    }
+}
+object!(BlockLatencyHistogramInfo);
+
+/// Kinds of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum IoOperationType {
+    /// `read`
+    Read,
+    /// `write`
+    Write,
+}
+names!(IoOperationType { Read = "read", Write = "write" });
+
+/// What was done about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlockErrorAction {
+    /// `ignore`
+    Ignore,
+    /// `report`
+    Report,
+    /// `stop`
+    Stop,
+}
+names!(BlockErrorAction { Ignore = "ignore", Report = "report", Stop = "stop" });
+
+/// Whether storage is there before something is written: not, that of a format's tables, kept
+/// free, or written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PreallocMode {
+    /// `off`
+    Off,
+    /// `metadata`
+    Metadata,
+    /// `falloc`
+    Falloc,
+    /// `full`
+    Full,
+}
+names!(PreallocMode { Off = "off", Metadata = "metadata", Falloc = "falloc", Full = "full" });
+
+/// A file to make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevCreateOptionsFile {
+    /// Its path.
+    pub filename: String,
+    /// Bytes.
+    pub size: crate::decode::Size,
+    /// Whether storage is there; off by default. Not metadata.
+    pub preallocation: Option<PreallocMode>,
+    /// On file systems that copy on write: overwrite in place.
+    pub nocow: Option<bool>,
+    /// Bytes that the file system is told to allocate at a time; 1 MiB by default, 0 for its own
+    /// choice.
+    pub extent_size_hint: Option<crate::decode::Size>,
+}
+impl DecodeMembers for BlockdevCreateOptionsFile {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevCreateOptionsFile {
+            filename: members.required("filename")?,
+            size: members.required("size")?,
+            preallocation: members.optional("preallocation")?,
+            nocow: members.optional("nocow")?,
+            extent_size_hint: members.optional("extent-size-hint")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevCreateOptionsFile {
+    fn put(&self, out: &mut Out) {
+        out.put("filename", &self.filename);
+        out.put("size", &self.size);
+        out.put_some("preallocation", &self.preallocation);
+        out.put_some("nocow", &self.nocow);
+        out.put_some("extent-size-hint", &self.extent_size_hint);
+    }
+}
+object!(BlockdevCreateOptionsFile);
+
+/// Versions of qcow2: that of QEMU 0.10, and that of QEMU 1.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlockdevQcow2Version {
+    /// `v2`
+    V2,
+    /// `v3`
+    V3,
+}
+names!(BlockdevQcow2Version { V2 = "v2", V3 = "v3" });
+
+/// How clusters are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Qcow2CompressionType {
+    /// `zlib`
+    Zlib,
+    /// `zstd`
+    Zstd,
+}
+names!(Qcow2CompressionType { Zlib = "zlib", Zstd = "zstd" });
+
+/// A qcow2 image to make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevCreateOptionsQcow2 {
+    /// The node that it is written into.
+    pub file: BlockdevRef,
+    /// The node that data go to.
+    pub data_file: Option<BlockdevRef>,
+    /// The data file can be read as a raw image.
+    pub data_file_raw: Option<bool>,
+    /// Clusters have subclusters.
+    pub extended_l2: Option<bool>,
+    /// Bytes of the disk.
+    pub size: crate::decode::Size,
+    /// v3 by default.
+    pub version: Option<BlockdevQcow2Version>,
+    /// The name of the backing file.
+    pub backing_file: Option<String>,
+    /// The backing file's format.
+    pub backing_fmt: Option<BlockdevDriver>,
+    /// Bytes of a cluster; 64 KiB by default.
+    pub cluster_size: Option<crate::decode::Size>,
+    /// Whether storage is there; off by default.
+    pub preallocation: Option<PreallocMode>,
+    /// Refcounts are put off.
+    pub lazy_refcounts: Option<bool>,
+    /// Bits of a refcount; 16 by default.
+    pub refcount_bits: Option<i64>,
+    /// How clusters are compressed; zlib by default.
+    pub compression_type: Option<Qcow2CompressionType>,
+}
+impl DecodeMembers for BlockdevCreateOptionsQcow2 {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevCreateOptionsQcow2 {
+            file: members.required("file")?,
+            data_file: members.optional("data-file")?,
+            data_file_raw: members.optional("data-file-raw")?,
+            extended_l2: members.optional("extended-l2")?,
+            size: members.required("size")?,
+            version: members.optional("version")?,
+            backing_file: members.optional("backing-file")?,
+            backing_fmt: members.optional("backing-fmt")?,
+            cluster_size: members.optional("cluster-size")?,
+            preallocation: members.optional("preallocation")?,
+            lazy_refcounts: members.optional("lazy-refcounts")?,
+            refcount_bits: members.optional("refcount-bits")?,
+            compression_type: members.optional("compression-type")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevCreateOptionsQcow2 {
+    fn put(&self, out: &mut Out) {
+        out.put("file", &self.file);
+        out.put_some("data-file", &self.data_file);
+        out.put_some("data-file-raw", &self.data_file_raw);
+        out.put_some("extended-l2", &self.extended_l2);
+        out.put("size", &self.size);
+        out.put_some("version", &self.version);
+        out.put_some("backing-file", &self.backing_file);
+        out.put_some("backing-fmt", &self.backing_fmt);
+        out.put_some("cluster-size", &self.cluster_size);
+        out.put_some("preallocation", &self.preallocation);
+        out.put_some("lazy-refcounts", &self.lazy_refcounts);
+        out.put_some("refcount-bits", &self.refcount_bits);
+        out.put_some("compression-type", &self.compression_type);
+    }
+}
+object!(BlockdevCreateOptionsQcow2);
+
+/// A qed image to make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevCreateOptionsQed {
+    /// The node that it is written into.
+    pub file: BlockdevRef,
+    /// Bytes of the disk.
+    pub size: crate::decode::Size,
+    /// The name of the backing file.
+    pub backing_file: Option<String>,
+    /// The backing file's format.
+    pub backing_fmt: Option<BlockdevDriver>,
+    /// Bytes of a cluster; 64 KiB by default.
+    pub cluster_size: Option<crate::decode::Size>,
+    /// Clusters of a table; 4 by default.
+    pub table_size: Option<i64>,
+}
+impl DecodeMembers for BlockdevCreateOptionsQed {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevCreateOptionsQed {
+            file: members.required("file")?,
+            size: members.required("size")?,
+            backing_file: members.optional("backing-file")?,
+            backing_fmt: members.optional("backing-fmt")?,
+            cluster_size: members.optional("cluster-size")?,
+            table_size: members.optional("table-size")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevCreateOptionsQed {
+    fn put(&self, out: &mut Out) {
+        out.put("file", &self.file);
+        out.put("size", &self.size);
+        out.put_some("backing-file", &self.backing_file);
+        out.put_some("backing-fmt", &self.backing_fmt);
+        out.put_some("cluster-size", &self.cluster_size);
+        out.put_some("table-size", &self.table_size);
+    }
+}
+object!(BlockdevCreateOptionsQed);
+
+/// An image to make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevCreateOptions {
+    /// What `driver` says, with what belongs to it.
+    pub driver: BlockdevCreateOptionsBranch,
+}
+/// The branches of [`BlockdevCreateOptions`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum BlockdevCreateOptionsBranch {
+    /// `blkdebug`
+    Blkdebug,
+    /// `copy-on-read`
+    CopyOnRead,
+    /// `file`
+    File(BlockdevCreateOptionsFile),
+    /// `host_device`
+    HostDevice,
+    /// `null-co`
+    NullCo,
+    /// `qcow2`
+    Qcow2(BlockdevCreateOptionsQcow2),
+    /// `qed`
+    Qed(BlockdevCreateOptionsQed),
+    /// `raw`
+    Raw,
+    /// `throttle`
+    Throttle,
+    /// `vhdx`
+    Vhdx,
+    /// `vmdk`
+    Vmdk,
+    /// `vpc`
+    Vpc,
+}
+impl BlockdevCreateOptionsBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> BlockdevDriver {
+        match self {
+            BlockdevCreateOptionsBranch::Blkdebug => BlockdevDriver::Blkdebug,
+            BlockdevCreateOptionsBranch::CopyOnRead => BlockdevDriver::CopyOnRead,
+            BlockdevCreateOptionsBranch::File(_) => BlockdevDriver::File,
+            BlockdevCreateOptionsBranch::HostDevice => BlockdevDriver::HostDevice,
+            BlockdevCreateOptionsBranch::NullCo => BlockdevDriver::NullCo,
+            BlockdevCreateOptionsBranch::Qcow2(_) => BlockdevDriver::Qcow2,
+            BlockdevCreateOptionsBranch::Qed(_) => BlockdevDriver::Qed,
+            BlockdevCreateOptionsBranch::Raw => BlockdevDriver::Raw,
+            BlockdevCreateOptionsBranch::Throttle => BlockdevDriver::Throttle,
+            BlockdevCreateOptionsBranch::Vhdx => BlockdevDriver::Vhdx,
+            BlockdevCreateOptionsBranch::Vmdk => BlockdevDriver::Vmdk,
+            BlockdevCreateOptionsBranch::Vpc => BlockdevDriver::Vpc,
+        }
+    }
+}
+impl DecodeMembers for BlockdevCreateOptions {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<BlockdevDriver>("driver")?;
+
+        let driver = match kind {
+            BlockdevDriver::Blkdebug => BlockdevCreateOptionsBranch::Blkdebug,
+            BlockdevDriver::CopyOnRead => BlockdevCreateOptionsBranch::CopyOnRead,
+            BlockdevDriver::File => {
+                BlockdevCreateOptionsBranch::File(BlockdevCreateOptionsFile::take(members)?)
+            }
+            BlockdevDriver::HostDevice => BlockdevCreateOptionsBranch::HostDevice,
+            BlockdevDriver::NullCo => BlockdevCreateOptionsBranch::NullCo,
+            BlockdevDriver::Qcow2 => {
+                BlockdevCreateOptionsBranch::Qcow2(BlockdevCreateOptionsQcow2::take(members)?)
+            }
+            BlockdevDriver::Qed => {
+                BlockdevCreateOptionsBranch::Qed(BlockdevCreateOptionsQed::take(members)?)
+            }
+            BlockdevDriver::Raw => BlockdevCreateOptionsBranch::Raw,
+            BlockdevDriver::Throttle => BlockdevCreateOptionsBranch::Throttle,
+            BlockdevDriver::Vhdx => BlockdevCreateOptionsBranch::Vhdx,
+            BlockdevDriver::Vmdk => BlockdevCreateOptionsBranch::Vmdk,
+            BlockdevDriver::Vpc => BlockdevCreateOptionsBranch::Vpc,
+        };
+        Ok(BlockdevCreateOptions { driver })
+    }
+}
+impl EncodeMembers for BlockdevCreateOptions {
+    fn put(&self, out: &mut Out) {
+        out.put("driver", &self.driver.kind());
+        match &self.driver {
+            BlockdevCreateOptionsBranch::Blkdebug => {}
+            BlockdevCreateOptionsBranch::CopyOnRead => {}
+            BlockdevCreateOptionsBranch::File(branch) => branch.put(out),
+            BlockdevCreateOptionsBranch::HostDevice => {}
+            BlockdevCreateOptionsBranch::NullCo => {}
+            BlockdevCreateOptionsBranch::Qcow2(branch) => branch.put(out),
+            BlockdevCreateOptionsBranch::Qed(branch) => branch.put(out),
+            BlockdevCreateOptionsBranch::Raw => {}
+            BlockdevCreateOptionsBranch::Throttle => {}
+            BlockdevCreateOptionsBranch::Vhdx => {}
+            BlockdevCreateOptionsBranch::Vmdk => {}
+            BlockdevCreateOptionsBranch::Vpc => {}
+        }
+    }
+}
+object!(BlockdevCreateOptions);
+
+/// How far a check mends what it finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlockdevCheckFix {
+    /// `none`
+    None,
+    /// `leaks`
+    Leaks,
+    /// `all`
+    All,
+}
+names!(BlockdevCheckFix { None = "none", Leaks = "leaks", All = "all" });
+
+/// What a check of an image found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageCheck {
+    /// The image.
+    pub filename: String,
+    /// Its format.
+    pub format: String,
+    /// Errors of the check itself.
+    pub check_errors: i64,
+    /// Where the last used byte of the file ends.
+    pub image_end_offset: Option<i64>,
+    /// Damage that is there.
+    pub corruptions: Option<i64>,
+    /// Clusters that are allocated and not used.
+    pub leaks: Option<i64>,
+    /// Damage that was mended.
+    pub corruptions_fixed: Option<i64>,
+    /// Leaks that were mended.
+    pub leaks_fixed: Option<i64>,
+    /// Clusters of the disk.
+    pub total_clusters: Option<i64>,
+    /// Of them with data.
+    pub allocated_clusters: Option<i64>,
+    /// Of these not where they would follow each other.
+    pub fragmented_clusters: Option<i64>,
+    /// Of these compressed.
+    pub compressed_clusters: Option<i64>,
+}
+impl DecodeMembers for ImageCheck {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ImageCheck {
+            filename: members.required("filename")?,
+            format: members.required("format")?,
+            check_errors: members.required("check-errors")?,
+            image_end_offset: members.optional("image-end-offset")?,
+            corruptions: members.optional("corruptions")?,
+            leaks: members.optional("leaks")?,
+            corruptions_fixed: members.optional("corruptions-fixed")?,
+            leaks_fixed: members.optional("leaks-fixed")?,
+            total_clusters: members.optional("total-clusters")?,
+            allocated_clusters: members.optional("allocated-clusters")?,
+            fragmented_clusters: members.optional("fragmented-clusters")?,
+            compressed_clusters: members.optional("compressed-clusters")?,
+        })
+    }
+}
+impl EncodeMembers for ImageCheck {
+    fn put(&self, out: &mut Out) {
+        out.put("filename", &self.filename);
+        out.put("format", &self.format);
+        out.put("check-errors", &self.check_errors);
+        out.put_some("image-end-offset", &self.image_end_offset);
+        out.put_some("corruptions", &self.corruptions);
+        out.put_some("leaks", &self.leaks);
+        out.put_some("corruptions-fixed", &self.corruptions_fixed);
+        out.put_some("leaks-fixed", &self.leaks_fixed);
+        out.put_some("total-clusters", &self.total_clusters);
+        out.put_some("allocated-clusters", &self.allocated_clusters);
+        out.put_some("fragmented-clusters", &self.fragmented_clusters);
+        out.put_some("compressed-clusters", &self.compressed_clusters);
+    }
+}
+object!(ImageCheck);
+
+/// Whether a new medium can be written: as the one before, not, or it can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BlockdevChangeReadOnlyMode {
+    /// `retain`
+    Retain,
+    /// `read-only`
+    ReadOnly,
+    /// `read-write`
+    ReadWrite,
+}
+names!(BlockdevChangeReadOnlyMode { Retain = "retain", ReadOnly = "read-only", ReadWrite = "read-write" });
 /// Arguments of `set-action`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SetActionArgs {
@@ -3693,6 +5269,33 @@ impl EncodeMembers for QomGetArgs {
     }
 }
 object!(QomGetArgs);
+/// Arguments of `qom-set`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QomSetArgs {
+    /// `path`.
+    pub path: String,
+    /// `property`.
+    pub property: String,
+    /// `value`.
+    pub value: Value,
+}
+impl DecodeMembers for QomSetArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(QomSetArgs {
+            path: members.required("path")?,
+            property: members.required("property")?,
+            value: members.required("value")?,
+        })
+    }
+}
+impl EncodeMembers for QomSetArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("path", &self.path);
+        out.put("property", &self.property);
+        out.put("value", &self.value);
+    }
+}
+object!(QomSetArgs);
 /// Arguments of `qom-list-types`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct QomListTypesArgs {
@@ -3907,3 +5510,383 @@ impl EncodeMembers for ChardevRemoveArgs {
     }
 }
 object!(ChardevRemoveArgs);
+/// Arguments of `job-pause`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobPauseArgs {
+    /// The job.
+    pub id: String,
+}
+impl DecodeMembers for JobPauseArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobPauseArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for JobPauseArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(JobPauseArgs);
+/// Arguments of `job-resume`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobResumeArgs {
+    /// The job.
+    pub id: String,
+}
+impl DecodeMembers for JobResumeArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobResumeArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for JobResumeArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(JobResumeArgs);
+/// Arguments of `job-cancel`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobCancelArgs {
+    /// The job.
+    pub id: String,
+}
+impl DecodeMembers for JobCancelArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobCancelArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for JobCancelArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(JobCancelArgs);
+/// Arguments of `job-complete`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobCompleteArgs {
+    /// The job.
+    pub id: String,
+}
+impl DecodeMembers for JobCompleteArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobCompleteArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for JobCompleteArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(JobCompleteArgs);
+/// Arguments of `job-dismiss`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobDismissArgs {
+    /// The job.
+    pub id: String,
+}
+impl DecodeMembers for JobDismissArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobDismissArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for JobDismissArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(JobDismissArgs);
+/// Arguments of `job-finalize`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobFinalizeArgs {
+    /// The job.
+    pub id: String,
+}
+impl DecodeMembers for JobFinalizeArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(JobFinalizeArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for JobFinalizeArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(JobFinalizeArgs);
+/// Arguments of `block-latency-histogram-set`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockLatencyHistogramSetArgs {
+    /// The device.
+    pub id: String,
+    /// Nanoseconds, for all kinds of requests.
+    pub boundaries: Option<Vec<u64>>,
+    /// For reads.
+    pub boundaries_read: Option<Vec<u64>>,
+    /// For writes.
+    pub boundaries_write: Option<Vec<u64>>,
+    /// For appends to zones.
+    pub boundaries_zap: Option<Vec<u64>>,
+    /// For flushes.
+    pub boundaries_flush: Option<Vec<u64>>,
+}
+impl DecodeMembers for BlockLatencyHistogramSetArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockLatencyHistogramSetArgs {
+            id: members.required("id")?,
+            boundaries: members.optional("boundaries")?,
+            boundaries_read: members.optional("boundaries-read")?,
+            boundaries_write: members.optional("boundaries-write")?,
+            boundaries_zap: members.optional("boundaries-zap")?,
+            boundaries_flush: members.optional("boundaries-flush")?,
+        })
+    }
+}
+impl EncodeMembers for BlockLatencyHistogramSetArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+        out.put_some("boundaries", &self.boundaries);
+        out.put_some("boundaries-read", &self.boundaries_read);
+        out.put_some("boundaries-write", &self.boundaries_write);
+        out.put_some("boundaries-zap", &self.boundaries_zap);
+        out.put_some("boundaries-flush", &self.boundaries_flush);
+    }
+}
+object!(BlockLatencyHistogramSetArgs);
+/// Arguments of `block-set-write-threshold`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockSetWriteThresholdArgs {
+    /// The node.
+    pub node_name: String,
+    /// The offset; 0 switches it off.
+    pub write_threshold: u64,
+}
+impl DecodeMembers for BlockSetWriteThresholdArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockSetWriteThresholdArgs {
+            node_name: members.required("node-name")?,
+            write_threshold: members.required("write-threshold")?,
+        })
+    }
+}
+impl EncodeMembers for BlockSetWriteThresholdArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("node-name", &self.node_name);
+        out.put("write-threshold", &self.write_threshold);
+    }
+}
+object!(BlockSetWriteThresholdArgs);
+/// Arguments of `blockdev-create`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevCreateArgs {
+    /// The job's name.
+    pub job_id: String,
+    /// The image.
+    pub options: BlockdevCreateOptions,
+}
+impl DecodeMembers for BlockdevCreateArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevCreateArgs {
+            job_id: members.required("job-id")?,
+            options: members.required("options")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevCreateArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("job-id", &self.job_id);
+        out.put("options", &self.options);
+    }
+}
+object!(BlockdevCreateArgs);
+/// Arguments of `blockdev-check`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevCheckArgs {
+    /// The image's node.
+    pub node_name: String,
+    /// How far what is found is mended; none by default.
+    pub fix: Option<BlockdevCheckFix>,
+}
+impl DecodeMembers for BlockdevCheckArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevCheckArgs {
+            node_name: members.required("node-name")?,
+            fix: members.optional("fix")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevCheckArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("node-name", &self.node_name);
+        out.put_some("fix", &self.fix);
+    }
+}
+object!(BlockdevCheckArgs);
+/// Arguments of `eject`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct EjectArgs {
+    /// The drive's name.
+    pub device: Option<String>,
+    /// The device's id or path.
+    pub id: Option<String>,
+    /// A lock of the guest does not count.
+    pub force: Option<bool>,
+}
+impl DecodeMembers for EjectArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(EjectArgs {
+            device: members.optional("device")?,
+            id: members.optional("id")?,
+            force: members.optional("force")?,
+        })
+    }
+}
+impl EncodeMembers for EjectArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("device", &self.device);
+        out.put_some("id", &self.id);
+        out.put_some("force", &self.force);
+    }
+}
+object!(EjectArgs);
+/// Arguments of `blockdev-open-tray`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BlockdevOpenTrayArgs {
+    /// The drive's name.
+    pub device: Option<String>,
+    /// The device's id or path.
+    pub id: Option<String>,
+    /// A lock of the guest does not count.
+    pub force: Option<bool>,
+}
+impl DecodeMembers for BlockdevOpenTrayArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevOpenTrayArgs {
+            device: members.optional("device")?,
+            id: members.optional("id")?,
+            force: members.optional("force")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevOpenTrayArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("device", &self.device);
+        out.put_some("id", &self.id);
+        out.put_some("force", &self.force);
+    }
+}
+object!(BlockdevOpenTrayArgs);
+/// Arguments of `blockdev-close-tray`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BlockdevCloseTrayArgs {
+    /// The drive's name.
+    pub device: Option<String>,
+    /// The device's id or path.
+    pub id: Option<String>,
+}
+impl DecodeMembers for BlockdevCloseTrayArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevCloseTrayArgs {
+            device: members.optional("device")?,
+            id: members.optional("id")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevCloseTrayArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("device", &self.device);
+        out.put_some("id", &self.id);
+    }
+}
+object!(BlockdevCloseTrayArgs);
+/// Arguments of `blockdev-remove-medium`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevRemoveMediumArgs {
+    /// The device's id or path.
+    pub id: String,
+}
+impl DecodeMembers for BlockdevRemoveMediumArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevRemoveMediumArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevRemoveMediumArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(BlockdevRemoveMediumArgs);
+/// Arguments of `blockdev-insert-medium`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevInsertMediumArgs {
+    /// The device's id or path.
+    pub id: String,
+    /// The node.
+    pub node_name: String,
+}
+impl DecodeMembers for BlockdevInsertMediumArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevInsertMediumArgs {
+            id: members.required("id")?,
+            node_name: members.required("node-name")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevInsertMediumArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+        out.put("node-name", &self.node_name);
+    }
+}
+object!(BlockdevInsertMediumArgs);
+/// Arguments of `blockdev-change-medium`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevChangeMediumArgs {
+    /// The drive's name.
+    pub device: Option<String>,
+    /// The device's id or path.
+    pub id: Option<String>,
+    /// The file.
+    pub filename: String,
+    /// Its format; found out where it is not given.
+    pub format: Option<String>,
+    /// A lock of the guest does not count.
+    pub force: Option<bool>,
+    /// Whether it can be written; retain by default.
+    pub read_only_mode: Option<BlockdevChangeReadOnlyMode>,
+}
+impl DecodeMembers for BlockdevChangeMediumArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevChangeMediumArgs {
+            device: members.optional("device")?,
+            id: members.optional("id")?,
+            filename: members.required("filename")?,
+            format: members.optional("format")?,
+            force: members.optional("force")?,
+            read_only_mode: members.optional("read-only-mode")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevChangeMediumArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("device", &self.device);
+        out.put_some("id", &self.id);
+        out.put("filename", &self.filename);
+        out.put_some("format", &self.format);
+        out.put_some("force", &self.force);
+        out.put_some("read-only-mode", &self.read_only_mode);
+    }
+}
+object!(BlockdevChangeMediumArgs);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crate::edge::EdgeLane;
 use crate::node::IoLane;
 use crate::request::{Done, IoReq, Token};
+use crate::throttle::{BackendThrottle, ThrottleSwitch};
 use crate::waker::Waker;
 
 /// The gate of one back end; all its lanes pass it.
@@ -47,24 +48,38 @@ impl DrainGate {
         }
     }
 
-    /// Shuts it; what is in flight goes on.
+    /// Shuts it; what is in flight goes on, and is not held up by limits of nodes below.
     pub fn shut(self: &Arc<Self>) -> Shut {
         self.shut.fetch_add(1, Ordering::SeqCst);
-        Shut(self.clone())
+        let hurried = self.lanes().clone();
+        hurried.iter().for_each(Waker::hurry);
+        Shut {
+            gate: self.clone(),
+            hurried,
+        }
+    }
+
+    /// Has all lanes looked at anew.
+    pub fn wake_lanes(&self) {
+        self.lanes().iter().for_each(Waker::wake);
     }
 }
 
 /// Holds a gate shut until it is dropped.
-pub(crate) struct Shut(Arc<DrainGate>);
+pub(crate) struct Shut {
+    gate: Arc<DrainGate>,
+    /// Lanes that were there when it was shut.
+    hurried: Vec<Waker>,
+}
 
 impl Shut {
     /// Waits until nothing is in flight. Blocks for the time of the requests in flight, which end
     /// on I/O threads; they wait for nobody.
     pub fn wait(&self) {
-        let mut lanes = self.0.lanes();
-        while self.0.in_flight.load(Ordering::SeqCst) > 0 {
+        let mut lanes = self.gate.lanes();
+        while self.gate.in_flight.load(Ordering::SeqCst) > 0 {
             lanes = self
-                .0
+                .gate
                 .idle
                 .wait(lanes)
                 .unwrap_or_else(PoisonError::into_inner);
@@ -73,36 +88,53 @@ impl Shut {
 
     /// Whether it is that gate.
     pub fn is(&self, gate: &Arc<DrainGate>) -> bool {
-        Arc::ptr_eq(&self.0, gate)
+        Arc::ptr_eq(&self.gate, gate)
     }
 }
 
 impl Drop for Shut {
     fn drop(&mut self) {
-        if self.0.shut.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.lanes().iter().for_each(Waker::wake);
+        self.hurried.iter().for_each(Waker::calm);
+        if self.gate.shut.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.gate.wake_lanes();
         }
     }
 }
 
-/// A back end's lane.
+/// A back end's lane: first its limits, then its gate.
 pub(crate) struct RootLane {
     gate: Arc<DrainGate>,
     inner: EdgeLane,
     waker: Waker,
+    throttle: BackendThrottle,
     /// Requests before the gate.
     waiting: VecDeque<(IoReq, Token)>,
 }
 
 impl RootLane {
-    pub fn new(gate: &Arc<DrainGate>, inner: EdgeLane, waker: &Waker) -> Self {
+    pub fn new(
+        gate: &Arc<DrainGate>,
+        throttle: &Arc<ThrottleSwitch>,
+        inner: EdgeLane,
+        waker: &Waker,
+    ) -> Self {
         gate.lanes().push(waker.clone());
         RootLane {
             gate: gate.clone(),
             inner,
             waker: waker.clone(),
+            throttle: BackendThrottle::new(throttle, waker),
             waiting: VecDeque::new(),
         }
+    }
+
+    /// Behind the limits.
+    fn go(&mut self, request: IoReq, token: Token) -> Option<Done> {
+        if !self.waiting.is_empty() || !self.gate.enter() {
+            self.waiting.push_back((request, token));
+            return None;
+        }
+        self.pass(request, token)
     }
 
     fn pass(&mut self, request: IoReq, token: Token) -> Option<Done> {
@@ -114,11 +146,8 @@ impl RootLane {
 
 impl IoLane for RootLane {
     fn submit(&mut self, request: IoReq, token: Token) -> Option<Done> {
-        if !self.waiting.is_empty() || !self.gate.enter() {
-            self.waiting.push_back((request, token));
-            return None;
-        }
-        self.pass(request, token)
+        let (request, token) = self.throttle.admit(request, token)?;
+        self.go(request, token)
     }
 
     fn start(&mut self) {
@@ -132,7 +161,7 @@ impl IoLane for RootLane {
         if ended > 0 {
             self.gate.leave(ended);
         }
-        if self.waiting.is_empty() {
+        if self.waiting.is_empty() && self.throttle.len() == 0 {
             return;
         }
         while !self.waiting.is_empty() && self.gate.enter() {
@@ -140,11 +169,15 @@ impl IoLane for RootLane {
                 done.extend(self.pass(request, token));
             }
         }
+        while let Some((request, token)) = self.throttle.next() {
+            done.extend(self.go(request, token));
+        }
         self.inner.start();
     }
 
     fn in_flight(&self) -> usize {
-        self.inner.in_flight().saturating_add(self.waiting.len())
+        let before = self.waiting.len().saturating_add(self.throttle.len());
+        self.inner.in_flight().saturating_add(before)
     }
 }
 
@@ -156,6 +189,7 @@ impl Drop for RootLane {
         }
         drop(lanes);
         // What is in flight ends with the inner lane, before anybody else may count on it.
+        self.waker.hurry();
         let mut ended = Vec::new();
         while self.inner.in_flight() > 0 {
             self.inner.start();
@@ -167,6 +201,7 @@ impl Drop for RootLane {
                 ended.clear();
             }
         }
+        self.waker.calm();
         self.waker.wake();
     }
 }
@@ -193,7 +228,7 @@ mod tests {
         let waker = Waker::new().unwrap();
         let gate = Arc::new(DrainGate::default());
         let inner = edge.open_lane(4, &waker).unwrap();
-        let mut lane = RootLane::new(&gate, inner, &waker);
+        let mut lane = RootLane::new(&gate, &Arc::default(), inner, &waker);
         let request = || IoReq::new(Op::Flush, Buffers::new());
         assert!(lane.submit(request(), Token(1)).is_none());
         let shut = gate.shut();
@@ -237,7 +272,8 @@ mod tests {
         let edge = Edge::new(Some(Arc::new(node)));
         let waker = Waker::new().unwrap();
         let gate = Arc::new(DrainGate::default());
-        let mut lane = RootLane::new(&gate, edge.open_lane(4, &waker).unwrap(), &waker);
+        let inner = edge.open_lane(4, &waker).unwrap();
+        let mut lane = RootLane::new(&gate, &Arc::default(), inner, &waker);
         assert!(
             lane.submit(IoReq::new(Op::Flush, Buffers::new()), Token(1))
                 .is_none()

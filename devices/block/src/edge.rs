@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::buffers::Buffers;
 use crate::error::BlockError;
+use crate::filter::Event;
 use crate::node::{BlockNode, Extent, IoLane, NodeInfo};
 use crate::request::{Done, IoReq, Op, Token};
 use crate::waker::Waker;
@@ -50,7 +51,6 @@ impl Edge {
     }
 
     /// Leads elsewhere from now on. Nothing is in flight.
-    #[allow(dead_code)] // until the graph changes under its users
     pub fn set(&self, target: Option<Arc<dyn BlockNode>>) {
         let old = std::mem::replace(&mut *self.target(), target);
         self.0.generation.fetch_add(1, Ordering::AcqRel);
@@ -82,6 +82,13 @@ impl Edge {
     /// The node's; ENOMEDIUM without one.
     pub fn extent(&self, offset: u64, len: u64) -> io::Result<Extent> {
         self.there()?.extent(offset, len)
+    }
+
+    /// See [`BlockNode::event`].
+    pub fn event(&self, event: Event) {
+        if let Some(node) = self.node() {
+            node.event(event);
+        }
     }
 
     /// See [`BlockNode::open_lane`].
@@ -166,6 +173,10 @@ impl IoLane for EdgeLane {
         }
         self.left.iter_mut().for_each(|lane| lane.reap(done));
         self.left.retain(|lane| lane.in_flight() > 0);
+        // A node that was taken away is let go of, also where no request follows.
+        if let Err(error) = self.follow() {
+            log::debug!("A block node cannot be used yet: {error}");
+        }
     }
 
     fn in_flight(&self) -> usize {

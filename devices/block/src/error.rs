@@ -59,6 +59,15 @@ pub enum BlockError {
     /// No node or drive of that name.
     #[error("Cannot find device='{0}' nor node-name='{0}'")]
     NoReference(String),
+    /// No node of that name, where a medium is meant.
+    #[error("Node '{0}' not found")]
+    NodeNotFound(String),
+    /// Only one medium fits.
+    #[error("There already is a medium in the device")]
+    MediumThere,
+    /// The device was removed while something was done to it.
+    #[error("The device is not there any more")]
+    Gone,
     /// A device uses it.
     #[error("Node {0} is in use")]
     InUse(String),
@@ -102,6 +111,18 @@ pub enum BlockError {
     /// A node has the drive's name.
     #[error("Device name '{0}' conflicts with an existing node name")]
     DriveIsNode(String),
+    /// No back end of that name.
+    #[error("Device '{0}' not found")]
+    NoDevice(String),
+    /// No node of that name, where it is called a device.
+    #[error("Device '{0}' not found")]
+    NoNodeDevice(String),
+    /// The drive has no medium.
+    #[error("Device has no medium")]
+    NoMedium,
+    /// No throttle group of that name.
+    #[error("Throttle group '{0}' does not exist")]
+    NoGroup(String),
     /// No drive or node of that name.
     #[error("Property 'virtio-blk-device.drive' can't find value '{0}'")]
     NoDrive(String),

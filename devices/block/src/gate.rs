@@ -131,6 +131,9 @@ impl Screen {
             if len == 0 {
                 return Err(Ok(()));
             }
+            if matches!(op, Op::Write { .. } | Op::WriteZeroes { .. }) {
+                self.stats.about_to_write(offset.saturating_add(len));
+            }
         }
         let op = match op {
             Op::Flush if policy.no_flush => return Err(Ok(())),

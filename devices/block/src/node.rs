@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::buffers::{Buffers, HostBuffer};
 use crate::error::BlockError;
+use crate::filter::Event;
 use crate::graph::Perms;
 use crate::image::Image;
 use crate::request::{Done, Durability, IoReq, Op, Token};
@@ -94,6 +95,9 @@ pub trait BlockNode: Send + Sync {
     fn image(&self) -> Option<&dyn Image> {
         None
     }
+
+    /// A node above is about to do that, for those that inject faults then. Filters pass it on.
+    fn event(&self, _event: Event) {}
 }
 
 /// Blocking requests in a convenient form.

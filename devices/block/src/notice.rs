@@ -50,6 +50,15 @@ impl Reporter {
         }
     }
 
+    /// Tells of a write beyond the node's threshold.
+    pub fn over_threshold(&self, threshold: u64, amount: u64) {
+        (self.sink)(Notice::WriteThreshold {
+            node: self.node.to_string(),
+            threshold,
+            amount,
+        });
+    }
+
     /// Tells of a damaged image.
     pub fn corrupted(&self, message: String, range: Option<(u64, u64)>, fatal: bool) {
         (self.sink)(Notice::ImageCorrupted {

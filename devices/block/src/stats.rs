@@ -5,7 +5,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use crate::histogram::{Histogram, HistogramSlot};
+use crate::notice::Reporter;
 use crate::request::{IoReq, Op};
+use crate::threshold::Threshold;
 
 /// Kinds of requests that are counted apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +45,10 @@ struct Counters {
     failed: AtomicU64,
     invalid: AtomicU64,
     total_time_ns: AtomicU64,
+    histogram: HistogramSlot,
 }
 
-/// Counters; any thread.
+/// Counters, and what is watched for; any thread.
 #[derive(Debug, Default)]
 pub struct Stats {
     read: Counters,
@@ -54,6 +58,8 @@ pub struct Stats {
     wr_highest_offset: AtomicU64,
     /// Nanoseconds after [`epoch`], plus one; 0 is never.
     last_access: AtomicU64,
+    threshold: Threshold,
+    zone_append: HistogramSlot,
 }
 
 fn epoch() -> Instant {
@@ -87,6 +93,7 @@ impl Stats {
         }
         let time = nanoseconds(now.saturating_duration_since(started));
         counters.total_time_ns.fetch_add(time, Ordering::Relaxed);
+        counters.histogram.count(time);
         self.touch(now);
     }
 
@@ -125,6 +132,41 @@ impl Stats {
         if account == Account::Write && result.is_ok() {
             self.wrote_to(offset.saturating_add(len));
         }
+    }
+
+    /// Counts requests of a kind by how long they take from now on, between these nanoseconds, or
+    /// not any more. False when they do not ascend from above 0.
+    pub fn set_histogram(&self, account: Account, boundaries: Option<&[u64]>) -> bool {
+        self.of(account).histogram.set(boundaries)
+    }
+
+    /// The histogram of a kind, where there is one.
+    pub fn histogram(&self, account: Account) -> Option<Histogram> {
+        self.of(account).histogram.get()
+    }
+
+    /// The same for appends to zones, which no device here has: its bins stay empty.
+    pub fn set_zone_append_histogram(&self, boundaries: Option<&[u64]>) -> bool {
+        self.zone_append.set(boundaries)
+    }
+
+    /// The histogram of appends to zones, where there is one.
+    pub fn zone_append_histogram(&self) -> Option<Histogram> {
+        self.zone_append.get()
+    }
+
+    /// The offset behind which the next write is told of; 0 where none is.
+    pub fn write_threshold(&self) -> u64 {
+        self.threshold.get()
+    }
+
+    pub(crate) fn set_write_threshold(&self, offset: u64, told: Reporter) {
+        self.threshold.set(offset, told);
+    }
+
+    /// A write is about to end at `end`.
+    pub(crate) fn about_to_write(&self, end: u64) {
+        self.threshold.look(end);
     }
 
     fn touch(&self, now: Instant) {

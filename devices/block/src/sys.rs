@@ -68,6 +68,43 @@ pub fn fallocate(file: &File, mode: i32, offset: u64, len: u64) -> io::Result<()
 }
 
 // linux/fs.h; libc does not have them.
+const FS_IOC_GETFLAGS: libc::Ioctl = 0x8008_6601_u32 as libc::Ioctl;
+const FS_IOC_SETFLAGS: libc::Ioctl = 0x4008_6602;
+const FS_NOCOW_FL: libc::c_int = 0x0080_0000;
+const FS_IOC_FSGETXATTR: libc::Ioctl = 0x801c_581f_u32 as libc::Ioctl;
+const FS_IOC_FSSETXATTR: libc::Ioctl = 0x401c_5820;
+const FS_XFLAG_EXTSIZE: u32 = 0x0000_0800;
+
+/// struct fsxattr of linux/fs.h.
+#[repr(C)]
+#[derive(Default)]
+struct FsXattr {
+    flags: u32,
+    extent_size: u32,
+    rest: [u32; 5],
+}
+
+/// Asks the file system to overwrite the file's data in place.
+pub fn set_nocow(file: &File) -> io::Result<()> {
+    let mut flags: libc::c_int = 0;
+    // SAFETY: the request writes one int.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_GETFLAGS, &mut flags) })?;
+    flags |= FS_NOCOW_FL;
+    // SAFETY: the request reads one int.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_SETFLAGS, &flags) }).map(drop)
+}
+
+/// Tells the file system how many bytes to allocate at a time.
+pub fn set_extent_size(file: &File, bytes: u32) -> io::Result<()> {
+    let mut attr = FsXattr::default();
+    // SAFETY: the request writes one struct fsxattr.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FSGETXATTR, &mut attr) })?;
+    attr.flags |= FS_XFLAG_EXTSIZE;
+    attr.extent_size = bytes;
+    // SAFETY: the request reads one struct fsxattr.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FSSETXATTR, &attr) }).map(drop)
+}
+
 const BLKDISCARD: libc::Ioctl = 0x1277;
 const BLKZEROOUT: libc::Ioctl = 0x127f;
 const BLKSSZGET: libc::Ioctl = 0x1268;

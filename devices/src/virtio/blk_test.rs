@@ -1,6 +1,7 @@
 //! A disk under the fake guest, on files with each engine and on null nodes.
 
 mod device;
+mod failures;
 mod requests;
 
 use std::fs::{File, OpenOptions};

@@ -68,6 +68,8 @@ pub struct QueueSetup {
     pub next_avail: u16,
     /// Next entry of the used ring, while no worker has it.
     pub next_used: u16,
+    /// Heads to take before what is in the ring, while no worker has it.
+    pub again: Vec<u16>,
     /// Signalled by kicks; there while the queue is enabled.
     pub kick: Option<Arc<EventFd>>,
 }
@@ -84,6 +86,7 @@ impl QueueSetup {
             device: 0,
             next_avail: 0,
             next_used: 0,
+            again: Vec::new(),
             kick: None,
         }
     }

@@ -120,4 +120,6 @@ pub struct ActiveQueue {
     pub kick: Arc<EventFd>,
     /// Tells the driver that buffers were used.
     pub interrupt: Arc<dyn Interrupt>,
+    /// Heads to take before what is in the ring (see [`QueueState::again`]).
+    pub again: Vec<u16>,
 }

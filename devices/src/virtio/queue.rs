@@ -4,6 +4,7 @@
 //! A driver that breaks the rules (a loop, a descriptor outside memory, readable buffers behind
 //! writable ones) gets NEEDS_RESET, and its queue is left alone from then on.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -32,6 +33,12 @@ pub struct Virtqueue {
     /// Something was completed since the last look at interrupting.
     completed: bool,
     broken: bool,
+    /// Heads to take before what is in the ring.
+    again: VecDeque<u16>,
+    /// The head that `pop` gave last, when it was one of these.
+    popped_again: Option<u16>,
+    /// Heads that are to be taken again later.
+    kept: Vec<u16>,
 }
 
 impl Virtqueue {
@@ -47,6 +54,9 @@ impl Virtqueue {
             quiet: false,
             completed: false,
             broken: false,
+            again: active.again.into(),
+            popped_again: None,
+            kept: Vec::new(),
         }
     }
 
@@ -92,6 +102,14 @@ impl Virtqueue {
     pub fn pop(&mut self, memory: &GuestRam, chain: &mut Chain) -> bool {
         if self.broken {
             return false;
+        }
+        self.popped_again = self.again.pop_front();
+        if let Some(head) = self.popped_again {
+            let (table, size) = (GuestAddress(self.queue.desc_table()), self.queue.size());
+            if let Err(why) = chain.fill(memory, table, size, head) {
+                self.break_down(why);
+            }
+            return !self.broken;
         }
         match self.try_pop(memory, chain) {
             Ok(found) => found,
@@ -140,14 +158,29 @@ impl Virtqueue {
 
     /// Puts back the chain that `pop` gave last; it comes again.
     pub fn unpop(&mut self) {
-        self.queue.go_to_previous_position();
+        match self.popped_again.take() {
+            Some(head) => self.again.push_front(head),
+            None => self.queue.go_to_previous_position(),
+        }
+    }
+
+    /// Keeps a chain that is neither given back nor forgotten: it is part of the queue's state,
+    /// and taken again when the queue is handed out the next time.
+    pub fn keep(&mut self, head: u16) {
+        self.kept.push(head);
+    }
+
+    /// Whether chains are kept.
+    pub fn keeps_some(&self) -> bool {
+        !self.kept.is_empty()
     }
 
     /// Whether chains are waiting.
     pub fn has_more(&self, memory: &GuestRam) -> bool {
         let next = self.queue.next_avail();
         let index = self.queue.avail_idx(memory, Ordering::Acquire);
-        !self.broken && index.is_ok_and(|index| index.0 != next)
+        let in_ring = index.is_ok_and(|index| index.0 != next);
+        !self.broken && (in_ring || !self.again.is_empty())
     }
 
     /// Gives a chain back with `written` bytes in its writable buffers. The driver learns of it
@@ -194,6 +227,7 @@ impl Virtqueue {
             index: self.index,
             next_avail: self.queue.next_avail(),
             next_used: self.queue.next_used(),
+            again: self.kept.iter().chain(&self.again).copied().collect(),
         }
     }
 }

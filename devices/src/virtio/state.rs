@@ -41,6 +41,9 @@ pub struct QueueV1 {
     /// Next used entry to fill.
     #[serde(skip_serializing_if = "is_default")]
     pub next_used: u16,
+    /// Heads of chains that were taken and are to be taken again before others.
+    #[serde(skip_serializing_if = "is_default")]
+    pub again: Vec<u16>,
 }
 
 /// The function.
@@ -94,6 +97,7 @@ fn save_queue(queue: &QueueSetup) -> QueueV1 {
         device,
         next_avail,
         next_used,
+        again,
         kick: _,
     } = queue;
     QueueV1 {
@@ -105,6 +109,7 @@ fn save_queue(queue: &QueueSetup) -> QueueV1 {
         device: *device,
         next_avail: *next_avail,
         next_used: *next_used,
+        again: again.clone(),
     }
 }
 
@@ -118,9 +123,16 @@ fn restore_queue(queue: &mut QueueSetup, state: QueueV1, vector: u16) -> Result<
         device,
         next_avail,
         next_used,
+        again,
     } = state;
     if !size.is_power_of_two() || size > queue.max_size {
         return Err(format!("size is {size}, at most {}", queue.max_size));
+    }
+    if let Some(head) = again.iter().find(|head| **head >= size) {
+        return Err(format!("head {head} is outside the descriptor table"));
+    }
+    if again.len() > usize::from(size) {
+        return Err(format!("{} heads are kept of {size}", again.len()));
     }
     queue.vector.store(vector, Ordering::Relaxed);
     *queue = QueueSetup {
@@ -133,6 +145,7 @@ fn restore_queue(queue: &mut QueueSetup, state: QueueV1, vector: u16) -> Result<
         device,
         next_avail,
         next_used,
+        again,
         kick: None,
     };
     Ok(())

@@ -242,6 +242,7 @@ impl VirtioPci {
                     self.signals.clone(),
                     setup.vector.clone(),
                 )),
+                again: setup.again.clone(),
             });
         }
         Ok(ActiveQueues {
@@ -281,6 +282,7 @@ impl VirtioPci {
             if let Some(queue) = self.common.queues.get_mut(usize::from(state.index)) {
                 queue.next_avail = state.next_avail;
                 queue.next_used = state.next_used;
+                queue.again.clone_from(&state.again);
             }
         }
         self.device.stopped(&states);

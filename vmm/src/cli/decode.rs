@@ -27,6 +27,11 @@ pub fn take(plan: &mut Plan, arg: Arg) -> Done {
         "serial" => serial(plan, arg),
         "blockdev" => push(&mut plan.disks, DiskPlan::Blockdev(arg)),
         "drive" => push(&mut plan.disks, DiskPlan::Drive(arg)),
+        "hda" => drive(plan, arg, "index=0,media=disk"),
+        "hdb" => drive(plan, arg, "index=1,media=disk"),
+        "hdc" => drive(plan, arg, "index=2,media=disk"),
+        "hdd" => drive(plan, arg, "index=3,media=disk"),
+        "cdrom" => drive(plan, arg, "index=2,media=cdrom"),
         "chardev" => {
             let arguments = chardev::chardev(&arg.value).map_err(|e| arg.error(e))?;
             push(&mut plan.chardevs, (arg, arguments))
@@ -61,6 +66,14 @@ pub fn take(plan: &mut Plan, arg: Arg) -> Done {
         "overcommit" => overcommit(plan, &arg),
         _ => Err(arg.error("This option is not available")),
     }
+}
+
+/// An option that names a file and nothing else.
+fn drive(plan: &mut Plan, mut arg: Arg, place: &str) -> Done {
+    // A comma belongs to the name.
+    let file = arg.value.replace(',', ",,");
+    arg.value = format!("{place},file={file}");
+    push(&mut plan.disks, DiskPlan::Drive(arg))
 }
 
 fn keep<T>(place: &mut Option<T>, value: T) -> Done {

@@ -144,3 +144,31 @@ fn dates_count_from_1970() {
         assert_eq!(date_of(text), seconds, "{text}");
     }
 }
+
+#[test]
+fn short_options_of_disks_are_drives() {
+    let plan = plan(&[
+        ("hda", "a,b.img"),
+        ("hdd", "d.img"),
+        ("cdrom", "c.iso"),
+        ("drive", "file=e.img"),
+    ])
+    .unwrap();
+    let drives: Vec<_> = plan
+        .disks
+        .iter()
+        .map(|disk| match disk {
+            DiskPlan::Drive(arg) => (arg.value.as_str(), arg.location.as_str()),
+            DiskPlan::Blockdev(arg) => panic!("{arg:?}"),
+        })
+        .collect();
+    assert_eq!(
+        drives,
+        [
+            ("index=0,media=disk,file=a,,b.img", "-hda a,b.img"),
+            ("index=3,media=disk,file=d.img", "-hdd d.img"),
+            ("index=2,media=cdrom,file=c.iso", "-cdrom c.iso"),
+            ("file=e.img", "-drive file=e.img"),
+        ]
+    );
+}

@@ -1,7 +1,12 @@
 //! What the state machine says, and what devices ask for, done.
 
-use api_spec::{Event, GuestPanicAction, QmpError, ShutdownCause};
-use devices::effect::{Effect, Notice, PowerEffect};
+use api_spec::{
+    BlockErrorAction, Event, GuestPanicAction, IoOperationType, QmpError, ShutdownCause,
+};
+use block::{ErrorAction, Failed};
+use devices::effect::{DiskFailure, Effect, Notice, PowerEffect};
+
+use crate::process::errno as errno_text;
 
 use super::life::{Action, Emit, Input, by_guest};
 use super::{Control, flush};
@@ -20,6 +25,7 @@ impl Control {
             }
             Action::Run => {
                 self.published.set_status(self.life.state());
+                self.blockdevs.reset_io_status();
                 if let Some(machine) = &mut self.machine {
                     machine.resume();
                 }
@@ -91,6 +97,7 @@ impl Control {
             Effect::Ejected => log::warn!("Device '{id}' was let go, but cannot be removed"),
             Effect::Power(power) => self.power(&power),
             Effect::Notice(notice) => self.notice(notice),
+            Effect::DiskFailed(failure) => self.disk_failed(failure),
         }
     }
 
@@ -115,6 +122,59 @@ impl Control {
             },
             PowerEffect::CrashLoaded => Input::Panic { crash_loaded: true },
         });
+    }
+
+    /// Tells watchers, and stops the machine where the request waits for that.
+    fn disk_failed(&mut self, failure: DiskFailure) {
+        let DiskFailure {
+            qom_path,
+            failed,
+            action,
+            errno,
+        } = failure;
+        let found = self.blockdevs.failed_device(&qom_path);
+        let (device, node_name, may_stop) = found.unwrap_or_default();
+        let error = match errno {
+            0 => std::io::Error::from_raw_os_error(libc::EIO),
+            errno => std::io::Error::from_raw_os_error(errno),
+        };
+        self.emit(Event::BlockIoError {
+            qom_path,
+            device,
+            node_name,
+            operation: match failed {
+                Failed::Read => IoOperationType::Read,
+                Failed::Write => IoOperationType::Write,
+            },
+            action: match action {
+                ErrorAction::Report => BlockErrorAction::Report,
+                ErrorAction::Ignore => BlockErrorAction::Ignore,
+                ErrorAction::Stop => BlockErrorAction::Stop,
+            },
+            nospace: may_stop.then_some(block::is_no_space(&error)),
+            reason: errno_text(&error),
+        });
+        if action == ErrorAction::Stop {
+            self.feed(Input::DiskFailed);
+        }
+    }
+
+    /// A block node noticed something on its own.
+    pub(super) fn block_notice(&mut self, notice: block::Notice) {
+        match notice {
+            block::Notice::WriteThreshold {
+                node,
+                threshold,
+                amount,
+            } => self.emit(Event::BlockWriteThreshold {
+                node_name: node,
+                amount_exceeded: amount,
+                write_threshold: threshold,
+            }),
+            block::Notice::ImageCorrupted { node, message, .. } => {
+                log::error!("The image of node '{node}' is damaged: {message}");
+            }
+        }
     }
 
     fn notice(&mut self, notice: Notice) {

@@ -6,7 +6,7 @@ use api_spec::{NameInfo, RunState, ShutdownCause, UuidInfo};
 use super::*;
 
 /// A program without a machine, whose vCPUs park at once.
-fn control() -> Control {
+pub(super) fn control() -> Control {
     let facts = sink::Facts {
         name: NameInfo { name: None },
         uuid: UuidInfo {

@@ -86,6 +86,8 @@ pub enum Input {
     },
     /// A vCPU cannot go on.
     Failed,
+    /// A disk's request failed and waits for `cont`.
+    DiskFailed,
     /// Every vCPU is parked.
     Parked,
 }
@@ -195,9 +197,10 @@ impl Life {
         if let Motion::Parking(then) = self.motion {
             match input {
                 Input::Parked => self.parked(then, out),
-                // The reset under way is theirs as well: the guest that asked again, or could
-                // not go on, is gone when it is done.
-                Input::Reset(_, None) | Input::Failed if matches!(then, Then::Reset(..)) => {}
+                // The reset under way is theirs as well: the guest that asked again, could not go
+                // on, or waits for a disk, is gone when it is done.
+                Input::Reset(_, None) | Input::Failed | Input::DiskFailed
+                    if matches!(then, Then::Reset(..)) => {}
                 Input::Shutdown(cause, status, ticket) if !by_guest(cause) => {
                     self.host_shutdown(cause, status, ticket, out);
                 }
@@ -221,6 +224,7 @@ impl Life {
                 crash_loaded: false,
             } => self.panicked(out),
             Input::Failed => self.halt(Then::Stop(RunState::InternalError, None), out),
+            Input::DiskFailed => self.halt(Then::Stop(RunState::IoError, None), out),
             Input::Parked => {}
         }
     }
@@ -245,6 +249,8 @@ impl Life {
 
     fn parked(&mut self, then: Then, out: &mut Vec<Action>) {
         self.motion = Motion::Still;
+        // Whatever comes next, requests that failed up to now wait for it.
+        self.waiting.retain(|input| *input != Input::DiskFailed);
         out.push(Action::Quiesce);
         match then {
             Then::Stop(state, ticket) => {

@@ -199,3 +199,53 @@ fn a_reset_that_somebody_waits_for_is_done_again() {
     assert_eq!(life.step(Input::Parked), with(&[Reply(T), Park]));
     assert_eq!(life.step(Input::Parked), with(&[Reply(U)]));
 }
+
+#[test]
+fn a_failed_disk_stops_the_machine_until_cont() {
+    let mut life = running(Policy::default());
+    assert_eq!(life.step(Input::DiskFailed), [Park]);
+    assert_eq!(life.step(Input::DiskFailed), [], "another request");
+    assert_eq!(life.step(Input::Parked), [Quiesce, emit(Emit::Stop)]);
+    assert_eq!(life.state(), RunState::IoError);
+    assert_eq!(life.step(Input::DiskFailed), [], "one that was in flight");
+    assert_eq!(
+        life.step(Input::Cont(Some(T))),
+        [emit(Emit::Resume), Run, Reply(T)]
+    );
+    assert_eq!(life.state(), RunState::Running);
+}
+
+#[test]
+fn a_failure_behind_a_stop_does_not_stop_what_goes_on() {
+    let mut life = running(Policy::default());
+    assert_eq!(life.step(Input::Stop(T)), [Park]);
+    assert_eq!(life.step(Input::Cont(Some(U))), []);
+    assert_eq!(life.step(Input::DiskFailed), []);
+    let expected = [
+        Quiesce,
+        emit(Emit::Stop),
+        Reply(T),
+        emit(Emit::Resume),
+        Run,
+        Reply(U),
+    ];
+    assert_eq!(life.step(Input::Parked), expected);
+    assert_eq!(life.state(), RunState::Running);
+}
+
+#[test]
+fn a_reset_forgets_failed_disks() {
+    let mut life = running(Policy::default());
+    let reset = Input::Reset(Cause::HostQmpSystemReset, Some(T));
+    assert_eq!(life.step(reset), [Park]);
+    assert_eq!(life.step(Input::DiskFailed), []);
+    let actions = life.step(Input::Parked);
+    assert_eq!(actions.last(), Some(&Reply(T)));
+    assert_eq!(life.state(), RunState::Running);
+
+    assert_eq!(life.step(Input::DiskFailed), [Park]);
+    life.step(Input::Parked);
+    assert_eq!(life.state(), RunState::IoError);
+    life.step(reset);
+    assert_eq!(life.state(), RunState::Prelaunch);
+}

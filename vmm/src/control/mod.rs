@@ -5,8 +5,10 @@ mod act;
 pub mod blockdev;
 pub mod chardevs;
 pub mod commands;
+mod disks;
 pub mod fds;
 pub mod hmp;
+pub mod jobs;
 pub mod life;
 pub mod monitors;
 pub mod objects;
@@ -30,6 +32,7 @@ use crate::threads::{self, ThreadKind};
 use blockdev::Blockdevs;
 use chardevs::Chardevs;
 use fds::FdStore;
+use jobs::Jobs;
 use life::{Action, Input, Life, Policy, Ticket};
 use monitors::Monitors;
 use objects::Objects;
@@ -56,6 +59,7 @@ pub struct Control {
     monitors: Monitors,
     objects: Objects,
     blockdevs: Blockdevs,
+    jobs: Jobs,
     chardevs: Chardevs,
     fds: FdStore,
     expected_qtest: Option<parts::ExpectedQtest>,
@@ -82,9 +86,10 @@ impl Control {
         poll.watch(&signals, SIGNALS, Trigger::Level)?;
         let mail = mailbox.sender();
         let fds = FdStore::default();
+        let blockdevs = Blockdevs::new(blockdev::pool(mail.clone())).with_notices(notices(&mail));
         Ok(Control {
             monitors: Monitors::new(mail.clone(), published.clone()),
-            objects: Objects::new(mail.clone(), fds.opener()),
+            objects: Objects::new(mail.clone(), fds.opener(), blockdevs.graph()),
             mailbox,
             poll,
             signals,
@@ -92,7 +97,8 @@ impl Control {
             machine: None,
             qtest: None,
             published,
-            blockdevs: Blockdevs::new(blockdev::pool(mail.clone())),
+            blockdevs,
+            jobs: Jobs::default(),
             chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())),
             fds,
             expected_qtest: None,
@@ -261,6 +267,7 @@ impl Control {
         // While the devices still have their nodes: what nobody uses is neither listed nor locked.
         flush(self.blockdevs.written());
         self.machine = None;
+        self.jobs.shut_down();
         for (_, waiter) in std::mem::take(&mut self.waiting) {
             waiter(Err(QmpError::generic("The program ends")));
         }
@@ -312,6 +319,15 @@ fn flush(nodes: Vec<(String, Arc<dyn BlockNode>)>) {
             log::error!("Cannot flush '{name}': {error}");
         }
     }
+}
+
+/// What block nodes notice comes as mail.
+fn notices(mail: &MailSender) -> block::NoticeSink {
+    let mail = mail.clone();
+    Arc::new(move |notice| {
+        let told = move |control: &mut Control| control.block_notice(notice);
+        mail.send(Mail::Done(Box::new(told)));
+    })
 }
 
 /// Starts the thread that serves character devices, when the first one needs it.

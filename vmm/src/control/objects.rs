@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use api_spec::{IOThreadInfo, Memdev, ObjectOptions, ObjectOptionsBranch as Branch, ObjectType};
-use api_spec::{QmpError, QmpResult};
+use api_spec::{Mode, QmpError, QmpResult, ThrottleLimits, Value};
+use block::{Graph, Limits, ThrottleGroup};
 use devices::backend::rng::{BuiltinEntropy, Entropy, FileEntropy};
 
+use super::blockdev::limits;
 use super::fds::Opener;
 use crate::event::MailSender;
 use crate::machine::qom::Node;
@@ -29,6 +31,8 @@ pub enum Body {
         /// The file it reads, if any.
         filename: Option<String>,
     },
+    /// Limits disks.
+    Throttle(Arc<ThrottleGroup>),
 }
 
 struct Object {
@@ -46,12 +50,15 @@ pub struct Objects {
     reserved: Vec<String>,
     mail: MailSender,
     opener: Opener,
+    /// Where throttle groups are found by name.
+    graph: Graph,
 }
 
 impl Objects {
     /// None yet.
-    pub fn new(mail: MailSender, opener: Opener) -> Self {
+    pub fn new(mail: MailSender, opener: Opener, graph: Graph) -> Self {
         Objects {
+            graph,
             list: Vec::new(),
             reserved: Vec::new(),
             mail,
@@ -65,7 +72,7 @@ impl Objects {
     /// When the id is taken or none, the options contradict each other, or the host refuses.
     pub fn add(&mut self, options: &ObjectOptions) -> QmpResult<()> {
         self.reserve(&options.id)?;
-        let made = make(options, &self.mail, &self.opener);
+        let made = make(options, &self.mail, &self.opener, &self.graph);
         self.complete(options, made)
     }
 
@@ -120,6 +127,7 @@ impl Objects {
                     Body::Memory(backend) => Arc::strong_count(backend) > 1,
                     Body::IoThread(thread) => Arc::strong_count(thread) > 1,
                     Body::Entropy { source, .. } => Arc::strong_count(source) > 1,
+                    Body::Throttle(group) => Arc::strong_count(group) > 1,
                 }
         });
         if used {
@@ -147,8 +155,32 @@ impl Objects {
                 object.pinned = true;
                 Some(backend.clone())
             }
-            Body::IoThread(_) | Body::Entropy { .. } => None,
+            Body::IoThread(_) | Body::Entropy { .. } | Body::Throttle(_) => None,
         }
+    }
+
+    /// qom-set on an object: false where that property cannot be set.
+    ///
+    /// # Errors
+    /// In QEMU's words, for values that make no sense.
+    pub fn set(&mut self, id: &str, property: &str, value: &Value) -> QmpResult<bool> {
+        let Some(Body::Throttle(group)) = self.find(id).map(|object| &object.body) else {
+            return Ok(false);
+        };
+        if property.starts_with("x-") {
+            let text = "Property cannot be set after initialization";
+            return Err(QmpError::generic(text));
+        }
+        if property != "limits" {
+            return Ok(false);
+        }
+        let said: ThrottleLimits = api_spec::decode_value(value.clone(), Mode::Strict)?;
+        let limits = limits::changed(group.limits(), &said)?;
+        limits
+            .check()
+            .map_err(|error| QmpError::generic(error.to_string()))?;
+        group.set_limits(limits);
+        Ok(true)
     }
 
     /// The I/O thread `id`, for the property `property` of a device.
@@ -187,7 +219,7 @@ impl Objects {
                     aio_max_batch: poll.aio_max_batch,
                 })
             }
-            Body::Memory(_) | Body::Entropy { .. } => None,
+            Body::Memory(_) | Body::Entropy { .. } | Body::Throttle(_) => None,
         };
         self.list.iter().filter_map(info).collect()
     }
@@ -196,7 +228,7 @@ impl Objects {
     pub fn memory_backends(&self) -> Vec<Memdev> {
         let info = |object: &Object| match &object.body {
             Body::Memory(backend) => Some(memdev(backend.options())),
-            Body::IoThread(_) | Body::Entropy { .. } => None,
+            Body::IoThread(_) | Body::Entropy { .. } | Body::Throttle(_) => None,
         };
         self.list.iter().rev().filter_map(info).collect()
     }
@@ -220,7 +252,12 @@ pub fn is_slow(options: &ObjectOptions) -> bool {
 ///
 /// # Errors
 /// When the options contradict each other, or the host refuses.
-pub fn make(options: &ObjectOptions, mail: &MailSender, opener: &Opener) -> QmpResult<Body> {
+pub fn make(
+    options: &ObjectOptions,
+    mail: &MailSender,
+    opener: &Opener,
+    graph: &Graph,
+) -> QmpResult<Body> {
     match &options.qom_type {
         Branch::MemoryBackendRam(_)
         | Branch::MemoryBackendFile(_)
@@ -244,6 +281,12 @@ pub fn make(options: &ObjectOptions, mail: &MailSender, opener: &Opener) -> QmpR
                 QmpError::generic(format!("Cannot start a thread: {}", errno(&error)))
             })?;
             Ok(Body::IoThread(Arc::new(thread)))
+        }
+        Branch::ThrottleGroup(p) => {
+            let limits = limits::of_group(p)?;
+            let made = graph.make_throttle_group(&options.id, limits);
+            let made = made.map_err(|error| QmpError::generic(error.to_string()))?;
+            Ok(Body::Throttle(made))
         }
         Branch::RngBuiltin(p) => {
             check_opened(p.opened)?;
@@ -281,6 +324,7 @@ impl Object {
                     .with("poll-shrink", "int", poll.shrink)
                     .with("aio-max-batch", "int", poll.aio_max_batch)
             }
+            Body::Throttle(group) => throttle_properties(node, &group.limits()),
             Body::Entropy { filename, .. } => {
                 let node = node.with("opened", "bool", true);
                 match filename {
@@ -290,6 +334,19 @@ impl Object {
             }
         }
     }
+}
+
+/// A throttle group's: its limits as a whole and one by one.
+fn throttle_properties(node: Node, limits: &Limits) -> Node {
+    let named = limits::named(limits);
+    let all = named
+        .iter()
+        .map(|(name, value)| (name.clone(), (*value).into()));
+    let all: api_spec::Object = all.collect();
+    let node = node.with("limits", "ThrottleLimits", Value::Object(all));
+    named.iter().fold(node, |node, (name, value)| {
+        node.with(&format!("x-{name}"), "int", *value)
+    })
 }
 
 /// A memory backend as query-memdev shows it.

@@ -5,7 +5,9 @@ use super::*;
 use crate::event::Mailbox;
 
 fn objects() -> Objects {
-    Objects::new(Mailbox::new().unwrap().sender(), Opener::default())
+    let mail = Mailbox::new().unwrap().sender();
+    let pool = crate::control::blockdev::pool(mail.clone());
+    Objects::new(mail, Opener::default(), Graph::new(pool))
 }
 
 fn add(objects: &mut Objects, options: serde_json::Value) -> QmpResult<()> {
@@ -95,4 +97,53 @@ fn refusals_name_what_is_wrong() {
     );
     let none = objects.entropy("rng", "x").err().unwrap();
     assert_eq!(none.class, api_spec::ErrorClass::DeviceNotFound);
+}
+
+#[test]
+fn throttle_groups_are_limited_anew() {
+    let mut objects = objects();
+    let group = json!({"qom-type": "throttle-group", "id": "g", "x-bps-total": 7,
+                       "limits": {"iops-total": 100, "iops-total-max": 200}});
+    add(&mut objects, group.clone()).unwrap();
+    let get = |objects: &Objects, name: &str| {
+        let tree = objects.qom();
+        let (path, node) = tree.resolve("/g").unwrap();
+        node.get(&path, name).unwrap()
+    };
+    assert_eq!(get(&objects, "limits")["iops-total-max"], 200);
+    assert_eq!(get(&objects, "limits")["bps-total"], 7);
+    assert_eq!(get(&objects, "x-iops-total"), 100);
+    let set = objects.set("g", "limits", &json!({"iops-total": 150}));
+    assert_eq!(set, Ok(true));
+    assert_eq!(get(&objects, "limits")["iops-total"], 150);
+    assert_eq!(get(&objects, "limits")["bps-total"], 7, "it stays");
+    for (property, value, message) in [
+        (
+            "x-iops-total",
+            json!(1),
+            "Property cannot be set after initialization",
+        ),
+        (
+            "limits",
+            json!({"iops-total": 300}),
+            "bps_max/iops_max cannot be lower than bps/iops",
+        ),
+        (
+            "limits",
+            json!({"iops": 300}),
+            "Parameter 'iops' is unexpected",
+        ),
+    ] {
+        let error = objects.set("g", property, &value).unwrap_err();
+        assert_eq!(error.desc, message);
+    }
+    assert_eq!(objects.set("g", "other", &json!(1)), Ok(false));
+    let member = objects.graph.throttle_group("g");
+    let error = objects.remove("g").unwrap_err();
+    assert_eq!(error.desc, "object 'g' is in use, can not be deleted");
+    drop(member);
+    objects.remove("g").unwrap();
+    let wrong = json!({"qom-type": "throttle-group", "id": "g", "limits": {"iops-size": 1}});
+    assert!(add(&mut objects, wrong).is_err());
+    assert!(!objects.has("g"));
 }

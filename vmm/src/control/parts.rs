@@ -85,8 +85,9 @@ impl Control {
         let reply = Arc::new(Mutex::new(Some(reply)));
         let later = reply.clone();
         let (mail, opener) = (self.mail.clone(), self.fds.opener());
+        let graph = self.blockdevs.graph();
         let work = move || {
-            let made = objects::make(&options, &mail, &opener);
+            let made = objects::make(&options, &mail, &opener, &graph);
             (options, made)
         };
         let started = self.do_slowly(work, move |control, (options, made)| {
@@ -138,15 +139,15 @@ impl Control {
         self.blockdevs.add(options, &mut self.fds.opener())
     }
 
-    /// `-drive`; gives the device that if=virtio brings along.
+    /// `-drive`; gives the devices that it brings along.
     ///
     /// # Errors
     /// What is wrong with the option, or with its file.
-    pub fn add_drive(&mut self, text: &str) -> Result<Option<DeviceOptions>, Refusal> {
+    pub fn add_drive(&mut self, text: &str) -> Result<Vec<DeviceOptions>, Refusal> {
         let made = self.blockdevs.drive(text, &mut self.fds.opener())?;
-        let device = made.device.map(Value::Object);
+        let devices = made.devices.into_iter().map(Value::Object);
         let decode = |value| api_spec::decode_value(value, api_spec::Mode::Strict);
-        Ok(device.map(decode).transpose()?)
+        Ok(devices.map(decode).collect::<Result<_, _>>()?)
     }
 
     /// Runs a monitor on a chardev.

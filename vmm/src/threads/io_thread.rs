@@ -408,6 +408,7 @@ mod tests {
                 index: 0,
                 next_avail: self.count,
                 next_used: 0,
+                again: Vec::new(),
             }]
         }
     }

@@ -1,5 +1,6 @@
 //! `file` and `host_device`: regular files and block devices of the host.
 
+mod create;
 mod lane;
 mod lock;
 mod perform;
@@ -23,6 +24,7 @@ use crate::request::Op;
 use crate::stats::Stats;
 use crate::sys;
 use crate::waker::Waker;
+pub use create::{FileCreate, NewFile, Preallocation};
 use lane::FileLane;
 use lock::ImageLock;
 use ranges::{Hold, Ranges};

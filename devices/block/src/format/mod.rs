@@ -5,11 +5,16 @@
 //! to read and write, is done whole by a thread of the pool (`perform`). There is one lane for all
 //! formats ([`lane::FormatLane`]) and one node ([`FormatNode`]).
 
-#![allow(dead_code)] // until the first format is there
-
+mod fields;
 mod lane;
 pub(crate) mod probe;
 pub(crate) mod qcow2;
+mod qed;
+mod read_only;
+mod tables;
+mod vhdx;
+mod vmdk;
+mod vpc;
 
 use std::io;
 use std::sync::Arc;
@@ -26,6 +31,7 @@ use crate::pool::Pool;
 use crate::request::Op;
 use crate::waker::Waker;
 use lane::FormatLane;
+pub use qed::{QedCreate, create as create_qed};
 
 /// A node below a format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,6 +42,8 @@ pub(crate) enum Below {
     Data,
     /// The backing file.
     Backing,
+    /// One of several files that a format's data are in.
+    Extent(u16),
 }
 
 /// A piece of a planned request: `len` bytes of its buffers from `at` on.
@@ -113,12 +121,16 @@ pub(crate) struct Linked {
     pub backing: Option<(String, Option<String>)>,
     /// Its external data file.
     pub data_file: Option<String>,
+    /// Files that its data are in, several of them.
+    pub extents: Vec<String>,
 }
 
 /// All that an image is opened with.
 pub(crate) struct OpenFormat {
     pub storage: Edge,
     pub data: Option<Edge>,
+    /// As [`Linked::extents`] has them.
+    pub extents: Vec<Edge>,
     pub backing: Option<Edge>,
     /// Of no bytes yet: the format sets the size.
     pub screen: Screen,
@@ -134,9 +146,10 @@ pub(crate) struct OpenFormat {
 pub(crate) fn linked(kind: FormatKind, storage: &dyn BlockNode) -> Result<Linked, BlockError> {
     match kind {
         FormatKind::Qcow2 => qcow2::linked(storage),
-        FormatKind::Qed | FormatKind::Vmdk | FormatKind::Vpc | FormatKind::Vhdx => {
-            Err(BlockError::UnknownDriver(kind.name().to_owned()))
-        }
+        FormatKind::Qed => qed::linked(storage),
+        FormatKind::Vmdk => vmdk::linked(storage),
+        FormatKind::Vpc => vpc::linked(storage),
+        FormatKind::Vhdx => vhdx::linked(storage),
     }
 }
 
@@ -145,12 +158,13 @@ pub(crate) fn linked(kind: FormatKind, storage: &dyn BlockNode) -> Result<Linked
 /// # Errors
 /// When it is no such image, damaged, or of a kind that is not understood.
 pub(crate) fn open(kind: FormatKind, with: OpenFormat) -> Result<Arc<dyn BlockNode>, BlockError> {
-    match kind {
-        FormatKind::Qcow2 => qcow2::open(with),
-        FormatKind::Qed | FormatKind::Vmdk | FormatKind::Vpc | FormatKind::Vhdx => {
-            Err(BlockError::UnknownDriver(kind.name().to_owned()))
-        }
-    }
+    Ok(match kind {
+        FormatKind::Qcow2 => return qcow2::open(with),
+        FormatKind::Qed => Arc::new(qed::open(with)?),
+        FormatKind::Vmdk => Arc::new(vmdk::open(with)?),
+        FormatKind::Vpc => Arc::new(vpc::open(with)?),
+        FormatKind::Vhdx => Arc::new(vhdx::open(with)?),
+    })
 }
 
 /// The node of a format.
@@ -213,3 +227,6 @@ impl<F: Format> BlockNode for FormatNode<F> {
         Some(&*self.format)
     }
 }
+
+#[cfg(test)]
+mod interop_test;

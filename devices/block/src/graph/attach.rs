@@ -1,14 +1,17 @@
 //! Devices on nodes.
 
+use std::io;
 use std::sync::{Arc, Mutex, Weak};
 
 use super::backend::{Backend, CacheSwitch};
-use super::{BackendId, Graph, Inner, NodeId, Perms, Removed, WriteCache, lock};
+use super::{BackendId, Graph, Inner, MediaDevice, NodeId, Perms, Removed, WriteCache, lock};
 use crate::drain::{DrainGate, RootLane};
 use crate::edge::Edge;
 use crate::error::BlockError;
 use crate::node::{BlockNode, IoLane, NodeInfo};
+use crate::on_error::{ErrorAction, ErrorPolicy, ErrorState, Failed};
 use crate::stats::Stats;
+use crate::throttle::ThrottleSwitch;
 use crate::waker::Waker;
 
 /// Whether other devices may write what a device uses (`share-rw`).
@@ -29,12 +32,24 @@ pub struct AttachOptions {
     pub read_only: bool,
 }
 
+impl AttachOptions {
+    /// What the device does with a node, and lets others do.
+    pub(super) fn perms(self, node_read_only: bool) -> Perms {
+        let read_only = node_read_only || self.read_only;
+        Perms::device(!read_only, self.sharing == Sharing::Writers)
+    }
+}
+
 /// A back end in the hands of one device. Dropping it gives the node back; a drive goes away with
 /// it, and with the drive its nodes, which blocks while images are closed.
 pub struct Attachment {
     edge: Edge,
     gate: Arc<DrainGate>,
+    throttle: Arc<ThrottleSwitch>,
     stats: Arc<Stats>,
+    errors: Arc<ErrorState>,
+    /// The device's QOM path.
+    device: String,
     read_only: bool,
     write_cache: CacheSwitch,
     place: Option<(Weak<Mutex<Inner>>, BackendId)>,
@@ -46,7 +61,10 @@ impl Attachment {
         Attachment {
             edge: Edge::new(Some(node)),
             gate: Arc::default(),
+            throttle: Arc::default(),
             stats: Arc::default(),
+            errors: Arc::default(),
+            device: String::new(),
             read_only: false,
             write_cache: CacheSwitch::new(WriteCache::Back),
             place: None,
@@ -74,12 +92,44 @@ impl Attachment {
     /// When the host has no room for one.
     pub fn open_lane(&self, depth: u32, waker: &Waker) -> Result<Box<dyn IoLane>, BlockError> {
         let lane = self.edge.open_lane(depth, waker)?;
-        Ok(Box::new(RootLane::new(&self.gate, lane, waker)))
+        let lane = RootLane::new(&self.gate, &self.throttle, lane, waker);
+        Ok(Box::new(lane))
+    }
+
+    /// Says who sees to exchanges of the medium on the device's side. Weak, because the device has
+    /// the attachment.
+    pub fn set_media(&self, media: Weak<dyn MediaDevice>) {
+        if let Some((graph, id)) = &self.place
+            && let Some(graph) = graph.upgrade()
+            && let Some(backend) = lock(&graph).backends.get_mut(id)
+        {
+            backend.media = Some(media);
+        }
     }
 
     /// Where the device counts its requests.
     pub fn stats(&self) -> &Arc<Stats> {
         &self.stats
+    }
+
+    /// What is done about failures; at first what the drive was made with.
+    pub fn error_policy(&self) -> ErrorPolicy {
+        self.errors.policy()
+    }
+
+    /// Says what is done about failures from now on. Any thread.
+    pub fn set_error_policy(&self, policy: ErrorPolicy) {
+        self.errors.set_policy(policy);
+    }
+
+    /// Decides about a request that failed on the host. Any thread; takes no lock.
+    pub fn failed(&self, failed: Failed, error: &io::Error) -> ErrorAction {
+        self.errors.failed(failed, error)
+    }
+
+    /// The QOM path that the device gave.
+    pub fn device(&self) -> &str {
+        &self.device
     }
 
     /// Whether the device must not write.
@@ -121,9 +171,22 @@ impl Graph {
         device: &str,
         options: AttachOptions,
     ) -> Result<Attachment, BlockError> {
+        self.attach_to(Some(drive), device, options, false)
+    }
+
+    pub(super) fn attach_to(
+        &self,
+        drive: Option<&str>,
+        device: &str,
+        options: AttachOptions,
+        removable: bool,
+    ) -> Result<Attachment, BlockError> {
         let mut inner = lock(&self.inner);
-        let (id, root) = inner.backend_for(drive, device)?;
-        let attached = inner.take(id, root, options);
+        let (id, root) = match drive {
+            Some(drive) => inner.backend_for(drive, device)?,
+            None => (inner.empty_for(device), None),
+        };
+        let attached = inner.take(id, root, options, removable);
         if attached.is_err() {
             inner.undo(id, root);
         }
@@ -132,7 +195,10 @@ impl Graph {
         Ok(Attachment {
             edge: backend.edge.clone(),
             gate: backend.gate.clone(),
+            throttle: backend.throttle.clone(),
             stats: backend.stats.clone(),
+            errors: backend.errors.clone(),
+            device: device.to_owned(),
             read_only: options.read_only,
             write_cache: backend.write_cache.clone(),
             place: Some((Arc::downgrade(&self.inner), id)),
@@ -157,16 +223,15 @@ impl Inner {
         &mut self,
         drive: &str,
         device: &str,
-    ) -> Result<(BackendId, NodeId), BlockError> {
+    ) -> Result<(BackendId, Option<NodeId>), BlockError> {
         if let Some(id) = self.find_backend(drive)
             && let Some(backend) = self.backends.get_mut(&id)
         {
             if backend.device.is_some() {
                 return Err(BlockError::DriveTaken(drive.to_owned()));
             }
-            let root = backend.root.ok_or(BlockError::Empty)?;
             backend.device = Some(device.to_owned());
-            return Ok((id, root));
+            return Ok((id, backend.root));
         }
         let root = self
             .find(drive)
@@ -177,36 +242,54 @@ impl Inner {
         let mut backend = Backend::new(String::new(), there, WriteCache::Back);
         backend.device = Some(device.to_owned());
         self.backends.insert(id, backend);
-        Ok((id, root))
+        Ok((id, Some(root)))
+    }
+
+    /// A new back end without a medium, now the device's.
+    fn empty_for(&mut self, device: &str) -> BackendId {
+        let id = BackendId(self.number());
+        let mut backend = Backend::new(String::new(), None, WriteCache::Back);
+        backend.device = Some(device.to_owned());
+        self.backends.insert(id, backend);
+        id
     }
 
     fn take(
         &mut self,
         id: BackendId,
-        root: NodeId,
+        root: Option<NodeId>,
         options: AttachOptions,
+        removable: bool,
     ) -> Result<(), BlockError> {
-        let entry = self.nodes.get(&root).ok_or(BlockError::Empty)?;
-        let read_only = entry.read_only || options.read_only;
-        let shares = options.sharing == Sharing::Writers;
+        let entry = root.and_then(|root| self.nodes.get(&root));
+        let read_only = entry.map(|entry| entry.read_only);
         if let Some(backend) = self.backends.get_mut(&id) {
-            backend.perms = Perms::device(!read_only, shares);
+            backend.options = Some(options);
+            backend.removable = removable;
+            backend.perms = read_only.map_or(Perms::NONE, |ro| options.perms(ro));
+            backend.habits.read_only |= options.read_only;
         }
-        self.agree(root)
+        match root {
+            Some(root) => self.agree(root),
+            None if removable => Ok(()),
+            None => Err(BlockError::Empty),
+        }
     }
 
     /// After a refusal: the drive is free again, a back end of the device's own is gone.
-    fn undo(&mut self, id: BackendId, root: NodeId) {
+    fn undo(&mut self, id: BackendId, root: Option<NodeId>) {
         let named = match self.backends.get_mut(&id) {
             Some(backend) => {
                 backend.perms = Perms::NONE;
                 backend.device = None;
+                backend.options = None;
+                backend.removable = false;
                 !backend.name.is_empty()
             }
             None => false,
         };
         if named {
-            self.refresh(root);
+            root.into_iter().for_each(|root| self.refresh(root));
         } else {
             drop(self.remove_backend(id));
         }

@@ -1,16 +1,21 @@
 //! Back ends: what a device has in hand. `-drive` makes them under a name; a device that uses a
 //! node directly gets one without.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
-use super::{BackendId, Graph, Inner, NodeId, NodeSpec, Perms, Removed, lock};
+use super::{
+    AttachOptions, BackendId, Graph, Habits, Inner, MediaDevice, NodeId, NodeSpec, Perms, Removed,
+    lock,
+};
 use crate::drain::DrainGate;
 use crate::edge::Edge;
 use crate::error::BlockError;
 use crate::file::FileOpener;
 use crate::node::BlockNode;
+use crate::on_error::ErrorState;
 use crate::stats::Stats;
+use crate::throttle::ThrottleSwitch;
 
 /// Whether writes are done when the host has them, or when they are durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,11 +62,21 @@ pub(super) struct Backend {
     /// Leads to the root.
     pub edge: Edge,
     pub gate: Arc<DrainGate>,
+    pub throttle: Arc<ThrottleSwitch>,
     /// The device that has it: its QOM path.
     pub device: Option<String>,
     pub stats: Arc<Stats>,
+    pub errors: Arc<ErrorState>,
     pub write_cache: CacheSwitch,
     pub perms: Perms,
+    /// How the device uses what is in it.
+    pub options: Option<AttachOptions>,
+    /// The device can live without a medium.
+    pub removable: bool,
+    /// The device, if media can be taken out of it.
+    pub media: Option<Weak<dyn MediaDevice>>,
+    /// How the last medium was opened, while there is none.
+    pub habits: Habits,
 }
 
 impl Backend {
@@ -77,17 +92,39 @@ impl Backend {
             root,
             edge: Edge::new(node),
             gate: Arc::default(),
+            throttle: Arc::default(),
             device: None,
             stats: Arc::default(),
+            errors: Arc::default(),
             write_cache: CacheSwitch::new(write_cache),
             perms: Perms::NONE,
+            options: None,
+            removable: false,
+            media: None,
+            habits: Habits::default(),
         }
+    }
+
+    /// Whether its medium can be taken out: no device has it, or one that can live without.
+    pub fn is_removable(&self) -> bool {
+        self.device.is_none() || self.removable
+    }
+
+    /// The device, if media can be taken out of it.
+    pub fn media(&self) -> Option<Arc<dyn MediaDevice>> {
+        self.media.as_ref().and_then(Weak::upgrade)
+    }
+
+    /// Whether clients know of it: a [`super::Hold`] is nobody's drive.
+    pub fn is_listed(&self) -> bool {
+        !self.name.is_empty() || self.device.is_some()
     }
 
     /// For messages.
     pub fn describe(&self) -> String {
         let name = match &self.device {
             Some(device) if self.name.is_empty() => device,
+            None if self.name.is_empty() => return "an unnamed block device".to_owned(),
             Some(_) | None => &self.name,
         };
         format!("block device '{name}'")

@@ -13,6 +13,13 @@ pub struct Drained {
 }
 
 impl Drained {
+    /// Shuts one gate and waits until nothing is in flight. Blocks.
+    pub(super) fn of(gate: Option<Arc<DrainGate>>) -> Self {
+        let gates: Vec<Shut> = gate.iter().map(DrainGate::shut).collect();
+        gates.iter().for_each(Shut::wait);
+        Drained { gates }
+    }
+
     fn holds(&self, gate: &Arc<DrainGate>) -> bool {
         self.gates.iter().any(|shut| shut.is(gate))
     }

@@ -15,6 +15,9 @@
 mod attach;
 mod backend;
 mod drained;
+mod hold;
+mod limits;
+mod media;
 mod open;
 mod open_format;
 mod perms;
@@ -31,14 +34,18 @@ use crate::node::{BlockNode, NodeExt};
 use crate::notice::NoticeSink;
 use crate::pool::Pool;
 use crate::stats::Stats;
+use crate::throttle::ThrottleGroups;
 pub use attach::{AttachOptions, Attachment, Sharing};
 use backend::Backend;
 pub use backend::{DriveOptions, WriteCache};
 pub use drained::Drained;
+pub use hold::Hold;
+pub use limits::BackendName;
+pub use media::{Habits, MediaDevice, Slot, TrayLocked, TrayView};
 pub use perms::{Perm, Perms, Role};
 pub use spec::{
     BackingSpec, ChildSpec, DriverSpec, FormatKind, FormatSpec, NodeSpec, OverlapCheck,
-    Qcow2Options,
+    OverlapFlags, Qcow2Options,
 };
 pub use view::{BackendView, NodeView};
 
@@ -132,6 +139,7 @@ pub(crate) struct Inner {
     backends: BTreeMap<BackendId, Backend>,
     next: u64,
     made_up: u64,
+    groups: ThrottleGroups,
 }
 
 fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {

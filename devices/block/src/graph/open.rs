@@ -8,6 +8,8 @@ use super::{
 use crate::edge::Edge;
 use crate::error::BlockError;
 use crate::file::{FileKind, FileNode, FileOpener, FileSpec, OpenMode};
+use crate::filter::{BlkdebugNode, CopyOnReadNode, ThrottleNode};
+use crate::gate::Policy;
 use crate::node::BlockNode;
 use crate::null::NullNode;
 use crate::raw::RawNode;
@@ -142,18 +144,54 @@ impl Opening<'_> {
             DriverSpec::Raw {
                 file,
                 window,
-                // Taken care of by the node itself.
-                probed: _,
+                probed,
             } => {
                 let child = self.child(spec, file, Role::Filtered)?;
                 let edge = child.edge.clone();
                 let mut policy = spec.policy();
                 let falls_back = spec.auto_read_only.unwrap_or(false);
                 policy.read_only |= falls_back && edge.info().read_only;
-                let node = RawNode::open(edge, *window, policy, stats.clone());
+                let node = RawNode::open(edge, *window, *probed, policy, stats.clone());
                 self.with_children(node, vec![child])
             }
+            DriverSpec::Throttle { file, group } => {
+                let found = self.graph.groups.find(group);
+                let group = found.ok_or_else(|| BlockError::NoGroup(group.clone()))?;
+                let (child, policy) = self.filtered(spec, file, Role::Filtered)?;
+                let edge = child.edge.clone();
+                let node = ThrottleNode::open(edge, &group, policy, stats.clone());
+                Ok((Arc::new(node), vec![child]))
+            }
+            DriverSpec::CopyOnRead { file } => {
+                let (child, policy) = self.filtered(spec, file, Role::Copied)?;
+                let edge = child.edge.clone();
+                let node = CopyOnReadNode::open(edge, policy, &self.host.pool, stats.clone());
+                Ok((Arc::new(node), vec![child]))
+            }
+            DriverSpec::Blkdebug {
+                image,
+                spec: faults,
+            } => {
+                let faults = faults.clone().complete(self.opener)?;
+                let (child, policy) = self.filtered(spec, image, Role::Image)?;
+                let edge = child.edge.clone();
+                let node = BlkdebugNode::open(edge, faults, policy, stats.clone());
+                Ok((Arc::new(node), vec![child]))
+            }
         }
+    }
+
+    /// A filter's node below, and its options: it is written where that is.
+    fn filtered(
+        &mut self,
+        spec: &NodeSpec,
+        child: &ChildSpec,
+        role: Role,
+    ) -> Result<(Child, Policy), BlockError> {
+        let child = self.child(spec, child, role)?;
+        let mut policy = spec.policy();
+        policy.read_only |= child.edge.info().read_only;
+        Ok((child, policy))
     }
 
     fn file(

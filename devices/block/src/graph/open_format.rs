@@ -120,6 +120,13 @@ impl Opening<'_> {
         };
         let data_edge = data.as_ref().map(|child| child.edge.clone());
         children.extend(data);
+        let mut extents = Vec::new();
+        for file in &linked.extents {
+            let file = ChildSpec::Inline(self.file_beside(spec, id, file)?);
+            let extent = self.child(spec, &file, Role::Extent)?;
+            extents.push(extent.edge.clone());
+            children.push(extent);
+        }
         let backing = self.backing(spec, format, id, &linked)?;
         let backing_edge = backing.as_ref().map(|child| child.edge.clone());
         children.extend(backing);
@@ -128,6 +135,7 @@ impl Opening<'_> {
             OpenFormat {
                 storage,
                 data: data_edge,
+                extents,
                 backing: backing_edge,
                 screen: Screen::new(policy, 0, stats.clone()),
                 pool: self.host.pool.clone(),
@@ -184,6 +192,29 @@ impl Opening<'_> {
         if let Some(json) = name.strip_prefix("json:") {
             return self.opener.json(json);
         }
+        let file = Box::new(ChildSpec::Inline(self.file_beside(above, storage, name)?));
+        let driver = match format {
+            None => DriverSpec::Probe { file },
+            Some("raw" | "file" | "host_device") => DriverSpec::Raw {
+                file,
+                window: RawWindow::default(),
+                probed: false,
+            },
+            Some(other) => match FormatKind::by_name(other) {
+                Some(kind) => DriverSpec::Format(FormatSpec::new(kind, *file)),
+                None => return Err(BlockError::UnknownDriver(other.to_owned())),
+            },
+        };
+        Ok(NodeSpec::new(driver))
+    }
+
+    /// The description of a file that an image in the node `storage` names.
+    fn file_beside(
+        &mut self,
+        above: &NodeSpec,
+        storage: NodeId,
+        name: &str,
+    ) -> Result<NodeSpec, BlockError> {
         let entry = self.graph.nodes.get(&storage);
         let base = entry.map(|entry| self.graph.filename(entry));
         let aio = entry.and_then(|entry| match &entry.spec.driver {
@@ -200,24 +231,10 @@ impl Opening<'_> {
                 .unwrap_or(Aio::Threads),
             locking: Locking::Auto,
         };
-        let file = ChildSpec::Inline(NodeSpec::new(match device {
+        Ok(NodeSpec::new(match device {
             true => DriverSpec::HostDevice(file),
             false => DriverSpec::File(file),
-        }));
-        let file = Box::new(file);
-        let driver = match format {
-            None => DriverSpec::Probe { file },
-            Some("raw" | "file" | "host_device") => DriverSpec::Raw {
-                file,
-                window: RawWindow::default(),
-                probed: false,
-            },
-            Some(other) => match FormatKind::by_name(other) {
-                Some(kind) => DriverSpec::Format(FormatSpec::new(kind, *file)),
-                None => return Err(BlockError::UnknownDriver(other.to_owned())),
-            },
-        };
-        Ok(NodeSpec::new(driver))
+        }))
     }
 }
 

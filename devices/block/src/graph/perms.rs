@@ -54,10 +54,16 @@ const ALL: u8 = 0b1111;
 pub enum Role {
     /// What a filter, or raw, passes requests on to.
     Filtered,
+    /// The same, where what is read is written as well.
+    Copied,
+    /// The image of a fault-injecting node.
+    Image,
     /// What a format's tables are in, and its data unless there is a data file.
     Storage,
     /// A format's data apart from its tables.
     Data,
+    /// One of several files that a format's data are in.
+    Extent,
     /// Where what is not in an image is read from.
     Backing,
 }
@@ -66,8 +72,10 @@ impl Role {
     /// Its name in the interface.
     pub const fn name(self) -> &'static str {
         match self {
-            Role::Filtered | Role::Storage => "file",
+            Role::Filtered | Role::Copied | Role::Storage => "file",
+            Role::Image => "image",
             Role::Data => "data-file",
+            Role::Extent => "extents",
             Role::Backing => "backing",
         }
     }
@@ -75,8 +83,9 @@ impl Role {
     /// What a parent does with such a child, whose own users do `above` together.
     pub(super) const fn perms(self, above: Perms, read_only: bool) -> Perms {
         match self {
-            Role::Filtered => above,
-            Role::Storage | Role::Data => Perms::storage(!read_only),
+            Role::Filtered | Role::Image => above,
+            Role::Copied => above.writing_unchanged(),
+            Role::Storage | Role::Data | Role::Extent => Perms::storage(!read_only),
             Role::Backing => above.backing(),
         }
     }
@@ -107,6 +116,23 @@ impl Perms {
         }
     }
 
+    /// Whoever makes an image out of a file: nobody else changes its size meanwhile.
+    pub const fn maker() -> Self {
+        Perms {
+            used: Perm::Write.bit() | Perm::Resize.bit(),
+            shared: ALL & !Perm::Resize.bit(),
+        }
+    }
+
+    /// Whoever writes a new image into a node, and leaves it to the node's other users whether
+    /// they can live with that.
+    pub const fn overwriter() -> Self {
+        Perms {
+            used: Perm::Write.bit() | Perm::Resize.bit(),
+            shared: ALL,
+        }
+    }
+
     /// What a format does with the file it is in: it alone writes and resizes it, for its own
     /// tables as well as for data, also while nobody uses the format.
     pub const fn storage(writes: bool) -> Self {
@@ -130,6 +156,14 @@ impl Perms {
         Perms {
             used: self.used & Perm::ConsistentRead.bit(),
             shared,
+        }
+    }
+
+    /// The same, and writes what is there already.
+    const fn writing_unchanged(self) -> Perms {
+        Perms {
+            used: self.used | Perm::WriteUnchanged.bit(),
+            shared: self.shared,
         }
     }
 

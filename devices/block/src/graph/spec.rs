@@ -2,6 +2,7 @@
 
 use crate::error::BlockError;
 use crate::file::FileSpec;
+use crate::filter::BlkdebugSpec;
 use crate::gate::{DetectZeroes, Discard, Policy};
 use crate::null::NullSpec;
 use crate::raw::RawWindow;
@@ -54,6 +55,25 @@ pub enum DriverSpec {
     Probe {
         /// The node below.
         file: Box<ChildSpec>,
+    },
+    /// `throttle`.
+    Throttle {
+        /// The node below.
+        file: Box<ChildSpec>,
+        /// The group's name.
+        group: String,
+    },
+    /// `copy-on-read`.
+    CopyOnRead {
+        /// The node below.
+        file: Box<ChildSpec>,
+    },
+    /// `blkdebug`.
+    Blkdebug {
+        /// The node below.
+        image: Box<ChildSpec>,
+        /// What fails.
+        spec: BlkdebugSpec,
     },
 }
 
@@ -157,8 +177,11 @@ pub struct Qcow2Options {
     pub pass_discard_other: Option<bool>,
     /// A discard keeps the cluster's place in the file.
     pub discard_no_unref: Option<bool>,
-    /// Metadata that writes are checked against.
+    /// Metadata that writes are checked against; what holds for kinds that `overlap_flags` leaves
+    /// open.
     pub overlap_check: Option<OverlapCheck>,
+    /// The same, kind by kind.
+    pub overlap_flags: OverlapFlags,
     /// Most memory for all tables.
     pub cache_size: Option<u64>,
     /// Most memory for L2 tables.
@@ -182,6 +205,29 @@ pub enum OverlapCheck {
     Cached,
     /// And what has to be read.
     All,
+}
+
+/// Kinds of metadata that writes are, or are not, checked against.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OverlapFlags {
+    /// The header.
+    pub main_header: Option<bool>,
+    /// The L1 table in use.
+    pub active_l1: Option<bool>,
+    /// L2 tables in use.
+    pub active_l2: Option<bool>,
+    /// The refcount table.
+    pub refcount_table: Option<bool>,
+    /// Refcount blocks.
+    pub refcount_block: Option<bool>,
+    /// The snapshot table.
+    pub snapshot_table: Option<bool>,
+    /// L1 tables of snapshots.
+    pub inactive_l1: Option<bool>,
+    /// L2 tables of snapshots.
+    pub inactive_l2: Option<bool>,
+    /// The directory of bitmaps.
+    pub bitmap_directory: Option<bool>,
 }
 
 /// A node below another.
@@ -260,6 +306,9 @@ impl NodeSpec {
             DriverSpec::Format(format) => format.kind.name(),
             // Never in the graph: it has become something else.
             DriverSpec::Probe { .. } => "",
+            DriverSpec::Throttle { .. } => "throttle",
+            DriverSpec::CopyOnRead { .. } => "copy-on-read",
+            DriverSpec::Blkdebug { .. } => "blkdebug",
         }
     }
 }

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{BackendId, DriverSpec, Entry, Graph, Inner, NodeId, NodeSpec, Role, WriteCache, lock};
+use super::{
+    BackendId, DriverSpec, Entry, Graph, Inner, MediaDevice, NodeId, NodeSpec, Role, TrayView,
+    WriteCache, lock,
+};
 use crate::node::NodeInfo;
 use crate::null::NullSpec;
+use crate::on_error::{ErrorPolicy, IoStatus};
 use crate::raw::RawWindow;
 use crate::stats::Stats;
+use crate::throttle::Limits;
 
 /// A node as queries see it.
 #[derive(Debug, Clone)]
@@ -44,6 +49,16 @@ pub struct BackendView {
     pub stats: Arc<Stats>,
     /// How it treats writes.
     pub write_cache: WriteCache,
+    /// Whether its medium can be taken out.
+    pub removable: bool,
+    /// The device's tray, if it has one.
+    pub tray: Option<TrayView>,
+    /// The group that limits it, with the limits.
+    pub throttle: Option<(String, Limits)>,
+    /// What is done about failures.
+    pub error_policy: ErrorPolicy,
+    /// Whether a failure stopped the machine.
+    pub io_status: IoStatus,
 }
 
 impl Graph {
@@ -67,11 +82,15 @@ impl Graph {
     /// All back ends in the order they were made.
     pub fn backends(&self) -> Vec<BackendView> {
         let inner = lock(&self.inner);
-        inner
-            .backends
-            .keys()
-            .filter_map(|id| inner.view_backend(*id))
-            .collect()
+        let views = inner.backends.keys();
+        let views: Vec<_> = views.filter_map(|id| inner.view_backend(*id)).collect();
+        drop(inner);
+        // Devices are asked without the lock.
+        let with_tray = |(mut view, media): (BackendView, Option<Arc<dyn MediaDevice>>)| {
+            view.tray = media.and_then(|media| media.tray());
+            view
+        };
+        views.into_iter().map(with_tray).collect()
     }
 }
 
@@ -95,16 +114,25 @@ impl Inner {
         }
     }
 
-    fn view_backend(&self, id: BackendId) -> Option<BackendView> {
-        let backend = self.backends.get(&id)?;
+    fn view_backend(&self, id: BackendId) -> Option<(BackendView, Option<Arc<dyn MediaDevice>>)> {
+        let backend = self.backends.get(&id).filter(|b| b.is_listed())?;
         let root = backend.root.and_then(|root| self.nodes.get(&root));
-        Some(BackendView {
+        let view = BackendView {
             name: backend.name.clone(),
             device: backend.device.clone(),
             root: root.map(|entry| self.view(entry)),
             stats: backend.stats.clone(),
             write_cache: backend.write_cache.get(),
-        })
+            throttle: backend.throttle.group().map(|group| {
+                let limits = group.limits();
+                (group.name().to_owned(), limits)
+            }),
+            error_policy: backend.errors.policy(),
+            io_status: backend.errors.status(),
+            removable: backend.is_removable(),
+            tray: None,
+        };
+        Some((view, backend.media()))
     }
 
     pub(super) fn filename(&self, entry: &Entry) -> String {
@@ -112,6 +140,10 @@ impl Inner {
             DriverSpec::File(file) | DriverSpec::HostDevice(file) => file.filename.clone(),
             DriverSpec::Null(null) => null_name(*null),
             DriverSpec::Probe { .. } => String::new(),
+            DriverSpec::Throttle { .. } | DriverSpec::CopyOnRead { .. } => {
+                self.filename_below(entry)
+            }
+            DriverSpec::Blkdebug { .. } => format!("blkdebug::{}", self.filename_below(entry)),
             DriverSpec::Format(_) => match self.below(entry, Role::Storage) {
                 Some(below) => self.filename(below),
                 None => String::new(),
@@ -122,6 +154,12 @@ impl Inner {
                 None => String::new(),
             },
         }
+    }
+
+    fn filename_below(&self, entry: &Entry) -> String {
+        let child = entry.children.first();
+        let below = child.and_then(|child| self.nodes.get(&child.id));
+        below.map_or_else(String::new, |below| self.filename(below))
     }
 
     pub(super) fn below(&self, entry: &Entry, role: Role) -> Option<&Entry> {

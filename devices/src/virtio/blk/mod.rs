@@ -2,6 +2,7 @@
 
 mod config;
 mod gather;
+mod merge;
 mod props;
 mod request;
 mod state;
@@ -15,6 +16,7 @@ use block::{Attachment, WriteCache};
 
 use super::{ActiveQueues, PlacedWorker, VirtioDevice, VirtioPci, VirtioTraits};
 use crate::cx::BuildCx;
+use crate::disk_failure::{self, Failures};
 use crate::effect::Effect;
 use crate::worker::QueueState;
 use config::{ConfigSpace, WRITEBACK, feature};
@@ -39,7 +41,13 @@ pub fn build(props: &VirtioBlkPciProps, cx: &BuildCx) -> QmpResult<VirtioPci> {
     let vcpus = cx.hints.get("vcpus").copied().unwrap_or(1);
     let disk = Disk::check(props, vcpus, &node)?;
     node.set_write_cache(disk.write_cache);
-    let device = Blk { disk, node };
+    disk_failure::set_policy(&node, props.rerror, props.werror);
+    let failures = Failures::new(&node, cx);
+    let device = Blk {
+        disk,
+        node,
+        failures,
+    };
     VirtioPci::new(Box::new(device), transport, cx)
         .map_err(|error| QmpError::generic(error.to_string()))
 }
@@ -48,6 +56,7 @@ struct Blk {
     disk: Disk,
     /// Also has the switch of the write cache, which the workers look at.
     node: Arc<Attachment>,
+    failures: Failures,
 }
 
 impl Blk {
@@ -114,7 +123,8 @@ impl VirtioDevice for Blk {
         let worker = |queue: super::ActiveQueue| {
             let thread = usize::from(queue.index);
             let queue = super::Virtqueue::new(queue, &ram, &device);
-            let worker = BlkWorker::new(queue, self.disk.clone(), self.node.clone());
+            let failures = self.failures.clone();
+            let worker = BlkWorker::new(queue, self.disk.clone(), self.node.clone(), failures);
             let worker = worker.map_err(|error| io::Error::other(error.to_string()))?;
             Ok(PlacedWorker {
                 thread,

@@ -1,6 +1,6 @@
 //! The driver's properties, checked.
 
-use api_spec::{BlockdevOnError, OnOffAuto, QmpError, QmpResult, VirtioBlkPciProps};
+use api_spec::{OnOffAuto, QmpError, QmpResult, VirtioBlkPciProps};
 use block::{Attachment, SECTOR, WriteCache};
 
 use super::config::feature;
@@ -25,6 +25,8 @@ pub(super) struct Disk {
     pub discard: bool,
     pub write_zeroes: bool,
     pub config_wce: bool,
+    /// Neighbouring requests may become one.
+    pub merging: bool,
     /// How it begins.
     pub write_cache: WriteCache,
     pub serial: [u8; SERIAL_LEN],
@@ -48,8 +50,6 @@ impl Disk {
     /// # Errors
     /// In QEMU's words where it refuses them, too.
     pub fn check(props: &VirtioBlkPciProps, vcpus: u64, node: &Attachment) -> QmpResult<Self> {
-        check_policy("rerror", props.rerror)?;
-        check_policy("werror", props.werror)?;
         let blocks = Blocks::check(props)?;
         let queue_size = check_queue_size(props.queue_size)?;
         let write_cache = match props.write_cache {
@@ -68,6 +68,7 @@ impl Disk {
             discard: props.discard,
             write_zeroes: props.write_zeroes,
             config_wce: props.config_wce,
+            merging: props.request_merging,
             write_cache,
             serial: serial(props.serial.as_deref()),
             logical: blocks.logical,
@@ -202,19 +203,6 @@ fn check_sectors(name: &str, sectors: u32) -> QmpResult<u32> {
     Err(QmpError::generic(format!(
         "invalid {name} property ({sectors}), must be between 1 and {MAX_SECTORS}"
     )))
-}
-
-/// What is done when the host fails: the guest is told, and nothing else.
-fn check_policy(name: &str, policy: BlockdevOnError) -> QmpResult<()> {
-    match policy {
-        BlockdevOnError::Auto | BlockdevOnError::Report => Ok(()),
-        BlockdevOnError::Ignore | BlockdevOnError::Enospc | BlockdevOnError::Stop => {
-            let policy = policy.name();
-            Err(QmpError::generic(format!(
-                "Property '{name}' cannot be '{policy}': only 'report' is supported"
-            )))
-        }
-    }
 }
 
 /// The serial number, cut to its room as QEMU cuts it, filled up with zeroes.

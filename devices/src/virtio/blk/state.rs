@@ -21,7 +21,11 @@ impl Snapshot for Blk {
     const VERSION: u32 = 1;
 
     fn save(&self) -> Self::State {
-        let Blk { disk: _, node } = self;
+        let Blk {
+            disk: _,
+            node,
+            failures: _,
+        } = self;
         BlkV1 {
             write_through: node.write_cache() == WriteCache::Through,
         }

@@ -1,7 +1,8 @@
+#![allow(unsafe_code)] // guest memory of several requests in one
 //! One queue of the disk, its lane and its interrupt.
 //!
 //! ```text
-//! kick -> pop -> parse -> lane.submit -> ... -> lane.reap -> status, used ring -> one interrupt
+//! kick -> pop -> parse -> merge -> lane.submit -> ... -> lane.reap -> status, used ring -> one interrupt
 //! ```
 
 use std::io;
@@ -9,13 +10,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use block::{
-    Account, Attachment, BlockError, Buffers, Done, Durability, IoLane, IoReq, Op, Token, Waker,
-    WriteCache,
+    Account, Attachment, BlockError, Buffers, Done, Durability, ErrorAction, IoLane, Op, Token,
+    Waker, WriteCache,
 };
 
 use super::gather::gather;
+use super::merge::Group;
 use super::props::Disk;
 use super::request::{Data, Limits, Request, Status, parse};
+use crate::disk_failure::{self, Failures};
 use crate::ram::GuestRam;
 use crate::virtio::{Chain, Virtqueue};
 use crate::worker::{QueueState, QueueWorker, Watch, WatchToken};
@@ -33,6 +36,8 @@ struct InFlight {
     /// End of what is written.
     end: u64,
     started: Instant,
+    /// The slot of the next one in the same request of the node.
+    next: Option<usize>,
 }
 
 /// The worker.
@@ -42,9 +47,12 @@ pub(super) struct BlkWorker {
     waker: Waker,
     disk: Disk,
     node: Arc<Attachment>,
+    failures: Failures,
     /// Requests with the node, by token; no more than the queue has entries.
     slots: Vec<Option<InFlight>>,
     free: Vec<usize>,
+    /// Neighbours that will go to the node as one.
+    group: Option<Group>,
     /// Lists with room, to be used again.
     chains: Vec<Chain>,
     buffers: Vec<Buffers>,
@@ -57,7 +65,12 @@ pub(super) struct BlkWorker {
 impl BlkWorker {
     /// # Errors
     /// When the host has no room for a lane.
-    pub fn new(queue: Virtqueue, disk: Disk, node: Arc<Attachment>) -> Result<Self, BlockError> {
+    pub fn new(
+        queue: Virtqueue,
+        disk: Disk,
+        node: Arc<Attachment>,
+        failures: Failures,
+    ) -> Result<Self, BlockError> {
         let waker = Waker::new()?;
         let lane = node.open_lane(u32::from(queue.size()), &waker)?;
         let depth = usize::from(queue.size());
@@ -67,8 +80,10 @@ impl BlkWorker {
             waker,
             disk,
             node,
+            failures,
             slots: (0..depth).map(|_| None).collect(),
             free: (0..depth).rev().collect(),
+            group: None,
             chains: Vec::new(),
             buffers: Vec::new(),
             done: Vec::new(),
@@ -88,6 +103,7 @@ impl BlkWorker {
         let mut budget = self.slots.len().saturating_mul(2);
         loop {
             let taken = self.take(&memory, &mut budget);
+            self.send_group();
             self.lane.start();
             let ended = self.reap();
             // Whoever stopped for lack of room goes on when there is some.
@@ -103,10 +119,11 @@ impl BlkWorker {
     }
 
     /// Takes requests while there are some, there is room and `budget` lasts; how many, or as
-    /// many as there are slots when it ended for lack of room.
+    /// many as there are slots when it ended for lack of room. None while some are kept for the
+    /// time after a stop: the machine is about to.
     fn take(&mut self, memory: &Arc<GuestRam>, budget: &mut usize) -> usize {
         let mut taken = 0;
-        while !self.quiet && *budget > 0 {
+        while !self.quiet && *budget > 0 && !self.queue.keeps_some() {
             if self.free.is_empty() {
                 return self.slots.len();
             }
@@ -178,19 +195,38 @@ impl BlkWorker {
             self.answer(chain, memory, Status::IoError, 0);
             return;
         };
-        let request = IoReq::new(op, buffers);
-        let end = request
-            .range()
-            .map_or(0, |(at, len)| at.saturating_add(len));
+        let (at, bytes) = op.range(&buffers).unwrap_or_default();
         *place = Some(InFlight {
             chain,
             memory: memory.clone(),
             account,
             len,
-            end,
-            started: request.started,
+            end: at.saturating_add(bytes),
+            started: Instant::now(),
+            next: None,
         });
-        if let Some(done) = self.lane.submit(request, Token(slot as u64)) {
+        if let Some(group) = &mut self.group
+            && self.disk.merging
+            && group.takes(op, &buffers)
+        {
+            // SAFETY: `buffers` are of `memory`, which its slot holds until the request has ended.
+            let last = unsafe { group.add(&buffers, slot) };
+            if let Some(Some(last)) = self.slots.get_mut(last) {
+                last.next = Some(slot);
+            }
+            buffers.clear();
+            self.buffers.push(buffers);
+            return;
+        }
+        self.send_group();
+        self.group = Some(Group::new(op, buffers, slot));
+    }
+
+    /// Gives the node what was held back for its neighbours.
+    fn send_group(&mut self) {
+        if let Some((request, first)) = self.group.take().map(Group::into_request)
+            && let Some(done) = self.lane.submit(request, Token(first as u64))
+        {
             self.end(done);
         }
     }
@@ -216,11 +252,19 @@ impl BlkWorker {
         let mut buffers = request.buffers;
         buffers.clear();
         self.buffers.push(buffers);
-        let slot = usize::try_from(token.0).unwrap_or(usize::MAX);
-        let Some(ended) = self.slots.get_mut(slot).and_then(Option::take) else {
-            return;
-        };
-        self.free.push(slot);
+        let mut next = usize::try_from(token.0).ok();
+        while let Some(slot) = next {
+            let Some(ended) = self.slots.get_mut(slot).and_then(Option::take) else {
+                return;
+            };
+            self.free.push(slot);
+            next = ended.next;
+            self.end_one(ended, &result);
+        }
+    }
+
+    /// Answers one of those that were one request of the node.
+    fn end_one(&mut self, ended: InFlight, result: &io::Result<()>) {
         let InFlight {
             chain,
             memory,
@@ -228,31 +272,40 @@ impl BlkWorker {
             len,
             end,
             started,
+            next: _,
         } = ended;
+        let read = if account == Account::Read { len } else { 0 };
+        // Also of a read that failed: part of the data may be there all the same.
+        chain.writable.mark_dirty(&memory, 0, read);
+        let failed = match result {
+            Ok(()) => false,
+            Err(error) => match self.failed(account, &error) {
+                ErrorAction::Report => true,
+                ErrorAction::Ignore => false,
+                ErrorAction::Stop => {
+                    self.queue.keep(chain.head());
+                    self.chains.push(chain);
+                    return;
+                }
+            },
+        };
         let stats = self.node.stats();
-        stats.ended(account, len, started, result.is_err());
-        if account == Account::Write && result.is_ok() {
+        stats.ended(account, len, started, failed);
+        if account == Account::Write && !failed {
             stats.wrote_to(end);
         }
-        let read = if account == Account::Read { len } else { 0 };
-        match result {
-            Ok(()) => {
-                chain.writable.mark_dirty(&memory, 0, read);
-                self.answer(chain, &memory, Status::Ok, read);
-            }
-            Err(error) => {
-                // Part of the data may be there all the same.
-                chain.writable.mark_dirty(&memory, 0, read);
-                self.log_failure(account, &error);
-                self.answer(chain, &memory, Status::IoError, 0);
-            }
+        match failed {
+            false => self.answer(chain, &memory, Status::Ok, read),
+            true => self.answer(chain, &memory, Status::IoError, 0),
         }
     }
 
-    fn log_failure(&mut self, account: Account, error: &io::Error) {
+    fn failed(&mut self, account: Account, error: &io::Error) -> ErrorAction {
+        let action = self.failures.failed(disk_failure::kind(account), error);
         if !std::mem::replace(&mut self.failed, true) {
-            log::warn!("A disk's request failed ({account:?}), the guest is told: {error}");
+            log::warn!("A disk's request failed ({account:?}, {action:?}): {error}");
         }
+        action
     }
 
     /// Writes the status and gives the chain back; `written` bytes of data came before it.
@@ -290,7 +343,8 @@ impl QueueWorker for BlkWorker {
     fn quiesce(&mut self, watch: &mut dyn Watch) {
         if !std::mem::replace(&mut self.quiet, true) {
             watch.remove(self.queue.kick_fd());
-            // What is in flight is answered as ever.
+            // What is in flight is answered as ever, and waits for no limits.
+            self.waker.hurry();
             self.serve();
         }
     }

@@ -8,6 +8,9 @@ use super::*;
 use crate::control::fds::FdStore;
 use crate::event::Mailbox;
 
+#[path = "limits_test.rs"]
+mod limits_test;
+
 struct Bench {
     blocks: Blockdevs,
     fds: FdStore,
@@ -115,8 +118,8 @@ fn bad_options_are_refused() {
             "Value '-5' is out of range for parameter 'size'",
         ),
         (
-            json!({"driver": "qcow2", "node-name": "n"}),
-            "Parameter 'driver' does not accept value 'qcow2'",
+            json!({"driver": "vdi", "node-name": "n"}),
+            "Parameter 'driver' does not accept value 'vdi'",
         ),
         (
             json!({"driver": "file", "node-name": "n", "filename": text(&path), "aio": "native"}),
@@ -195,13 +198,16 @@ fn drives_are_read_as_qemu_reads_them() {
         .unwrap();
     assert_eq!(made.id, "virtio0");
     assert_eq!(
-        Value::Object(made.device.unwrap()),
-        json!({"driver": "virtio-blk-pci", "drive": "virtio0"})
+        made.devices
+            .into_iter()
+            .map(Value::Object)
+            .collect::<Vec<_>>(),
+        [json!({"driver": "virtio-blk-pci", "drive": "virtio0"})]
     );
     let made = bench
         .drive("if=none,id=x,driver=null-co,size=1M,cache=writethrough,readonly=on")
         .unwrap();
-    assert_eq!((made.id.as_str(), made.device), ("x", None));
+    assert_eq!((made.id.as_str(), made.devices.len()), ("x", 0));
     bench.drive("if=none,id=em").unwrap();
     let blocks = bench.blocks.query_block();
     let names: Vec<_> = blocks.iter().map(|block| block.device.as_str()).collect();
@@ -227,6 +233,58 @@ fn drives_are_read_as_qemu_reads_them() {
     let text = format!("if=virtio,format=raw,file.driver=file,file.filename={file},discard=on");
     assert_eq!(bench.drive(&text).unwrap().id, "virtio0");
     bench.blocks.del_drive("em").unwrap();
+}
+
+fn devices(made: DriveMade) -> Vec<Value> {
+    made.devices.into_iter().map(Value::Object).collect()
+}
+
+#[test]
+fn what_is_not_said_is_a_virtio_disk_or_a_scsi_cdrom() {
+    let mut bench = Bench::new();
+    let path = bench.image("a.img");
+    let file = format!("format=raw,file={}", text(&path));
+    let disk = bench.drive(&file).unwrap();
+    assert_eq!(disk.id, "virtio0");
+    let cdrom = bench.drive(&format!("media=cdrom,index=2,{file}")).unwrap();
+    assert_eq!(cdrom.id, "scsi0-cd2");
+    let cd = |unit: u32, id: &str| json!({"driver": "scsi-cd", "bus": "auto-scsi0.0", "scsi-id": unit, "drive": id});
+    assert_eq!(
+        devices(cdrom),
+        [
+            json!({"driver": "virtio-scsi-pci", "id": "auto-scsi0"}),
+            cd(2, "scsi0-cd2")
+        ]
+    );
+    // One controller for all drives of a bus; a CD-ROM drive may be empty.
+    let empty = bench.drive("media=cdrom,id=em").unwrap();
+    assert_eq!(devices(empty), [cd(0, "em")]);
+    let other = bench.drive(&format!("if=scsi,bus=1,readonly=on,{file}"));
+    let other = devices(other.unwrap());
+    assert_eq!(other[0]["id"], "auto-scsi1");
+    assert_eq!(other[1]["driver"], "scsi-hd");
+    let shown = bench.blocks.query_block();
+    assert!(shown[1].inserted.as_ref().unwrap().ro, "nobody writes CDs");
+    let refused = bench.drive(&format!("media=cdrom,index=2,{file}"));
+    assert_eq!(
+        refused.unwrap_err(),
+        "drive with bus=0, unit=2 (index=2) exists"
+    );
+}
+
+#[test]
+fn what_is_read_may_be_kept() {
+    let mut bench = Bench::new();
+    let path = bench.image("a.img");
+    let file = format!("if=none,format=raw,copy-on-read=on,file={}", text(&path));
+    bench.drive(&format!("{file},id=x")).unwrap();
+    bench.drive(&format!("{file},id=y,readonly=on")).unwrap();
+    let shown = bench.blocks.query_block();
+    let driver = |index: usize| shown[index].inserted.as_ref().unwrap().drv.clone();
+    assert_eq!(
+        (driver(0).as_str(), driver(1).as_str()),
+        ("copy-on-read", "raw")
+    );
 }
 
 #[test]
@@ -276,7 +334,16 @@ fn bad_drives_are_refused_in_qemus_words() {
         .add(json!({"driver": "null-co", "node-name": "node"}))
         .unwrap();
     for (option, message) in [
-        ("id=x", "machine type does not support if=ide,bus=0,unit=0"),
+        ("id=x", "Device needs media, but drive is empty"),
+        (
+            "if=ide,FILE",
+            "machine type does not support if=ide,bus=0,unit=0",
+        ),
+        ("if=scsi", "Device needs media, but drive is empty"),
+        (
+            "if=none,id=x,format=raw,copy-on-read=maybe,FILE",
+            "Parameter 'copy-on-read' expects 'on' or 'off'",
+        ),
         (
             "if=pflash",
             "machine type does not support if=pflash,bus=0,unit=0",
@@ -344,10 +411,6 @@ fn bad_drives_are_refused_in_qemus_words() {
             // A device's word, not a drive's.
             "if=none,id=x,format=raw,rerror=auto,FILE",
             "'auto' invalid read error action",
-        ),
-        (
-            "if=none,id=x,format=raw,rerror=stop,FILE",
-            "rerror=stop is not supported: only 'report' is",
         ),
         (
             "if=none,id=taken,format=raw,FILE",

@@ -1,14 +1,19 @@
 //! From the interface's options to the block layer's descriptions.
 
+mod format;
+pub(super) mod json;
+
 use api_spec::{
     BlockdevAioOptions, BlockdevDetectZeroesOptions, BlockdevDiscardOptions, BlockdevOptions,
     BlockdevOptionsBranch, BlockdevOptionsFile, BlockdevOptionsNull, BlockdevOptionsRaw,
     BlockdevRef, OnOffAuto, QmpError, QmpResult,
 };
 use block::{
-    Aio, ChildSpec, DetectZeroes, Discard, DriverSpec, FileSpec, Locking, NodeSpec, NullSpec,
-    RawWindow,
+    Aio, ChildSpec, DetectZeroes, Discard, DriverSpec, FileSpec, FormatKind, Locking, NodeSpec,
+    NullSpec, RawWindow,
 };
+
+use super::convert_blkdebug::blkdebug;
 
 /// A node with all those inside of it.
 ///
@@ -47,6 +52,21 @@ pub(super) fn node(options: BlockdevOptions) -> QmpResult<NodeSpec> {
             BlockdevOptionsBranch::HostDevice(options) => DriverSpec::HostDevice(file(options)?),
             BlockdevOptionsBranch::NullCo(options) => DriverSpec::Null(null(&options)?),
             BlockdevOptionsBranch::Raw(options) => raw(options)?,
+            BlockdevOptionsBranch::Qcow2(options) => format::qcow2(options)?,
+            BlockdevOptionsBranch::Qed(options) => format::with_backing(FormatKind::Qed, options)?,
+            BlockdevOptionsBranch::Vmdk(options) => {
+                format::with_backing(FormatKind::Vmdk, options)?
+            }
+            BlockdevOptionsBranch::Vpc(options) => format::plain(FormatKind::Vpc, options)?,
+            BlockdevOptionsBranch::Vhdx(options) => format::plain(FormatKind::Vhdx, options)?,
+            BlockdevOptionsBranch::Throttle(options) => DriverSpec::Throttle {
+                file: Box::new(child(options.file)?),
+                group: options.throttle_group,
+            },
+            BlockdevOptionsBranch::CopyOnRead(options) => DriverSpec::CopyOnRead {
+                file: Box::new(child(options.file)?),
+            },
+            BlockdevOptionsBranch::Blkdebug(options) => blkdebug(options)?,
         },
     })
 }
@@ -99,10 +119,7 @@ fn null(options: &BlockdevOptionsNull) -> QmpResult<NullSpec> {
 fn raw(options: BlockdevOptionsRaw) -> QmpResult<DriverSpec> {
     let BlockdevOptionsRaw { file, offset, size } = options;
     Ok(DriverSpec::Raw {
-        file: Box::new(match file {
-            BlockdevRef::Reference(name) => ChildSpec::Reference(name),
-            BlockdevRef::Definition(options) => ChildSpec::Inline(node(*options)?),
-        }),
+        file: Box::new(child(file)?),
         window: RawWindow {
             offset: bytes("offset", offset)?.unwrap_or(0),
             size: bytes("size", size)?,
@@ -111,7 +128,18 @@ fn raw(options: BlockdevOptionsRaw) -> QmpResult<DriverSpec> {
     })
 }
 
-fn bytes(name: &str, value: Option<i64>) -> QmpResult<Option<u64>> {
+/// A node below.
+///
+/// # Errors
+/// As [`node`].
+pub(super) fn child(child: BlockdevRef) -> QmpResult<ChildSpec> {
+    Ok(match child {
+        BlockdevRef::Reference(name) => ChildSpec::Reference(name),
+        BlockdevRef::Definition(options) => ChildSpec::Inline(node(*options)?),
+    })
+}
+
+pub(super) fn bytes(name: &str, value: Option<i64>) -> QmpResult<Option<u64>> {
     let Some(value) = value else {
         return Ok(None);
     };

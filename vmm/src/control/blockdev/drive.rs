@@ -1,65 +1,41 @@
 //! `-drive`: the older way to make a disk, read into a node's options, a name and a place.
 
-use std::os::unix::fs::FileTypeExt;
-
 use api_spec::keyval::{self, Flags};
-use api_spec::{BlockdevOptions, Object, QmpError, QmpResult};
-use block::{BlockError, DetectZeroes, Discard, FileOpener, NodeSpec, WriteCache};
+use api_spec::{BlockdevDriver, BlockdevOptions, Object, QmpError, QmpResult};
+use block::{
+    ChildSpec, DetectZeroes, Discard, DriverSpec, ErrorPolicy, Limits, NodeSpec, OnError,
+    RawWindow, WriteCache,
+};
 
-use super::{Refusal, convert, format};
+use super::unit::{Media, WantedUnit};
+use super::{convert, filename, limits};
 use crate::cli::opts::{c_number, parse_size, split};
 use crate::control::objects::is_identifier;
-
-/// What a drive is connected to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Interface {
-    /// Nothing: a `-device` uses it.
-    None,
-    /// A disk of its own.
-    Virtio,
-}
-
-impl Interface {
-    /// As `if=` has it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Interface::None => "none",
-            Interface::Virtio => "virtio",
-        }
-    }
-}
 
 /// A drive that was made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DriveMade {
     /// Its name.
     pub id: String,
-    /// The device it brings along: arguments of device_add.
-    pub device: Option<Object>,
+    /// The devices it brings along, in order: arguments of device_add.
+    pub devices: Vec<Object>,
 }
 
-impl DriveMade {
-    pub(super) fn new(id: String, interface: Interface) -> Self {
-        let device = match interface {
-            Interface::None => None,
-            Interface::Virtio => {
-                let mut device = Object::new();
-                device.insert("driver".into(), "virtio-blk-pci".into());
-                device.insert("drive".into(), id.clone().into());
-                Some(device)
-            }
-        };
-        DriveMade { id, device }
-    }
-}
+/// The name of the file of null-co.
+const NULL_NAME: &str = "null-co://";
 
 /// The option, read as far as that is possible without the host.
 #[derive(Debug)]
 pub(super) struct DriveText {
     pub id: Option<String>,
-    pub interface: Interface,
-    pub unit: Option<u64>,
+    pub place: WantedUnit,
     pub write_cache: WriteCache,
+    /// What is done about failures.
+    pub error_policy: ErrorPolicy,
+    /// Limits, and the group that shares them.
+    pub throttle: Option<(Limits, Option<String>)>,
+    /// What is read from a backing file is kept.
+    copy_on_read: bool,
     /// The driver of the topmost node, where it was given.
     driver: Option<String>,
     /// What the file is called.
@@ -83,10 +59,12 @@ impl DriveText {
                  Identifiers consist of letters, digits, '-', '.', '_', starting with a letter.",
             ));
         }
-        let unit = unit(&mut pairs)?;
-        let interface = interface(pairs.take("if").as_deref(), unit)?;
-        let cdrom = is_cdrom(pairs.take("media").as_deref())?;
+        let place = WantedUnit::read(&mut pairs)?;
+        let cdrom = place.media == Media::Cdrom;
         check_absent(&mut pairs)?;
+        let error_policy = error_policy(&mut pairs)?;
+        let throttle = throttle(&mut pairs)?;
+        let copy_on_read = pairs.flag("copy-on-read")?.unwrap_or(false);
         let write_cache = cache(&mut pairs)?;
         read_only(&mut pairs, cdrom)?;
         let discard = discard(&mut pairs)?;
@@ -108,15 +86,23 @@ impl DriveText {
         let file = pairs.take("file").filter(|file| !file.is_empty());
         Ok(DriveText {
             id,
-            interface,
-            unit,
+            place,
             write_cache,
+            error_policy,
+            throttle,
+            copy_on_read,
             driver,
             file,
             aio,
             detect_zeroes,
             options: pairs,
         })
+    }
+
+    /// The file's name, for messages.
+    pub fn filename(&self) -> String {
+        let below = || self.options.get("file.filename");
+        self.file.clone().or_else(below).unwrap_or_default()
     }
 
     fn is_empty(&self) -> bool {
@@ -127,65 +113,61 @@ impl DriveText {
     ///
     /// # Errors
     /// In QEMU's words.
-    pub fn node(mut self, opener: &mut dyn FileOpener) -> Result<Option<NodeSpec>, Refusal> {
+    pub fn node(mut self) -> QmpResult<Option<NodeSpec>> {
         if self.is_empty() && self.options.fit_an_empty_drive() {
             return Ok(None);
         }
         if self.is_empty() && !self.options.has_any_below("file") {
             let desc = "Must specify either driver or file";
-            return Err(QmpError::generic(desc).into());
+            return Err(QmpError::generic(desc));
         }
-        let driver = match self.driver.take() {
-            Some(driver) => driver,
-            None => self.probe(opener)?,
-        };
+        let asked = self.driver.take();
+        let driver = asked.as_deref().unwrap_or("raw").to_owned();
+        if !is_driver(&driver) {
+            return Err(QmpError::generic(format!("Unknown driver '{driver}'")));
+        }
+        let is_null = self.file.as_deref() == Some(NULL_NAME);
         match driver.as_str() {
-            "raw" => self.complete_raw()?,
             "file" | "host_device" => self.complete_file("")?,
             "null-co" => match self.file.take() {
                 None => {}
-                Some(name) if name == "null-co://" => {}
+                Some(name) if name == NULL_NAME => {}
                 Some(_) => {
                     let desc = "The only allowed filename for this driver is 'null-co://'";
-                    return Err(QmpError::generic(desc).into());
+                    return Err(QmpError::generic(desc));
                 }
             },
-            _ => return Err(QmpError::generic(format!("Unknown driver '{driver}'")).into()),
+            _ => self.complete_above()?,
         }
         self.options.set("driver", &driver);
         let options = self.options.decode(&driver)?;
         let mut spec = convert::node(options)?;
         spec.detect_zeroes = self.detect_zeroes;
-        Ok(Some(spec))
+        if asked.is_none() && !is_null {
+            spec.driver = match spec.driver {
+                DriverSpec::Raw { file, window, .. } if window == RawWindow::default() => {
+                    DriverSpec::Probe { file }
+                }
+                other => other,
+            };
+        }
+        match self.copy_on_read && spec.read_only != Some(true) {
+            true => Ok(Some(copy_on_read(spec))),
+            false => Ok(Some(spec)),
+        }
     }
 
-    /// The format of an image when nobody said it.
-    fn probe(&self, opener: &mut dyn FileOpener) -> Result<String, Refusal> {
-        let path = self
-            .file
-            .clone()
-            .or_else(|| self.options.get("file.filename"));
-        let Some(path) = path.filter(|path| !path.starts_with("null-co:")) else {
-            return Ok("raw".to_owned());
+    /// Fills in what the node below a format or filter needs.
+    fn complete_above(&mut self) -> QmpResult<()> {
+        let has_file = self.options.has_any_below("file") || self.options.get("file").is_some();
+        let Some(file) = &self.file else {
+            if !has_file {
+                let desc = "A block device must be specified for \"file\"";
+                return Err(QmpError::generic(desc));
+            }
+            return self.complete_file("file.");
         };
-        let path = path.strip_prefix("file:").unwrap_or(&path);
-        let found = format::probe(path, opener).map_err(|error| BlockError::open(path, &error))?;
-        if found == "raw" {
-            log::warn!(
-                "Image format was not specified for '{path}' and probing guessed raw; \
-                 say format=raw"
-            );
-        }
-        Ok(found.to_owned())
-    }
-
-    fn complete_raw(&mut self) -> QmpResult<()> {
-        if self.file.is_none() && !self.options.has_any_below("file") {
-            return Err(QmpError::generic(
-                "A block device must be specified for \"file\"",
-            ));
-        }
-        if self.file.as_deref() == Some("null-co://") {
+        if file == NULL_NAME {
             self.file = None;
             self.options.set("file.driver", "null-co");
             return Ok(());
@@ -206,14 +188,20 @@ impl DriveText {
                 let desc = "Can't specify 'file' and 'filename' options at the same time";
                 return Err(QmpError::generic(desc));
             }
-            self.options.set(&name, path(&file)?);
+            let path =
+                filename::path(&file).map_err(|error| QmpError::generic(error.to_string()))?;
+            self.options.set(&name, path);
         }
         let Some(path) = self.options.get(&name) else {
             // Another driver than a file's.
             return Ok(());
         };
         if driver.is_none() && !prefix.is_empty() {
-            self.options.set(&key("driver"), protocol(&path));
+            let protocol = match filename::is_device(&path) {
+                true => "host_device",
+                false => "file",
+            };
+            self.options.set(&key("driver"), protocol);
         }
         if let Some(aio) = self.aio.take()
             && self.options.get(&key("aio")).is_none()
@@ -225,93 +213,102 @@ impl DriveText {
 }
 
 fn is_driver(name: &str) -> bool {
-    matches!(name, "file" | "host_device" | "null-co" | "raw")
+    BlockdevDriver::ALL
+        .iter()
+        .any(|driver| driver.name() == name)
 }
 
-/// A file's path without the protocol in front.
-fn path(file: &str) -> QmpResult<&str> {
-    let end = file
-        .find([':', '/'])
-        .filter(|end| file.as_bytes().get(*end) == Some(&b':'));
-    match end.and_then(|end| Some((file.get(..end)?, file.get(end.saturating_add(1)..)?))) {
-        None | Some(("", _)) => Ok(file),
-        Some(("file" | "host_device", path)) => Ok(path),
-        Some((protocol, _)) => Err(QmpError::generic(format!("Unknown protocol '{protocol}'"))),
-    }
-}
-
-/// Which driver serves a path.
-fn protocol(path: &str) -> &'static str {
-    let device = std::fs::metadata(path).is_ok_and(|data| data.file_type().is_block_device());
-    if device { "host_device" } else { "file" }
-}
-
-/// `index`, or `bus` and `unit`, which are the same where there is one bus.
-fn unit(pairs: &mut Pairs) -> QmpResult<Option<u64>> {
-    let mut number = |key: &str| {
-        let text = pairs.take(key);
-        let number = text.map(|text| {
-            c_number(&text)
-                .ok_or_else(|| QmpError::generic(format!("Parameter '{key}' expects a number")))
-        });
-        number.transpose()
-    };
-    let (index, bus, unit) = (number("index")?, number("bus")?, number("unit")?);
-    if index.is_some() && (bus.is_some() || unit.is_some()) {
-        let desc = "index cannot be used with bus and unit";
-        return Err(QmpError::generic(desc));
-    }
-    if let Some(bus) = bus.filter(|bus| *bus != 0) {
-        return Err(QmpError::generic(format!("bus {bus} is not available")));
-    }
-    Ok(index.or(unit))
-}
-
-fn interface(name: Option<&str>, unit: Option<u64>) -> QmpResult<Interface> {
-    match name {
-        Some("none") => Ok(Interface::None),
-        Some("virtio") => Ok(Interface::Virtio),
-        // Machines of the kind have disks on IDE where nothing else is said.
-        None | Some("ide" | "scsi" | "floppy" | "pflash" | "mtd" | "sd" | "xen") => {
-            let name = name.unwrap_or("ide");
-            let unit = unit.unwrap_or(0);
-            Err(QmpError::generic(format!(
-                "machine type does not support if={name},bus=0,unit={unit}"
-            )))
-        }
-        Some(other) => Err(QmpError::generic(format!("unsupported bus type '{other}'"))),
-    }
-}
-
-fn is_cdrom(media: Option<&str>) -> QmpResult<bool> {
-    match media {
-        None | Some("disk") => Ok(false),
-        Some("cdrom") => Ok(true),
-        Some(other) => Err(QmpError::generic(format!("'{other}' invalid media"))),
+/// A filter above the node, under the drive's own name for it.
+fn copy_on_read(below: NodeSpec) -> NodeSpec {
+    NodeSpec {
+        discard: below.discard,
+        read_only: below.read_only,
+        auto_read_only: below.auto_read_only,
+        direct: below.direct,
+        no_flush: below.no_flush,
+        ..NodeSpec::new(DriverSpec::CopyOnRead {
+            file: Box::new(ChildSpec::Inline(below)),
+        })
     }
 }
 
 /// Options that are known, and of which only the value that asks for nothing is taken.
 fn check_absent(pairs: &mut Pairs) -> QmpResult<()> {
-    for key in ["snapshot", "copy-on-read"] {
+    for key in ["snapshot"] {
         if pairs.flag(key)?.unwrap_or(false) {
             return Err(QmpError::generic(format!("{key}=on is not supported")));
         }
     }
-    for (key, kind) in [("rerror", "read"), ("werror", "write")] {
-        match pairs.take(key).as_deref() {
-            None | Some("report") => {}
-            Some(action @ ("ignore" | "stop" | "enospc")) => {
-                let desc = format!("{key}={action} is not supported: only 'report' is");
-                return Err(QmpError::generic(desc));
-            }
+    Ok(())
+}
+
+/// `rerror` and `werror`.
+fn error_policy(pairs: &mut Pairs) -> QmpResult<ErrorPolicy> {
+    let default = ErrorPolicy::default();
+    let mut action = |key: &str, kind: &str, default: OnError| {
+        Ok(match pairs.take(key).as_deref() {
+            None => default,
+            Some("report") => OnError::Report,
+            Some("ignore") => OnError::Ignore,
+            Some("stop") => OnError::Stop,
+            Some("enospc") if kind == "write" => OnError::Enospc,
             Some(action) => {
                 let desc = format!("'{action}' invalid {kind} error action");
                 return Err(QmpError::generic(desc));
             }
+        })
+    };
+    Ok(ErrorPolicy {
+        write: action("werror", "write", default.write)?,
+        read: action("rerror", "read", default.read)?,
+    })
+}
+
+/// Older names of limits.
+const OLD_LIMITS: [(&str, &str); 13] = [
+    ("iops", "iops-total"),
+    ("iops_rd", "iops-read"),
+    ("iops_wr", "iops-write"),
+    ("bps", "bps-total"),
+    ("bps_rd", "bps-read"),
+    ("bps_wr", "bps-write"),
+    ("iops_max", "iops-total-max"),
+    ("iops_rd_max", "iops-read-max"),
+    ("iops_wr_max", "iops-write-max"),
+    ("bps_max", "bps-total-max"),
+    ("bps_rd_max", "bps-read-max"),
+    ("bps_wr_max", "bps-write-max"),
+    ("iops_size", "iops-size"),
+];
+
+/// `throttling.*` and the older names. A group without limits is none.
+fn throttle(pairs: &mut Pairs) -> QmpResult<Option<(Limits, Option<String>)>> {
+    let olds = OLD_LIMITS.into_iter().chain([("group", "group")]);
+    for (old, new) in olds {
+        let new = format!("throttling.{new}");
+        if let Some(value) = pairs.take(old) {
+            if pairs.get(&new).is_some() {
+                return Err(QmpError::generic(format!(
+                    "'{new}' and its alias '{old}' can't be used at the same time"
+                )));
+            }
+            pairs.set(&new, &value);
         }
     }
-    Ok(())
+    let mut set = Limits::default();
+    for (name, _) in limits::named(&Limits::default()) {
+        let key = format!("throttling.{name}");
+        let Some(text) = pairs.take(&key) else {
+            continue;
+        };
+        let value = c_number(&text)
+            .ok_or_else(|| QmpError::generic(format!("Parameter '{key}' expects a number")))?;
+        limits::set_named(&mut set, &name, value);
+    }
+    let group = pairs.take("throttling.group");
+    set.check()
+        .map_err(|error| QmpError::generic(error.to_string()))?;
+    Ok(set.any().then_some((set, group)))
 }
 
 /// `cache`, and the single switches, which win over it.
@@ -383,10 +380,10 @@ fn detect_zeroes(value: Option<&str>, discard: Discard) -> QmpResult<DetectZeroe
 
 /// Keys and values in order.
 #[derive(Debug, Default)]
-struct Pairs(Vec<(String, String)>);
+pub(super) struct Pairs(Vec<(String, String)>);
 
 impl Pairs {
-    fn read(text: &str) -> Self {
+    pub fn read(text: &str) -> Self {
         let pair = |item: String| match item.split_once('=') {
             Some((key, value)) => (key.to_owned(), value.to_owned()),
             None => match item.strip_prefix("no") {
@@ -424,7 +421,7 @@ impl Pairs {
     }
 
     /// The same, and takes it out.
-    fn take(&mut self, key: &str) -> Option<String> {
+    pub fn take(&mut self, key: &str) -> Option<String> {
         let value = self.get(key);
         self.0.retain(|(name, _)| name != key);
         value

@@ -1,26 +1,38 @@
 //! Block nodes and drives as clients and the command line have them: the block layer's graph
 //! behind the interface's types and words.
 
+mod check;
 mod convert;
+mod convert_blkdebug;
+mod create;
 mod drive;
-mod format;
+mod filename;
+pub(in crate::control) mod limits;
+pub mod media;
 mod query;
+mod unit;
 
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
-use api_spec::{BlockDeviceInfo, BlockInfo, BlockStats, BlockdevOptions, QmpError};
+use api_spec::{
+    BlockDeviceInfo, BlockIOThrottle, BlockInfo, BlockLatencyHistogramSetArgs, BlockStats,
+    BlockdevOptions, QmpError, QmpResult,
+};
 use block::{
-    AttachOptions, Attachment, BlockError, BlockNode, DriveOptions, FileOpener, Graph, Pool,
-    Sharing,
+    Account, AttachOptions, Attachment, BackendName, BlockError, BlockNode, DriveOptions,
+    FileOpener, Graph, NodeSpec, NoticeSink, Pool, Sharing,
 };
 
 use super::fds::Opener;
 use crate::event::MailSender;
 use crate::threads::{self, ThreadKind};
+pub use check::{Check, ImageTurn};
+pub use create::{NewImage, check_creatable};
 pub use drive::DriveMade;
 use drive::DriveText;
+use unit::{Interface, Media, Unit};
 
 /// Mode of files that are made; block nodes make none.
 const MODE: u32 = 0o644;
@@ -28,6 +40,10 @@ const MODE: u32 = 0o644;
 impl FileOpener for Opener {
     fn open(&mut self, path: &str, flags: i32) -> io::Result<File> {
         Opener::open(self, path, flags, MODE)
+    }
+
+    fn json(&mut self, text: &str) -> Result<NodeSpec, BlockError> {
+        convert::json::node(text).map_err(|error| BlockError::Unsupported(error.desc))
     }
 }
 
@@ -44,7 +60,10 @@ pub struct Refusal {
 impl From<BlockError> for Refusal {
     fn from(error: BlockError) -> Self {
         Refusal {
-            error: QmpError::generic(error.to_string()),
+            error: match &error {
+                BlockError::NoDevice(name) => QmpError::device_not_found(name),
+                _ => QmpError::generic(error.to_string()),
+            },
             hint: error.hint(),
         }
     }
@@ -83,8 +102,9 @@ pub fn pool(mail: MailSender) -> Pool {
 /// calls on the file system.
 pub struct Blockdevs {
     graph: Graph,
-    /// Places of `-drive`: interface and unit.
-    units: Vec<(drive::Interface, u64, String)>,
+    turn: ImageTurn,
+    /// Places of drives.
+    units: Vec<(Unit, String)>,
 }
 
 impl Blockdevs {
@@ -92,6 +112,7 @@ impl Blockdevs {
     pub fn new(pool: Pool) -> Self {
         Blockdevs {
             graph: Graph::new(pool),
+            turn: ImageTurn::default(),
             units: Vec::new(),
         }
     }
@@ -124,38 +145,69 @@ impl Blockdevs {
     /// In QEMU's words; nothing is left of the attempt.
     pub fn drive(&mut self, text: &str, opener: &mut dyn FileOpener) -> Result<DriveMade, Refusal> {
         let read = DriveText::read(text)?;
-        let unit = self.free_unit(&read)?;
+        let place = read.place;
+        self.forget_units();
+        let unit = place.choose(&|unit| self.units.iter().any(|(taken, _)| *taken == unit))?;
         let id = match &read.id {
             Some(id) => id.clone(),
-            None => format!("{}{unit}", read.interface.name()),
+            None => unit.drive_name(place.media),
         };
         let write_cache = read.write_cache;
-        let interface = read.interface;
-        let spec = read.node(opener)?;
-        if spec.is_none() && interface == drive::Interface::Virtio {
+        let error_policy = read.error_policy;
+        let throttle = read.throttle.clone();
+        let file = read.filename();
+        let spec = read.node()?;
+        let can_be_empty = place.interface == Interface::None || place.media == Media::Cdrom;
+        if spec.is_none() && !can_be_empty {
             return Err(BlockError::Empty.into());
         }
         let options = DriveOptions { write_cache };
         self.graph.add_drive(&id, spec, options, opener)?;
-        self.units.push((interface, unit, id.clone()));
-        Ok(DriveMade::new(id, interface))
+        let name = BackendName::Drive(&id);
+        self.graph.set_error_policy(name, error_policy)?;
+        if let Some((limits, group)) = throttle {
+            let group = group.as_deref().unwrap_or(&id);
+            self.graph.set_throttle(name, limits, Some(group))?;
+        }
+        if let Some(slot) = self.graph.slot(BackendName::Drive(&id)) {
+            self.warn_of_guess(&slot.medium().unwrap_or_default(), &file);
+        }
+        let controller = unit.controller().filter(|_| {
+            let mut others = self.units.iter();
+            !others.any(|(other, _)| (other.interface, other.bus) == (unit.interface, unit.bus))
+        });
+        self.units.push((unit, id.clone()));
+        let device = unit.device(place.media, &id);
+        Ok(DriveMade {
+            devices: controller.into_iter().chain(device).collect(),
+            id,
+        })
     }
 
-    /// The place of a drive on its interface: the one asked for, or the first that is free.
-    fn free_unit(&mut self, read: &DriveText) -> Result<u64, QmpError> {
-        let there: Vec<String> = self.graph.backends().into_iter().map(|b| b.name).collect();
-        self.units.retain(|(_, _, id)| there.contains(id));
-        let taken = |unit: u64| {
-            let mut units = self.units.iter();
-            units.any(|(interface, other, _)| (*interface, *other) == (read.interface, unit))
-        };
-        match read.unit {
-            Some(unit) if taken(unit) => Err(QmpError::generic(format!(
-                "drive with bus=0, unit={unit} (index={unit}) exists"
-            ))),
-            Some(unit) => Ok(unit),
-            None => Ok((0..).find(|unit| !taken(*unit)).unwrap_or(0)),
+    /// drive_add: a drive without a device.
+    ///
+    /// # Errors
+    /// In QEMU's words; nothing is left of the attempt.
+    pub fn hot_drive(&mut self, text: &str, opener: &mut dyn FileOpener) -> Result<(), Refusal> {
+        let interface = DriveText::read(text)?.place.interface;
+        if interface != Interface::None {
+            let text = format!("Can't hot-add drive to type {}", interface.name());
+            return Err(QmpError::generic(text).into());
         }
+        self.drive(text, opener).map(drop)
+    }
+
+    /// Whether there is a node of that name.
+    pub fn has_node(&self, name: &str) -> bool {
+        self.graph.node(name).is_some()
+    }
+
+    /// Places of drives that are gone are free again. Those with a controller, which stays, are
+    /// on the command line only.
+    fn forget_units(&mut self) {
+        let there: Vec<String> = self.graph.backends().into_iter().map(|b| b.name).collect();
+        self.units
+            .retain(|(unit, id)| unit.interface == Interface::Scsi || there.contains(id));
     }
 
     /// Takes a drive away that no device has.
@@ -195,6 +247,97 @@ impl Blockdevs {
         self.graph.detach(device).is_some()
     }
 
+    /// The nodes and back ends themselves; the same graph.
+    pub fn graph(&self) -> Graph {
+        self.graph.clone()
+    }
+
+    /// The same, telling `sink` what nodes notice on their own.
+    pub fn with_notices(mut self, sink: NoticeSink) -> Self {
+        self.graph = self.graph.with_notices(sink);
+        self
+    }
+
+    /// block_set_io_throttle.
+    ///
+    /// # Errors
+    /// In QEMU's words.
+    pub fn set_io_throttle(&mut self, args: &BlockIOThrottle) -> Result<(), Refusal> {
+        let name = backend_name(args.device.as_deref(), args.id.as_deref())?;
+        if !self.graph.has_medium(name)? {
+            return Err(BlockError::NoMedium.into());
+        }
+        let limits = limits::of_command(args)?;
+        Ok(self
+            .graph
+            .set_throttle(name, limits, args.group.as_deref())?)
+    }
+
+    /// block-latency-histogram-set.
+    ///
+    /// # Errors
+    /// When there is no such device, or boundaries do not ascend.
+    pub fn set_histograms(&self, args: &BlockLatencyHistogramSetArgs) -> Result<(), Refusal> {
+        let stats = self.graph.stats_of(BackendName::Device(&args.id))?;
+        let BlockLatencyHistogramSetArgs {
+            id,
+            boundaries: all,
+            boundaries_read: read,
+            boundaries_write: write,
+            boundaries_zap: append,
+            boundaries_flush: flush,
+        } = args;
+        let none = [all, read, write, append, flush]
+            .iter()
+            .all(|list| list.is_none());
+        let single = [
+            (read, "read", Some(Account::Read)),
+            (write, "write", Some(Account::Write)),
+            (append, "append write", None),
+            (flush, "flush", Some(Account::Flush)),
+        ];
+        for (own, name, account) in single {
+            let boundaries = own.as_ref().or(all.as_ref());
+            if boundaries.is_none() && !none {
+                continue;
+            }
+            let boundaries = boundaries.map(Vec::as_slice);
+            let set = match account {
+                Some(account) => stats.set_histogram(account, boundaries),
+                None => stats.set_zone_append_histogram(boundaries),
+            };
+            if !set {
+                let text = format!("Device '{id}' set {name} boundaries fail");
+                return Err(QmpError::generic(text).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// block-set-write-threshold.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn set_write_threshold(&self, node: &str, offset: u64) -> Result<(), Refusal> {
+        Ok(self.graph.set_write_threshold(node, offset)?)
+    }
+
+    /// The drive's name and its node's name, of the device with this QOM path; and whether its
+    /// failures may stop the machine.
+    pub fn failed_device(&self, device: &str) -> Option<(String, Option<String>, bool)> {
+        let backends = self.graph.backends();
+        let found = backends
+            .into_iter()
+            .find(|backend| backend.device.as_deref() == Some(device))?;
+        let node = found.root.map(|root| root.name);
+        Some((found.name, node, found.error_policy.may_stop()))
+    }
+
+    /// The machine goes on: failures are history.
+    pub fn reset_io_status(&self) {
+        self.graph.reset_io_status();
+    }
+
     /// Nodes that devices write, with their names: what is to be flushed when the guest stops.
     /// Flushing blocks, which is for a worker thread.
     pub fn written(&self) -> Vec<(String, Arc<dyn BlockNode>)> {
@@ -230,6 +373,20 @@ impl Blockdevs {
         nodes
             .map(|node| query::node_info(&node, block::WriteCache::Back))
             .collect()
+    }
+}
+
+/// The back end that `device` or `id` names.
+///
+/// # Errors
+/// Unless it is just one of them.
+fn backend_name<'a>(device: Option<&'a str>, id: Option<&'a str>) -> QmpResult<BackendName<'a>> {
+    match (device, id) {
+        (Some(drive), None) => Ok(BackendName::Drive(drive)),
+        (None, Some(id)) => Ok(BackendName::Device(id)),
+        (None, None) | (Some(_), Some(_)) => {
+            Err(QmpError::generic("Need exactly one of 'device' and 'id'"))
+        }
     }
 }
 

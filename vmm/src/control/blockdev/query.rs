@@ -1,12 +1,15 @@
 //! What queries answer.
 
 use api_spec::{
-    BlockDeviceInfo, BlockDeviceIoStatus, BlockDeviceStats, BlockInfo, BlockStats,
-    BlockdevCacheInfo, BlockdevDetectZeroesOptions, ImageInfo,
+    BlockDeviceInfo, BlockDeviceIoStatus, BlockDeviceStats, BlockInfo, BlockLatencyHistogramInfo,
+    BlockStats, BlockdevCacheInfo, BlockdevDetectZeroesOptions, ImageInfo,
 };
-use block::{Account, BackendView, DetectZeroes, NodeView, Stats, WriteCache};
+use block::{
+    Account, BackendView, DetectZeroes, Histogram, IoStatus, Limits, Measure, NodeView, Stats,
+    WriteCache,
+};
 
-fn number(value: u64) -> i64 {
+pub(super) fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
@@ -31,6 +34,20 @@ pub(super) fn node_info(node: &NodeView, write_cache: WriteCache) -> BlockDevice
         iops: 0,
         iops_rd: 0,
         iops_wr: 0,
+        bps_max: None,
+        bps_rd_max: None,
+        bps_wr_max: None,
+        iops_max: None,
+        iops_rd_max: None,
+        iops_wr_max: None,
+        bps_max_length: None,
+        bps_rd_max_length: None,
+        bps_wr_max_length: None,
+        iops_max_length: None,
+        iops_rd_max_length: None,
+        iops_wr_max_length: None,
+        iops_size: None,
+        group: None,
         image: image(node),
         active: Some(true),
         cache: BlockdevCacheInfo {
@@ -38,7 +55,7 @@ pub(super) fn node_info(node: &NodeView, write_cache: WriteCache) -> BlockDevice
             direct: node.spec.direct.unwrap_or(false),
             no_flush: node.spec.no_flush.unwrap_or(false),
         },
-        write_threshold: 0,
+        write_threshold: number(node.stats.write_threshold()),
     }
 }
 
@@ -59,7 +76,37 @@ fn image(node: &NodeView) -> ImageInfo {
     }
 }
 
-/// A back end. Errors are only reported to the guest, so that its status is always `ok`.
+/// Fills in what limits a back end. Bursts are shown where there are some.
+fn set_limits(info: &mut BlockDeviceInfo, (group, limits): (String, Limits)) {
+    let average = |measure| number(limits.rate(measure).average);
+    let max = |measure| Some(number(limits.rate(measure).max)).filter(|max| *max > 0);
+    let length = |measure| {
+        let rate = limits.rate(measure);
+        Some(number(rate.max_length)).filter(|_| rate.max > 0)
+    };
+    info.bps = average(Measure::BpsTotal);
+    info.bps_rd = average(Measure::BpsRead);
+    info.bps_wr = average(Measure::BpsWrite);
+    info.iops = average(Measure::IopsTotal);
+    info.iops_rd = average(Measure::IopsRead);
+    info.iops_wr = average(Measure::IopsWrite);
+    info.bps_max = max(Measure::BpsTotal);
+    info.bps_rd_max = max(Measure::BpsRead);
+    info.bps_wr_max = max(Measure::BpsWrite);
+    info.iops_max = max(Measure::IopsTotal);
+    info.iops_rd_max = max(Measure::IopsRead);
+    info.iops_wr_max = max(Measure::IopsWrite);
+    info.bps_max_length = length(Measure::BpsTotal);
+    info.bps_rd_max_length = length(Measure::BpsRead);
+    info.bps_wr_max_length = length(Measure::BpsWrite);
+    info.iops_max_length = length(Measure::IopsTotal);
+    info.iops_rd_max_length = length(Measure::IopsRead);
+    info.iops_wr_max_length = length(Measure::IopsWrite);
+    info.iops_size = Some(number(limits.iops_size)).filter(|size| *size > 0);
+    info.group = Some(group);
+}
+
+/// A back end. Its status is told where failures may stop the machine.
 pub(super) fn block_info(backend: BackendView) -> BlockInfo {
     let BackendView {
         name,
@@ -67,15 +114,32 @@ pub(super) fn block_info(backend: BackendView) -> BlockInfo {
         root,
         stats: _,
         write_cache,
+        throttle,
+        error_policy,
+        io_status,
+        removable,
+        tray,
     } = backend;
+    let inserted = root.map(|root| {
+        let mut info = node_info(&root, write_cache);
+        if let Some(throttle) = throttle {
+            set_limits(&mut info, throttle);
+        }
+        info
+    });
+    let told = device.is_some() && error_policy.may_stop();
     BlockInfo {
         device: name,
         r#type: "unknown".to_owned(),
-        removable: device.is_none(),
-        locked: false,
-        inserted: root.map(|root| node_info(&root, write_cache)),
-        tray_open: None,
-        io_status: device.as_ref().map(|_| BlockDeviceIoStatus::Ok),
+        removable,
+        locked: tray.is_some_and(|tray| tray.locked),
+        inserted,
+        tray_open: tray.map(|tray| tray.open),
+        io_status: told.then_some(match io_status {
+            IoStatus::Ok => BlockDeviceIoStatus::Ok,
+            IoStatus::Failed => BlockDeviceIoStatus::Failed,
+            IoStatus::NoSpace => BlockDeviceIoStatus::Nospace,
+        }),
         qdev: device,
     }
 }
@@ -157,5 +221,14 @@ fn counters(stats: &Stats) -> BlockDeviceStats {
         account_invalid: false,
         account_failed: false,
         timed_stats: Vec::new(),
+        rd_latency_histogram: stats.histogram(Account::Read).map(histogram),
+        wr_latency_histogram: stats.histogram(Account::Write).map(histogram),
+        zone_append_latency_histogram: stats.zone_append_histogram().map(histogram),
+        flush_latency_histogram: stats.histogram(Account::Flush).map(histogram),
     }
+}
+
+fn histogram(histogram: Histogram) -> BlockLatencyHistogramInfo {
+    let Histogram { boundaries, bins } = histogram;
+    BlockLatencyHistogramInfo { boundaries, bins }
 }

@@ -1,6 +1,7 @@
 //! The commands: one method each, as short as can be; what they do is in the files beside this
 //! one and in the parts of [`Control`].
 
+mod disk_text;
 mod info;
 mod qom;
 mod text;
@@ -11,6 +12,7 @@ use api_spec::reply::{Empty, RawJson};
 use api_spec::*;
 
 use super::Control;
+use super::blockdev::media::Place;
 use super::life::Input;
 
 pub use info::version;
@@ -199,6 +201,11 @@ impl Commands for Control {
         self.get_property(&args.path, &args.property)
     }
 
+    fn qom_set(&mut self, _cx: &mut CommandContext, args: QomSetArgs) -> QmpResult<Empty> {
+        self.set_property(&args)?;
+        DONE
+    }
+
     fn qom_list_types(
         &mut self,
         _cx: &mut CommandContext,
@@ -266,6 +273,38 @@ impl Commands for Control {
             .query_named_block_nodes(args.flat.unwrap_or(false)))
     }
 
+    fn block_set_io_throttle(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockIOThrottle,
+    ) -> QmpResult<Empty> {
+        self.blockdevs.set_io_throttle(&args)?;
+        DONE
+    }
+
+    fn block_latency_histogram_set(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockLatencyHistogramSetArgs,
+    ) -> QmpResult<Empty> {
+        self.blockdevs.set_histograms(&args)?;
+        DONE
+    }
+
+    fn block_set_write_threshold(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockSetWriteThresholdArgs,
+    ) -> QmpResult<Empty> {
+        let BlockSetWriteThresholdArgs {
+            node_name,
+            write_threshold,
+        } = args;
+        self.blockdevs
+            .set_write_threshold(&node_name, write_threshold)?;
+        DONE
+    }
+
     fn query_chardev(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<ChardevInfo>> {
         Ok(self.list_chardevs())
     }
@@ -303,6 +342,126 @@ impl Commands for Control {
         self.chardevs.remove(&args.id)?;
         DONE
     }
+
+    fn query_jobs(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<JobInfo>> {
+        Ok(self.jobs.query())
+    }
+
+    fn job_pause(&mut self, _cx: &mut CommandContext, args: JobPauseArgs) -> QmpResult<Empty> {
+        self.job_verb(&args.id, JobVerb::Pause)?;
+        DONE
+    }
+
+    fn job_resume(&mut self, _cx: &mut CommandContext, args: JobResumeArgs) -> QmpResult<Empty> {
+        self.job_verb(&args.id, JobVerb::Resume)?;
+        DONE
+    }
+
+    fn job_cancel(&mut self, _cx: &mut CommandContext, args: JobCancelArgs) -> QmpResult<Empty> {
+        self.job_verb(&args.id, JobVerb::Cancel)?;
+        DONE
+    }
+
+    fn job_complete(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: JobCompleteArgs,
+    ) -> QmpResult<Empty> {
+        self.job_verb(&args.id, JobVerb::Complete)?;
+        DONE
+    }
+
+    fn job_dismiss(&mut self, _cx: &mut CommandContext, args: JobDismissArgs) -> QmpResult<Empty> {
+        self.job_verb(&args.id, JobVerb::Dismiss)?;
+        DONE
+    }
+
+    fn job_finalize(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: JobFinalizeArgs,
+    ) -> QmpResult<Empty> {
+        self.job_verb(&args.id, JobVerb::Finalize)?;
+        DONE
+    }
+
+    fn blockdev_create(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevCreateArgs,
+    ) -> QmpResult<Empty> {
+        self.create_image(args)?;
+        DONE
+    }
+
+    fn blockdev_check(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevCheckArgs,
+        reply: Reply<ImageCheck>,
+    ) {
+        self.check_image(&args, reply);
+    }
+
+    fn eject(&mut self, _cx: &mut CommandContext, args: EjectArgs, reply: Reply<Empty>) {
+        let place = self.place(args.device.as_deref(), args.id.as_deref());
+        let force = args.force.unwrap_or(false);
+        self.with_place(place, reply, empty, move |place| place.eject(force));
+    }
+
+    fn blockdev_open_tray(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevOpenTrayArgs,
+        reply: Reply<Empty>,
+    ) {
+        let place = self.place(args.device.as_deref(), args.id.as_deref());
+        let force = args.force.unwrap_or(false);
+        self.with_place(place, reply, empty, move |place| place.open(force));
+    }
+
+    fn blockdev_close_tray(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevCloseTrayArgs,
+        reply: Reply<Empty>,
+    ) {
+        let place = self.place(args.device.as_deref(), args.id.as_deref());
+        self.with_place(place, reply, empty, Place::close);
+    }
+
+    fn blockdev_remove_medium(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevRemoveMediumArgs,
+        reply: Reply<Empty>,
+    ) {
+        let place = self.place(None, Some(&args.id));
+        self.with_place(place, reply, empty, Place::remove);
+    }
+
+    fn blockdev_insert_medium(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevInsertMediumArgs,
+        reply: Reply<Empty>,
+    ) {
+        self.insert_medium(&args.id, args.node_name, reply);
+    }
+
+    fn blockdev_change_medium(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevChangeMediumArgs,
+        reply: Reply<Empty>,
+    ) {
+        self.change_medium(args, reply, empty);
+    }
+}
+
+/// Nothing, as commands without a result answer.
+pub(in crate::control) fn empty(result: QmpResult<()>) -> QmpResult<Empty> {
+    result.map(|()| Empty)
 }
 
 /// Answers with nothing, or with what went wrong.

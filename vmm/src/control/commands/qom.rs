@@ -29,7 +29,7 @@ impl Control {
             .child("chardevs", self.chardev_nodes())
     }
 
-    pub(super) fn list_object(&self, path: &str) -> QmpResult<Vec<ObjectPropertyInfo>> {
+    pub(in crate::control) fn list_object(&self, path: &str) -> QmpResult<Vec<ObjectPropertyInfo>> {
         let tree = self.object_tree();
         let (_, node) = tree.resolve(path).map_err(refused)?;
         let info = |(name, kind)| ObjectPropertyInfo {
@@ -45,6 +45,27 @@ impl Control {
         let tree = self.object_tree();
         let (full, node) = tree.resolve(path).map_err(refused)?;
         node.get(&full, property).map_err(refused)
+    }
+
+    /// qom-set. Few properties can be set once an object is there.
+    pub(super) fn set_property(&mut self, args: &QomSetArgs) -> QmpResult<()> {
+        let QomSetArgs {
+            path,
+            property,
+            value,
+        } = args;
+        let tree = self.object_tree();
+        let (full, node) = tree.resolve(path).map_err(refused)?;
+        node.get(&full, property).map_err(refused)?;
+        if let Some(id) = full.strip_prefix("/objects/")
+            && self.objects.set(id, property, value)?
+        {
+            return Ok(());
+        }
+        let kind = &node.kind;
+        Err(QmpError::generic(format!(
+            "Property '{kind}.{property}' is not writable"
+        )))
     }
 
     fn chardev_nodes(&self) -> Node {

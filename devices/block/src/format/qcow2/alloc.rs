@@ -141,14 +141,17 @@ impl Qcow2 {
         let first = offset >> self.geometry.cluster_bits;
         let end = self.geometry.clusters(offset.saturating_add(len));
         work.metadata.extend(first..end);
+        self.meta().new_tables.extend(first..end);
     }
 
     /// There is no table any more.
     pub(super) fn forget_table(&self, work: &mut Work, offset: u64, len: u64) {
         let first = offset >> self.geometry.cluster_bits;
         let end = self.geometry.clusters(offset.saturating_add(len));
+        let mut meta = self.meta();
         for cluster in first..end {
             work.metadata.remove(&cluster);
+            meta.new_tables.remove(&cluster);
         }
     }
 
@@ -257,14 +260,14 @@ impl Qcow2 {
         if !self.passes(freed.why) {
             return Ok(());
         }
+        let size = self.storage.info().size;
         let first = freed.offset >> geometry.cluster_bits;
-        let end = geometry.clusters(freed.offset.saturating_add(freed.len));
+        let end = geometry.clusters(freed.offset.saturating_add(freed.len).min(size));
         for cluster in first..end {
             if self.refcount(work, cluster)? == 0 {
-                let op = Op::Discard {
-                    offset: cluster << geometry.cluster_bits,
-                    len: geometry.cluster(),
-                };
+                let offset = cluster << geometry.cluster_bits;
+                let len = geometry.cluster().min(size.saturating_sub(offset));
+                let op = Op::Discard { offset, len };
                 // A hint to the host, which may not take it.
                 if let Err(error) = self.storage.perform(op, &Buffers::new()) {
                     log::debug!("A discard was not passed on: {error}");
@@ -332,5 +335,6 @@ impl Qcow2 {
             .map(|offset| offset >> geometry.cluster_bits)
             .collect();
         work.metadata.extend(clusters);
+        self.meta().new_tables.clear();
     }
 }

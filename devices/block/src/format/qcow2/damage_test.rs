@@ -203,6 +203,30 @@ fn tables_are_never_written_as_data() {
 }
 
 #[test]
+fn a_cluster_that_counts_as_free_is_not_written_once_it_is_a_table() {
+    let mut bytes = image("cluster_size=512", &["write -q 0 512"]);
+    let table = be64(&bytes, 48) as usize;
+    let block = be64(&bytes, table) as usize;
+    let l1 = be64(&bytes, 40) as usize;
+    let l2 = be64(&bytes, l1) & super::geometry::OFFSET;
+    let data = be64(&bytes, l2 as usize) & super::geometry::OFFSET;
+    // Its refcount (16 bits) says that nobody uses it.
+    let at = block + (data / 512) as usize * 2;
+    assert_eq!(bytes[at..at + 2], [0, 1]);
+    bytes[at + 1] = 0;
+    let disk = Disk::new(bytes);
+    let node = node(&disk);
+    // Its entry is looked at, and only then the cluster becomes a table.
+    let mut part = [0; 512];
+    node.read_at(0, &mut part).unwrap();
+    node.write_at(1 << 20, &[2; 512]).unwrap();
+    let before = disk.plates.lock().unwrap().bytes.clone();
+    node.write_at(0, &[3; 512]).unwrap_err();
+    let after = disk.plates.lock().unwrap().bytes.clone();
+    assert_eq!(before[512..], after[512..]);
+}
+
+#[test]
 fn damage_anywhere_is_survived() {
     let scale: u64 = std::env::var("QCOW2_SCALE").map_or(1, |scale| scale.parse().unwrap());
     let seed: u64 = std::env::var("QCOW2_SEED").map_or(77, |seed| seed.parse().unwrap());

@@ -172,6 +172,7 @@ impl Format for Qcow2 {
             Below::Storage => Some(&self.storage),
             Below::Data => Some(&self.data),
             Below::Backing => self.backing.as_ref(),
+            Below::Extent(_) => None,
         }
     }
 

@@ -31,6 +31,7 @@ pub(in crate::format) fn linked(storage: &dyn BlockNode) -> Result<Linked, Block
             .clone()
             .map(|file| (file, header.backing_format())),
         data_file: header.data_file().filter(|_| external),
+        extents: Vec::new(),
     })
 }
 
@@ -335,6 +336,7 @@ fn empty_meta(l2: usize) -> Meta {
         refs_dirty: false,
         prepared: false,
         data_end: 0,
+        new_tables: Set::default(),
         scratch: Vec::new(),
         bitmaps: Vec::new(),
     }

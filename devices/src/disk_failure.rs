@@ -1,0 +1,76 @@
+//! What disks do when a request fails on the host: the back end's policy decides, watchers are
+//! told, and what is to wait is tried again when the machine goes on.
+//!
+//! ```text
+//! lane ends with an error -> failed(..) -> Report: the guest is told
+//!                                       -> Ignore: the guest is told that it worked
+//!                                       -> Stop:   Virtqueue::keep(head), nothing else
+//! ```
+
+use std::io;
+use std::sync::Arc;
+
+use api_spec::BlockdevOnError;
+use block::{Account, Attachment, ErrorAction, ErrorPolicy, Failed, OnError};
+
+use crate::cx::{BuildCx, EffectSink};
+use crate::effect::{DiskFailure, Effect};
+
+/// Takes the properties `rerror` and `werror` over; `auto` leaves what the drive was made with.
+pub(crate) fn set_policy(node: &Attachment, rerror: BlockdevOnError, werror: BlockdevOnError) {
+    let drive = node.error_policy();
+    node.set_error_policy(ErrorPolicy {
+        read: on_error(rerror).unwrap_or(drive.read),
+        write: on_error(werror).unwrap_or(drive.write),
+    });
+}
+
+fn on_error(property: BlockdevOnError) -> Option<OnError> {
+    match property {
+        BlockdevOnError::Auto => None,
+        BlockdevOnError::Report => Some(OnError::Report),
+        BlockdevOnError::Ignore => Some(OnError::Ignore),
+        BlockdevOnError::Enospc => Some(OnError::Enospc),
+        BlockdevOnError::Stop => Some(OnError::Stop),
+    }
+}
+
+/// What failed, for the policy: all but reads counts as a write.
+pub(crate) fn kind(account: Account) -> Failed {
+    match account {
+        Account::Read => Failed::Read,
+        Account::Write | Account::Flush | Account::Unmap => Failed::Write,
+    }
+}
+
+/// A disk's way to deal with failures. Clones are for its workers.
+#[derive(Clone)]
+pub(crate) struct Failures {
+    node: Arc<Attachment>,
+    effects: Arc<dyn EffectSink>,
+    id: Arc<str>,
+}
+
+impl Failures {
+    pub fn new(node: &Arc<Attachment>, cx: &BuildCx) -> Self {
+        Failures {
+            node: node.clone(),
+            effects: cx.effects.clone(),
+            id: cx.id.as_str().into(),
+        }
+    }
+
+    /// A request failed; what the worker has to do about it. Tells watchers, and has the machine
+    /// stopped where the request is to wait for that. Any thread; does not block.
+    pub fn failed(&self, failed: Failed, error: &io::Error) -> ErrorAction {
+        let action = self.node.failed(failed, error);
+        let failure = DiskFailure {
+            qom_path: self.node.device().to_owned(),
+            failed,
+            action,
+            errno: error.raw_os_error().unwrap_or(0),
+        };
+        self.effects.raise(&self.id, Effect::DiskFailed(failure));
+        action
+    }
+}
