@@ -74,6 +74,7 @@ pub(super) fn image_with(
         storage: Edge::new(Some(storage)),
         data: below.data.map(|node| Edge::new(Some(node))),
         backing: below.backing.map(|node| Edge::new(Some(node))),
+        extents: Vec::new(),
         screen: Screen::new(policy, 0, Arc::default()),
         pool: test_pool(),
         reporter: Reporter::silent(),
