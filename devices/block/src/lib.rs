@@ -44,8 +44,8 @@ pub use error::BlockError;
 pub use file::{Aio, FileCreate, FileKind, FileOpener, FileSpec, Locking, NewFile, Preallocation};
 pub use filter::{BlkdebugSpec, Event, InjectError, IoType, SetState};
 pub use format::qcow2::{
-    Compat as Qcow2Compat, CompressionKind as Qcow2Compression,
-    Preallocation as Qcow2Preallocation, Qcow2Create, check as check_qcow2, create as create_qcow2,
+    Compat as Qcow2Compat, CompressionKind as Qcow2Compression, Qcow2Create, check as check_qcow2,
+    create as create_qcow2,
 };
 pub use format::{QedCreate, create_qed};
 pub use gate::{DetectZeroes, Discard};
