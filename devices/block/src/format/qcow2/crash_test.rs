@@ -259,7 +259,6 @@ pub(super) fn try_open(
         storage: Edge::new(Some(Arc::new(disk.clone()))),
         data: None,
         backing: None,
-        extents: Vec::new(),
         screen: Screen::new(policy, 0, Arc::default()),
         pool: test_pool(),
         reporter,

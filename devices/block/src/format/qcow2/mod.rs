@@ -196,5 +196,8 @@ mod crash_tests;
 #[path = "damage_test.rs"]
 mod damage_tests;
 #[cfg(test)]
+#[path = "events_test.rs"]
+mod event_tests;
+#[cfg(test)]
 #[path = "qcow2_test.rs"]
 mod tests;

@@ -63,6 +63,7 @@ pub(super) fn image_on(
         ..Policy::default()
     };
     super::open(OpenFormat {
+        extents: Vec::new(),
         storage: Edge::new(Some(storage)),
         data: None,
         backing: backing.map(|node| Edge::new(Some(node))),
