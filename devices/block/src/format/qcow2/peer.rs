@@ -47,6 +47,7 @@ pub(super) fn file(path: &Path) -> Arc<dyn BlockNode> {
         &mut opener,
         &test_pool(),
         Arc::default(),
+        None,
     );
     Arc::new(node.unwrap())
 }
@@ -63,10 +64,10 @@ pub(super) fn image_on(
         ..Policy::default()
     };
     super::open(OpenFormat {
-        extents: Vec::new(),
         storage: Edge::new(Some(storage)),
         data: None,
         backing: backing.map(|node| Edge::new(Some(node))),
+        extents: Vec::new(),
         screen: Screen::new(policy, 0, Arc::default()),
         pool: test_pool(),
         reporter: Reporter::silent(),
