@@ -199,5 +199,11 @@ mod damage_tests;
 #[path = "events_test.rs"]
 mod event_tests;
 #[cfg(test)]
+#[path = "interchange_test.rs"]
+mod interchange_tests;
+#[cfg(test)]
+#[path = "kill_test.rs"]
+mod kill_tests;
+#[cfg(test)]
 #[path = "qcow2_test.rs"]
 mod tests;
