@@ -13,6 +13,7 @@ use super::io::eio;
 use super::meta::{Freed, Why};
 use super::refcount::TABLE_OFFSET;
 use crate::buffers::Buffers;
+use crate::filter::Event;
 use crate::node::ExtentKind;
 use crate::request::{Op, Unmap};
 
@@ -62,6 +63,7 @@ impl Qcow2 {
         least: u64,
         count: u64,
     ) -> io::Result<(u64, u64)> {
+        self.storage.event(Event::ClusterAlloc);
         self.set_dirty_bit()?;
         loop {
             let (first, found) = self.find_free(work, least, count)?;
@@ -267,6 +269,7 @@ impl Qcow2 {
 
     fn give_back(&self, work: &mut Work, freed: Freed) -> io::Result<()> {
         let geometry = &self.geometry;
+        self.storage.event(Event::ClusterFree);
         self.change_refcount(work, freed.offset, freed.len, false)?;
         if !self.passes(freed.why) {
             return Ok(());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Qcow2;
 use super::alloc::Work;
 use super::refcount::sector_of;
+use crate::filter::Event;
 
 /// Bytes of tables that are copied for writing at once.
 const ROUND: usize = 1 << 20;
@@ -83,6 +84,7 @@ impl Qcow2 {
                 }
                 round
             };
+            self.storage.event(Event::L2Update);
             if let Err(error) = self.write_round(&round) {
                 let mut meta = self.meta();
                 chunk.iter().for_each(|offset| meta.l2.set_dirty(*offset));
@@ -103,6 +105,9 @@ impl Qcow2 {
             }
             (sectors, round)
         };
+        if !round.is_empty() {
+            self.storage.event(Event::L1Update);
+        }
         let result = self.write_round(&round);
         if result.is_err() {
             self.meta().l1_dirty.extend(sectors);

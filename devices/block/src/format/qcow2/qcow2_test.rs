@@ -16,7 +16,7 @@ use crate::node::{BlockNode, IoLane, NodeExt};
 use crate::pool::test_pool;
 use crate::{Buffers, Discard, Done, Durability, HostBuffer, IoReq, Op, Token, Unmap, Waker};
 
-fn opener(path: &str, flags: i32) -> io::Result<File> {
+pub(super) fn opener(path: &str, flags: i32) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(flags & libc::O_ACCMODE == libc::O_RDWR)

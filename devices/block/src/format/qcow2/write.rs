@@ -9,6 +9,7 @@ use super::geometry::{Entry, ZERO};
 use super::io::{eio, memory, write as write_below};
 use super::meta::{Alloc, Allocs, Keep, Pending, Why};
 use crate::buffers::Buffers;
+use crate::filter::Event;
 use crate::request::Durability;
 
 /// What one step of a write does.
@@ -337,6 +338,7 @@ impl Qcow2 {
         if (from, to) == (guest, end) {
             return Ok(data.clone());
         }
+        self.storage.event(Event::CowRead);
         let whole = memory(to.saturating_sub(from))?;
         if from < guest {
             self.read_cluster(entry, from, &whole.slice(0, guest - from))?;
