@@ -8,6 +8,7 @@ mod fds;
 mod framing;
 mod images;
 mod limits;
+mod manual;
 mod objects;
 mod qom;
 mod queries;
