@@ -9,6 +9,7 @@ mod framing;
 mod images;
 mod limits;
 mod manual;
+mod media;
 mod objects;
 mod qom;
 mod queries;

@@ -187,7 +187,23 @@ impl Control {
                     .map_or_else(String::new, |m| m.rtc_path()),
             }),
             Notice::SerialPort { id, open } => self.emit(Event::VserportChange { id, open }),
+            Notice::TrayMoved { device, open } => self.tray_moved(&device, open),
         }
+    }
+}
+
+impl Control {
+    /// DEVICE_TRAY_MOVED, for the device of that key.
+    pub(super) fn tray_moved(&mut self, device: &str, open: bool) {
+        let Some(path) = self.machine.as_ref().and_then(|m| m.path_of(device)) else {
+            return;
+        };
+        let (device, id) = self.blockdevs.drive_of(&path);
+        self.emit(Event::DeviceTrayMoved {
+            device,
+            id,
+            tray_open: open,
+        });
     }
 }
 

@@ -1,7 +1,6 @@
 //! `virtio-blk-pci`: a disk (Virtio 1.2, section 5.2) on a block node.
 
 mod config;
-mod gather;
 mod merge;
 mod props;
 mod request;

@@ -14,12 +14,12 @@ use block::{
     Waker, WriteCache,
 };
 
-use super::gather::gather;
 use super::merge::Group;
 use super::props::Disk;
 use super::request::{Data, Limits, Request, Status, parse};
 use crate::disk_failure::{self, Failures};
 use crate::ram::GuestRam;
+use crate::virtio::gather::gather;
 use crate::virtio::{Chain, Virtqueue};
 use crate::worker::{QueueState, QueueWorker, Watch, WatchToken};
 

@@ -23,7 +23,7 @@ use api_spec::{
 };
 use block::{
     Account, AttachOptions, Attachment, BackendName, BlockError, BlockNode, DriveOptions,
-    ErrorPolicy, FileOpener, Graph, Limits, NodeSpec, NoticeSink, Pool, Sharing,
+    ErrorPolicy, FileOpener, Graph, Limits, NodeSpec, NoticeSink, Pool,
 };
 
 use super::fds::Opener;
@@ -105,6 +105,17 @@ struct Root {
     overlay: Option<temporary::Overlay>,
     /// The file's name, for messages.
     file: String,
+}
+
+/// The refusal of a drive for a device: `owner` is the type whose property names the drive.
+fn for_owner(error: BlockError, owner: &str) -> Refusal {
+    match error {
+        BlockError::NoDrive(name) => {
+            let text = format!("Property '{owner}.drive' can't find value '{name}'");
+            QmpError::generic(text).into()
+        }
+        error => error.into(),
+    }
 }
 
 /// All block nodes and drives. Owned by control. Opening files may take the time of a few system
@@ -274,7 +285,8 @@ impl Blockdevs {
 
     /// Gives the drive or node `drive` to a device. `device` is the QOM path that queries show
     /// (`/machine/peripheral/ID/virtio-backend`). The node is given back when the last clone of
-    /// the attachment is dropped; a drive made with `-drive` goes away then.
+    /// the attachment is dropped; a drive made with `-drive` goes away then. `owner` is the type
+    /// whose property names the drive.
     ///
     /// # Errors
     /// In QEMU's words.
@@ -282,16 +294,28 @@ impl Blockdevs {
         &mut self,
         drive: &str,
         device: &str,
-        share_rw: bool,
+        options: AttachOptions,
+        owner: &str,
     ) -> Result<Arc<Attachment>, Refusal> {
-        let options = AttachOptions {
-            sharing: match share_rw {
-                true => Sharing::Writers,
-                false => Sharing::Exclusive,
-            },
-            read_only: false,
-        };
-        Ok(Arc::new(self.graph.attach(drive, device, options)?))
+        let attached = self.graph.attach(drive, device, options);
+        attached
+            .map(Arc::new)
+            .map_err(|error| for_owner(error, owner))
+    }
+
+    /// The name of the drive that the device with this QOM path has, which is empty for a node;
+    /// and how the device is shown.
+    pub fn drive_of(&self, device: &str) -> (String, String) {
+        let drives = self.graph.backends().into_iter();
+        let mut own = drives.filter(|drive| drive.device.as_deref() == Some(device));
+        let name = own.next().map_or_else(String::new, |drive| drive.name);
+        (name, media::device_id(device).to_owned())
+    }
+
+    /// Whether there is a drive, not a node, of that name.
+    pub fn is_drive(&self, name: &str) -> bool {
+        let drives = self.graph.backends();
+        !name.is_empty() && drives.iter().any(|drive| drive.name == name)
     }
 
     /// Takes the drive or node from the device with this QOM path, whoever still has the

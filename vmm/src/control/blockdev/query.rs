@@ -9,6 +9,8 @@ use block::{
     WriteCache,
 };
 
+use super::media::device_id;
+
 pub(super) fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -140,15 +142,20 @@ pub(super) fn block_info(backend: BackendView) -> BlockInfo {
             IoStatus::Failed => BlockDeviceIoStatus::Failed,
             IoStatus::NoSpace => BlockDeviceIoStatus::Nospace,
         }),
-        qdev: device,
+        qdev: device.as_deref().map(shown),
     }
+}
+
+/// How the device with that QOM path is shown.
+fn shown(path: &str) -> String {
+    device_id(path).to_owned()
 }
 
 /// A back end's counters, with those of the nodes below it.
 pub(super) fn device_stats(backend: &BackendView, nodes: &[NodeView]) -> BlockStats {
     BlockStats {
         device: Some(backend.name.clone()),
-        qdev: backend.device.clone(),
+        qdev: backend.device.as_deref().map(shown),
         node_name: backend.root.as_ref().map(|root| root.name.clone()),
         stats: BlockDeviceStats {
             account_invalid: true,
