@@ -2371,7 +2371,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     OptionInfo {
         name: "drive",
         has_arg: true,
-        usage: "-drive [file=file][,if=none|virtio|scsi][,bus=n][,unit=n][,index=n][,media=disk|cdrom][,id=name][,format=f][,cache=...][,aio=...][,readonly=on|off][,discard=...][,detect-zeroes=...][,snapshot=on|off][,copy-on-read=on|off][,werror=...][,rerror=...]",
+        usage: "-drive [file=file][,if=none|virtio|scsi][,bus=n][,unit=n][,index=n][,media=disk|cdrom][,id=name][,format=f][,cache=...][,aio=...][,readonly=on|off][,discard=...][,detect-zeroes=...][,snapshot=on|off][,copy-on-read=on|off][,werror=...][,rerror=...][,throttling.bps-total=n][,throttling.iops-total=n][,throttling.group=g][,...]",
         description: "Make a drive, and the device on it unless if=none. There is no IDE: a disk is on virtio unless something else is said, and a CD-ROM (media=cdrom) on SCSI, with a virtio-scsi-pci made for it.",
         implied_key: None,
     },

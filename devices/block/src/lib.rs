@@ -30,6 +30,7 @@ mod raw;
 mod request;
 mod stats;
 mod sys;
+mod telling;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // for tests alone
 pub mod testing;

@@ -32,6 +32,8 @@ use crate::request::Op;
 use crate::waker::Waker;
 use lane::FormatLane;
 pub use qed::{QedCreate, create as create_qed};
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use vhdx::put_checksums as vhdx_checksums;
 
 /// A node below a format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

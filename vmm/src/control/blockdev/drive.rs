@@ -131,6 +131,7 @@ impl DriveText {
         }
         let is_null = self.file.as_deref() == Some(NULL_NAME);
         match driver.as_str() {
+            "blkdebug" => self.complete_file("image.")?,
             "file" | "host_device" => self.complete_file("")?,
             "null-co" => match self.file.take() {
                 None => {}

@@ -402,12 +402,8 @@ impl Blockdevs {
     /// The drive's name and its node's name, of the device with this QOM path; and whether its
     /// failures may stop the machine.
     pub fn failed_device(&self, device: &str) -> Option<(String, Option<String>, bool)> {
-        let backends = self.graph.backends();
-        let found = backends
-            .into_iter()
-            .find(|backend| backend.device.as_deref() == Some(device))?;
-        let node = found.root.map(|root| root.name);
-        Some((found.name, node, found.error_policy.may_stop()))
+        let (drive, node, policy) = self.graph.names_of(device)?;
+        Some((drive, node, policy.may_stop()))
     }
 
     /// The machine goes on: failures are history.

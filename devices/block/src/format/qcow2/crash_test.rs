@@ -26,10 +26,10 @@ const SECTOR: usize = 512;
 const SIZE: u64 = 2 << 20;
 
 /// A generator of numbers (xorshift).
-struct Dice(u64);
+pub(super) struct Dice(pub u64);
 
 impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
+    pub fn roll(&mut self, below: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -39,11 +39,13 @@ impl Dice {
 
 /// What the disk has.
 #[derive(Clone, Default)]
-struct Plates {
-    bytes: Vec<u8>,
+pub(super) struct Plates {
+    pub bytes: Vec<u8>,
     durable: Vec<u8>,
     /// Sectors written since the last flush, in order.
     since: Vec<(usize, Vec<u8>)>,
+    /// It never crashes: nothing needs to be kept apart.
+    steady: bool,
 }
 
 impl Plates {
@@ -51,12 +53,18 @@ impl Plates {
         let start = offset as usize;
         let end = start + data.len();
         self.bytes[start..end].copy_from_slice(data);
+        if self.steady {
+            return;
+        }
         for (at, sector) in data.chunks(SECTOR).enumerate() {
             self.since.push((start + at * SECTOR, sector.to_vec()));
         }
     }
 
     fn flush(&mut self) {
+        if self.steady {
+            return;
+        }
         self.durable = self.bytes.clone();
         self.since.clear();
     }
@@ -77,14 +85,31 @@ impl Plates {
 
 /// The disk.
 #[derive(Clone)]
-struct Disk {
-    plates: Arc<Mutex<Plates>>,
+pub(super) struct Disk {
+    /// It cannot be longer.
+    pub most: u64,
+    pub plates: Arc<Mutex<Plates>>,
     /// Of a thousand writes and flushes, so many fail.
     fails: Arc<AtomicU64>,
     dice: Arc<Mutex<Dice>>,
 }
 
 impl Disk {
+    pub fn new(mut bytes: Vec<u8>) -> Self {
+        bytes.resize(bytes.len().next_multiple_of(SECTOR), 0);
+        Disk {
+            most: 64 << 20,
+            plates: Arc::new(Mutex::new(Plates {
+                durable: bytes.clone(),
+                bytes,
+                since: Vec::new(),
+                steady: false,
+            })),
+            fails: Arc::default(),
+            dice: Arc::new(Mutex::new(Dice(1))),
+        }
+    }
+
     fn fails(&self) -> bool {
         self.dice.lock().unwrap().roll(1000) < self.fails.load(Ordering::Relaxed)
     }
@@ -159,6 +184,10 @@ impl BlockNode for Disk {
     }
 
     fn resize(&self, size: u64) -> Result<(), BlockError> {
+        if size > self.most {
+            let error = io::Error::from_raw_os_error(libc::EFBIG);
+            return Err(BlockError::host("Too large", error));
+        }
         let mut plates = self.plates.lock().unwrap();
         plates.bytes.resize(size as usize, 0);
         plates.since.retain(|(at, _)| *at < size as usize);
@@ -210,11 +239,22 @@ impl IoLane for Way {
 }
 
 fn open(disk: &Disk, options: Qcow2Options) -> Arc<dyn BlockNode> {
+    let image = try_open(disk, options, Reporter::silent(), false).unwrap();
+    Arc::new(FormatNode::new(image, &test_pool()))
+}
+
+pub(super) fn try_open(
+    disk: &Disk,
+    options: Qcow2Options,
+    reporter: Reporter,
+    read_only: bool,
+) -> Result<Qcow2, BlockError> {
     let policy = Policy {
         discard: Discard::Unmap,
+        read_only,
         ..Policy::default()
     };
-    let image = Qcow2::open(OpenFormat {
+    Qcow2::open(OpenFormat {
         extents: Vec::new(),
         storage: Edge::new(Some(Arc::new(disk.clone()))),
         data: None,
@@ -222,10 +262,9 @@ fn open(disk: &Disk, options: Qcow2Options) -> Arc<dyn BlockNode> {
         extents: Vec::new(),
         screen: Screen::new(policy, 0, Arc::default()),
         pool: test_pool(),
-        reporter: Reporter::silent(),
+        reporter,
         qcow2: options,
-    });
-    Arc::new(FormatNode::new(image.unwrap(), &test_pool()))
+    })
 }
 
 /// What a sector may be: the first one, if nothing was written since the last flush.
@@ -281,17 +320,8 @@ impl Trial {
         }
         args.extend([text, &size]);
         assert_eq!(tool(&args).0, Some(0));
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes.resize(bytes.len().next_multiple_of(SECTOR), 0);
-        let disk = Disk {
-            plates: Arc::new(Mutex::new(Plates {
-                durable: bytes.clone(),
-                bytes,
-                since: Vec::new(),
-            })),
-            fails: Arc::default(),
-            dice: Arc::new(Mutex::new(Dice(seed | 1))),
-        };
+        let mut disk = Disk::new(std::fs::read(&path).unwrap());
+        disk.dice = Arc::new(Mutex::new(Dice(seed | 1)));
         let node = open(&disk, qcow2);
         let waker = Waker::new().unwrap();
         let lane = node.open_lane(32, &waker).unwrap();
@@ -442,16 +472,7 @@ impl Trial {
         };
         assert!(matches!(code, Some(0 | 3)), "{code:?} {said}");
         let bytes = std::fs::read(&self.path).unwrap();
-        let plates = Plates {
-            bytes,
-            ..Plates::default()
-        };
-        let disk = Disk {
-            plates: Arc::new(Mutex::new(plates)),
-            fails: Arc::default(),
-            dice: self.disk.dice.clone(),
-        };
-        disk.resize(disk.info().size.next_multiple_of(512)).unwrap();
+        let disk = Disk::new(bytes);
         let node = open(&disk, Qcow2Options::default());
         let mut all = vec![0; SIZE as usize];
         node.read_at(0, &mut all).unwrap();
@@ -591,4 +612,29 @@ fn writes_that_fail_leave_the_image_whole() {
         failures(options, 30, seed().wrapping_add(at as u64));
         failures(options, 300, seed().wrapping_mul(3).wrapping_add(at as u64));
     }
+}
+
+/// More with `QCOW2_SCALE`.
+fn many(options: &str, batches: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let qcow2 = Qcow2Options::default();
+    let mut trial = Trial::new(dir.path(), options, qcow2, seed());
+    trial.disk.plates.lock().unwrap().steady = true;
+    for number in 0..batches * scale() {
+        trial.batch(false);
+        if trial.dice.roll(20) == 0 {
+            trial.flush();
+        }
+        if number % 500 == 0 {
+            trial.compare();
+        }
+    }
+    trial.close(true);
+}
+
+#[test]
+fn many_requests_in_any_order() {
+    many("", 16000);
+    many("cluster_size=512", 10000);
+    many("extended_l2=on,cluster_size=16k", 10000);
 }

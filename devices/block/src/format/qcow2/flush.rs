@@ -57,6 +57,7 @@ impl Qcow2 {
         if let Err(error) = self.apply_frees(work) {
             log::warn!("Clusters of an image are leaked: {error}");
         }
+        self.clean_caches(work);
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::Qcow2;
-use super::cache::{Cache, Map};
+use super::cache::{Cache, Map, Set};
 use super::geometry::{Entry, Geometry, OFFSET};
 use super::io::{be64, put64};
 
@@ -133,6 +133,9 @@ pub(super) struct Meta {
     pub(super) prepared: bool,
     /// Where data ends below; nothing beyond it is written or read without a look.
     pub(super) data_end: u64,
+    /// Clusters that have become tables since the image was opened: entries that were looked at
+    /// before may lead there, if refcounts are wrong.
+    pub(super) new_tables: Set,
     /// Used by `plan` for what it is about to do.
     pub(super) scratch: Vec<(Alloc, usize)>,
     /// Names and granularities of bitmaps in the image.
@@ -235,12 +238,6 @@ impl Meta {
         let index = usize::try_from(geometry.l1_index(guest)).unwrap_or(usize::MAX);
         let word = self.l1.get(index).copied().unwrap_or(0);
         word & super::geometry::COPIED == 0
-    }
-
-    /// Bytes in the reserve.
-    pub fn reserved(&self) -> u64 {
-        let ranges = self.reserve.iter();
-        ranges.map(|(start, end)| end.saturating_sub(*start)).sum()
     }
 
     /// Whether a flush has anything of its own to do.

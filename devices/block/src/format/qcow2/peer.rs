@@ -4,9 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
+use crate::edge::Edge;
+use crate::error::BlockError;
 use crate::file::{Aio, FileKind, FileNode, FileSpec, Locking, OpenMode};
-use crate::gate::{Discard, Policy};
+use crate::format::OpenFormat;
+use crate::gate::{Discard, Policy, Screen};
+use crate::graph::Qcow2Options;
 use crate::node::BlockNode;
+use crate::notice::Reporter;
 use crate::pool::test_pool;
 
 /// The file as a node, for writing.
@@ -44,6 +49,33 @@ pub(super) fn file(path: &Path) -> Arc<dyn BlockNode> {
         Arc::default(),
     );
     Arc::new(node.unwrap())
+}
+
+/// The image in a node, opened for writing, with what may be below it.
+pub(super) fn image_on(
+    storage: Arc<dyn BlockNode>,
+    backing: Option<Arc<dyn BlockNode>>,
+    qcow2: Qcow2Options,
+) -> Result<Arc<dyn BlockNode>, BlockError> {
+    let policy = Policy {
+        discard: Discard::Unmap,
+        granule: 1,
+        ..Policy::default()
+    };
+    super::open(OpenFormat {
+        storage: Edge::new(Some(storage)),
+        data: None,
+        backing: backing.map(|node| Edge::new(Some(node))),
+        screen: Screen::new(policy, 0, Arc::default()),
+        pool: test_pool(),
+        reporter: Reporter::silent(),
+        qcow2,
+    })
+}
+
+/// The image in a file, opened for writing.
+pub(super) fn image(path: &Path) -> Arc<dyn BlockNode> {
+    image_on(file(path), None, Qcow2Options::default()).unwrap()
 }
 
 /// Whether QEMU's tools are here; tests that need them pass without.

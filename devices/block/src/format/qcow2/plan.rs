@@ -234,7 +234,9 @@ impl Qcow2 {
                 true => entry.allocated() & mask == mask,
                 false => entry.word & super::geometry::ZERO == 0,
             };
-            return whole.then(|| entry.host(geometry).map(|host| (host, None)))?;
+            let host = entry.host(geometry).filter(|_| whole)?;
+            let table = meta.new_tables.contains(&(host >> geometry.cluster_bits));
+            return (!table || geometry.external).then_some((host, None));
         }
         let start = geometry.start(guest);
         let bare = geometry.external || self.backing_size() <= start;

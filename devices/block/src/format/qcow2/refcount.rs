@@ -321,7 +321,7 @@ impl Qcow2 {
             self.sync()?;
             work.table_dirty.extend(touched);
         }
-        work.metadata.extend(base..last);
+        self.note_table(work, base * cluster, layout.clusters() * cluster);
         work.table = table;
         self.write_table(work)
     }

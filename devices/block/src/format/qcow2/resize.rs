@@ -138,6 +138,11 @@ impl Qcow2 {
             self.screen.set_size(old);
             return Err(error);
         }
+        if self.is_data_file_raw() {
+            let cut = self.data.there()?.resize(size);
+            cut.map_err(|error| io::Error::other(error.to_string()))?;
+            self.meta().data_end = size;
+        }
         let cluster = self.geometry.cluster();
         let first = size.next_multiple_of(cluster);
         let end = old.next_multiple_of(cluster);

@@ -2,8 +2,8 @@
 
 use std::io;
 
+use super::super::stored::Stored;
 use super::counts::Counts;
-use super::stored::Stored;
 use super::walk::Walk;
 use crate::image::Repair;
 

@@ -5,7 +5,7 @@ use std::io;
 
 use super::super::geometry::{COMPRESSED, COPIED, OFFSET, ZERO};
 use super::super::io::{be64, put64};
-use super::stored::Stored;
+use super::super::stored::Stored;
 use super::walk::Walk;
 
 /// Compares the flags with the refcounts in the file, and sets them right when `mend`.

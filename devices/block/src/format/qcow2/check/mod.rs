@@ -11,7 +11,6 @@ mod compare;
 mod counts;
 mod flags;
 mod rebuild;
-mod stored;
 mod walk;
 
 use std::io;
@@ -19,10 +18,11 @@ use std::io;
 use super::header::{Header, incompatible};
 use super::snapshot::table::Table;
 use super::store::Store;
+use super::stored::Stored;
 use crate::error::BlockError;
 use crate::image::{CheckReport, Repair};
 use crate::node::BlockNode;
-use stored::Stored;
+
 use walk::Walk;
 
 /// Checks the image in `storage`, which nobody else reads or writes meanwhile. Blocks.

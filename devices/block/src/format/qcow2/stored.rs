@@ -2,10 +2,10 @@
 
 use std::io;
 
-use super::super::geometry::Geometry;
-use super::super::io::eio;
-use super::super::refcount::{self, TABLE_OFFSET};
-use super::super::store::Store;
+use super::geometry::Geometry;
+use super::io::eio;
+use super::refcount::{self, TABLE_OFFSET};
+use super::store::Store;
 
 /// Most memory for blocks.
 const MEMORY: usize = 4 << 20;
@@ -81,10 +81,14 @@ impl<'a> Stored<'a> {
         Ok(block.map_or(0, |block| refcount::get(&block.bytes, place, order)))
     }
 
-    /// Whether there is a block for the cluster.
-    pub fn has_block(&self, cluster: u64) -> bool {
-        let offset = self.offset(cluster >> self.geometry.refcount_bits());
-        offset.map_or(true, |offset| offset != 0)
+    /// The block with that number and its place; `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn bytes(&mut self, index: u64) -> io::Result<Option<(u64, &[u8])>> {
+        let offset = self.offset(index)?;
+        let block = self.block(index)?;
+        Ok(block.map(|block| (offset, block.bytes.as_slice())))
     }
 
     /// Changes refcounts of clusters that are in the same block, which is there.
