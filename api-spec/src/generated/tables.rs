@@ -19,6 +19,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "block_resize",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
         name: "block_set_io_throttle",
         allow_oob: false,
         allow_preconfig: true,
@@ -67,6 +72,36 @@ pub static COMMANDS: &[CommandInfo] = &[
         name: "blockdev-remove-medium",
         allow_oob: false,
         allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "blockdev-reopen",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "blockdev-snapshot",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "blockdev-snapshot-delete-internal-sync",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "blockdev-snapshot-internal-sync",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "blockdev-snapshot-sync",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "change-backing-file",
+        allow_oob: false,
+        allow_preconfig: true,
     },
     CommandInfo {
         name: "chardev-add",
@@ -328,6 +363,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_oob: false,
         allow_preconfig: false,
     },
+    CommandInfo {
+        name: "transaction",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
 ];
 /// The facts on a command.
 pub fn command_info(name: &str) -> Option<&'static CommandInfo> {
@@ -351,6 +391,7 @@ pub static EVENTS: &[&str] = &[
     "BLOCK_WRITE_THRESHOLD",
     "BLOCK_IO_ERROR",
     "DEVICE_TRAY_MOVED",
+    "BLOCK_IMAGE_CORRUPTED",
 ];
 /// Every type of device and object.
 pub static DRIVERS: &[DriverInfo] = &[
@@ -2891,5 +2932,45 @@ pub static EXAMPLES: &[Example] = &[
         command: "blockdev-change-medium",
         request: "{\"execute\": \"blockdev-change-medium\", \"arguments\": {\"id\":\"cd0\",\"filename\":\"a.iso\",\"format\":\"raw\"}}",
         reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'cd0' not found\"}}",
+    },
+    Example {
+        command: "blockdev-reopen",
+        request: "{\"execute\": \"blockdev-reopen\", \"arguments\": {\"options\":[{\"driver\":\"null-co\",\"node-name\":\"node0\",\"read-only\":true}]}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Failed to find node with node-name='node0'\"}}",
+    },
+    Example {
+        command: "blockdev-snapshot-sync",
+        request: "{\"execute\": \"blockdev-snapshot-sync\", \"arguments\": {\"device\":\"disk0\",\"snapshot-file\":\"top.qcow2\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Cannot find device='disk0' nor node-name=''\"}}",
+    },
+    Example {
+        command: "blockdev-snapshot",
+        request: "{\"execute\": \"blockdev-snapshot\", \"arguments\": {\"node\":\"node0\",\"overlay\":\"node1\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Cannot find device='node0' nor node-name='node0'\"}}",
+    },
+    Example {
+        command: "blockdev-snapshot-internal-sync",
+        request: "{\"execute\": \"blockdev-snapshot-internal-sync\", \"arguments\": {\"device\":\"disk0\",\"name\":\"monday\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Cannot find device='disk0' nor node-name='disk0'\"}}",
+    },
+    Example {
+        command: "blockdev-snapshot-delete-internal-sync",
+        request: "{\"execute\": \"blockdev-snapshot-delete-internal-sync\", \"arguments\": {\"device\":\"disk0\",\"name\":\"monday\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Cannot find device='disk0' nor node-name='disk0'\"}}",
+    },
+    Example {
+        command: "transaction",
+        request: "{\"execute\": \"transaction\", \"arguments\": {\"actions\":[{\"type\":\"abort\",\"data\":{}}]}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Transaction aborted using Abort action\"}}",
+    },
+    Example {
+        command: "change-backing-file",
+        request: "{\"execute\": \"change-backing-file\", \"arguments\": {\"device\":\"disk0\",\"image-node-name\":\"node0\",\"backing-file\":\"base.qcow2\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Cannot find device='disk0' nor node-name='disk0'\"}}",
+    },
+    Example {
+        command: "block_resize",
+        request: "{\"execute\": \"block_resize\", \"arguments\": {\"device\":\"disk0\",\"size\":1073741824}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Cannot find device='disk0' nor node-name=''\"}}",
     },
 ];

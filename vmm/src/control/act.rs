@@ -171,8 +171,23 @@ impl Control {
                 amount_exceeded: amount,
                 write_threshold: threshold,
             }),
-            block::Notice::ImageCorrupted { node, message, .. } => {
+            block::Notice::ImageCorrupted {
+                node,
+                message,
+                offset,
+                size,
+                fatal,
+            } => {
                 log::error!("The image of node '{node}' is damaged: {message}");
+                let number = |value: Option<u64>| value.and_then(|v| i64::try_from(v).ok());
+                self.emit(Event::BlockImageCorrupted {
+                    device: self.blockdevs.drive_on(&node),
+                    node_name: Some(node),
+                    msg: message,
+                    offset: number(offset),
+                    size: number(size),
+                    fatal,
+                });
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Block nodes and drives as clients and the command line have them: the block layer's graph
 //! behind the interface's types and words.
 
+mod change;
 mod check;
 mod convert;
 mod convert_blkdebug;
@@ -29,6 +30,7 @@ use block::{
 use super::fds::Opener;
 use crate::event::MailSender;
 use crate::threads::{self, ThreadKind};
+pub use change::GraphWork;
 pub use check::{Check, ImageTurn};
 pub use create::{NewImage, check_creatable};
 pub use drive::DriveMade;
@@ -419,8 +421,11 @@ impl Blockdevs {
 
     /// query-block.
     pub fn query_block(&self) -> Vec<BlockInfo> {
-        let backends = self.graph.backends();
-        backends.into_iter().map(query::block_info).collect()
+        let nodes = self.graph.nodes();
+        let backends = self.graph.backends().into_iter();
+        backends
+            .map(|backend| query::block_info(backend, &nodes))
+            .collect()
     }
 
     /// query-blockstats.
@@ -439,13 +444,15 @@ impl Blockdevs {
         }
     }
 
-    /// query-named-block-nodes; the newest first. No node here has a backing file, so that there
-    /// is nothing for `flat` to leave out.
-    pub fn query_named_block_nodes(&self, _flat: bool) -> Vec<BlockDeviceInfo> {
-        let nodes = self.graph.nodes().into_iter().rev();
-        nodes
-            .map(|node| query::node_info(&node, block::WriteCache::Back))
-            .collect()
+    /// query-named-block-nodes; the newest first.
+    pub fn query_named_block_nodes(&self, flat: bool) -> Vec<BlockDeviceInfo> {
+        let depth = match flat {
+            true => query::Depth::Flat,
+            false => query::Depth::Nested,
+        };
+        let nodes = self.graph.nodes();
+        let info = |node| query::node_info(node, &nodes, depth, block::WriteCache::Back);
+        nodes.iter().rev().map(info).collect()
     }
 }
 
