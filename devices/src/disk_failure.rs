@@ -54,7 +54,7 @@ pub(crate) struct Failures {
     node: Arc<Attachment>,
     effects: Arc<dyn EffectSink>,
     id: Arc<str>,
-    /// What was told last, and when; of all workers. A leaf.
+    /// What was told last, and when; a leaf.
     last: Arc<Mutex<Option<(DiskFailure, Instant)>>>,
 }
 

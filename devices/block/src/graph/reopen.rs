@@ -236,7 +236,7 @@ impl Inner {
         for (user, from, to) in plan.leads {
             self.lead(user, from, to, log);
         }
-        self.settle(&log.touched().to_vec(), None)
+        self.settle(log.touched(), None)
     }
 
     /// Planned nodes, those below before those above.

@@ -380,8 +380,9 @@ pub fn operations(seed: &Seed, data: &[u8]) {
             8 => storage.fail_after((fill & 1 == 0).then_some(u64::from(fill >> 1))),
             _ => {
                 storage.fail_after(None);
-                node.image()
-                    .map(|image| image.close().expect("there is room"));
+                if let Some(image) = node.image() {
+                    image.close().expect("there is room");
+                }
                 node = open();
             }
         }
@@ -393,8 +394,9 @@ pub fn operations(seed: &Seed, data: &[u8]) {
     if let Some(Ok(report)) = report {
         assert_eq!(report.corruptions, 0, "{:?}", report.messages);
     }
-    node.image()
-        .map(|image| image.close().expect("there is room"));
+    if let Some(image) = node.image() {
+        image.close().expect("there is room");
+    }
     drop(node);
     model.compare(&*open());
 }

@@ -279,7 +279,7 @@ impl BlkWorker {
         chain.writable.mark_dirty(&memory, 0, read);
         let failed = match result {
             Ok(()) => false,
-            Err(error) => match self.failed(account, &error) {
+            Err(error) => match self.failed(account, error) {
                 ErrorAction::Report => true,
                 ErrorAction::Ignore => false,
                 ErrorAction::Stop => {

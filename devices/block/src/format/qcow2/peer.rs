@@ -67,6 +67,7 @@ pub(super) fn image_on(
         storage: Edge::new(Some(storage)),
         data: None,
         backing: backing.map(|node| Edge::new(Some(node))),
+        extents: Vec::new(),
         screen: Screen::new(policy, 0, Arc::default()),
         pool: test_pool(),
         reporter: Reporter::silent(),
