@@ -411,3 +411,50 @@ fn an_image_that_is_written_is_not_checked() {
         "{error}"
     );
 }
+
+#[test]
+fn snapshots_are_applied_where_no_guest_looks() {
+    let mut vm = VmBuilder::new().stopped().start();
+    let file = json!({"driver": "file", "filename": "i.qcow2", "size": 0});
+    assert_eq!(created(&mut vm, file), None);
+    let image = json!({"driver": "qcow2", "size": 1 << 20,
+                       "file": {"driver": "file", "filename": "i.qcow2"}});
+    assert_eq!(created(&mut vm, image), None);
+    let path = vm.path("i.qcow2");
+    let mut other = VmBuilder::new()
+        .stopped()
+        .args(["-blockdev", "null-co,node-name=n"])
+        .args([
+            "-drive",
+            &format!("file={},format=qcow2,id=x,if=none", path.display()),
+        ])
+        .args(["-device", "virtio-blk-pci,drive=x,id=d"])
+        .start();
+    let vm = &mut other;
+    let node = vm.query("query-block")[0]["inserted"]["node-name"].clone();
+    vm.exec(
+        "blockdev-snapshot-internal-sync",
+        json!({"device": "x", "name": "s"}),
+    );
+    for (arguments, message) in [
+        (
+            json!({"device": "x", "name": "s"}),
+            format!("Node {} is in use", node.as_str().expect("a name")),
+        ),
+        (
+            json!({"device": "n", "name": "s"}),
+            "Failed to get a snapshot list: Operation not supported".to_owned(),
+        ),
+        (
+            json!({"device": "n"}),
+            "Name or id must be provided".to_owned(),
+        ),
+        (
+            json!({"device": "z", "id": "1"}),
+            "Cannot find device='z' nor node-name='z'".to_owned(),
+        ),
+    ] {
+        let error = vm.refused("blockdev-snapshot-apply", arguments);
+        assert_eq!(error.desc, message);
+    }
+}
