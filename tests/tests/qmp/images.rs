@@ -458,3 +458,51 @@ fn snapshots_are_applied_where_no_guest_looks() {
         assert_eq!(error.desc, message);
     }
 }
+
+#[test]
+fn images_change_by_text_commands() {
+    let mut vm = VmBuilder::new().stopped().start();
+    let file = json!({"driver": "file", "filename": "i.qcow2", "size": 0});
+    assert_eq!(created(&mut vm, file), None);
+    let image = json!({"driver": "qcow2", "size": 1 << 20,
+                       "file": {"driver": "file", "filename": "i.qcow2"}});
+    assert_eq!(created(&mut vm, image), None);
+    assert_eq!(
+        vm.qmp().hmp("info snapshots"),
+        "No available block device supports snapshots\r\n"
+    );
+    let add = "drive_add 0 file=i.qcow2,if=none,id=x,format=qcow2";
+    assert_eq!(vm.qmp().hmp(add), "OK\r\n");
+    assert_eq!(vm.qmp().hmp("block_resize x 2"), "");
+    let size =
+        |vm: &mut Vm| vm.query("query-block")[0]["inserted"]["image"]["virtual-size"].clone();
+    assert_eq!(size(&mut vm), 2 << 20);
+    assert_eq!(vm.qmp().hmp("block_set_io_throttle x 0 0 0 100 0 0"), "");
+    assert_eq!(vm.query("query-block")[0]["inserted"]["iops"], 100);
+    assert_eq!(
+        vm.qmp().hmp("info snapshots"),
+        "There is no snapshot available.\r\n"
+    );
+    assert_eq!(vm.qmp().hmp("snapshot_blkdev_internal x s"), "");
+    let text = vm.qmp().hmp("info snapshots");
+    let head = "List of partial (non-loadable) snapshots on 'x':\r\nID      TAG ";
+    assert!(text.starts_with(head), "{text}");
+    assert!(
+        text.contains("\r\n1       s                     0 B 20"),
+        "{text}"
+    );
+    assert_eq!(vm.qmp().hmp("snapshot_delete_blkdev_internal x s"), "");
+    assert_eq!(
+        vm.qmp().hmp("snapshot_delete_blkdev_internal x s"),
+        "Error: Snapshot with id 'null' and name 's' does not exist on device 'x'\r\n"
+    );
+    assert_eq!(vm.qmp().hmp("snapshot_blkdev x o.qcow2 qcow2"), "");
+    let node = vm.query("query-block")[0]["inserted"].clone();
+    assert_eq!(
+        (&node["file"], &node["backing_file"]),
+        (&json!("o.qcow2"), &json!("i.qcow2"))
+    );
+    for line in ["block_resize y 1", "block_set_io_throttle y 0 0 0 0 0 0"] {
+        assert!(vm.qmp().hmp(line).starts_with("Error: "), "{line}");
+    }
+}
