@@ -362,6 +362,10 @@ fn a_qcow2_image_is_made_with_all_its_options() {
                 assert_eq!(&data["data"][key], value, "{options}: {key}");
             }
         }
+        let check = vm.exec("blockdev-check", json!({"node-name": "q", "fix": "all"}));
+        assert_eq!(check["check-errors"], 0, "{options}");
+        let found = (check.get("corruptions"), check.get("leaks"));
+        assert_eq!(found, (None, None), "{options}");
         vm.exec("blockdev-del", json!({"node-name": "q"}));
     }
     for (options, message) in [
