@@ -6651,3 +6651,30 @@ impl EncodeMembers for BlockResizeArgs {
     }
 }
 object!(BlockResizeArgs);
+/// Arguments of `blockdev-snapshot-apply`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevSnapshotApplyArgs {
+    /// The drive or node.
+    pub device: String,
+    /// The snapshot's id.
+    pub id: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+}
+impl DecodeMembers for BlockdevSnapshotApplyArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevSnapshotApplyArgs {
+            device: members.required("device")?,
+            id: members.optional("id")?,
+            name: members.optional("name")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevSnapshotApplyArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("device", &self.device);
+        out.put_some("id", &self.id);
+        out.put_some("name", &self.name);
+    }
+}
+object!(BlockdevSnapshotApplyArgs);
