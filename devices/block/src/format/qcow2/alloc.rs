@@ -300,7 +300,7 @@ impl Qcow2 {
     }
 
     /// Lets go of tables that were not used for the time that the options say; QEMU's time where
-    /// they say nothing.
+    /// they say nothing. Nobody holds numbers of pieces.
     pub(super) fn clean_caches(&self, work: &mut Work) {
         let interval = self.options.cache_clean_interval.unwrap_or(CLEAN_INTERVAL);
         if interval == 0 {

@@ -28,6 +28,20 @@ struct Moved {
     host: Option<u64>,
 }
 
+/// A cluster that a request has for itself until this is dropped.
+struct Alone<'a> {
+    image: &'a Qcow2,
+    guest: u64,
+    /// It has been written.
+    done: bool,
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.image.end_alone(self.guest, self.done);
+    }
+}
+
 impl Qcow2 {
     pub(super) fn write(
         &self,
@@ -49,10 +63,14 @@ impl Qcow2 {
                     at += len;
                 }
                 Step::Alone { entry, len, keep } => {
-                    let result = self.write_alone(entry, guest, &buffers.slice(at, len));
+                    let mut alone = Alone {
+                        image: self,
+                        guest,
+                        done: false,
+                    };
+                    self.write_alone(entry, guest, &buffers.slice(at, len))?;
+                    alone.done = true;
                     drop(keep);
-                    self.end_alone(guest, result.is_ok());
-                    result?;
                     at += len;
                 }
             }
