@@ -42,7 +42,7 @@ pub(super) struct Work {
 }
 
 /// Most bytes that are reserved at once.
-const REFILL: u64 = 8 << 20;
+const REFILL: u64 = 16 << 20;
 /// And most clusters.
 const REFILL_CLUSTERS: u64 = 1024;
 /// Bytes that are given up before they are made to come back.
@@ -194,7 +194,10 @@ impl Qcow2 {
             return Err(error);
         }
         let range = (offset, offset.saturating_add(len));
-        self.meta().reserve.push_back(range);
+        let mut meta = self.meta();
+        meta.reserve.push_back(range);
+        // Of a few clusters, all are used first.
+        meta.low = if count >= 16 { len / 4 } else { 0 };
         Ok(())
     }
 

@@ -123,7 +123,16 @@ impl Qcow2 {
         let mut work = self.work();
         let (slot, place) = self.load_for_write(&mut work, guest)?;
         let run = (geometry.cluster() - geometry.inside(guest)).min(left);
-        if self.meta().reserve.is_empty() && !geometry.external {
+        let (refilling, empty) = {
+            let meta = self.meta();
+            (meta.refilling, meta.reserve.is_empty())
+        };
+        if refilling {
+            // What is left may do, when there is no room for more.
+            let filled = self.refill(&mut work, left);
+            self.meta().refilling = false;
+            filled.or_else(|error| if empty { Err(error) } else { Ok(()) })?;
+        } else if empty && !geometry.external {
             self.needs_reserve(&mut work, guest, slot, place, left)?;
         }
         let mut meta = self.meta();
