@@ -43,7 +43,7 @@ pub(super) struct Work {
 }
 
 /// Most bytes that are reserved at once.
-const REFILL: u64 = 8 << 20;
+const REFILL: u64 = 16 << 20;
 /// And most clusters.
 const REFILL_CLUSTERS: u64 = 1024;
 /// Bytes that are given up before they are made to come back.
@@ -196,7 +196,10 @@ impl Qcow2 {
             return Err(error);
         }
         let range = (offset, offset.saturating_add(len));
-        self.meta().reserve.push_back(range);
+        let mut meta = self.meta();
+        meta.reserve.push_back(range);
+        // Of a few clusters, all are used first.
+        meta.low = if count >= 16 { len / 4 } else { 0 };
         Ok(())
     }
 
@@ -303,7 +306,7 @@ impl Qcow2 {
     }
 
     /// Lets go of tables that were not used for the time that the options say; QEMU's time where
-    /// they say nothing.
+    /// they say nothing. Nobody holds numbers of pieces.
     pub(super) fn clean_caches(&self, work: &mut Work) {
         let interval = self.options.cache_clean_interval.unwrap_or(CLEAN_INTERVAL);
         if interval == 0 {

@@ -23,7 +23,10 @@ impl Qcow2 {
         if self.is_broken() || self.is_closed() {
             return self.sync();
         }
-        self.flush_with(&mut self.work())
+        let mut work = self.work();
+        self.flush_with(&mut work)?;
+        self.clean_caches(&mut work);
+        Ok(())
     }
 
     /// The same for who does work on tables.
@@ -58,7 +61,6 @@ impl Qcow2 {
         if let Err(error) = self.apply_frees(work) {
             log::warn!("Clusters of an image are leaked: {error}");
         }
-        self.clean_caches(work);
         Ok(())
     }
 

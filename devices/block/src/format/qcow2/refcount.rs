@@ -85,7 +85,7 @@ impl Qcow2 {
         if let Some(slot) = work.refs.find(offset) {
             return Ok(slot);
         }
-        if offset >= self.storage.info().size {
+        if self.is_outside(offset) {
             let text = format!("Refblock offset {offset:#x} outside of the file");
             return Err(self.corrupt(text, None));
         }

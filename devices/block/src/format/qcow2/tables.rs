@@ -37,7 +37,7 @@ impl Qcow2 {
                 Found::NoTable => return Ok(Loaded::NoTable),
                 Found::Bad => return Err(self.bad_l1(guest)),
                 Found::Here { slot, place } => return Ok(Loaded::Here { slot, place }),
-                Found::NotLoaded(offset) if offset >= self.storage.info().size => {
+                Found::NotLoaded(offset) if self.is_outside(offset) => {
                     let text = format!("L2 table offset {offset:#x} outside of the file");
                     return Err(self.corrupt(text, None));
                 }

@@ -29,6 +29,20 @@ struct Moved {
     host: Option<u64>,
 }
 
+/// A cluster that a request has for itself until this is dropped.
+struct Alone<'a> {
+    image: &'a Qcow2,
+    guest: u64,
+    /// It has been written.
+    done: bool,
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.image.end_alone(self.guest, self.done);
+    }
+}
+
 impl Qcow2 {
     pub(super) fn write(
         &self,
@@ -50,10 +64,14 @@ impl Qcow2 {
                     at += len;
                 }
                 Step::Alone { entry, len, keep } => {
-                    let result = self.write_alone(entry, guest, &buffers.slice(at, len));
+                    let mut alone = Alone {
+                        image: self,
+                        guest,
+                        done: false,
+                    };
+                    self.write_alone(entry, guest, &buffers.slice(at, len))?;
+                    alone.done = true;
                     drop(keep);
-                    self.end_alone(guest, result.is_ok());
-                    result?;
                     at += len;
                 }
             }
@@ -106,7 +124,16 @@ impl Qcow2 {
         let mut work = self.work();
         let (slot, place) = self.load_for_write(&mut work, guest)?;
         let run = (geometry.cluster() - geometry.inside(guest)).min(left);
-        if self.meta().reserve.is_empty() && !geometry.external {
+        let (refilling, empty) = {
+            let meta = self.meta();
+            (meta.refilling, meta.reserve.is_empty())
+        };
+        if refilling {
+            // What is left may do, when there is no room for more.
+            let filled = self.refill(&mut work, left);
+            self.meta().refilling = false;
+            filled.or_else(|error| if empty { Err(error) } else { Ok(()) })?;
+        } else if empty && !geometry.external {
             self.needs_reserve(&mut work, guest, slot, place, left)?;
         }
         let mut meta = self.meta();
