@@ -9,6 +9,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use api_spec::BlockdevOnError;
 use block::{Account, Attachment, ErrorAction, ErrorPolicy, Failed, OnError};
@@ -43,12 +44,17 @@ pub(crate) fn kind(account: Account) -> Failed {
     }
 }
 
+/// Failures that are alike are told of once in so long, far more often than clients learn of them.
+const QUIET: Duration = Duration::from_millis(100);
+
 /// A disk's way to deal with failures. Clones are for its workers.
 #[derive(Clone)]
 pub(crate) struct Failures {
     node: Arc<Attachment>,
     effects: Arc<dyn EffectSink>,
     id: Arc<str>,
+    /// What was told last, and when.
+    last: Option<(DiskFailure, Instant)>,
 }
 
 impl Failures {
@@ -57,12 +63,13 @@ impl Failures {
             node: node.clone(),
             effects: cx.effects.clone(),
             id: cx.id.as_str().into(),
+            last: None,
         }
     }
 
     /// A request failed; what the worker has to do about it. Tells watchers, and has the machine
     /// stopped where the request is to wait for that. Any thread; does not block.
-    pub fn failed(&self, failed: Failed, error: &io::Error) -> ErrorAction {
+    pub fn failed(&mut self, failed: Failed, error: &io::Error) -> ErrorAction {
         let action = self.node.failed(failed, error);
         let failure = DiskFailure {
             qom_path: self.node.device().to_owned(),
@@ -70,7 +77,21 @@ impl Failures {
             action,
             errno: error.raw_os_error().unwrap_or(0),
         };
-        self.effects.raise(&self.id, Effect::DiskFailed(failure));
+        if action == ErrorAction::Stop || self.is_news(&failure) {
+            self.effects.raise(&self.id, Effect::DiskFailed(failure));
+        }
         action
+    }
+
+    /// A disk that fails all the time must not flood whoever is told.
+    fn is_news(&mut self, failure: &DiskFailure) -> bool {
+        let now = Instant::now();
+        let told = self.last.as_ref().is_some_and(|(last, at)| {
+            last == failure && now.saturating_duration_since(*at) < QUIET
+        });
+        if !told {
+            self.last = Some((failure.clone(), now));
+        }
+        !told
     }
 }

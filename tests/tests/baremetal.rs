@@ -153,6 +153,47 @@ fn a_disk() {
 }
 
 #[test]
+fn a_disk_that_is_measured() {
+    // The guest's memory holds nothing, which is written everywhere first.
+    let works = [
+        "seqwrite1m:8",
+        "randread4k:1",
+        "randread4k:32",
+        "seqread1m:32",
+        "randwrite4k:32",
+        "flush:1",
+        "sync:8",
+        "alloc4k:32",
+    ];
+    for size in ["128", "1024"] {
+        let builder = VmBuilder::new();
+        let path = disk::numbered(builder.dir(), "disk.img", 32768);
+        let words: Vec<_> = works
+            .iter()
+            .map(|work| format!("disk=0:{work}:512"))
+            .collect();
+        let Some(builder) = guest(builder, &words.join(" ")) else {
+            return;
+        };
+        let builder = builder
+            .arg("-blockdev")
+            .arg(format!("file,node-name=f,filename={}", path.display()))
+            .arg("-device")
+            .arg(format!("virtio-blk-pci,drive=f,queue-size={size}"));
+        let (mut vm, mut serial) = start(builder);
+        for work in works {
+            serial.expect(&format!("end disk 0:{work}:512 requests 512 ns "));
+            let time: u64 = serial.expect("\n").trim().parse().expect("a number");
+            assert!(time > 0);
+        }
+        assert_success(&mut vm, &mut serial);
+        for sector in [0, 1, 32767] {
+            assert_eq!(disk::read(&path, sector * 512, 512), [0; 512]);
+        }
+    }
+}
+
+#[test]
 fn a_read_only_disk() {
     let builder = VmBuilder::new();
     let path = disk::numbered(builder.dir(), "disk.img", 4096);

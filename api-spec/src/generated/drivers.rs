@@ -48,7 +48,7 @@ pub struct VirtioBlkPciProps {
     pub report_discard_granularity: bool,
     /// Place in the order of boot devices
     pub bootindex: Option<i32>,
-    /// Accepted
+    /// Requests for neighbouring sectors may become one
     pub request_merging: bool,
     /// On failed reads: report, ignore, enospc or stop; auto is the drive's
     pub rerror: BlockdevOnError,

@@ -487,7 +487,7 @@ pub static DRIVERS: &[DriverInfo] = &[
                 name: "request-merging",
                 kind: "bool",
                 default: Some("true"),
-                description: "Accepted",
+                description: "Requests for neighbouring sectors may become one",
             },
             PropertyInfo {
                 name: "rerror",
@@ -1717,7 +1717,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     OptionInfo {
         name: "drive",
         has_arg: true,
-        usage: "-drive [file=file][,if=none|virtio|scsi][,bus=n][,unit=n][,index=n][,media=disk|cdrom][,id=name][,format=f][,cache=...][,aio=...][,readonly=on|off][,discard=...][,detect-zeroes=...][,copy-on-read=on|off][,werror=...][,rerror=...]",
+        usage: "-drive [file=file][,if=none|virtio|scsi][,bus=n][,unit=n][,index=n][,media=disk|cdrom][,id=name][,format=f][,cache=...][,aio=...][,readonly=on|off][,discard=...][,detect-zeroes=...][,snapshot=on|off][,copy-on-read=on|off][,werror=...][,rerror=...][,throttling.bps-total=n][,throttling.iops-total=n][,throttling.group=g][,...]",
         description: "Make a drive, and the device on it unless if=none. There is no IDE: a disk is on virtio unless something else is said, and a CD-ROM (media=cdrom) on SCSI, with a virtio-scsi-pci made for it.",
         implied_key: None,
     },
@@ -1754,6 +1754,13 @@ pub static OPTIONS: &[OptionInfo] = &[
         has_arg: true,
         usage: "-cdrom file",
         description: "A CD-ROM drive with this image, on SCSI: the same as -drive index=2,media=cdrom,file=FILE.",
+        implied_key: None,
+    },
+    OptionInfo {
+        name: "snapshot",
+        has_arg: false,
+        usage: "-snapshot",
+        description: "Drives are not written: what guests write goes to temporary files, in $TMPDIR or /var/tmp. The same as snapshot=on for each -drive that does not say otherwise.",
         implied_key: None,
     },
     OptionInfo {

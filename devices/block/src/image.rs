@@ -183,4 +183,18 @@ pub trait Snapshots: Send + Sync {
     /// # Errors
     /// When there is none, or the image cannot be written; at worst clusters leak.
     fn delete(&self, id: &str) -> Result<(), BlockError>;
+
+    /// Writes the machine's state that the next snapshot is to have, from `offset` in it on. It is
+    /// stored beside the disk.
+    ///
+    /// # Errors
+    /// When the image has no room for it, or cannot be written.
+    fn write_vm_state(&self, offset: u64, data: &[u8]) -> Result<(), BlockError>;
+
+    /// Reads the machine's state that was written, or came with the snapshot that was applied
+    /// last.
+    ///
+    /// # Errors
+    /// When there is none there, or the image cannot be read.
+    fn read_vm_state(&self, offset: u64, data: &mut [u8]) -> Result<(), BlockError>;
 }

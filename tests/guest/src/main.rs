@@ -1,24 +1,27 @@
 //! A guest without an operating system: entered by PVH, drives virtio devices over PCI, reports on the
 //! serial port and ends by the exit device. Words of its command line: `drive` (every virtio device),
-//! `tick` (a line every 20 ms until a `q` comes), `reset` (once), `poweroff`, `panic`, `halt`; with none
-//! of them it ends at once. Status 33 is success, 5 a failure.
+//! `tick` (a line every 20 ms until a `q` comes), `disk=...` (see `bench.rs`), `serve` (a word in each line
+//! that comes on the serial port, up to an empty one), `reset` (once), `poweroff`, `panic`, `halt`; with
+//! none of them it ends at once. Status 33 is success, 5 a failure.
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
+mod bench;
 mod board;
 mod devices;
 mod entry;
 mod pci;
 mod start;
 
+use alloc::string::String;
+
 use linked_list_allocator::LockedHeap;
-use virtio_drivers::transport::pci::bus::PciRoot;
 use virtio_drivers::transport::pci::{PciTransport, virtio_device_type};
 
 use crate::board::Serial;
-use crate::pci::Ports;
+use crate::pci::Bus;
 use crate::start::StartInfo;
 
 #[global_allocator]
@@ -29,8 +32,6 @@ const HEAP_AT: usize = 0x80_0000;
 const HEAP_SIZE: usize = 0x80_0000;
 const SUCCESS: u8 = 0x10;
 const FAILURE: u8 = 0x02;
-/// Where BARs go that nobody has placed.
-const BARS: u32 = 0xe000_0000;
 
 extern "C" fn main64(start: u64) -> ! {
     Serial::init();
@@ -44,17 +45,22 @@ extern "C" fn main64(start: u64) -> ! {
     );
     let (year, seconds) = board::clock();
     say!("clock {year:02x} {seconds:02x}");
+    let mut bus = Bus::new();
     for word in info.command_line().split_whitespace() {
-        act(word);
+        act(word, &mut bus);
     }
     say!("all fine");
     board::exit(SUCCESS)
 }
 
-fn act(word: &str) {
+fn act(word: &str, bus: &mut Bus) {
+    if let Some(words) = word.strip_prefix("disk=") {
+        return bench::run(bus, words);
+    }
     match word {
-        "drive" => drive(),
+        "drive" => drive(bus),
         "tick" => tick(),
+        "serve" => serve(bus),
         "reset" => board::reset(),
         "poweroff" => board::power_off(),
         "panic" => board::panic_device(),
@@ -66,20 +72,36 @@ fn act(word: &str) {
     }
 }
 
-fn drive() {
-    let mut root = PciRoot::new(Ports);
-    let mut next = BARS;
-    for bus in 0..2 {
-        for (at, info) in root.enumerate_bus(bus) {
+fn drive(bus: &mut Bus) {
+    for number in 0..2 {
+        for (at, info) in bus.root.enumerate_bus(number) {
             let Some(kind) = virtio_device_type(&info) else {
                 continue;
             };
             say!("{at}: {kind:?}");
-            pci::prepare(&mut root, at, &mut next);
+            bus.prepare(at);
             let transport =
-                PciTransport::new::<devices::Flat, _>(&mut root, at).expect("a transport");
+                PciTransport::new::<devices::Flat, _>(&mut bus.root, at).expect("a transport");
             devices::drive(transport);
         }
+    }
+}
+
+fn serve(bus: &mut Bus) {
+    say!("serving");
+    loop {
+        let mut word = String::new();
+        loop {
+            match Serial::receive() {
+                Some(b'\n') => break,
+                Some(byte) => word.push(char::from(byte)),
+                None => {}
+            }
+        }
+        if word.is_empty() {
+            return;
+        }
+        act(&word, bus);
     }
 }
 

@@ -43,29 +43,49 @@ impl ConfigurationAccess for Ports {
     }
 }
 
-/// Leaves BARs where firmware put them, places those that nobody did or that lie above what is mapped,
-/// and switches the function on.
-pub fn prepare(root: &mut PciRoot<Ports>, at: DeviceFunction, next: &mut u32) {
-    let mut index = 0;
-    while index < 6 {
-        let info = root.bar_info(at, index).expect("a BAR");
-        let wide = info.as_ref().is_some_and(BarInfo::takes_two_entries);
-        if let Some(BarInfo::Memory { address, size, .. }) = info
-            && (address == 0 || address >= 1 << 32)
-        {
-            let size = size as u32;
-            *next = next.next_multiple_of(size);
-            if wide {
-                root.set_bar_64(at, index, u64::from(*next));
-            } else {
-                root.set_bar_32(at, index, *next);
-            }
-            *next += size;
+/// Where BARs go that nobody has placed.
+const BARS: u32 = 0xe000_0000;
+
+/// The functions, and where the next BAR goes.
+pub struct Bus {
+    /// For looking at them.
+    pub root: PciRoot<Ports>,
+    next: u32,
+}
+
+impl Bus {
+    /// With no BAR placed yet.
+    pub fn new() -> Self {
+        Bus {
+            root: PciRoot::new(Ports),
+            next: BARS,
         }
-        index += if wide { 2 } else { 1 };
     }
-    root.set_command(
-        at,
-        Command::IO_SPACE | Command::MEMORY_SPACE | Command::BUS_MASTER,
-    );
+
+    /// Leaves BARs where firmware put them, places those that nobody did or that lie above what is mapped,
+    /// and switches the function on.
+    pub fn prepare(&mut self, at: DeviceFunction) {
+        let mut index = 0;
+        while index < 6 {
+            let info = self.root.bar_info(at, index).expect("a BAR");
+            let wide = info.as_ref().is_some_and(BarInfo::takes_two_entries);
+            if let Some(BarInfo::Memory { address, size, .. }) = info
+                && (address == 0 || address >= 1 << 32)
+            {
+                let size = size as u32;
+                self.next = self.next.next_multiple_of(size);
+                if wide {
+                    self.root.set_bar_64(at, index, u64::from(self.next));
+                } else {
+                    self.root.set_bar_32(at, index, self.next);
+                }
+                self.next += size;
+            }
+            index += if wide { 2 } else { 1 };
+        }
+        self.root.set_command(
+            at,
+            Command::IO_SPACE | Command::MEMORY_SPACE | Command::BUS_MASTER,
+        );
+    }
 }

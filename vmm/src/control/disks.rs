@@ -13,6 +13,7 @@ use block::BackendName;
 use super::Control;
 use super::blockdev::check_creatable;
 use super::blockdev::media::{Place, backend_name, device_path};
+use super::commands::empty;
 use super::jobs::{Behaviour, Body, JobSpec};
 use crate::process::errno;
 
@@ -81,15 +82,16 @@ impl Control {
     }
 
     /// Does something with a medium on a worker thread, tells of the tray, and answers.
-    pub(super) fn with_place(
+    pub(super) fn with_place<R: Encode + 'static>(
         &mut self,
         place: QmpResult<Place>,
-        reply: Reply<Empty>,
+        reply: Reply<R>,
+        answer: fn(QmpResult<()>) -> QmpResult<R>,
         work: impl FnOnce(&mut Place) -> QmpResult<()> + Send + 'static,
     ) {
         let mut place = match place {
             Ok(place) => place,
-            Err(error) => return reply.send(Err(error)),
+            Err(error) => return reply.send(answer(Err(error))),
         };
         let work = move || {
             let result = work(&mut place);
@@ -97,7 +99,7 @@ impl Control {
             drop(place);
             (moved, result)
         };
-        self.answer_slowly(reply, work, |control, (moved, result)| {
+        self.answer_slowly(reply, work, move |control, (moved, result)| {
             for tray in moved {
                 control.emit(Event::DeviceTrayMoved {
                     device: tray.drive,
@@ -105,7 +107,7 @@ impl Control {
                     tray_open: tray.open,
                 });
             }
-            result.map(|()| Empty)
+            answer(result)
         });
     }
 
@@ -115,11 +117,16 @@ impl Control {
             self.blockdevs.check_free(&node)?;
             Ok(place)
         });
-        self.with_place(place, reply, move |place| place.insert(&node));
+        self.with_place(place, reply, empty, move |place| place.insert(&node));
     }
 
     /// blockdev-change-medium.
-    pub(super) fn change_medium(&mut self, args: BlockdevChangeMediumArgs, reply: Reply<Empty>) {
+    pub(super) fn change_medium<R: Encode + 'static>(
+        &mut self,
+        args: BlockdevChangeMediumArgs,
+        reply: Reply<R>,
+        answer: fn(QmpResult<()>) -> QmpResult<R>,
+    ) {
         let BlockdevChangeMediumArgs {
             device,
             id,
@@ -143,7 +150,7 @@ impl Control {
             Ok((place, medium)) => (Ok(place), Some(medium)),
             Err(error) => (Err(error), None),
         };
-        self.with_place(place, reply, move |place| match medium {
+        self.with_place(place, reply, answer, move |place| match medium {
             Some(medium) => place.change(&medium, force.unwrap_or(false)),
             None => Ok(()),
         });

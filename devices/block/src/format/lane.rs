@@ -89,7 +89,8 @@ impl<F: Format> FormatLane<F> {
         let format = self.format.clone();
         let ticket = Ticket::new(token, request, (), &self.port);
         self.pool.run(Box::new(move || {
-            ticket.perform(|request| format.perform(request.op, &request.buffers));
+            // It lets go of the format before anybody learns of the end.
+            ticket.perform(move |request| format.perform(request.op, &request.buffers));
         }));
     }
 

@@ -8,7 +8,7 @@
 mod fields;
 mod lane;
 pub(crate) mod probe;
-mod qcow2;
+pub(crate) mod qcow2;
 mod qed;
 mod read_only;
 mod tables;

@@ -130,6 +130,21 @@ impl Slot {
         Ok(removed)
     }
 
+    /// Takes the drive away. A device that has it keeps the place, empty and without the name.
+    ///
+    /// # Errors
+    /// When it is gone already.
+    pub fn abandon(&self, quiet: &Drained) -> Result<Removed, BlockError> {
+        let removed = self.take_out(quiet)?;
+        let mut inner = lock(&self.graph.inner);
+        let backend = inner.backends.get_mut(&self.id).ok_or(BlockError::Gone)?;
+        backend.name = String::new();
+        if backend.device.is_none() {
+            inner.backends.remove(&self.id);
+        }
+        Ok(removed)
+    }
+
     /// Puts a node in.
     ///
     /// # Errors

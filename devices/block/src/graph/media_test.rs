@@ -223,6 +223,36 @@ fn fixed_devices_need_a_medium() {
 }
 
 #[test]
+fn drives_are_abandoned() {
+    let graph = graph();
+    let options = crate::DriveOptions {
+        write_cache: crate::WriteCache::Back,
+    };
+    let abandon = |graph: &Graph, name| {
+        let slot = graph.slot(BackendName::Drive(name)).unwrap();
+        slot.abandon(&slot.drain()).map(drop)
+    };
+    let spec = Some(null("c", 512));
+    graph
+        .add_drive("x", spec.clone(), options, &mut opener)
+        .unwrap();
+    abandon(&graph, "x").unwrap();
+    assert!(graph.backends().is_empty() && graph.find("c").is_none());
+    graph.add_drive("x", spec, options, &mut opener).unwrap();
+    let disk = graph.attach("x", PATH, WRITER).unwrap();
+    abandon(&graph, "x").unwrap();
+    assert!(!disk.has_medium() && graph.find("c").is_none());
+    let view = graph.backends().remove(0);
+    assert_eq!(
+        (view.name.as_str(), view.device.as_deref()),
+        ("", Some(PATH))
+    );
+    assert!(graph.slot(BackendName::Drive("x")).is_none());
+    drop(disk);
+    assert!(graph.backends().is_empty());
+}
+
+#[test]
 fn requests_in_flight_end_before_an_exchange() {
     let graph = Graph::new(test_pool());
     let slow = NullSpec {

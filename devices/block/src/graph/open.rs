@@ -14,6 +14,7 @@ use crate::node::BlockNode;
 use crate::null::NullNode;
 use crate::raw::RawNode;
 use crate::stats::Stats;
+use crate::telling::Events;
 
 /// Deepest nesting of nodes; no sensible graph comes near it.
 const MAX_DEPTH: usize = 200;
@@ -50,6 +51,30 @@ impl Inner {
     fn make_up_name(&mut self) -> String {
         self.made_up = self.made_up.wrapping_add(1);
         format!("#block{:03}", self.made_up)
+    }
+
+    /// Whether a node injects faults at events, itself or by a filter's node below.
+    fn events(&self, id: NodeId) -> Events {
+        let Some(entry) = self.nodes.get(&id) else {
+            return Events::Unheard;
+        };
+        match entry.spec.driver {
+            DriverSpec::Blkdebug { .. } => Events::Heard,
+            DriverSpec::Raw { .. }
+            | DriverSpec::Throttle { .. }
+            | DriverSpec::CopyOnRead { .. } => {
+                let mut below = entry.children.iter();
+                match below.any(|child| self.events(child.id) == Events::Heard) {
+                    true => Events::Heard,
+                    false => Events::Unheard,
+                }
+            }
+            DriverSpec::File(_)
+            | DriverSpec::HostDevice(_)
+            | DriverSpec::Null(_)
+            | DriverSpec::Format(_)
+            | DriverSpec::Probe { .. } => Events::Unheard,
+        }
     }
 
     fn depth(&self, id: NodeId) -> usize {
@@ -151,7 +176,9 @@ impl Opening<'_> {
                 let mut policy = spec.policy();
                 let falls_back = spec.auto_read_only.unwrap_or(false);
                 policy.read_only |= falls_back && edge.info().read_only;
+                let events = self.graph.events(child.id);
                 let node = RawNode::open(edge, *window, *probed, policy, stats.clone());
+                let node = node.map(|node| node.telling(events));
                 self.with_children(node, vec![child])
             }
             DriverSpec::Throttle { file, group } => {

@@ -23,3 +23,14 @@ pub(super) fn gather(
         unsafe { buffers.push(pointer, len) };
     }) && buffers.len() == len
 }
+
+/// Makes `buffers` refer to what `more` refers to as well, behind what they have.
+///
+/// # Safety
+/// The memory of `more` lives as long as the keeper of `buffers` does, or as anybody uses `buffers`.
+pub(super) unsafe fn append(buffers: &mut Buffers, more: &Buffers) {
+    for part in more.parts() {
+        // SAFETY: as the caller promises; others may change it at any time, as `more` has it.
+        unsafe { buffers.push(part.address() as *mut u8, part.len()) };
+    }
+}

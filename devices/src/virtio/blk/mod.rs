@@ -2,6 +2,7 @@
 
 mod config;
 mod gather;
+mod merge;
 mod props;
 mod request;
 mod state;

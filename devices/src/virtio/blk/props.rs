@@ -25,6 +25,8 @@ pub(super) struct Disk {
     pub discard: bool,
     pub write_zeroes: bool,
     pub config_wce: bool,
+    /// Neighbouring requests may become one.
+    pub merging: bool,
     /// How it begins.
     pub write_cache: WriteCache,
     pub serial: [u8; SERIAL_LEN],
@@ -66,6 +68,7 @@ impl Disk {
             discard: props.discard,
             write_zeroes: props.write_zeroes,
             config_wce: props.config_wce,
+            merging: props.request_merging,
             write_cache,
             serial: serial(props.serial.as_deref()),
             logical: blocks.logical,

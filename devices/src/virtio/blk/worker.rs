@@ -1,7 +1,8 @@
+#![allow(unsafe_code)] // guest memory of several requests in one
 //! One queue of the disk, its lane and its interrupt.
 //!
 //! ```text
-//! kick -> pop -> parse -> lane.submit -> ... -> lane.reap -> status, used ring -> one interrupt
+//! kick -> pop -> parse -> merge -> lane.submit -> ... -> lane.reap -> status, used ring -> one interrupt
 //! ```
 
 use std::io;
@@ -9,11 +10,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use block::{
-    Account, Attachment, BlockError, Buffers, Done, Durability, ErrorAction, IoLane, IoReq, Op,
-    Token, Waker, WriteCache,
+    Account, Attachment, BlockError, Buffers, Done, Durability, ErrorAction, IoLane, Op, Token,
+    Waker, WriteCache,
 };
 
 use super::gather::gather;
+use super::merge::Group;
 use super::props::Disk;
 use super::request::{Data, Limits, Request, Status, parse};
 use crate::disk_failure::{self, Failures};
@@ -34,6 +36,8 @@ struct InFlight {
     /// End of what is written.
     end: u64,
     started: Instant,
+    /// The slot of the next one in the same request of the node.
+    next: Option<usize>,
 }
 
 /// The worker.
@@ -47,6 +51,8 @@ pub(super) struct BlkWorker {
     /// Requests with the node, by token; no more than the queue has entries.
     slots: Vec<Option<InFlight>>,
     free: Vec<usize>,
+    /// Neighbours that will go to the node as one.
+    group: Option<Group>,
     /// Lists with room, to be used again.
     chains: Vec<Chain>,
     buffers: Vec<Buffers>,
@@ -77,6 +83,7 @@ impl BlkWorker {
             failures,
             slots: (0..depth).map(|_| None).collect(),
             free: (0..depth).rev().collect(),
+            group: None,
             chains: Vec::new(),
             buffers: Vec::new(),
             done: Vec::new(),
@@ -96,6 +103,7 @@ impl BlkWorker {
         let mut budget = self.slots.len().saturating_mul(2);
         loop {
             let taken = self.take(&memory, &mut budget);
+            self.send_group();
             self.lane.start();
             let ended = self.reap();
             // Whoever stopped for lack of room goes on when there is some.
@@ -187,19 +195,38 @@ impl BlkWorker {
             self.answer(chain, memory, Status::IoError, 0);
             return;
         };
-        let request = IoReq::new(op, buffers);
-        let end = request
-            .range()
-            .map_or(0, |(at, len)| at.saturating_add(len));
+        let (at, bytes) = op.range(&buffers).unwrap_or_default();
         *place = Some(InFlight {
             chain,
             memory: memory.clone(),
             account,
             len,
-            end,
-            started: request.started,
+            end: at.saturating_add(bytes),
+            started: Instant::now(),
+            next: None,
         });
-        if let Some(done) = self.lane.submit(request, Token(slot as u64)) {
+        if let Some(group) = &mut self.group
+            && self.disk.merging
+            && group.takes(op, &buffers)
+        {
+            // SAFETY: `buffers` are of `memory`, which its slot holds until the request has ended.
+            let last = unsafe { group.add(&buffers, slot) };
+            if let Some(Some(last)) = self.slots.get_mut(last) {
+                last.next = Some(slot);
+            }
+            buffers.clear();
+            self.buffers.push(buffers);
+            return;
+        }
+        self.send_group();
+        self.group = Some(Group::new(op, buffers, slot));
+    }
+
+    /// Gives the node what was held back for its neighbours.
+    fn send_group(&mut self) {
+        if let Some((request, first)) = self.group.take().map(Group::into_request)
+            && let Some(done) = self.lane.submit(request, Token(first as u64))
+        {
             self.end(done);
         }
     }
@@ -225,11 +252,19 @@ impl BlkWorker {
         let mut buffers = request.buffers;
         buffers.clear();
         self.buffers.push(buffers);
-        let slot = usize::try_from(token.0).unwrap_or(usize::MAX);
-        let Some(ended) = self.slots.get_mut(slot).and_then(Option::take) else {
-            return;
-        };
-        self.free.push(slot);
+        let mut next = usize::try_from(token.0).ok();
+        while let Some(slot) = next {
+            let Some(ended) = self.slots.get_mut(slot).and_then(Option::take) else {
+                return;
+            };
+            self.free.push(slot);
+            next = ended.next;
+            self.end_one(ended, &result);
+        }
+    }
+
+    /// Answers one of those that were one request of the node.
+    fn end_one(&mut self, ended: InFlight, result: &io::Result<()>) {
         let InFlight {
             chain,
             memory,
@@ -237,6 +272,7 @@ impl BlkWorker {
             len,
             end,
             started,
+            next: _,
         } = ended;
         let read = if account == Account::Read { len } else { 0 };
         // Also of a read that failed: part of the data may be there all the same.

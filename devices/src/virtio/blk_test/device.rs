@@ -20,6 +20,57 @@ fn a_batch_is_answered_with_one_interrupt() {
     assert_eq!(disk.driver.isr(), 1);
 }
 
+/// Ten requests of 4 KiB in one batch, the sixth of which is behind the disk's end.
+fn batch(disk: &mut Disk<'_>, kind: u32) -> Vec<u8> {
+    let sector = |i: u64| if i == 5 { SIZE / 512 } else { 8 * i };
+    for i in 0..10 {
+        let header = [&kind.to_le_bytes()[..], &[0; 4], &sector(i).to_le_bytes()].concat();
+        disk.guest.write(HEADER + 16 * i, &header);
+        disk.guest.write(STATUS + i, &[0xff]);
+        let at = DATA + 4096 * i;
+        let data = match kind {
+            IN => Buffer::In(at, 4096),
+            _ => Buffer::Out(at, 4096),
+        };
+        let (first, last) = (Buffer::Out(HEADER + 16 * i, 16), Buffer::In(STATUS + i, 1));
+        disk.ring.add(disk.guest, &[first, data, last]);
+    }
+    let before = disk.ring.used_index(disk.guest);
+    disk.driver.kick(&disk.ring);
+    let (guest, ring) = (disk.guest, &disk.ring);
+    guest
+        .thread
+        .run_until(|| ring.used_index(guest).wrapping_sub(before) == 10);
+    guest.read(STATUS, 10)
+}
+
+#[test]
+fn neighbours_in_a_batch_are_answered_each() {
+    for (aio, direct, merging) in
+        engines().flat_map(|(aio, direct)| [(aio, direct, true), (aio, direct, false)])
+    {
+        let dir = dir();
+        let path = image(&dir);
+        let (_graph, node) = attach(file_spec(&path, aio, direct), WriteCache::Back);
+        let guest = FakeGuest::new();
+        let props = props(|props| props.request_merging = merging);
+        let mut disk = Disk::with(&guest, &node, props, u64::MAX);
+        let data: Vec<u8> = (0..10 * 4096u32).map(|n| (n / 7) as u8).collect();
+        guest.write(DATA, &data);
+        let expected: Vec<u8> = (0..10).map(|i| if i == 5 { IOERR } else { OK }).collect();
+        assert_eq!(batch(&mut disk, OUT), expected);
+        guest.write(DATA, &vec![0; data.len()]);
+        assert_eq!(batch(&mut disk, IN), expected);
+        for (i, block) in data.chunks(4096).enumerate().filter(|(i, _)| *i != 5) {
+            let at = 4096 * i;
+            assert_eq!(guest.read(DATA + at as u64, 4096), block, "{i}");
+            assert_eq!(std::fs::read(&path).unwrap()[at..][..4096], *block, "{i}");
+        }
+        assert_eq!(node.stats().counts(block::Account::Write).operations, 9);
+        assert_eq!(node.stats().counts(block::Account::Read).bytes, 9 * 4096);
+    }
+}
+
 #[test]
 fn a_stop_waits_for_what_is_in_flight_and_loses_nothing() {
     let guest = FakeGuest::new();

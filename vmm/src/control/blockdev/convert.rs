@@ -3,7 +3,6 @@
 mod format;
 pub(super) mod json;
 
-use super::convert_blkdebug::blkdebug;
 use api_spec::{
     BlockdevAioOptions, BlockdevDetectZeroesOptions, BlockdevDiscardOptions, BlockdevOptions,
     BlockdevOptionsBranch, BlockdevOptionsFile, BlockdevOptionsNull, BlockdevOptionsRaw,
@@ -13,6 +12,8 @@ use block::{
     Aio, ChildSpec, DetectZeroes, Discard, DriverSpec, FileSpec, FormatKind, Locking, NodeSpec,
     NullSpec, RawWindow,
 };
+
+use super::convert_blkdebug::blkdebug;
 
 /// A node with all those inside of it.
 ///
@@ -138,7 +139,7 @@ pub(super) fn child(child: BlockdevRef) -> QmpResult<ChildSpec> {
     })
 }
 
-fn bytes(name: &str, value: Option<i64>) -> QmpResult<Option<u64>> {
+pub(super) fn bytes(name: &str, value: Option<i64>) -> QmpResult<Option<u64>> {
     let Some(value) = value else {
         return Ok(None);
     };

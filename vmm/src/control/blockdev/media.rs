@@ -165,6 +165,18 @@ impl Place {
         inserted
     }
 
+    /// drive_del: the device, if there is one, is left without a medium.
+    ///
+    /// # Errors
+    /// When it is gone already.
+    pub fn abandon(&mut self) -> QmpResult<()> {
+        let quiet = self.slot.drain();
+        let removed = self.slot.abandon(&quiet).map_err(Refusal::from)?;
+        drop(quiet);
+        drop(removed);
+        Ok(())
+    }
+
     /// Opens the tray if there is one.
     fn make_open(&mut self, force: bool) -> QmpResult<()> {
         match self.open_tray(force) {

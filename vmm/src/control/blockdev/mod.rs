@@ -10,6 +10,7 @@ mod filename;
 pub(in crate::control) mod limits;
 pub mod media;
 mod query;
+mod temporary;
 mod unit;
 
 use std::fs::File;
@@ -22,7 +23,7 @@ use api_spec::{
 };
 use block::{
     Account, AttachOptions, Attachment, BackendName, BlockError, BlockNode, DriveOptions,
-    FileOpener, Graph, NodeSpec, NoticeSink, Pool, Sharing,
+    ErrorPolicy, FileOpener, Graph, Limits, NodeSpec, NoticeSink, Pool, Sharing,
 };
 
 use super::fds::Opener;
@@ -98,6 +99,14 @@ pub fn pool(mail: MailSender) -> Pool {
     Pool::new(spawner, block::DEFAULT_MOST)
 }
 
+/// The nodes of a drive to make.
+struct Root {
+    spec: Option<NodeSpec>,
+    overlay: Option<temporary::Overlay>,
+    /// The file's name, for messages.
+    file: String,
+}
+
 /// All block nodes and drives. Owned by control. Opening files may take the time of a few system
 /// calls on the file system.
 pub struct Blockdevs {
@@ -152,25 +161,25 @@ impl Blockdevs {
             Some(id) => id.clone(),
             None => unit.drive_name(place.media),
         };
-        let write_cache = read.write_cache;
-        let error_policy = read.error_policy;
-        let throttle = read.throttle.clone();
-        let file = read.filename();
-        let spec = read.node()?;
+        let options = DriveOptions {
+            write_cache: read.write_cache,
+        };
+        let (error_policy, throttle) = (read.error_policy, read.throttle.clone());
         let can_be_empty = place.interface == Interface::None || place.media == Media::Cdrom;
-        if spec.is_none() && !can_be_empty {
+        let root = self.root(read, opener)?;
+        if root.spec.is_none() && !can_be_empty {
             return Err(BlockError::Empty.into());
         }
-        let options = DriveOptions { write_cache };
-        self.graph.add_drive(&id, spec, options, opener)?;
-        let name = BackendName::Drive(&id);
-        self.graph.set_error_policy(name, error_policy)?;
-        if let Some((limits, group)) = throttle {
-            let group = group.as_deref().unwrap_or(&id);
-            self.graph.set_throttle(name, limits, Some(group))?;
+        self.graph.add_drive(&id, root.spec, options, opener)?;
+        let made = self.set_up_drive(&id, error_policy, throttle);
+        if made.is_err() {
+            drop(self.graph.del_drive(&id)?);
         }
-        if let Some(slot) = self.graph.slot(BackendName::Drive(&id)) {
-            self.warn_of_guess(&slot.medium().unwrap_or_default(), &file);
+        made?;
+        if root.overlay.is_none()
+            && let Some(slot) = self.graph.slot(BackendName::Drive(&id))
+        {
+            self.warn_of_guess(&slot.medium().unwrap_or_default(), &root.file);
         }
         let controller = unit.controller().filter(|_| {
             let mut others = self.units.iter();
@@ -182,6 +191,68 @@ impl Blockdevs {
             devices: controller.into_iter().chain(device).collect(),
             id,
         })
+    }
+
+    /// The nodes of a drive, with what is kept until it has them.
+    fn root(&self, read: DriveText, opener: &mut dyn FileOpener) -> Result<Root, Refusal> {
+        let file = read.filename();
+        let (snapshot, copies) = (read.snapshot, read.copy_on_read);
+        let Some(mut spec) = read.node()? else {
+            return Ok(Root {
+                spec: None,
+                overlay: None,
+                file,
+            });
+        };
+        // What is not written needs neither.
+        let writes = spec.read_only != Some(true);
+        let mut overlay = None;
+        if snapshot && writes {
+            let (above, kept) = self.overlay(spec, &file, opener)?;
+            spec = above;
+            overlay = Some(kept);
+        }
+        if copies && writes {
+            spec = drive::copy_on_read(spec);
+        }
+        Ok(Root {
+            spec: Some(spec),
+            overlay,
+            file,
+        })
+    }
+
+    fn set_up_drive(
+        &self,
+        id: &str,
+        error_policy: ErrorPolicy,
+        throttle: Option<(Limits, Option<String>)>,
+    ) -> Result<(), BlockError> {
+        let name = BackendName::Drive(id);
+        self.graph.set_error_policy(name, error_policy)?;
+        if let Some((limits, group)) = throttle {
+            let group = group.as_deref().unwrap_or(id);
+            self.graph.set_throttle(name, limits, Some(group))?;
+        }
+        Ok(())
+    }
+
+    /// drive_add: a drive without a device.
+    ///
+    /// # Errors
+    /// In QEMU's words; nothing is left of the attempt.
+    pub fn hot_drive(&mut self, text: &str, opener: &mut dyn FileOpener) -> Result<(), Refusal> {
+        let interface = DriveText::read(text)?.place.interface;
+        if interface != Interface::None {
+            let text = format!("Can't hot-add drive to type {}", interface.name());
+            return Err(QmpError::generic(text).into());
+        }
+        self.drive(text, opener).map(drop)
+    }
+
+    /// Whether there is a node of that name.
+    pub fn has_node(&self, name: &str) -> bool {
+        self.graph.node(name).is_some()
     }
 
     /// Places of drives that are gone are free again. Those with a controller, which stays, are
@@ -307,12 +378,8 @@ impl Blockdevs {
     /// The drive's name and its node's name, of the device with this QOM path; and whether its
     /// failures may stop the machine.
     pub fn failed_device(&self, device: &str) -> Option<(String, Option<String>, bool)> {
-        let backends = self.graph.backends();
-        let found = backends
-            .into_iter()
-            .find(|backend| backend.device.as_deref() == Some(device))?;
-        let node = found.root.map(|root| root.name);
-        Some((found.name, node, found.error_policy.may_stop()))
+        let (drive, node, policy) = self.graph.names_of(device)?;
+        Some((drive, node, policy.may_stop()))
     }
 
     /// The machine goes on: failures are history.

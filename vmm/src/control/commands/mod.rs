@@ -1,6 +1,7 @@
 //! The commands: one method each, as short as can be; what they do is in the files beside this
 //! one and in the parts of [`Control`].
 
+mod disk_text;
 mod info;
 mod qom;
 mod text;
@@ -405,7 +406,7 @@ impl Commands for Control {
     fn eject(&mut self, _cx: &mut CommandContext, args: EjectArgs, reply: Reply<Empty>) {
         let place = self.place(args.device.as_deref(), args.id.as_deref());
         let force = args.force.unwrap_or(false);
-        self.with_place(place, reply, move |place| place.eject(force));
+        self.with_place(place, reply, empty, move |place| place.eject(force));
     }
 
     fn blockdev_open_tray(
@@ -416,7 +417,7 @@ impl Commands for Control {
     ) {
         let place = self.place(args.device.as_deref(), args.id.as_deref());
         let force = args.force.unwrap_or(false);
-        self.with_place(place, reply, move |place| place.open(force));
+        self.with_place(place, reply, empty, move |place| place.open(force));
     }
 
     fn blockdev_close_tray(
@@ -426,7 +427,7 @@ impl Commands for Control {
         reply: Reply<Empty>,
     ) {
         let place = self.place(args.device.as_deref(), args.id.as_deref());
-        self.with_place(place, reply, Place::close);
+        self.with_place(place, reply, empty, Place::close);
     }
 
     fn blockdev_remove_medium(
@@ -436,7 +437,7 @@ impl Commands for Control {
         reply: Reply<Empty>,
     ) {
         let place = self.place(None, Some(&args.id));
-        self.with_place(place, reply, Place::remove);
+        self.with_place(place, reply, empty, Place::remove);
     }
 
     fn blockdev_insert_medium(
@@ -454,8 +455,13 @@ impl Commands for Control {
         args: BlockdevChangeMediumArgs,
         reply: Reply<Empty>,
     ) {
-        self.change_medium(args, reply);
+        self.change_medium(args, reply, empty);
     }
+}
+
+/// Nothing, as commands without a result answer.
+pub(in crate::control) fn empty(result: QmpResult<()>) -> QmpResult<Empty> {
+    result.map(|()| Empty)
 }
 
 /// Answers with nothing, or with what went wrong.

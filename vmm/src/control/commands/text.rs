@@ -5,7 +5,7 @@ use std::fmt::Write;
 use api_spec::{CommandContext, HumanMonitorCommandArgs, QmpError, Reply, ShutdownCause};
 
 use crate::control::Control;
-use crate::control::hmp::{self, Line, Topic, Verb};
+use crate::control::hmp::{self, BlockQuery, Line, Topic, Verb};
 use crate::control::life::{Input, Ticket};
 
 impl Control {
@@ -26,7 +26,9 @@ impl Control {
             Ok(Line::Help(about)) => hmp::help(about.as_deref()),
             Ok(Line::Info(None, _)) => hmp::topics(),
             Ok(Line::Info(Some(topic), words)) => self.tell(topic, &words, cpu),
+            Ok(Line::InfoBlock(query)) => self.tell_block(&query),
             Ok(Line::Run(verb)) => return self.run_verb(verb, reply),
+            Ok(Line::Disk(line)) => return self.run_disk(line, reply),
         };
         reply.send(Ok(hmp::wire(&text)));
     }
@@ -55,7 +57,7 @@ impl Control {
                 reply.send(Ok(String::new()));
             }
             Verb::Nmi => reply.send(Ok(hmp::wire(&said(self.nmi().map(|()| String::new()))))),
-            Verb::Help | Verb::Info => reply.send(Ok(String::new())),
+            Verb::Help | Verb::Info | Verb::Disk(_) => reply.send(Ok(String::new())),
         }
     }
 
@@ -105,7 +107,8 @@ impl Control {
                 .machine
                 .as_ref()
                 .map_or_else(String::new, |m| m.qtree()),
-            Topic::Block => self.tell_block(),
+            Topic::Block => self.tell_block(&BlockQuery::default()),
+            Topic::BlockStats => self.tell_block_stats(),
             Topic::Chardev => self.tell_chardevs(),
         }
     }
@@ -140,44 +143,6 @@ impl Control {
         text
     }
 
-    fn tell_block(&self) -> String {
-        let mut text = String::new();
-        for (index, info) in self.blockdevs.query_block().into_iter().enumerate() {
-            if index > 0 {
-                text.push('\n');
-            }
-            let name = match info.device.is_empty() {
-                true => info.qdev.clone().unwrap_or_default(),
-                false => info.device.clone(),
-            };
-            let Some(inserted) = &info.inserted else {
-                let _ = writeln!(text, "{name}: [not inserted]");
-                continue;
-            };
-            let node = inserted.node_name.clone().unwrap_or_default();
-            let read_only = if inserted.ro { ", read-only" } else { "" };
-            let (file, driver) = (&inserted.file, &inserted.drv);
-            let _ = writeln!(text, "{name} ({node}): {file} ({driver}{read_only})");
-            if let Some(qdev) = &info.qdev {
-                let _ = writeln!(text, "    Attached to:      {qdev}");
-            }
-            let cache = &inserted.cache;
-            let mode = if cache.writeback {
-                "writeback"
-            } else {
-                "writethrough"
-            };
-            let direct = if cache.direct { ", direct" } else { "" };
-            let flush = if cache.no_flush {
-                ", ignore flushes"
-            } else {
-                ""
-            };
-            let _ = writeln!(text, "    Cache mode:       {mode}{direct}{flush}");
-        }
-        text
-    }
-
     fn tell_chardevs(&self) -> String {
         let mut text = String::new();
         for info in self.list_chardevs() {
@@ -188,6 +153,6 @@ impl Control {
 }
 
 /// A result as the text monitor shows it.
-fn said(result: Result<String, QmpError>) -> String {
+pub(super) fn said(result: Result<String, QmpError>) -> String {
     result.unwrap_or_else(|error| format!("Error: {}\n", error.desc))
 }

@@ -1,5 +1,11 @@
 //! The text commands of human-monitor-command: one table for parsing and help.
 
+pub mod disks;
+mod words;
+
+pub use disks::{BlockQuery, DiskLine};
+use words::Words;
+
 /// One text command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
@@ -19,6 +25,8 @@ pub enum Verb {
     SystemPowerdown,
     /// inject-nmi.
     Nmi,
+    /// A command about disks.
+    Disk(disks::Verb),
 }
 
 /// What `info` tells about.
@@ -44,6 +52,8 @@ pub enum Topic {
     Qtree,
     /// Disks.
     Block,
+    /// What disks have done.
+    BlockStats,
     /// Character devices.
     Chardev,
 }
@@ -59,6 +69,10 @@ pub enum Line {
     Info(Option<Topic>, Vec<String>),
     /// Any other command.
     Run(Verb),
+    /// A command about disks.
+    Disk(DiskLine),
+    /// `info block`.
+    InfoBlock(BlockQuery),
 }
 
 struct Entry {
@@ -85,8 +99,36 @@ const fn entry(
     }
 }
 
-static COMMANDS: [Entry; 8] = [
+static COMMANDS: [Entry; 12] = [
     entry("cont", Some("c"), Verb::Cont, "", "let the guest run"),
+    entry(
+        "change",
+        None,
+        Verb::Disk(disks::Verb::Change),
+        "[-f] device filename [format [read-only-mode]]",
+        "put another medium into a device (-f: also a locked one)",
+    ),
+    entry(
+        "drive_add",
+        None,
+        Verb::Disk(disks::Verb::DriveAdd),
+        "[-n] [[<domain>:]<bus>:]<slot> [file=file][,if=none][,id=name][,...]",
+        "make a drive without a device (-n: a node)",
+    ),
+    entry(
+        "drive_del",
+        None,
+        Verb::Disk(disks::Verb::DriveDel),
+        "device",
+        "take a drive away; a device that has it stays without",
+    ),
+    entry(
+        "eject",
+        None,
+        Verb::Disk(disks::Verb::Eject),
+        "[-f] device",
+        "take the medium out of a device (-f: also out of a locked one)",
+    ),
     entry(
         "help",
         Some("?"),
@@ -147,8 +189,14 @@ const fn topic(
     }
 }
 
-static TOPICS: [TopicEntry; 11] = [
-    topic("block", Topic::Block, "", "disks and what backs them"),
+static TOPICS: [TopicEntry; 12] = [
+    topic(
+        "block",
+        Topic::Block,
+        "[-n] [-v] [device]",
+        "disks and what backs them (-n: all nodes, -v: more of images)",
+    ),
+    topic("blockstats", Topic::BlockStats, "", "what disks have done"),
     topic("chardev", Topic::Chardev, "", "character devices"),
     topic("cpus", Topic::Cpus, "", "vCPUs and their threads"),
     topic("kvm", Topic::Kvm, "", "whether KVM is in use"),
@@ -210,7 +258,15 @@ pub fn parse(line: &str) -> Result<Line, String> {
             if topic.args.is_empty() && !rest.is_empty() {
                 return Err(extraneous(&format!("info {name}")));
             }
+            if topic.topic == Topic::Block {
+                let words = Words::new("info block", rest);
+                return BlockQuery::read(words).map(Line::InfoBlock);
+            }
             Ok(Line::Info(Some(topic.topic), rest))
+        }
+        Verb::Disk(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            DiskLine::read(verb, words).map(Line::Disk)
         }
         verb => match words.next() {
             Some(_) => Err(extraneous(entry.name)),

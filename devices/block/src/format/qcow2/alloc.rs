@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
 
 use super::Qcow2;
 use super::cache::{Cache, Set};
@@ -34,6 +35,8 @@ pub(super) struct Work {
     pub(super) refill: u64,
     /// Clusters of tables, for which no guest's cluster may be taken.
     pub(super) metadata: Set,
+    /// When unused pieces of tables are let go of the next time.
+    pub(super) next_clean: Option<Instant>,
     /// The storage was made longer by us.
     pub(super) grown: bool,
 }
@@ -42,6 +45,10 @@ pub(super) struct Work {
 const REFILL: u64 = 8 << 20;
 /// And most clusters.
 const REFILL_CLUSTERS: u64 = 1024;
+/// Bytes that are given up before they are made to come back.
+const FREES: u64 = 32 << 20;
+/// Seconds.
+const CLEAN_INTERVAL: u64 = 600;
 
 impl Qcow2 {
     /// Finds `count` clusters that follow each other, or fewer but at least `least`, and counts
@@ -134,14 +141,17 @@ impl Qcow2 {
         let first = offset >> self.geometry.cluster_bits;
         let end = self.geometry.clusters(offset.saturating_add(len));
         work.metadata.extend(first..end);
+        self.meta().new_tables.extend(first..end);
     }
 
     /// There is no table any more.
     pub(super) fn forget_table(&self, work: &mut Work, offset: u64, len: u64) {
         let first = offset >> self.geometry.cluster_bits;
         let end = self.geometry.clusters(offset.saturating_add(len));
+        let mut meta = self.meta();
         for cluster in first..end {
             work.metadata.remove(&cluster);
+            meta.new_tables.remove(&cluster);
         }
     }
 
@@ -151,6 +161,13 @@ impl Qcow2 {
     /// # Errors
     /// As [`Self::alloc_some`].
     pub(super) fn refill(&self, work: &mut Work, bytes: u64) -> io::Result<()> {
+        // Clusters that were given up come back through flushes, which may never be asked for.
+        let given_up = self.meta().frees.gathered();
+        if given_up >= FREES {
+            self.flush_with(work)?;
+        } else {
+            self.apply_frees(work)?;
+        }
         let cluster = self.geometry.cluster();
         let most = REFILL
             .min(cluster.saturating_mul(REFILL_CLUSTERS))
@@ -177,10 +194,6 @@ impl Qcow2 {
         if end > before {
             self.grow_storage(end)?;
             work.grown = true;
-            let mut meta = self.meta();
-            if !self.geometry.external {
-                meta.data_end = meta.data_end.max(end);
-            }
         }
         // What has just been added to a file are zeroes, and the host knows it.
         let mut at = offset;
@@ -247,14 +260,14 @@ impl Qcow2 {
         if !self.passes(freed.why) {
             return Ok(());
         }
+        let size = self.storage.info().size;
         let first = freed.offset >> geometry.cluster_bits;
-        let end = geometry.clusters(freed.offset.saturating_add(freed.len));
+        let end = geometry.clusters(freed.offset.saturating_add(freed.len).min(size));
         for cluster in first..end {
             if self.refcount(work, cluster)? == 0 {
-                let op = Op::Discard {
-                    offset: cluster << geometry.cluster_bits,
-                    len: geometry.cluster(),
-                };
+                let offset = cluster << geometry.cluster_bits;
+                let len = geometry.cluster().min(size.saturating_sub(offset));
+                let op = Op::Discard { offset, len };
                 // A hint to the host, which may not take it.
                 if let Err(error) = self.storage.perform(op, &Buffers::new()) {
                     log::debug!("A discard was not passed on: {error}");
@@ -273,6 +286,25 @@ impl Qcow2 {
             Why::Snapshot => self.options.pass_discard_snapshot.unwrap_or(true),
             Why::Other => self.options.pass_discard_other.unwrap_or(false),
         }
+    }
+
+    /// Lets go of tables that were not used for the time that the options say; QEMU's time where
+    /// they say nothing.
+    pub(super) fn clean_caches(&self, work: &mut Work) {
+        let interval = self.options.cache_clean_interval.unwrap_or(CLEAN_INTERVAL);
+        if interval == 0 {
+            return;
+        }
+        let now = Instant::now();
+        match work.next_clean {
+            Some(due) if now < due => return,
+            Some(_) => {
+                work.refs.clean();
+                self.meta().l2.clean();
+            }
+            None => {}
+        }
+        work.next_clean = now.checked_add(Duration::from_secs(interval));
     }
 
     /// Where tables are, from what is in memory.
@@ -303,5 +335,6 @@ impl Qcow2 {
             .map(|offset| offset >> geometry.cluster_bits)
             .collect();
         work.metadata.extend(clusters);
+        self.meta().new_tables.clear();
     }
 }

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::io::{be64, put64};
-
 /// Spreads numbers that are mostly multiples of something; nobody else chooses the keys' order.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Spread(u64);
@@ -63,23 +61,10 @@ impl Cache {
         }
     }
 
-    /// Most slots from now on.
-    pub fn set_limit(&mut self, limit: usize) {
-        self.limit = limit.max(1);
-    }
-
     pub fn find(&mut self, offset: u64) -> Option<usize> {
         let slot = *self.map.get(&offset)?;
         self.slots.get_mut(slot)?.used = true;
         Some(slot)
-    }
-
-    pub fn contains(&self, offset: u64) -> bool {
-        self.map.contains_key(&offset)
-    }
-
-    pub fn word(&self, slot: usize, at: usize) -> u64 {
-        self.slots.get(slot).map_or(0, |slot| be64(&slot.data, at))
     }
 
     pub fn data(&self, slot: usize) -> &[u8] {
@@ -96,10 +81,6 @@ impl Cache {
             }
             None => &mut [],
         }
-    }
-
-    pub fn set_word(&mut self, slot: usize, at: usize, word: u64) {
-        put64(self.data_mut(slot), at, word);
     }
 
     pub fn is_suspect(&self, slot: usize) -> bool {
@@ -240,7 +221,8 @@ impl Cache {
         (self.hand, self.dirty) = (0, 0);
     }
 
-    /// Forgets what was not used since the last time and is clean.
+    /// Forgets what was not used since the last time, unless something has to be written first or
+    /// to stay. Pieces get other numbers.
     pub fn clean(&mut self) {
         if self.slots.iter().any(|slot| slot.dirty || slot.pins > 0) {
             return;

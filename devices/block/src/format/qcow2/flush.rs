@@ -42,6 +42,7 @@ impl Qcow2 {
         };
         let result = self.write_back(work).and_then(|()| self.sync());
         let mut meta = self.meta();
+        meta.loose &= result.is_err();
         match (&result, generation) {
             (Ok(()), Some(generation)) => meta.frees.waiting.push_back((generation, batch)),
             // Requests that were planned since may lead there as well as those before.
@@ -56,6 +57,7 @@ impl Qcow2 {
         if let Err(error) = self.apply_frees(work) {
             log::warn!("Clusters of an image are leaked: {error}");
         }
+        self.clean_caches(work);
         Ok(())
     }
 
@@ -113,7 +115,11 @@ impl Qcow2 {
         if round.is_empty() {
             return Ok(());
         }
-        let unsynced = std::mem::replace(&mut self.meta().unsynced, false);
+        let unsynced = {
+            let mut meta = self.meta();
+            meta.loose = true;
+            std::mem::replace(&mut meta.unsynced, false)
+        };
         if unsynced && let Err(error) = self.sync() {
             self.meta().unsynced = true;
             return Err(error);

@@ -13,7 +13,7 @@ pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// Bits of L1 entries that are 0.
 pub(super) const L1_RESERVED: u64 = 0x7f00_0000_0000_01ff;
 /// Bits of L2 entries of plain clusters that are 0.
-const L2_RESERVED: u64 = 0x3f00_0000_0000_01fe;
+pub(super) const L2_RESERVED: u64 = 0x3f00_0000_0000_01fe;
 
 /// Sizes of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

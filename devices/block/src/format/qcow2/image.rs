@@ -72,6 +72,10 @@ impl Qcow2 {
         let first = !self.broken.swap(true, Ordering::AcqRel);
         if first {
             let fatal = !self.is_read_only();
+            eprintln!(
+                "XX {message} {}",
+                std::backtrace::Backtrace::force_capture()
+            );
             log::error!("qcow2: {message}");
             if fatal
                 && self.header().version >= 3
@@ -127,6 +131,8 @@ impl Qcow2 {
             }
         }
         self.closed.store(true, Ordering::Release);
+        // The next write looks.
+        self.meta().prepared = false;
         Ok(())
     }
 
@@ -184,10 +190,11 @@ impl Image for Qcow2 {
         }
     }
 
-    fn check(&self, _repair: Repair) -> Result<CheckReport, BlockError> {
-        Err(BlockError::Unsupported(
-            "This image format does not support checks".to_owned(),
-        ))
+    fn check(&self, repair: Repair) -> Result<CheckReport, BlockError> {
+        if repair != Repair::No && self.is_read_only() {
+            return Err(BlockError::ReadOnly);
+        }
+        self.exclusively(|node| super::check::check(node, repair))
     }
 
     fn change_backing(&self, file: Option<&str>, format: Option<&str>) -> Result<(), BlockError> {
@@ -210,7 +217,8 @@ impl Image for Qcow2 {
     }
 
     fn snapshots(&self) -> Option<&dyn Snapshots> {
-        None
+        // Their data are not in the image, and would be overwritten.
+        (!self.geometry.external).then_some(self as &dyn Snapshots)
     }
 
     fn close(&self) -> Result<(), BlockError> {

@@ -135,7 +135,15 @@ impl Qcow2 {
     /// # Errors
     /// The host's; ENOSPC when it cannot grow.
     pub(super) fn grow_storage(&self, end: u64) -> io::Result<()> {
-        grow(&self.storage, end)
+        if self.storage.info().size >= end {
+            return Ok(());
+        }
+        grow(&self.storage, end)?;
+        if !self.geometry.external {
+            let end = self.storage.info().size;
+            self.meta().data_end = end;
+        }
+        Ok(())
     }
 
     /// Makes storage and data durable.

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::Qcow2;
-use super::cache::{Cache, Map};
+use super::cache::{Cache, Map, Set};
 use super::geometry::{Entry, Geometry, OFFSET};
 use super::io::{be64, put64};
 
@@ -103,6 +103,13 @@ pub(super) struct Frees {
     pub waiting: VecDeque<(Generation, Vec<Freed>)>,
 }
 
+impl Frees {
+    /// Bytes that the file may still lead to.
+    pub fn gathered(&self) -> u64 {
+        self.gathering.iter().map(|freed| freed.len).sum()
+    }
+}
+
 /// The state that requests look at.
 #[derive(Debug)]
 pub(super) struct Meta {
@@ -118,12 +125,17 @@ pub(super) struct Meta {
     pub(super) generation: Generation,
     /// What was written has to be durable before tables lead to it.
     pub(super) unsynced: bool,
+    /// Tables were written and are not durable yet.
+    pub(super) loose: bool,
     /// Refcounts have to be written.
     pub(super) refs_dirty: bool,
     /// What has to be done before the first write has been done.
     pub(super) prepared: bool,
     /// Where data ends below; nothing beyond it is written or read without a look.
     pub(super) data_end: u64,
+    /// Clusters that have become tables since the image was opened: entries that were looked at
+    /// before may lead there, if refcounts are wrong.
+    pub(super) new_tables: Set,
     /// Used by `plan` for what it is about to do.
     pub(super) scratch: Vec<(Alloc, usize)>,
     /// Names and granularities of bitmaps in the image.
@@ -228,15 +240,9 @@ impl Meta {
         word & super::geometry::COPIED == 0
     }
 
-    /// Bytes in the reserve.
-    pub fn reserved(&self) -> u64 {
-        let ranges = self.reserve.iter();
-        ranges.map(|(start, end)| end.saturating_sub(*start)).sum()
-    }
-
     /// Whether a flush has anything of its own to do.
     pub fn is_dirty(&self) -> bool {
-        self.l2.is_dirty() || self.refs_dirty || !self.l1_dirty.is_empty()
+        self.loose || self.l2.is_dirty() || self.refs_dirty || !self.l1_dirty.is_empty()
     }
 
     /// Gives back bytes of the storage once the file does not lead there any more.

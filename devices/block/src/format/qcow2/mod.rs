@@ -19,7 +19,9 @@
 mod alloc;
 mod bitmaps;
 mod cache;
+mod check;
 mod compress;
+mod create;
 mod flush;
 mod geometry;
 mod header;
@@ -27,10 +29,17 @@ mod image;
 mod io;
 mod meta;
 mod open;
+#[cfg(test)]
+mod peer;
 mod plan;
 mod read;
+#[cfg(test)]
+mod recorder;
 mod refcount;
 mod resize;
+mod snapshot;
+mod store;
+mod stored;
 mod tables;
 mod write;
 mod zero;
@@ -45,6 +54,7 @@ use crate::edge::Edge;
 use crate::error::BlockError;
 use crate::gate::Screen;
 use crate::graph::Qcow2Options;
+use crate::image::SnapshotView;
 use crate::node::Extent;
 use crate::notice::Reporter;
 use crate::request::Op;
@@ -53,6 +63,8 @@ use geometry::Geometry;
 use header::Header;
 use meta::{Keep, Meta};
 
+pub use check::check;
+pub use create::{Compat, CompressionKind, Qcow2Create, create};
 pub(in crate::format) use open::{linked, open};
 
 /// An open image.
@@ -70,6 +82,8 @@ pub(in crate::format) struct Qcow2 {
     ref_slice: u64,
     /// As it is in the file. A leaf.
     header: Mutex<Header>,
+    /// As they are in the file. A leaf.
+    snapshots: Mutex<Vec<SnapshotView>>,
     /// Held across input and output of tables; taken before `meta`.
     work: Mutex<Work>,
     /// Held for a moment only.
@@ -175,6 +189,12 @@ impl Drop for Qcow2 {
     }
 }
 
+#[cfg(test)]
+#[path = "crash_test.rs"]
+mod crash_tests;
+#[cfg(test)]
+#[path = "damage_test.rs"]
+mod damage_tests;
 #[cfg(test)]
 #[path = "qcow2_test.rs"]
 mod tests;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::Qcow2;
 use super::alloc::Work;
@@ -12,10 +12,11 @@ use super::geometry::Geometry;
 use super::header::{FIRST, Header, incompatible};
 use super::io::read as read_below;
 use super::meta::{Frees, Meta};
+use super::snapshot::table::Table;
 use crate::error::BlockError;
 use crate::format::{FormatNode, Linked, OpenFormat};
 use crate::graph::Qcow2Options;
-use crate::node::BlockNode;
+use crate::node::{BlockNode, SECTOR};
 
 /// What the image in `storage` says is below it.
 ///
@@ -82,6 +83,8 @@ struct CacheSizes {
 
 const DEFAULT_L2_CACHE: u64 = 32 << 20;
 const DEFAULT_SLICE: u64 = 4096;
+/// Most clusters of snapshots' L1 tables that are told from guests' clusters.
+const NOTED_CLUSTERS: u64 = 1 << 18;
 /// Refcount blocks in memory, unless more are asked for.
 const MIN_REFCOUNT_CLUSTERS: u64 = 4;
 
@@ -145,7 +148,7 @@ fn cache_sizes(
 }
 
 impl Qcow2 {
-    fn open(with: OpenFormat) -> Result<Self, BlockError> {
+    pub(super) fn open(with: OpenFormat) -> Result<Self, BlockError> {
         let storage = with.storage.clone();
         let header = read_header(&mut |offset, bytes| {
             let buffers = super::io::memory(bytes.len() as u64)?;
@@ -155,6 +158,12 @@ impl Qcow2 {
         })?;
         header.check()?;
         let geometry = Geometry::of(&header);
+        if with.qcow2.lazy_refcounts == Some(true) && header.version < 3 {
+            return Err(BlockError::Unsupported(
+                "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level"
+                    .to_owned(),
+            ));
+        }
         let sizes = cache_sizes(&with.qcow2, &geometry, header.size)?;
         let data = match (&with.data, geometry.external) {
             (Some(data), true) => data.clone(),
@@ -182,6 +191,7 @@ impl Qcow2 {
             l2_slice: sizes.l2_slice,
             ref_slice: sizes.ref_slice,
             header: Mutex::new(header),
+            snapshots: Mutex::default(),
             work: Mutex::new(empty_work(sizes.refs)),
             meta: Mutex::new(empty_meta(sizes.l2)),
             settled: Condvar::new(),
@@ -196,7 +206,8 @@ impl Qcow2 {
 
     /// Reads header and tables; nothing is in flight.
     pub(super) fn load_image(&self, read_only: bool) -> Result<(), BlockError> {
-        let header = read_header(&mut |offset, bytes| self.read_meta(offset, bytes))?;
+        let read = || read_header(&mut |offset, bytes| self.read_meta(offset, bytes));
+        let mut header = read()?;
         header.check()?;
         if Geometry::of(&header) != self.geometry {
             return Err(BlockError::Unsupported(
@@ -208,26 +219,49 @@ impl Qcow2 {
                 "qcow2: Image is corrupt; cannot be opened read/write".to_owned(),
             ));
         }
-        if !header.size.is_multiple_of(512) {
-            // Whatever is read or written is whole sectors; QEMU rounds up as well.
-            log::debug!("An image of {} bytes ends in a sector", header.size);
+        let gone = |error| BlockError::host("Could not read the image", error);
+        let storage = self.storage.there().map_err(gone)?;
+        if header.has(incompatible::DIRTY) && !read_only {
+            // Its refcounts are not to be relied on.
+            super::check::rebuild_refcounts(&*storage)?;
+            header = read()?;
         }
-        let is_dirty = header.has(incompatible::DIRTY);
-        self.screen.set_size(crate::null::sectors_up(header.size));
+        // Whole sectors; of a size that is not, QEMU leaves out the rest, too.
+        self.screen.set_size(header.size / SECTOR * SECTOR);
         let l1 = self.load_table(header.l1_offset, header.l1_size.into(), "L1 table")?;
         let entries = u64::from(header.refcount_table_clusters) << (self.geometry.cluster_bits - 3);
         let table = self.load_table(header.refcount_table_offset, entries, "refcount table")?;
+        let snapshots = super::snapshot::read(&*storage)?;
         self.fill_in(&header, l1, table);
         *self.header() = header;
         self.broken.store(false, Ordering::Release);
         let mut work = self.work();
         self.collect_metadata(&mut work);
+        self.keep_snapshots(&mut work, &snapshots);
         drop(work);
         self.load_bitmaps();
-        if is_dirty && !read_only {
-            self.rebuild_refcounts()?;
-        }
         Ok(())
+    }
+
+    /// Takes note of snapshots, and of where their tables are.
+    fn keep_snapshots(&self, work: &mut Work, table: &Table) {
+        let offset = self.header().snapshots_offset;
+        self.note_table(work, offset, table.len);
+        // Absurd images are not worth the memory.
+        let mut room = NOTED_CLUSTERS;
+        for snapshot in &table.snapshots {
+            let len = u64::from(snapshot.l1_size).saturating_mul(8);
+            room = room.saturating_sub(self.geometry.clusters(len));
+            if room > 0 {
+                self.note_table(work, snapshot.l1_offset, len);
+            }
+        }
+        let views = table.snapshots.iter().map(|snapshot| snapshot.view.clone());
+        let mut kept = self
+            .snapshots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *kept = views.collect();
     }
 
     /// Reads a table that is in the file as a whole.
@@ -264,17 +298,10 @@ impl Qcow2 {
         meta.reserve.clear();
         meta.frees = Frees::default();
         meta.unsynced = false;
+        meta.loose = false;
         meta.refs_dirty = false;
         meta.prepared = false;
         meta.data_end = self.data.info().size;
-    }
-
-    /// Refcounts of an image that was not closed cleanly are not to be relied on.
-    fn rebuild_refcounts(&self) -> Result<(), BlockError> {
-        Err(BlockError::Unsupported(
-            "qcow2: Image is dirty: its refcounts have to be repaired before it is written"
-                .to_owned(),
-        ))
     }
 }
 
@@ -289,6 +316,7 @@ fn empty_work(refs: usize) -> Work {
         hint: 1,
         refill: 0,
         metadata: Set::default(),
+        next_clean: None,
         grown: false,
     }
 }
@@ -304,9 +332,11 @@ fn empty_meta(l2: usize) -> Meta {
         frees: Frees::default(),
         generation: Arc::new(()),
         unsynced: false,
+        loose: false,
         refs_dirty: false,
         prepared: false,
         data_end: 0,
+        new_tables: Set::default(),
         scratch: Vec::new(),
         bitmaps: Vec::new(),
     }

@@ -140,7 +140,8 @@ impl Qcow2 {
             return None;
         }
         let mut meta = self.meta();
-        if !meta.prepared {
+        // A durable write is of no use while the table does not lead to it for sure.
+        if !meta.prepared || (durability == Durability::Durable && meta.is_dirty()) {
             return None;
         }
         let mut allocs = std::mem::take(&mut meta.scratch);
@@ -233,7 +234,9 @@ impl Qcow2 {
                 true => entry.allocated() & mask == mask,
                 false => entry.word & super::geometry::ZERO == 0,
             };
-            return whole.then(|| entry.host(geometry).map(|host| (host, None)))?;
+            let host = entry.host(geometry).filter(|_| whole)?;
+            let table = meta.new_tables.contains(&(host >> geometry.cluster_bits));
+            return (!table || geometry.external).then_some((host, None));
         }
         let start = geometry.start(guest);
         let bare = geometry.external || self.backing_size() <= start;

@@ -29,7 +29,7 @@ fn dir() -> TempDir {
 }
 
 /// Runs a QEMU tool; its output.
-fn tool(name: &str, args: &[&str]) -> String {
+pub(super) fn tool(name: &str, args: &[&str]) -> String {
     let output = Command::new(name).args(args).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(
@@ -45,7 +45,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-fn create(path: &Path, options: &str, size: u64) {
+pub(super) fn create(path: &Path, options: &str, size: u64) {
     let size = size.to_string();
     let mut args = vec!["create", "-q", "-f", "qcow2"];
     if !options.is_empty() {
@@ -56,7 +56,7 @@ fn create(path: &Path, options: &str, size: u64) {
 }
 
 /// No damage and no leaks.
-fn check(path: &Path) {
+pub(super) fn check(path: &Path) {
     tool("qemu-img", &["check", "-q", "-f", "qcow2", text(path)]);
 }
 
@@ -168,11 +168,12 @@ struct Model {
     bytes: Vec<u8>,
     dice: Dice,
     lanes: Vec<(Box<dyn IoLane>, Waker)>,
-    backing: bool,
+    resizes: bool,
+    direct: bool,
 }
 
 impl Model {
-    fn new(path: &Path, options: Qcow2Options, bytes: Vec<u8>, seed: u64) -> Self {
+    fn new(path: &Path, options: Qcow2Options, bytes: Vec<u8>, seed: u64, direct: bool) -> Self {
         let mut model = Model {
             disk: None,
             path: path.to_owned(),
@@ -180,14 +181,15 @@ impl Model {
             bytes,
             dice: Dice(seed | 1),
             lanes: Vec::new(),
-            backing: false,
+            resizes: true,
+            direct,
         };
         model.open();
         model
     }
 
     fn open(&mut self) {
-        let disk = Disk::open_spec(spec(&self.path, self.options, false)).unwrap();
+        let disk = Disk::open_spec(spec(&self.path, self.options, self.direct)).unwrap();
         for _ in 0..3 {
             let waker = Waker::new().unwrap();
             let lane = disk.node.open_lane(16, &waker).unwrap();
@@ -362,7 +364,7 @@ impl Model {
             self.batch();
             match self.dice.roll(60) {
                 0 => self.discard(),
-                1 if !self.backing => self.resize(),
+                1 if self.resizes => self.resize(),
                 2 => {
                     self.close();
                     check(&self.path);
@@ -417,12 +419,100 @@ fn scale() -> u64 {
     scale.map_or(1, |scale| scale.parse().unwrap())
 }
 
+/// Images made and filled by QEMU, gone on with here.
+struct Origin<'a> {
+    options: &'a str,
+    size: u64,
+    /// Commands of qemu-io.
+    filled: &'a [&'a str],
+    /// Bytes of a backing file.
+    backing: Option<u64>,
+    snapshot: bool,
+    qcow2: Qcow2Options,
+    direct: bool,
+}
+
+impl Default for Origin<'_> {
+    fn default() -> Self {
+        Origin {
+            options: "",
+            size: 4 << 20,
+            filled: &[
+                "write -q -P 0x11 0 4k",
+                "write -q -P 0x12 100k 300k",
+                "write -q -P 0x13 1M 128k",
+                "write -q -z 1100k 20k",
+                "write -q -P 0x14 3M 700k",
+                "discard -q 3100k 200k",
+            ],
+            backing: None,
+            snapshot: false,
+            qcow2: Qcow2Options::default(),
+            direct: false,
+        }
+    }
+}
+
+impl Origin<'_> {
+    fn make(&self, dir: &Path) -> (PathBuf, Vec<u8>) {
+        let path = dir.join("a.qcow2");
+        let mut options = self.options.to_owned();
+        if let Some(bytes) = self.backing {
+            let base = dir.join("base.raw");
+            let data: Vec<u8> = (0..bytes).map(|at| (at >> 9) as u8 | 1).collect();
+            std::fs::write(&base, data).unwrap();
+            let comma = if options.is_empty() { "" } else { "," };
+            options += &format!("{comma}backing_file={},backing_fmt=raw", text(&base));
+        }
+        let options = options.replace("DIR", text(dir));
+        create(&path, &options, self.size);
+        for (number, command) in self.filled.iter().enumerate() {
+            if number == 2 && self.snapshot {
+                tool("qemu-img", &["snapshot", "-c", "one", text(&path)]);
+            }
+            tool(
+                "qemu-io",
+                &["-f", "qcow2", "-d", "unmap", "-c", command, text(&path)],
+            );
+        }
+        check(&path);
+        let raw = dir.join("filled.raw");
+        tool(
+            "qemu-img",
+            &["convert", "-O", "raw", text(&path), text(&raw)],
+        );
+        let bytes = std::fs::read(&raw).unwrap();
+        (path, bytes)
+    }
+
+    fn run(&self, batches: u64) {
+        let dir = dir();
+        let (path, bytes) = self.make(dir.path());
+        let mut model = Model::new(&path, self.qcow2, bytes.clone(), seed(), self.direct);
+        model.resizes = !(self.snapshot && self.options.contains("0.10"));
+        model.compare();
+        model.run(batches * scale());
+        if self.snapshot {
+            tool("qemu-img", &["snapshot", "-a", "one", text(&path)]);
+            check(&path);
+            let at_snapshot = Origin {
+                filled: &self.filled[..2],
+                snapshot: false,
+                ..*self
+            };
+            let again = tempfile::tempdir().unwrap();
+            let (other, _) = at_snapshot.make(again.path());
+            tool("qemu-img", &["compare", "-q", text(&path), text(&other)]);
+        }
+    }
+}
+
 fn run(options: &str, batches: u64) {
-    let dir = dir();
-    let path = dir.path().join("a.qcow2");
-    create(&path, options, 4 << 20);
-    let mut model = Model::new(&path, Qcow2Options::default(), vec![0; 4 << 20], seed());
-    model.run(batches * scale());
+    let origin = Origin {
+        options,
+        ..Origin::default()
+    };
+    origin.run(batches);
 }
 
 #[test]
@@ -433,6 +523,11 @@ fn random_requests_on_a_default_image() {
 #[test]
 fn random_requests_on_small_clusters() {
     run("cluster_size=512,refcount_bits=64", 200);
+}
+
+#[test]
+fn random_requests_on_large_clusters() {
+    run("cluster_size=2M,refcount_bits=8", 60);
 }
 
 #[test]
@@ -448,4 +543,232 @@ fn random_requests_with_lazy_refcounts() {
 #[test]
 fn random_requests_on_version_2() {
     run("compat=0.10,cluster_size=8k", 300);
+}
+
+#[test]
+fn random_requests_on_preallocated_images() {
+    run(
+        "preallocation=metadata,cluster_size=32k,refcount_bits=32",
+        150,
+    );
+    run("preallocation=falloc,extended_l2=on", 100);
+}
+
+#[test]
+fn random_requests_over_a_backing_file() {
+    for options in [
+        "",
+        "extended_l2=on,cluster_size=32k",
+        "compat=0.10",
+        "cluster_size=1k,refcount_bits=4",
+    ] {
+        let origin = Origin {
+            options,
+            backing: Some((2 << 20) + 5 * 512),
+            ..Origin::default()
+        };
+        origin.run(120);
+    }
+}
+
+#[test]
+fn random_requests_over_compressed_clusters() {
+    for options in [
+        "",
+        "compression_type=zstd,cluster_size=16k",
+        "cluster_size=4k,compat=0.10",
+        "extended_l2=on",
+    ] {
+        let origin = Origin {
+            options,
+            filled: &[
+                "write -q -c -P 0x21 0 64k",
+                "write -q -c -P 0x22 512k 1M",
+                "write -q -c -P 0x23 2M 1M",
+                "write -q -P 0x24 3M 64k",
+            ],
+            ..Origin::default()
+        };
+        origin.run(120);
+    }
+}
+
+#[test]
+fn random_requests_beside_a_snapshot() {
+    for options in [
+        "",
+        "extended_l2=on,cluster_size=16k",
+        "compat=0.10,cluster_size=4k",
+    ] {
+        let origin = Origin {
+            options,
+            snapshot: true,
+            ..Origin::default()
+        };
+        origin.run(120);
+    }
+}
+
+#[test]
+fn random_requests_with_a_data_file() {
+    for options in [
+        "data_file=DIR/a.data",
+        "data_file=DIR/a.data,data_file_raw=on",
+        "data_file=DIR/a.data,extended_l2=on,cluster_size=16k",
+    ] {
+        let origin = Origin {
+            options,
+            ..Origin::default()
+        };
+        origin.run(120);
+    }
+}
+
+#[test]
+fn random_requests_with_little_memory() {
+    let origin = Origin {
+        options: "cluster_size=512",
+        qcow2: Qcow2Options {
+            l2_cache_size: Some(2048),
+            l2_cache_entry_size: Some(512),
+            refcount_cache_size: Some(1024),
+            ..Qcow2Options::default()
+        },
+        ..Origin::default()
+    };
+    origin.run(200);
+}
+
+#[test]
+fn random_requests_whose_discards_keep_their_place() {
+    let origin = Origin {
+        qcow2: Qcow2Options {
+            discard_no_unref: Some(true),
+            pass_discard_other: Some(true),
+            ..Qcow2Options::default()
+        },
+        ..Origin::default()
+    };
+    origin.run(150);
+}
+
+#[test]
+fn random_requests_past_the_page_cache() {
+    for options in ["", "cluster_size=512"] {
+        let origin = Origin {
+            options,
+            direct: true,
+            ..Origin::default()
+        };
+        origin.run(100);
+    }
+}
+
+/// Threads that write every fourth sector each, so that they meet in every cluster.
+fn meet(origin: &Origin) {
+    const THREADS: u64 = 4;
+    let dir = dir();
+    let (path, bytes) = origin.make(dir.path());
+    let disk = Disk::open_spec(spec(&path, origin.qcow2, false)).unwrap();
+    let node = &*disk.node;
+    let sectors = 2048;
+    let written: Vec<HashMap<u64, u8>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|own| scope.spawn(move || one_of_them(node, own, THREADS, sectors)))
+            .collect();
+        threads.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let all = disk.read(0, (sectors * SECTOR) as usize);
+    let again = |all: &[u8]| {
+        for (number, sector) in all.chunks(SECTOR as usize).enumerate() {
+            let number = number as u64;
+            let own = &written[(number % THREADS) as usize];
+            let before = number as usize * SECTOR as usize;
+            match own.get(&number) {
+                Some(byte) => assert_eq!(sector, vec![*byte; 512], "sector {number}"),
+                None => assert_eq!(sector, &bytes[before..before + 512], "sector {number}"),
+            }
+        }
+    };
+    again(&all);
+    disk.close();
+    check(&path);
+    let disk = Disk::open(&path);
+    again(&disk.read(0, (sectors * SECTOR) as usize));
+}
+
+fn one_of_them(node: &dyn BlockNode, own: u64, all: u64, sectors: u64) -> HashMap<u64, u8> {
+    let mut dice = Dice(seed().rotate_left(own as u32 * 7) | 1);
+    let waker = Waker::new().unwrap();
+    let mut lane = node.open_lane(8, &waker).unwrap();
+    let mut written = HashMap::new();
+    for _ in 0..300 * scale() {
+        let mut batch: HashMap<u64, u8> = HashMap::new();
+        for _ in 0..1 + dice.roll(6) {
+            let number = dice.roll(sectors / all) * all + own;
+            if batch.contains_key(&number) {
+                continue;
+            }
+            let offset = number * SECTOR;
+            let durability = Durability::Cached;
+            let byte = dice.roll(256) as u8;
+            let buffers = Buffers::owned(HostBuffer::from_bytes(&[byte; 512], 512));
+            let (op, buffers) = match byte {
+                0..=40 => {
+                    let op = Op::WriteZeroes {
+                        offset,
+                        len: SECTOR,
+                        unmap: Unmap::May,
+                        durability,
+                    };
+                    (op, Buffers::new())
+                }
+                _ => (Op::Write { offset, durability }, buffers),
+            };
+            batch.insert(number, if byte <= 40 { 0 } else { byte });
+            match dice.roll(3) {
+                0 => node.perform(op, &buffers).unwrap(),
+                _ => {
+                    let done = lane.submit(IoReq::new(op, buffers), Token(number));
+                    assert!(done.is_none_or(|done| done.result.is_ok()));
+                }
+            }
+        }
+        lane.start();
+        let mut done = Vec::new();
+        while lane.in_flight() > 0 {
+            waker.wait();
+            waker.clear();
+            lane.reap(&mut done);
+            lane.start();
+        }
+        done.into_iter().for_each(|done| done.result.unwrap());
+        written.extend(batch);
+        if dice.roll(20) == 0 {
+            node.flush().unwrap();
+        }
+    }
+    written
+}
+
+#[test]
+fn threads_meet_in_every_cluster() {
+    let packed: &[&str] = &["write -q -c -P 0x21 0 1M"];
+    for (options, backing, filled) in [
+        ("", None, &[] as &[&str]),
+        ("", Some(1 << 20), &[]),
+        ("cluster_size=2M", Some(700 << 10), &[]),
+        ("extended_l2=on", None, &[]),
+        ("extended_l2=on", Some(1 << 20), &["write -q -P 3 64k 32k"]),
+        ("cluster_size=4k", None, packed),
+        ("cluster_size=512,lazy_refcounts=on", None, &[]),
+        ("data_file=DIR/a.data", None, &[]),
+    ] {
+        meet(&Origin {
+            options,
+            backing,
+            filled,
+            ..Origin::default()
+        });
+    }
 }

@@ -84,6 +84,10 @@ impl Qcow2 {
         if let Some(slot) = work.refs.find(offset) {
             return Ok(slot);
         }
+        if offset >= self.storage.info().size {
+            let text = format!("Refblock offset {offset:#x} outside of the file");
+            return Err(self.corrupt(text, None));
+        }
         if work.refs.is_stuck() {
             // Refcounts may be written at any time before what relies on them.
             self.write_refs(work)?;
@@ -162,7 +166,9 @@ impl Qcow2 {
                 return Err(error);
             }
         }
-        self.meta().refs_dirty = true;
+        if !self.is_lazy() {
+            self.meta().refs_dirty = true;
+        }
         Ok(())
     }
 
@@ -228,9 +234,7 @@ impl Qcow2 {
         if missing.is_empty() {
             return Ok(());
         }
-        // Behind everything, so that one look says that the place is free.
-        let end = self.geometry.clusters(self.storage.info().size);
-        let mut base = end.max(first.saturating_add(count));
+        let mut base = first.saturating_add(count);
         let layout = loop {
             let layout = lay_out(&self.geometry, work, missing.clone(), base)?;
             match self.first_used(work, base, layout.clusters())? {
@@ -317,7 +321,7 @@ impl Qcow2 {
             self.sync()?;
             work.table_dirty.extend(touched);
         }
-        work.metadata.extend(base..last);
+        self.note_table(work, base * cluster, layout.clusters() * cluster);
         work.table = table;
         self.write_table(work)
     }

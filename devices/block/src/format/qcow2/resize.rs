@@ -25,6 +25,11 @@ impl Qcow2 {
                 "Can't resize a version 2 image which has snapshots".to_owned(),
             ));
         }
+        if !self.meta().bitmaps.is_empty() {
+            return Err(BlockError::Unsupported(
+                "Can't resize an image which has bitmaps".to_owned(),
+            ));
+        }
         let failed = |error| BlockError::host("Failed to resize the image", error);
         self.prepare_to_write().map_err(failed)?;
         match size.cmp(&old) {
@@ -132,6 +137,11 @@ impl Qcow2 {
         if let Err(error) = patched.and_then(|()| self.sync()) {
             self.screen.set_size(old);
             return Err(error);
+        }
+        if self.is_data_file_raw() {
+            let cut = self.data.there()?.resize(size);
+            cut.map_err(|error| io::Error::other(error.to_string()))?;
+            self.meta().data_end = size;
         }
         let cluster = self.geometry.cluster();
         let first = size.next_multiple_of(cluster);

@@ -5,7 +5,7 @@ use std::io;
 use super::Qcow2;
 use super::alloc::Work;
 use super::geometry::{COPIED, L1_RESERVED, OFFSET};
-use super::io::{be64, eio, put64};
+use super::io::{be64, eio};
 use super::meta::{Found, Why};
 
 /// An L2 entry that is in memory.
@@ -25,6 +25,7 @@ impl Qcow2 {
     /// # Errors
     /// The host's; EIO for damage.
     pub(super) fn load(&self, work: &mut Work, guest: u64) -> io::Result<Loaded> {
+        self.clean_caches(work);
         loop {
             let (found, stuck) = {
                 let mut meta = self.meta();
@@ -35,6 +36,10 @@ impl Qcow2 {
                 Found::NoTable => return Ok(Loaded::NoTable),
                 Found::Bad => return Err(self.bad_l1(guest)),
                 Found::Here { slot, place } => return Ok(Loaded::Here { slot, place }),
+                Found::NotLoaded(offset) if offset >= self.storage.info().size => {
+                    let text = format!("L2 table offset {offset:#x} outside of the file");
+                    return Err(self.corrupt(text, None));
+                }
                 Found::NotLoaded(_) if stuck => self.write_back(work)?,
                 Found::NotLoaded(offset) => {
                     let mut data = vec![0; self.l2_slice as usize].into_boxed_slice();
@@ -153,17 +158,5 @@ impl Qcow2 {
         self.read_meta(offset, &mut bytes)?;
         let words = bytes.chunks_exact(8).map(|chunk| be64(chunk, 0));
         Ok(words.collect())
-    }
-
-    /// Writes a table of numbers; it is not durable yet.
-    ///
-    /// # Errors
-    /// The host's.
-    pub(super) fn write_words(&self, offset: u64, words: &[u64]) -> io::Result<()> {
-        let mut bytes = vec![0; words.len().saturating_mul(8).next_multiple_of(512)];
-        for (at, word) in words.iter().enumerate() {
-            put64(&mut bytes, at.saturating_mul(8), *word);
-        }
-        self.write_meta(offset, &bytes)
     }
 }

@@ -36,7 +36,6 @@ impl Qcow2 {
         durability: Durability,
     ) -> io::Result<()> {
         self.prepare_to_write()?;
-        let mut durable = true;
         let mut at = 0u64;
         while at < buffers.len() {
             let guest = offset.checked_add(at).ok_or_else(eio)?;
@@ -44,14 +43,12 @@ impl Qcow2 {
             match self.step(guest, left)? {
                 Step::Wait => self.wait_for(guest),
                 Step::Place { host, len, keep } => {
-                    durable &= keep.allocs.as_slice().is_empty();
                     let result = self.write_data(host, &buffers.slice(at, len), durability);
                     self.settle(&keep, result.is_ok());
                     result?;
                     at += len;
                 }
                 Step::Alone { entry, len, keep } => {
-                    durable = false;
                     let result = self.write_alone(entry, guest, &buffers.slice(at, len));
                     drop(keep);
                     self.end_alone(guest);
@@ -61,7 +58,8 @@ impl Qcow2 {
             }
         }
         match durability {
-            Durability::Durable if !durable => self.flush(),
+            // So that the tables lead to it for sure.
+            Durability::Durable if self.meta().is_dirty() => self.flush(),
             Durability::Durable | Durability::Cached => Ok(()),
         }
     }
@@ -125,6 +123,10 @@ impl Qcow2 {
                 meta.join(&alloc, slot);
                 allocs.push(alloc);
             };
+            if host >= meta.data_end.next_multiple_of(geometry.cluster()) && !geometry.external {
+                drop(meta);
+                return Err(self.outside(host));
+            }
             take(&mut meta, guest, run, host, new);
             // And the clusters that follow, as long as they follow each other below, too.
             let first = host.checked_add(geometry.inside(guest)).ok_or_else(eio)?;
@@ -155,6 +157,12 @@ impl Qcow2 {
         if let Some(host) = self.overlap(&work, &entry) {
             drop(meta);
             return Err(self.overlapping(host));
+        }
+        let end = meta.data_end.next_multiple_of(geometry.cluster());
+        let place = entry.host(geometry).filter(|_| entry.is_copied());
+        if let Some(host) = place.filter(|host| *host >= end && !geometry.external) {
+            drop(meta);
+            return Err(self.outside(host));
         }
         if let Some(Pending::Shared { .. }) = meta.pending.get(&geometry.start(guest)) {
             // Its piece of the table is suspect, for other entries than this one.
@@ -200,6 +208,11 @@ impl Qcow2 {
         let host = entry.host(geometry)?;
         let table = work.metadata.contains(&(host >> geometry.cluster_bits));
         (table && !geometry.external && self.checks_overlap()).then_some(host)
+    }
+
+    fn outside(&self, host: u64) -> io::Error {
+        let text = format!("Data cluster offset {host:#x} outside of the file");
+        self.corrupt(text, Some((host, self.geometry.cluster())))
     }
 
     fn overlapping(&self, host: u64) -> io::Error {
@@ -254,7 +267,7 @@ impl Qcow2 {
         let to = if is_data(end - 1) {
             end
         } else {
-            (end - 1 | (unit - 1)) + 1
+            ((end - 1) | (unit - 1)) + 1
         };
         let whole = self.compose(entry, from, to, guest, data)?;
         let place = host.checked_add(geometry.inside(from)).ok_or_else(eio)?;
@@ -282,7 +295,7 @@ impl Qcow2 {
         let (from, to, new) = match geometry.extended && nowhere {
             true => (
                 guest & !(unit - 1),
-                (end - 1 | (unit - 1)) + 1,
+                ((end - 1) | (unit - 1)) + 1,
                 entry.linked(host, mask, geometry),
             ),
             false => {

@@ -70,7 +70,7 @@ impl Qcow2 {
         }
     }
 
-    fn is_data_file_raw(&self) -> bool {
+    pub(super) fn is_data_file_raw(&self) -> bool {
         self.geometry.external && self.header().is_data_file_raw()
     }
 
@@ -181,10 +181,9 @@ impl Qcow2 {
                 }
                 Outcome::Done => {}
                 Outcome::Write => {
-                    let len = geometry.cluster().min(self.size().saturating_sub(at));
-                    if len > 0 {
-                        self.write(at, &memory(len)?, Durability::Cached)?;
-                    }
+                    // Behind the disk's end, too: it may be growing.
+                    let zeroes = memory(geometry.cluster())?;
+                    self.write(at, &zeroes, Durability::Cached)?;
                 }
                 Outcome::Pass(host) => {
                     let op = Op::Discard {
@@ -221,8 +220,8 @@ impl Qcow2 {
         let nothing = entry.host(geometry).is_none() && !entry.is_compressed();
         let raw = geometry.external && self.header().is_data_file_raw();
         let (new, keeps) = match (wish, host) {
-            _ if raw => (entry, true),
             (Wish::Drop, _) => (Entry::default(), false),
+            _ if raw => (entry, true),
             (Wish::Discard, _) if nothing => (entry, true),
             (Wish::Zero(_), _) if blank && bare => (entry, true),
             (Wish::Zero(Unmap::Keep), Some(host)) if v3 => {
