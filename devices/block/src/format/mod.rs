@@ -231,4 +231,6 @@ impl<F: Format> BlockNode for FormatNode<F> {
 }
 
 #[cfg(test)]
+mod bad_input_test;
+#[cfg(test)]
 mod interop_test;

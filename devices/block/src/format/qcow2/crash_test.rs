@@ -255,7 +255,6 @@ pub(super) fn try_open(
         ..Policy::default()
     };
     Qcow2::open(OpenFormat {
-        extents: Vec::new(),
         storage: Edge::new(Some(Arc::new(disk.clone()))),
         data: None,
         backing: None,

@@ -65,6 +65,7 @@ pub(super) fn image_on(
     super::open(OpenFormat {
         storage: Edge::new(Some(storage)),
         data: None,
+        extents: Vec::new(),
         backing: backing.map(|node| Edge::new(Some(node))),
         screen: Screen::new(policy, 0, Arc::default()),
         pool: test_pool(),
