@@ -251,6 +251,8 @@ fn vmdk_says_what_it_is() {
         panic!("{view:?}");
     };
     assert_eq!(vmdk.extents, [("b-flat.vmdk".to_owned(), 3 * MIB, "FLAT")]);
+    let (_graph, node) = open(&dir.path().join("b.vmdk"), None, true).unwrap();
+    assert!(node.allocated().unwrap() > 100_000, "the data count, too");
 }
 
 #[test]
