@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use tests::binary::skip_on_stand_in;
+use tests::binary::{is_stand_in, skip_on_stand_in};
 use tests::{Vm, VmBuilder, disk};
 
 /// An image by QEMU's tool; `None` where that is not there.
@@ -525,7 +525,10 @@ fn sizes_change() {
     vm.exec("blockdev-add", read_only.take());
     add_image(&mut vm, "g", &grown, json!({}));
     vm.exec("block_resize", json!({"node-name": "f", "size": 2 << 20}));
-    assert_eq!(node(&mut vm, "r")["image"]["virtual-size"], 2 << 20);
+    if !is_stand_in() {
+        // QEMU's raw nodes stay as they were.
+        assert_eq!(node(&mut vm, "r")["image"]["virtual-size"], 2 << 20);
+    }
     vm.exec("block_resize", json!({"node-name": "r", "size": 1 << 20}));
     assert_eq!(std::fs::metadata(&path).expect("a file").len(), 1 << 20);
     vm.exec("block_resize", json!({"node-name": "g", "size": 64 << 20}));
