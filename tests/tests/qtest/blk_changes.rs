@@ -138,3 +138,62 @@ fn overlays_and_options_under_a_running_disk() {
         assert!(checked.is_ok_and(|status| status.success()));
     }
 }
+
+#[test]
+fn a_damaged_image_is_told_of() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let raw = disk::numbered(directory.path(), "disk.img", SECTORS);
+    let path = directory.path().join("disk.qcow2");
+    let made = Command::new("qemu-img")
+        .args(["convert", "-f", "raw", "-O", "qcow2"])
+        .args([&raw, &path])
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        return;
+    }
+    let number = |offset: u64| {
+        let bytes = disk::read(&path, offset, 8);
+        u64::from_be_bytes(bytes.try_into().expect("eight bytes"))
+    };
+    // An entry that points between clusters (qcow2 specification, "Cluster mapping").
+    let table = number(number(40)) & 0x00ff_ffff_ffff_fe00;
+    let entry = number(table) | 0x200;
+    disk::write(&path, table, &entry.to_be_bytes());
+    let builder = VmBuilder::new()
+        .idle()
+        .arg("-blockdev")
+        .arg(format!(
+            "qcow2,node-name=q,file.driver=file,file.filename={}",
+            path.display()
+        ))
+        .args(["-device", "virtio-blk-pci,drive=q,id=d,addr=4.0"]);
+    let mut t = Qtest::start_with(builder, &[]);
+    let mut device = Device::find(&mut t, SLOT);
+    device.negotiate(&mut t, u64::MAX);
+    let queue = device.queue(&mut t, 0, None);
+    device.drive(&mut t);
+    let mut disk = Disk {
+        t,
+        device,
+        queue,
+        directory,
+    };
+    assert_eq!(disk.request(IN, 0, 0).0, 1);
+    let event = disk.t.vm.qmp().event("BLOCK_IMAGE_CORRUPTED");
+    assert_eq!(event["data"]["node-name"], "q");
+    assert_eq!(event["data"]["device"], "");
+    assert_eq!(event["data"]["fatal"], true);
+    assert!(
+        event["data"]["msg"]
+            .as_str()
+            .is_some_and(|text| !text.is_empty())
+    );
+    let nodes = disk.t.vm.query("query-named-block-nodes");
+    let image = nodes
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|n| n["node-name"] == "q");
+    let facts = &image.expect("the node")["image"]["format-specific"]["data"];
+    assert_eq!(facts["corrupt"], true);
+}
