@@ -223,14 +223,6 @@ impl Snapshots for Fake {
         Ok(())
     }
 
-    fn write_vm_state(&self, _offset: u64, _data: &[u8]) -> Result<(), BlockError> {
-        Err(BlockError::NoResize)
-    }
-
-    fn read_vm_state(&self, _offset: u64, _data: &mut [u8]) -> Result<(), BlockError> {
-        Err(BlockError::NoResize)
-    }
-
     fn delete(&self, id: &str) -> Result<(), BlockError> {
         self.snapshots.lock().unwrap().retain(|view| view.id != id);
         Ok(())
