@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use api_spec::{QmpError, QmpResult};
 use block::{Attachment, BlockError, Waker};
@@ -226,6 +226,10 @@ impl ScsiBus {
             effects,
         };
         let unit = Arc::new(Unit::new(parts, self.shared.events.clone()));
+        if let Some(attachment) = unit.attachment() {
+            let watcher: Weak<Unit> = Arc::downgrade(&unit);
+            attachment.watch_size(watcher);
+        }
         let index = units.partition_point(|other| other.place() < place);
         units.insert(index, unit.clone());
         let siblings = same_target(&units, place);

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use block::{Attachment, WriteCache};
+use block::{Attachment, SizeWatcher, WriteCache};
 
 use super::attention::Attention;
 use super::bus::{BusEvent, Events, Place};
@@ -29,6 +29,12 @@ pub struct Unit {
     attention: Arc<Attention>,
     media: Option<Arc<Media>>,
     events: Arc<Events>,
+}
+
+impl SizeWatcher for Unit {
+    fn resized(&self) {
+        self.capacity_changed();
+    }
 }
 
 /// What a unit is made from.

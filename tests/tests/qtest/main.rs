@@ -1,6 +1,7 @@
 //! A test plays the processor: devices, without a guest and without KVM.
 
 mod blk;
+mod blk_changes;
 mod blk_limits;
 mod chipset;
 mod console;

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, MutexGuard};
 
+use super::drained::Reach;
 use super::reopen::Plan;
 use super::surgery::{Log, User};
 use super::{
@@ -15,8 +16,8 @@ use crate::image::{SnapshotView, Snapshots};
 use crate::node::NodeExt;
 
 impl Graph {
-    /// Changes the graph while no request is in flight above the named nodes and drives (all, where
-    /// none are named; unknown ones do not matter). When `act` fails, all that it did is undone.
+    /// Changes the graph while no request is in flight on the named nodes and drives and all below
+    /// them (on none at all, without names; unknown ones do not matter). When `act` fails, all that it did is undone.
     /// Blocks, for a worker thread.
     ///
     /// # Errors
@@ -74,7 +75,7 @@ impl Graph {
             let there: Vec<&str> = names.iter().filter(known).copied().collect();
             let more = match there.is_empty() && !names.is_empty() {
                 true => Vec::new(),
-                false => inner.gates_above(&there, &drained)?,
+                false => inner.gates_above(&there, Reach::Below, &drained)?,
             };
             if more.is_empty() {
                 return Ok((drained, inner));

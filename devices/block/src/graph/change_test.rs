@@ -529,3 +529,76 @@ fn sizes_reach_the_device() {
             .contains("does not support resize")
     );
 }
+
+/// A device that writes and reads back all the time. Gives how often.
+fn busy(attachment: &Attachment, ends: &AtomicUsize, first: u64) -> usize {
+    let mut lane = Lane::open(attachment);
+    let mut count = 0;
+    while ends.load(Ordering::Acquire) == 0 {
+        count += 1;
+        let (offset, byte) = (first + (count as u64 % 4) * 4096, count as u8);
+        lane.write(offset, byte).unwrap();
+        let memory = Arc::new(HostBuffer::new(4096, 4096));
+        let buffers = Buffers::owned(memory);
+        lane.run(Op::Read { offset }, buffers.clone()).unwrap();
+        let mut data = [0; 4096];
+        buffers.read_at(0, &mut data);
+        assert_eq!(data, [byte; 4096], "request {count}");
+    }
+    count
+}
+
+#[test]
+fn requests_go_on_while_nodes_change() {
+    let f = Fixture::new();
+    let (path, base) = (f.plain("a.img"), f.image("base", ""));
+    f.add(file(&path).named("f"));
+    f.add(raw("f").named("one"));
+    f.add(raw("f").named("two"));
+    f.add(format(&base).named("b"));
+    let (plain, image) = (f.attach("one"), f.attach("b"));
+    let ends = AtomicUsize::new(0);
+    let counts = std::thread::scope(|scope| {
+        let threads = [
+            scope.spawn(|| busy(&plain, &ends, 0)),
+            scope.spawn(|| busy(&image, &ends, 8192)),
+        ];
+        for turn in 0..100usize {
+            let mut other = file(&path).named("f");
+            other.no_flush = Some(turn % 2 == 0);
+            other.detect_zeroes = crate::DetectZeroes::On;
+            f.reopen(other).unwrap();
+            let (from, to) = if turn % 2 == 0 {
+                ("one", "two")
+            } else {
+                ("two", "one")
+            };
+            f.graph
+                .change(&[from], &mut opener, |changes| changes.replace(from, to))
+                .unwrap();
+            let again = f.graph.change(&["b"], &mut opener, |changes| {
+                changes.reopen(vec![format(&base).named("b")])
+            });
+            again.unwrap();
+            let mut read_only = format(&base).named("b");
+            read_only.read_only = Some(true);
+            f.reopen(read_only).unwrap_err();
+        }
+        // Overlay upon overlay.
+        for turn in 0..10 {
+            let top = f.graph.backends()[1].root.as_ref().unwrap().name.clone();
+            let over = f.image(&["over", &turn.to_string()].concat(), "");
+            let spec = without_backing(format(&over));
+            f.graph
+                .change(&[&top], &mut opener, |changes| {
+                    let name = changes.open(spec)?;
+                    changes.snapshot(&top, &name)
+                })
+                .unwrap();
+        }
+        ends.store(1, Ordering::Release);
+        threads.map(|thread| thread.join().unwrap())
+    });
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+    drop(f.graph.drain(&[]).unwrap());
+}

@@ -40,7 +40,7 @@ impl Graph {
     pub fn drain(&self, names: &[&str]) -> Result<Drained, BlockError> {
         let mut drained = Drained { gates: Vec::new() };
         loop {
-            let more = lock(&self.inner).gates_above(names, &drained)?;
+            let more = lock(&self.inner).gates_above(names, Reach::Named, &drained)?;
             if more.is_empty() {
                 return Ok(drained);
             }
@@ -49,11 +49,21 @@ impl Graph {
     }
 }
 
+/// Which nodes are to be quiet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Those that are named.
+    Named,
+    /// And all below them, which others may use as well.
+    Below,
+}
+
 impl Inner {
     /// Shuts the gates above the named nodes that `drained` does not hold yet.
     pub(super) fn gates_above(
         &self,
         names: &[&str],
+        reach: Reach,
         drained: &Drained,
     ) -> Result<Vec<Shut>, BlockError> {
         let find = |name: &&str| {
@@ -61,6 +71,10 @@ impl Inner {
             found.ok_or_else(|| BlockError::NoReference((*name).to_owned()))
         };
         let ids = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        let ids = match reach {
+            Reach::Named => ids,
+            Reach::Below => self.downwards(&ids),
+        };
         let gates = self.backends.values().filter(|backend| {
             names.is_empty() || ids.iter().any(|id| self.is_below(*id, backend.root))
         });

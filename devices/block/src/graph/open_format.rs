@@ -152,7 +152,13 @@ impl Opening<'_> {
     fn claim(&mut self, id: NodeId, name: &str, writes: bool) -> Result<(), BlockError> {
         let who = format!("node '{name}'");
         let who = self.graph.as_child(id, &who, Role::Storage.name());
-        self.graph.agree_with(id, Perms::storage(writes), who)
+        let entry = self.graph.nodes.get(&id);
+        let shares = entry.is_some_and(|entry| entry.spec.force_share == Some(true));
+        let perms = match shares {
+            true => Perms::storage(writes).sharing_all(),
+            false => Perms::storage(writes),
+        };
+        self.graph.agree_with(id, perms, who)
     }
 
     fn backing(

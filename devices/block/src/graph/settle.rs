@@ -85,7 +85,7 @@ impl Inner {
     }
 
     /// These nodes and all below, each before those below it.
-    fn downwards(&self, touched: &[NodeId]) -> Vec<NodeId> {
+    pub(super) fn downwards(&self, touched: &[NodeId]) -> Vec<NodeId> {
         let mut seen = BTreeSet::new();
         let mut order = Vec::new();
         for id in touched {
