@@ -8,11 +8,13 @@
 //! ```
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use api_spec::BlockdevOnError;
 use block::{Account, Attachment, ErrorAction, ErrorPolicy, Failed, OnError};
 
+use crate::bus::lock;
 use crate::cx::{BuildCx, EffectSink};
 use crate::effect::{DiskFailure, Effect};
 
@@ -43,12 +45,17 @@ pub(crate) fn kind(account: Account) -> Failed {
     }
 }
 
+/// Failures that are alike are told of once in so long, far more often than clients learn of them.
+const QUIET: Duration = Duration::from_millis(100);
+
 /// A disk's way to deal with failures. Clones are for its workers.
 #[derive(Clone)]
 pub(crate) struct Failures {
     node: Arc<Attachment>,
     effects: Arc<dyn EffectSink>,
     id: Arc<str>,
+    /// What was told last, and when; a leaf.
+    last: Arc<Mutex<Option<(DiskFailure, Instant)>>>,
 }
 
 impl Failures {
@@ -57,6 +64,7 @@ impl Failures {
             node: node.clone(),
             effects: cx.effects.clone(),
             id: cx.id.as_str().into(),
+            last: Arc::default(),
         }
     }
 
@@ -70,7 +78,22 @@ impl Failures {
             action,
             errno: error.raw_os_error().unwrap_or(0),
         };
-        self.effects.raise(&self.id, Effect::DiskFailed(failure));
+        if action == ErrorAction::Stop || self.is_news(&failure) {
+            self.effects.raise(&self.id, Effect::DiskFailed(failure));
+        }
         action
+    }
+
+    /// A disk that fails all the time must not flood whoever is told.
+    fn is_news(&self, failure: &DiskFailure) -> bool {
+        let now = Instant::now();
+        let mut last = lock(&self.last);
+        let told = last.as_ref().is_some_and(|(last, at)| {
+            last == failure && now.saturating_duration_since(*at) < QUIET
+        });
+        if !told {
+            *last = Some((failure.clone(), now));
+        }
+        !told
     }
 }

@@ -161,6 +161,7 @@ impl IoLane for RootLane {
         if ended > 0 {
             self.gate.leave(ended);
         }
+        self.throttle.look();
         if self.waiting.is_empty() && self.throttle.len() == 0 {
             return;
         }

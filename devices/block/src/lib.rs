@@ -30,6 +30,7 @@ mod raw;
 mod request;
 mod stats;
 mod sys;
+mod telling;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)] // for tests alone
 pub mod testing;
@@ -43,16 +44,16 @@ pub use error::BlockError;
 pub use file::{Aio, FileCreate, FileKind, FileOpener, FileSpec, Locking, NewFile, Preallocation};
 pub use filter::{BlkdebugSpec, Event, InjectError, IoType, SetState};
 pub use format::qcow2::{
-    Compat as Qcow2Compat, CompressionKind as Qcow2Compression,
-    Preallocation as Qcow2Preallocation, Qcow2Create, check as check_qcow2, create as create_qcow2,
+    Compat as Qcow2Compat, CompressionKind as Qcow2Compression, Qcow2Create, check as check_qcow2,
+    create as create_qcow2,
 };
 pub use format::{QedCreate, create_qed};
 pub use gate::{DetectZeroes, Discard};
 pub use graph::{
-    AttachOptions, Attachment, BackendName, BackendView, BackingSpec, ChildSpec, Drained,
+    AttachOptions, Attachment, BackendName, BackendView, BackingSpec, Changes, ChildSpec, Drained,
     DriveOptions, DriverSpec, FormatKind, FormatSpec, Graph, Habits, Hold, MediaDevice, NodeSpec,
-    NodeView, OverlapCheck, OverlapFlags, Perm, Perms, Qcow2Options, Removed, Role, Sharing, Slot,
-    TrayLocked, TrayView, WriteCache,
+    NodeView, OverlapCheck, OverlapFlags, Perm, Perms, Qcow2Options, Removed, Role, Sharing,
+    SizeWatcher, Slot, TrayLocked, TrayView, WriteCache, without_backing,
 };
 pub use histogram::Histogram;
 pub use image::{

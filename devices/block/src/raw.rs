@@ -18,6 +18,7 @@ use crate::graph::Perms;
 use crate::node::{BlockNode, Extent, IoLane, NodeInfo, SECTOR};
 use crate::request::{Done, IoReq, Op, Token};
 use crate::stats::Stats;
+use crate::telling::{Events, TellingLane, tell};
 use crate::waker::Waker;
 
 /// A window.
@@ -34,6 +35,7 @@ pub(crate) struct RawNode {
     window: RawWindow,
     screen: Screen,
     guard: Option<Arc<Guard>>,
+    events: Events,
 }
 
 impl RawNode {
@@ -58,7 +60,13 @@ impl RawNode {
             window,
             screen: Screen::new(policy, size, stats).shifted(window.offset),
             guard: probed.then(Arc::default),
+            events: Events::Unheard,
         })
+    }
+
+    /// The same, telling those below of its requests where they listen.
+    pub fn telling(self, events: Events) -> Self {
+        RawNode { events, ..self }
     }
 }
 
@@ -193,6 +201,7 @@ impl BlockNode for RawNode {
 
     fn open_lane(&self, depth: u32, waker: &Waker) -> Result<Box<dyn IoLane>, BlockError> {
         let lane = self.below.open_lane(depth, waker)?;
+        let lane = TellingLane::new(lane, &self.below, self.events);
         let screen = self.screen.clone();
         Ok(match &self.guard {
             None => Box::new(Gate::new(lane, screen)),
@@ -213,6 +222,9 @@ impl BlockNode for RawNode {
                 Some(guard) => guard.check(op, buffers)?,
                 None => None,
             };
+            if self.events == Events::Heard {
+                tell(&self.below, op);
+            }
             self.below.perform(op, copy.as_ref().unwrap_or(buffers))
         })
     }

@@ -314,3 +314,100 @@ fn a_qed_image_is_made_in_a_node() {
     );
     assert_eq!(check.get("leaks"), None);
 }
+
+#[test]
+fn a_qcow2_image_is_made_with_all_its_options() {
+    let mut vm = Vm::none();
+    for name in ["i.qcow2", "d.raw", "base.img"] {
+        let file = json!({"driver": "file", "filename": name, "size": 0});
+        assert_eq!(created(&mut vm, file), None);
+    }
+    let file = || json!({"driver": "file", "filename": "i.qcow2"});
+    for (options, wanted) in [
+        (json!({}), json!({"compat": "1.1", "refcount-bits": 16})),
+        (
+            json!({"version": "v2", "cluster-size": 4096}),
+            json!({"compat": "0.10", "refcount-bits": 16}),
+        ),
+        (
+            json!({"lazy-refcounts": true, "refcount-bits": 8, "compression-type": "zstd",
+                   "extended-l2": true, "cluster-size": 65536, "preallocation": "metadata"}),
+            json!({"compat": "1.1", "lazy-refcounts": true, "refcount-bits": 8,
+                   "compression-type": "zstd", "extended-l2": true}),
+        ),
+        (
+            json!({"data-file": {"driver": "file", "filename": "d.raw"}, "data-file-raw": true}),
+            json!({"compat": "1.1", "data-file": "d.raw", "data-file-raw": true}),
+        ),
+        (
+            json!({"backing-file": "base.img", "backing-fmt": "raw"}),
+            json!({"compat": "1.1"}),
+        ),
+    ] {
+        let mut image = json!({"driver": "qcow2", "size": 1 << 24, "file": file()});
+        let members = image.as_object_mut().expect("an object");
+        members.extend(options.as_object().expect("an object").clone());
+        assert_eq!(created(&mut vm, image), None, "{options}");
+        vm.exec(
+            "blockdev-add",
+            json!({"driver": "qcow2", "node-name": "q", "file": file()}),
+        );
+        let nodes = vm.query("query-named-block-nodes");
+        let node = nodes.as_array().expect("a list").iter();
+        let node = node.into_iter().find(|node| node["node-name"] == "q");
+        let info = &node.expect("listed")["image"];
+        assert_eq!(info["virtual-size"], 1 << 24);
+        if let Some(data) = info.get("format-specific") {
+            for (key, value) in wanted.as_object().expect("an object") {
+                assert_eq!(&data["data"][key], value, "{options}: {key}");
+            }
+        }
+        vm.exec("blockdev-del", json!({"node-name": "q"}));
+    }
+    for (options, message) in [
+        (
+            json!({"cluster-size": 513}),
+            "Cluster size must be a power of two between 512 and 2048k",
+        ),
+        (
+            json!({"version": "v2", "refcount-bits": 1}),
+            "Different refcount widths than 16 bits require compatibility level 1.1 or above (use \
+             version=v3 or greater)",
+        ),
+        (
+            json!({"refcount-bits": -1}),
+            "Value '-1' is out of range for parameter 'refcount-bits'",
+        ),
+    ] {
+        let mut image = json!({"driver": "qcow2", "size": 1 << 24, "file": file()});
+        let members = image.as_object_mut().expect("an object");
+        members.extend(options.as_object().expect("an object").clone());
+        assert_eq!(created(&mut vm, image).as_deref(), Some(message));
+    }
+}
+
+#[test]
+fn an_image_that_is_written_is_not_checked() {
+    let mut vm = VmBuilder::new().stopped().start();
+    let file = json!({"driver": "file", "filename": "i.qcow2", "size": 0});
+    assert_eq!(created(&mut vm, file), None);
+    let image = json!({"driver": "qcow2", "size": 1 << 24,
+                       "file": {"driver": "file", "filename": "i.qcow2"}});
+    assert_eq!(created(&mut vm, image), None);
+    drop(vm.query("query-jobs"));
+    let path = vm.path("i.qcow2");
+    let mut other = VmBuilder::new()
+        .stopped()
+        .args([
+            "-drive",
+            &format!("file={},format=qcow2,id=x,if=none", path.display()),
+        ])
+        .args(["-device", "virtio-blk-pci,drive=x,id=d"])
+        .start();
+    let node = other.query("query-block")[0]["inserted"]["node-name"].clone();
+    let error = other.refused("blockdev-check", json!({"node-name": node}));
+    assert!(
+        error.desc.starts_with("Permission conflict on node"),
+        "{error}"
+    );
+}

@@ -31,6 +31,7 @@ pub fn take(plan: &mut Plan, arg: Arg) -> Done {
         "hdb" => drive(plan, arg, "index=1,media=disk"),
         "hdc" => drive(plan, arg, "index=2,media=disk"),
         "hdd" => drive(plan, arg, "index=3,media=disk"),
+        "snapshot" => set(&mut plan.snapshot),
         "cdrom" => drive(plan, arg, "index=2,media=cdrom"),
         "chardev" => {
             let arguments = chardev::chardev(&arg.value).map_err(|e| arg.error(e))?;

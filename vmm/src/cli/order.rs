@@ -105,7 +105,7 @@ impl Order {
             identity: plan.identity,
             objects: decode_all(plan.objects, "qom-type", Mode::Strict)?,
             chardevs,
-            disks: disk_orders(plan.disks)?,
+            disks: disk_orders(plan.disks, plan.snapshot)?,
             serials,
             monitors,
             devices: decode_all(plan.devices, "driver", Mode::Lenient)?,
@@ -150,13 +150,19 @@ fn refuse_stdio(chardevs: &[(Arg, ChardevAddArgs)]) -> Result<(), CliError> {
     }
 }
 
-fn disk_orders(plans: Vec<DiskPlan>) -> Result<Vec<DiskOrder>, CliError> {
+fn disk_orders(plans: Vec<DiskPlan>, snapshot: bool) -> Result<Vec<DiskOrder>, CliError> {
     let one = |plan| match plan {
         DiskPlan::Blockdev(arg) => {
             let options: BlockdevOptions = decode(&arg, "driver", Mode::Strict)?;
             Ok(DiskOrder::Blockdev(arg, Box::new(options)))
         }
-        DiskPlan::Drive(arg) => Ok(DiskOrder::Drive(arg)),
+        DiskPlan::Drive(mut arg) => {
+            if snapshot {
+                // In front, so that the drive's own word counts.
+                arg.value = format!("snapshot=on,{}", arg.value);
+            }
+            Ok(DiskOrder::Drive(arg))
+        }
     };
     plans.into_iter().map(one).collect()
 }

@@ -27,6 +27,8 @@ pub struct Plan {
     pub monitors: Vec<MonitorPlan>,
     /// `-blockdev` and `-drive`.
     pub disks: Vec<DiskPlan>,
+    /// `-snapshot`: drives are not written unless they say so.
+    pub snapshot: bool,
     /// `-device`.
     pub devices: Vec<Arg>,
     /// `-add-fd`.

@@ -127,7 +127,7 @@ impl Objects {
                     Body::Memory(backend) => Arc::strong_count(backend) > 1,
                     Body::IoThread(thread) => Arc::strong_count(thread) > 1,
                     Body::Entropy { source, .. } => Arc::strong_count(source) > 1,
-                    Body::Throttle(group) => Arc::strong_count(group) > 1,
+                    Body::Throttle(group) => group.has_members(),
                 }
         });
         if used {

@@ -138,10 +138,16 @@ fn throttle_groups_are_limited_anew() {
         assert_eq!(error.desc, message);
     }
     assert_eq!(objects.set("g", "other", &json!(1)), Ok(false));
-    let member = objects.graph.throttle_group("g");
+    let null = block::NodeSpec::new(block::DriverSpec::Null(block::NullSpec::default()));
+    let node = block::NodeSpec::new(block::DriverSpec::Throttle {
+        file: Box::new(block::ChildSpec::Inline(null)),
+        group: "g".into(),
+    });
+    let mut opener = Opener::default();
+    objects.graph.add(node.named("n"), &mut opener).unwrap();
     let error = objects.remove("g").unwrap_err();
     assert_eq!(error.desc, "object 'g' is in use, can not be deleted");
-    drop(member);
+    drop(objects.graph.del("n").unwrap());
     objects.remove("g").unwrap();
     let wrong = json!({"qom-type": "throttle-group", "id": "g", "limits": {"iops-size": 1}});
     assert!(add(&mut objects, wrong).is_err());

@@ -15,7 +15,7 @@ use crate::gate::{Gate, Policy, Screen};
 use crate::graph::Perms;
 use crate::node::{BlockNode, Extent, ExtentKind, IoLane, NodeInfo};
 use crate::pool::Pool;
-use crate::request::{Durability, Op};
+use crate::request::{Durability, Op, Unmap};
 use crate::stats::Stats;
 use crate::waker::Waker;
 
@@ -103,8 +103,17 @@ impl Inner {
         let memory = Buffers::owned(Arc::new(HostBuffer::new(room, ALIGN)));
         self.below.perform(Op::Read { offset }, &memory)?;
         let durability = Durability::Cached;
-        self.below
-            .perform(Op::Write { offset, durability }, &memory)
+        if memory.is_zero() {
+            let zeroes = Op::WriteZeroes {
+                offset,
+                len,
+                unmap: Unmap::Keep,
+                durability,
+            };
+            return self.below.perform(zeroes, &Buffers::new());
+        }
+        let write = Op::Write { offset, durability };
+        self.below.perform(write, &memory)
     }
 }
 

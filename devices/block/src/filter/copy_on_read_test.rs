@@ -64,7 +64,13 @@ impl BlockNode for Image {
                     clusters[at / CLUSTER].get_or_insert([1; CLUSTER])[at % CLUSTER] = *byte;
                 }
             }
-            Op::Flush | Op::Discard { .. } | Op::WriteZeroes { .. } => {}
+            Op::WriteZeroes { .. } => {
+                let mut clusters = self.clusters.lock().unwrap();
+                for at in (offset as usize)..(offset + len) as usize {
+                    clusters[at / CLUSTER].get_or_insert([1; CLUSTER])[at % CLUSTER] = 0;
+                }
+            }
+            Op::Flush | Op::Discard { .. } => {}
         }
         Ok(())
     }

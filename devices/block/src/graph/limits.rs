@@ -136,6 +136,17 @@ impl Graph {
         })
     }
 
+    /// What clients call the back end of the device with this QOM path: the drive, its node, and
+    /// what is done about failures. `None` when it has none.
+    pub fn names_of(&self, device: &str) -> Option<(String, Option<String>, ErrorPolicy)> {
+        let inner = lock(&self.inner);
+        let has = |backend: &&Backend| backend.device.as_deref() == Some(device);
+        let backend = inner.backends.values().find(has)?;
+        let root = backend.root.and_then(|id| inner.nodes.get(&id));
+        let node = root.map(|entry| entry.name.clone());
+        Some((backend.name.clone(), node, backend.errors.policy()))
+    }
+
     /// Nothing has failed yet, on all back ends: the machine goes on.
     pub fn reset_io_status(&self) {
         let inner = lock(&self.inner);

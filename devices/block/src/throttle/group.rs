@@ -6,6 +6,7 @@
 //! the next one.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,15 @@ use super::config::Limits;
 use crate::pool::Pool;
 use crate::waker::Waker;
 
+/// Lanes are called at least so often while they wait, so that no timer outlives its lane by long.
+const CALL: Duration = Duration::from_secs(1);
+
 /// Members that share limits. Any thread.
 pub struct ThrottleGroup {
     name: String,
     pool: Pool,
     born: Instant,
+    members: AtomicUsize,
     /// A leaf.
     state: Mutex<State>,
 }
@@ -62,6 +67,7 @@ impl ThrottleGroup {
             name: name.to_owned(),
             pool: pool.clone(),
             born: Instant::now(),
+            members: AtomicUsize::new(0),
             state: Mutex::new(State {
                 buckets: Buckets::new(limits, Duration::ZERO),
                 queues: Default::default(),
@@ -73,6 +79,11 @@ impl ThrottleGroup {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether back ends or nodes are limited by it.
+    pub fn has_members(&self) -> bool {
+        self.members.load(Ordering::Relaxed) > 0
     }
 
     /// What it is limited to.
@@ -117,7 +128,7 @@ impl ThrottleGroup {
             queue.called = None;
             return;
         };
-        let due = now.saturating_add(wait);
+        let due = now.saturating_add(wait.min(CALL));
         if queue
             .called
             .is_some_and(|(called, at)| called == *lane && at <= due && at > now)
@@ -132,19 +143,51 @@ impl ThrottleGroup {
     }
 }
 
-/// A member: the requests of its lanes together take one turn. Clones are the same member.
-#[derive(Clone)]
+/// A member: the requests of its lanes together take one turn.
 pub(crate) struct Member {
     group: Arc<ThrottleGroup>,
     id: MemberId,
+    lanes: Lanes,
+}
+
+/// The wakers of a member's lanes. A leaf.
+#[derive(Clone, Default)]
+pub(super) struct Lanes(Arc<Mutex<Vec<Waker>>>);
+
+impl Lanes {
+    fn list(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn add(&self, waker: &Waker) {
+        self.list().push(waker.clone());
+    }
+
+    pub fn remove(&self, waker: &Waker) {
+        let mut list = self.list();
+        if let Some(at) = list.iter().position(|other| other.is(waker)) {
+            list.swap_remove(at);
+        }
+    }
+
+    /// Whether somebody waits for one of them to become empty.
+    pub fn any_hurried(&self) -> bool {
+        self.list().iter().any(Waker::is_hurried)
+    }
 }
 
 impl Member {
     pub fn new(group: &Arc<ThrottleGroup>) -> Self {
+        group.members.fetch_add(1, Ordering::Relaxed);
         Member {
             id: MemberId(group.number()),
             group: group.clone(),
+            lanes: Lanes::default(),
         }
+    }
+
+    pub(super) fn lanes(&self) -> &Lanes {
+        &self.lanes
     }
 
     pub fn group(&self) -> &Arc<ThrottleGroup> {
@@ -154,15 +197,23 @@ impl Member {
     pub(super) fn place(&self, waker: &Waker) -> Place {
         Place {
             lane: LaneId(self.group.number()),
-            member: self.clone(),
+            group: self.group.clone(),
+            member: self.id,
             waker: waker.clone(),
         }
     }
 }
 
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.group.members.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A lane's place in its group.
 pub(super) struct Place {
-    member: Member,
+    group: Arc<ThrottleGroup>,
+    member: MemberId,
     lane: LaneId,
     waker: Waker,
 }
@@ -184,7 +235,7 @@ impl Place {
     /// lane stands in the queue. `more`: the lane has others of that direction that wait behind.
     /// One in a hurry always goes.
     pub fn ask(&self, direction: Direction, len: u64, more: bool, hurry: bool) -> Verdict {
-        let group = &*self.member.group;
+        let group = &*self.group;
         let now = group.now();
         let mut state = group.state();
         let State {
@@ -207,7 +258,11 @@ impl Place {
             false if !more => queue.leave(self),
             false => {}
         }
-        let wait = buckets.wait(direction, now);
+        // Who is next may be in a hurry, too.
+        let wait = match hurry {
+            true => Duration::ZERO,
+            false => buckets.wait(direction, now),
+        };
         group.call(queue, wait, now);
         Verdict::Go
     }
@@ -215,7 +270,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let group = &*self.member.group;
+        let group = &*self.group;
         let now = group.now();
         let mut state = group.state();
         let State {
@@ -239,12 +294,12 @@ impl Queue {
 
     /// Stands at the end, unless it stands already.
     fn stand(&mut self, place: &Place) {
-        let mine = |turn: &&mut Turn| turn.member == place.member.id;
+        let mine = |turn: &&mut Turn| turn.member == place.member;
         let turn = match self.members.iter_mut().find(mine) {
             Some(turn) => turn,
             None => {
                 self.members.push_back(Turn {
-                    member: place.member.id,
+                    member: place.member,
                     lanes: VecDeque::new(),
                 });
                 match self.members.back_mut() {
@@ -262,7 +317,7 @@ impl Queue {
     fn pass_on(&mut self, place: &Place) {
         self.leave(place);
         self.stand(place);
-        let mine = |turn: &Turn| turn.member == place.member.id;
+        let mine = |turn: &Turn| turn.member == place.member;
         if let Some(turn) = self
             .members
             .iter()
@@ -277,7 +332,7 @@ impl Queue {
         let Some(at) = self
             .members
             .iter()
-            .position(|turn| turn.member == place.member.id)
+            .position(|turn| turn.member == place.member)
         else {
             return;
         };

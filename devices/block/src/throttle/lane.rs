@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::bucket::Direction;
-use super::group::{Member, Place, ThrottleGroup, Verdict};
+use super::group::{Lanes, Member, Place, ThrottleGroup, Verdict};
 use crate::buffers::Buffers;
 use crate::error::BlockError;
 use crate::request::{IoReq, Op, Token};
@@ -34,14 +34,18 @@ type Waiting = VecDeque<(IoReq, Token)>;
 /// A lane's requests before their turn. While the lane's waker is hurried nothing waits.
 pub(crate) struct ThrottleQueue {
     place: Place,
+    /// Of its member.
+    lanes: Lanes,
     waiting: [Waiting; 2],
     discards: Discards,
 }
 
 impl ThrottleQueue {
     pub fn new(member: &Member, discards: Discards, waker: &Waker) -> Self {
+        member.lanes().add(waker);
         ThrottleQueue {
             place: member.place(waker),
+            lanes: member.lanes().clone(),
             waiting: Default::default(),
             discards,
         }
@@ -90,14 +94,22 @@ impl ThrottleQueue {
     }
 
     /// All that wait, in order of each direction.
-    fn into_waiting(self) -> Waiting {
-        let ThrottleQueue { waiting, .. } = self;
+    fn into_waiting(mut self) -> Waiting {
+        let waiting = std::mem::take(&mut self.waiting);
         waiting.into_iter().flatten().collect()
     }
 }
 
+impl Drop for ThrottleQueue {
+    fn drop(&mut self) {
+        self.lanes.remove(self.place.waker());
+    }
+}
+
 impl Member {
-    /// Waits on the caller's thread until a request may go.
+    /// Waits on the caller's thread until a request may go. When somebody waits for a lane of this
+    /// member it may be for this request, which a lane further up has handed to a thread: it
+    /// then goes within a second.
     ///
     /// # Errors
     /// When the host has no room for an event.
@@ -108,7 +120,7 @@ impl Member {
         let waker = Waker::new().map_err(|error| io::Error::other(error.to_string()))?;
         let place = self.place(&waker);
         let len = op.range(buffers).map_or(0, |(_, len)| len);
-        while place.ask(direction, len, false, false) == Verdict::Wait {
+        while place.ask(direction, len, false, self.lanes().any_hurried()) == Verdict::Wait {
             waker.wait();
             waker.clear();
         }
@@ -175,20 +187,23 @@ impl BackendThrottle {
     /// The request back if it may go now; otherwise it comes from [`Self::next`] later. Without
     /// limits that is one load.
     pub fn admit(&mut self, request: IoReq, token: Token) -> Option<(IoReq, Token)> {
-        if self.switch.version.load(Ordering::Relaxed) != self.seen {
-            self.follow();
-        }
+        self.look();
         match &mut self.queue {
             None => Some((request, token)),
             Some(queue) => queue.admit(request, token),
         }
     }
 
-    /// The next request that may go now.
-    pub fn next(&mut self) -> Option<(IoReq, Token)> {
+    /// Notices that the back end is limited otherwise.
+    pub fn look(&mut self) {
         if self.switch.version.load(Ordering::Relaxed) != self.seen {
             self.follow();
         }
+    }
+
+    /// The next request that may go now.
+    pub fn next(&mut self) -> Option<(IoReq, Token)> {
+        self.look();
         while let Some((request, token)) = self.moved.pop_front() {
             let Some(queue) = &mut self.queue else {
                 return Some((request, token));

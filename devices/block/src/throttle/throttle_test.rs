@@ -177,6 +177,7 @@ fn limits_come_and_go_under_requests() {
     assert_eq!(done.len(), 11);
     assert_eq!(lane.in_flight(), 0);
     assert_eq!(graph.backends()[0].throttle, None);
+    assert!(graph.throttle_group("h").is_none(), "nobody has it");
 }
 
 #[test]
@@ -285,4 +286,32 @@ fn groups_are_found_by_name_and_refused_twice() {
         let error = graph.set_throttle(name, iops(1), None).unwrap_err();
         assert!(error.to_string().ends_with("not found"));
     }
+}
+
+#[test]
+fn blocking_requests_hurry_with_the_lanes_of_their_node() {
+    let graph = graph_with(&[]);
+    let _group = graph.make_throttle_group("g", iops(1)).unwrap();
+    let below = NodeSpec::new(DriverSpec::Null(NullSpec::default()));
+    let spec = NodeSpec::new(DriverSpec::Throttle {
+        file: Box::new(ChildSpec::Inline(below)),
+        group: "g".into(),
+    });
+    graph.add(spec.named("t"), &mut no_files).unwrap();
+    let node = graph.find("t").unwrap();
+    let waker = Waker::new().unwrap();
+    let lane = node.open_lane(4, &waker).unwrap();
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| {
+                let IoReq { op, buffers, .. } = write();
+                node.perform(op, &buffers).unwrap();
+            });
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        waker.hurry();
+    });
+    assert!(begin.elapsed() < Duration::from_secs(4));
+    drop(lane);
 }

@@ -241,3 +241,26 @@ fn a_stop_does_not_wait_for_limits() {
     assert!(begin.elapsed() < std::time::Duration::from_secs(2));
     assert_eq!(disk.ring.used_index(&guest), 10);
 }
+
+#[test]
+fn a_disk_that_fails_all_the_time_is_told_of_now_and_then() {
+    let dir = dir();
+    let path = image(&dir);
+    let guest = FakeGuest::new();
+    let always = InjectError {
+        once: false,
+        ..once(IoType::Flush, libc::EIO)
+    };
+    let (_graph, node) = failing(&path, &[always, once(IoType::Read, libc::EIO)]);
+    let mut disk = Disk::new(&guest, &node);
+    let begin = std::time::Instant::now();
+    for _ in 0..50 {
+        assert_eq!(disk.request(FLUSH, 0, &[]).0, IOERR);
+    }
+    let most = begin.elapsed().as_millis() / 100 + 1;
+    let told = failures(&guest).len();
+    assert!(told >= 1 && told as u128 <= most, "{told}");
+    disk.request(IN, 0, &[Buffer::In(DATA, 512)]);
+    assert_eq!(failures(&guest).len(), 1, "another kind");
+    disk.close();
+}

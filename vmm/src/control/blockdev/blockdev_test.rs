@@ -7,6 +7,12 @@ use tempfile::TempDir;
 use super::*;
 use crate::control::fds::FdStore;
 use crate::event::Mailbox;
+use block::Sharing;
+
+const EXCLUSIVE: AttachOptions = AttachOptions {
+    sharing: Sharing::Exclusive,
+    read_only: false,
+};
 
 #[path = "limits_test.rs"]
 mod limits_test;
@@ -54,7 +60,7 @@ impl Bench {
     fn attach(&mut self, drive: &str, id: &str) -> Result<Arc<Attachment>, String> {
         let path = format!("/machine/peripheral/{id}/virtio-backend");
         self.blocks
-            .attach(drive, &path, false)
+            .attach(drive, &path, EXCLUSIVE, "virtio-blk-device")
             .map_err(|refusal| refusal.to_string())
     }
 }
@@ -288,6 +294,42 @@ fn what_is_read_may_be_kept() {
 }
 
 #[test]
+fn temporary_images_keep_drives_as_they_are() {
+    let mut bench = Bench::new();
+    let path = bench.image("a.img");
+    let file = format!("if=none,snapshot=on,format=raw,file={}", text(&path));
+    bench
+        .drive(&format!("{file},id=x,copy-on-read=on"))
+        .unwrap();
+    bench.drive(&format!("{file},id=y,readonly=on")).unwrap();
+    bench.drive(&format!("{file},id=z")).unwrap();
+    let shown = bench.blocks.query_block();
+    let driver = |index: usize| shown[index].inserted.as_ref().unwrap().drv.clone();
+    assert_eq!(
+        [driver(0), driver(1), driver(2)],
+        ["copy-on-read", "raw", "qcow2"]
+    );
+    let root = shown[2].inserted.as_ref().unwrap();
+    assert!(root.cache.no_flush && !root.ro);
+    assert_eq!(root.image.virtual_size, 1 << 20);
+    assert!(!Path::new(&root.file).exists(), "its name is gone");
+    let disk = bench.attach("z", "d").unwrap();
+    let node = bench.blocks.written();
+    let overlay = node
+        .iter()
+        .find(|(name, _)| Some(name) == root.node_name.as_ref());
+    block::NodeExt::write_at(&*overlay.unwrap().1, 0, &[7; 512]).unwrap();
+    let mut back = [0; 512];
+    block::NodeExt::read_at(&*overlay.unwrap().1, 0, &mut back).unwrap();
+    assert_eq!(back, [7; 512]);
+    drop(disk);
+    assert!(std::fs::read(&path).unwrap().iter().all(|byte| *byte == 0));
+    let missing = "if=none,id=w,snapshot=on,format=raw,file=/nope";
+    let error = bench.drive(missing).unwrap_err();
+    assert_eq!(error, "Could not open '/nope': No such file or directory");
+}
+
+#[test]
 fn drives_fall_back_to_read_only() {
     let mut bench = Bench::new();
     let path = bench.image("a.img");
@@ -312,9 +354,9 @@ fn drives_fall_back_to_read_only() {
 fn images_of_other_formats_are_not_taken_for_raw() {
     let mut bench = Bench::new();
     let path = bench.dir.path().join("a.qcow2");
-    std::fs::write(&path, b"QFI\xfb\0\0\0\x03").unwrap();
+    std::fs::write(&path, b"QFI\xfb\0\0\0\x01").unwrap();
     let option = format!("if=none,id=x,file={}", text(&path));
-    assert_eq!(bench.drive(&option).unwrap_err(), "Unknown driver 'qcow2'");
+    assert_eq!(bench.drive(&option).unwrap_err(), "Unknown driver 'qcow'");
     bench.drive(&format!("{option},format=raw")).unwrap();
     let raw = bench.image("b.img");
     bench
@@ -394,10 +436,6 @@ fn bad_drives_are_refused_in_qemus_words() {
         (
             "if=none,id=x,format=raw,snapshot=maybe,FILE",
             "Parameter 'snapshot' expects 'on' or 'off'",
-        ),
-        (
-            "if=none,id=x,format=raw,snapshot=on,FILE",
-            "snapshot=on is not supported",
         ),
         (
             "if=none,id=x,format=raw,werror=foo,FILE",

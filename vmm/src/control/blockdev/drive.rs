@@ -34,8 +34,10 @@ pub(super) struct DriveText {
     pub error_policy: ErrorPolicy,
     /// Limits, and the group that shares them.
     pub throttle: Option<(Limits, Option<String>)>,
+    /// Writes go to a temporary image.
+    pub snapshot: bool,
     /// What is read from a backing file is kept.
-    copy_on_read: bool,
+    pub copy_on_read: bool,
     /// The driver of the topmost node, where it was given.
     driver: Option<String>,
     /// What the file is called.
@@ -61,7 +63,7 @@ impl DriveText {
         }
         let place = WantedUnit::read(&mut pairs)?;
         let cdrom = place.media == Media::Cdrom;
-        check_absent(&mut pairs)?;
+        let snapshot = pairs.flag("snapshot")?.unwrap_or(false);
         let error_policy = error_policy(&mut pairs)?;
         let throttle = throttle(&mut pairs)?;
         let copy_on_read = pairs.flag("copy-on-read")?.unwrap_or(false);
@@ -91,6 +93,7 @@ impl DriveText {
             error_policy,
             throttle,
             copy_on_read,
+            snapshot,
             driver,
             file,
             aio,
@@ -128,6 +131,7 @@ impl DriveText {
         }
         let is_null = self.file.as_deref() == Some(NULL_NAME);
         match driver.as_str() {
+            "blkdebug" => self.complete_file("image.")?,
             "file" | "host_device" => self.complete_file("")?,
             "null-co" => match self.file.take() {
                 None => {}
@@ -151,10 +155,7 @@ impl DriveText {
                 other => other,
             };
         }
-        match self.copy_on_read && spec.read_only != Some(true) {
-            true => Ok(Some(copy_on_read(spec))),
-            false => Ok(Some(spec)),
-        }
+        Ok(Some(spec))
     }
 
     /// Fills in what the node below a format or filter needs.
@@ -218,8 +219,8 @@ fn is_driver(name: &str) -> bool {
         .any(|driver| driver.name() == name)
 }
 
-/// A filter above the node, under the drive's own name for it.
-fn copy_on_read(below: NodeSpec) -> NodeSpec {
+/// A filter that keeps what is read through it.
+pub(super) fn copy_on_read(below: NodeSpec) -> NodeSpec {
     NodeSpec {
         discard: below.discard,
         read_only: below.read_only,
@@ -230,16 +231,6 @@ fn copy_on_read(below: NodeSpec) -> NodeSpec {
             file: Box::new(ChildSpec::Inline(below)),
         })
     }
-}
-
-/// Options that are known, and of which only the value that asks for nothing is taken.
-fn check_absent(pairs: &mut Pairs) -> QmpResult<()> {
-    for key in ["snapshot"] {
-        if pairs.flag(key)?.unwrap_or(false) {
-            return Err(QmpError::generic(format!("{key}=on is not supported")));
-        }
-    }
-    Ok(())
 }
 
 /// `rerror` and `werror`.

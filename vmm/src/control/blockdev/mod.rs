@@ -1,6 +1,7 @@
 //! Block nodes and drives as clients and the command line have them: the block layer's graph
 //! behind the interface's types and words.
 
+mod change;
 mod check;
 mod convert;
 mod convert_blkdebug;
@@ -10,6 +11,7 @@ mod filename;
 pub(in crate::control) mod limits;
 pub mod media;
 mod query;
+mod temporary;
 mod unit;
 
 use std::fs::File;
@@ -22,12 +24,13 @@ use api_spec::{
 };
 use block::{
     Account, AttachOptions, Attachment, BackendName, BlockError, BlockNode, DriveOptions,
-    FileOpener, Graph, NodeSpec, NoticeSink, Pool, Sharing,
+    ErrorPolicy, FileOpener, Graph, Limits, NodeSpec, NoticeSink, Pool,
 };
 
 use super::fds::Opener;
 use crate::event::MailSender;
 use crate::threads::{self, ThreadKind};
+pub use change::GraphWork;
 pub use check::{Check, ImageTurn};
 pub use create::{NewImage, check_creatable};
 pub use drive::DriveMade;
@@ -98,6 +101,25 @@ pub fn pool(mail: MailSender) -> Pool {
     Pool::new(spawner, block::DEFAULT_MOST)
 }
 
+/// The nodes of a drive to make.
+struct Root {
+    spec: Option<NodeSpec>,
+    overlay: Option<temporary::Overlay>,
+    /// The file's name, for messages.
+    file: String,
+}
+
+/// The refusal of a drive for a device: `owner` is the type whose property names the drive.
+fn for_owner(error: BlockError, owner: &str) -> Refusal {
+    match error {
+        BlockError::NoDrive(name) => {
+            let text = format!("Property '{owner}.drive' can't find value '{name}'");
+            QmpError::generic(text).into()
+        }
+        error => error.into(),
+    }
+}
+
 /// All block nodes and drives. Owned by control. Opening files may take the time of a few system
 /// calls on the file system.
 pub struct Blockdevs {
@@ -152,25 +174,25 @@ impl Blockdevs {
             Some(id) => id.clone(),
             None => unit.drive_name(place.media),
         };
-        let write_cache = read.write_cache;
-        let error_policy = read.error_policy;
-        let throttle = read.throttle.clone();
-        let file = read.filename();
-        let spec = read.node()?;
+        let options = DriveOptions {
+            write_cache: read.write_cache,
+        };
+        let (error_policy, throttle) = (read.error_policy, read.throttle.clone());
         let can_be_empty = place.interface == Interface::None || place.media == Media::Cdrom;
-        if spec.is_none() && !can_be_empty {
+        let root = self.root(read, opener)?;
+        if root.spec.is_none() && !can_be_empty {
             return Err(BlockError::Empty.into());
         }
-        let options = DriveOptions { write_cache };
-        self.graph.add_drive(&id, spec, options, opener)?;
-        let name = BackendName::Drive(&id);
-        self.graph.set_error_policy(name, error_policy)?;
-        if let Some((limits, group)) = throttle {
-            let group = group.as_deref().unwrap_or(&id);
-            self.graph.set_throttle(name, limits, Some(group))?;
+        self.graph.add_drive(&id, root.spec, options, opener)?;
+        let made = self.set_up_drive(&id, error_policy, throttle);
+        if made.is_err() {
+            drop(self.graph.del_drive(&id)?);
         }
-        if let Some(slot) = self.graph.slot(BackendName::Drive(&id)) {
-            self.warn_of_guess(&slot.medium().unwrap_or_default(), &file);
+        made?;
+        if root.overlay.is_none()
+            && let Some(slot) = self.graph.slot(BackendName::Drive(&id))
+        {
+            self.warn_of_guess(&slot.medium().unwrap_or_default(), &root.file);
         }
         let controller = unit.controller().filter(|_| {
             let mut others = self.units.iter();
@@ -182,6 +204,50 @@ impl Blockdevs {
             devices: controller.into_iter().chain(device).collect(),
             id,
         })
+    }
+
+    /// The nodes of a drive, with what is kept until it has them.
+    fn root(&self, read: DriveText, opener: &mut dyn FileOpener) -> Result<Root, Refusal> {
+        let file = read.filename();
+        let (snapshot, copies) = (read.snapshot, read.copy_on_read);
+        let Some(mut spec) = read.node()? else {
+            return Ok(Root {
+                spec: None,
+                overlay: None,
+                file,
+            });
+        };
+        // What is not written needs neither.
+        let writes = spec.read_only != Some(true);
+        let mut overlay = None;
+        if snapshot && writes {
+            let (above, kept) = self.overlay(spec, &file, opener)?;
+            spec = above;
+            overlay = Some(kept);
+        }
+        if copies && writes {
+            spec = drive::copy_on_read(spec);
+        }
+        Ok(Root {
+            spec: Some(spec),
+            overlay,
+            file,
+        })
+    }
+
+    fn set_up_drive(
+        &self,
+        id: &str,
+        error_policy: ErrorPolicy,
+        throttle: Option<(Limits, Option<String>)>,
+    ) -> Result<(), BlockError> {
+        let name = BackendName::Drive(id);
+        self.graph.set_error_policy(name, error_policy)?;
+        if let Some((limits, group)) = throttle {
+            let group = group.as_deref().unwrap_or(id);
+            self.graph.set_throttle(name, limits, Some(group))?;
+        }
+        Ok(())
     }
 
     /// drive_add: a drive without a device.
@@ -221,7 +287,8 @@ impl Blockdevs {
 
     /// Gives the drive or node `drive` to a device. `device` is the QOM path that queries show
     /// (`/machine/peripheral/ID/virtio-backend`). The node is given back when the last clone of
-    /// the attachment is dropped; a drive made with `-drive` goes away then.
+    /// the attachment is dropped; a drive made with `-drive` goes away then. `owner` is the type
+    /// whose property names the drive.
     ///
     /// # Errors
     /// In QEMU's words.
@@ -229,16 +296,28 @@ impl Blockdevs {
         &mut self,
         drive: &str,
         device: &str,
-        share_rw: bool,
+        options: AttachOptions,
+        owner: &str,
     ) -> Result<Arc<Attachment>, Refusal> {
-        let options = AttachOptions {
-            sharing: match share_rw {
-                true => Sharing::Writers,
-                false => Sharing::Exclusive,
-            },
-            read_only: false,
-        };
-        Ok(Arc::new(self.graph.attach(drive, device, options)?))
+        let attached = self.graph.attach(drive, device, options);
+        attached
+            .map(Arc::new)
+            .map_err(|error| for_owner(error, owner))
+    }
+
+    /// The name of the drive that the device with this QOM path has, which is empty for a node;
+    /// and how the device is shown.
+    pub fn drive_of(&self, device: &str) -> (String, String) {
+        let drives = self.graph.backends().into_iter();
+        let mut own = drives.filter(|drive| drive.device.as_deref() == Some(device));
+        let name = own.next().map_or_else(String::new, |drive| drive.name);
+        (name, media::device_id(device).to_owned())
+    }
+
+    /// Whether there is a drive, not a node, of that name.
+    pub fn is_drive(&self, name: &str) -> bool {
+        let drives = self.graph.backends();
+        !name.is_empty() && drives.iter().any(|drive| drive.name == name)
     }
 
     /// Takes the drive or node from the device with this QOM path, whoever still has the
@@ -325,12 +404,8 @@ impl Blockdevs {
     /// The drive's name and its node's name, of the device with this QOM path; and whether its
     /// failures may stop the machine.
     pub fn failed_device(&self, device: &str) -> Option<(String, Option<String>, bool)> {
-        let backends = self.graph.backends();
-        let found = backends
-            .into_iter()
-            .find(|backend| backend.device.as_deref() == Some(device))?;
-        let node = found.root.map(|root| root.name);
-        Some((found.name, node, found.error_policy.may_stop()))
+        let (drive, node, policy) = self.graph.names_of(device)?;
+        Some((drive, node, policy.may_stop()))
     }
 
     /// The machine goes on: failures are history.
@@ -346,8 +421,11 @@ impl Blockdevs {
 
     /// query-block.
     pub fn query_block(&self) -> Vec<BlockInfo> {
-        let backends = self.graph.backends();
-        backends.into_iter().map(query::block_info).collect()
+        let nodes = self.graph.nodes();
+        let backends = self.graph.backends().into_iter();
+        backends
+            .map(|backend| query::block_info(backend, &nodes))
+            .collect()
     }
 
     /// query-blockstats.
@@ -366,13 +444,15 @@ impl Blockdevs {
         }
     }
 
-    /// query-named-block-nodes; the newest first. No node here has a backing file, so that there
-    /// is nothing for `flat` to leave out.
-    pub fn query_named_block_nodes(&self, _flat: bool) -> Vec<BlockDeviceInfo> {
-        let nodes = self.graph.nodes().into_iter().rev();
-        nodes
-            .map(|node| query::node_info(&node, block::WriteCache::Back))
-            .collect()
+    /// query-named-block-nodes; the newest first.
+    pub fn query_named_block_nodes(&self, flat: bool) -> Vec<BlockDeviceInfo> {
+        let depth = match flat {
+            true => query::Depth::Flat,
+            false => query::Depth::Nested,
+        };
+        let nodes = self.graph.nodes();
+        let info = |node| query::node_info(node, &nodes, depth, block::WriteCache::Back);
+        nodes.iter().rev().map(info).collect()
     }
 }
 

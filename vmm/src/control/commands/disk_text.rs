@@ -192,6 +192,34 @@ fn node_lines(text: &mut String, node: &BlockDeviceInfo) {
     if node.detect_zeroes != BlockdevDetectZeroesOptions::Off {
         let _ = writeln!(text, "    Detect zeroes:    {}", node.detect_zeroes.name());
     }
+    if let Some(group) = &node.group {
+        limits_line(text, node, group);
+    }
+}
+
+/// What limits a disk.
+fn limits_line(text: &mut String, info: &BlockDeviceInfo, group: &str) {
+    let max = |value: Option<i64>| value.unwrap_or(0);
+    let numbers = [
+        ("bps", info.bps),
+        ("bps_rd", info.bps_rd),
+        ("bps_wr", info.bps_wr),
+        ("bps_max", max(info.bps_max)),
+        ("bps_rd_max", max(info.bps_rd_max)),
+        ("bps_wr_max", max(info.bps_wr_max)),
+        ("iops", info.iops),
+        ("iops_rd", info.iops_rd),
+        ("iops_wr", info.iops_wr),
+        ("iops_max", max(info.iops_max)),
+        ("iops_rd_max", max(info.iops_rd_max)),
+        ("iops_wr_max", max(info.iops_wr_max)),
+        ("iops_size", max(info.iops_size)),
+    ];
+    text.push_str("    I/O throttling:  ");
+    for (name, value) in numbers {
+        let _ = write!(text, " {name}={value}");
+    }
+    let _ = writeln!(text, " group={group}");
 }
 
 fn image_lines(text: &mut String, node: &BlockDeviceInfo) {

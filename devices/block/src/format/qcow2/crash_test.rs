@@ -255,10 +255,10 @@ pub(super) fn try_open(
         ..Policy::default()
     };
     Qcow2::open(OpenFormat {
-        extents: Vec::new(),
         storage: Edge::new(Some(Arc::new(disk.clone()))),
         data: None,
         backing: None,
+        extents: Vec::new(),
         screen: Screen::new(policy, 0, Arc::default()),
         pool: test_pool(),
         reporter,

@@ -17,6 +17,7 @@ use super::refcount;
 use super::store::Store;
 use crate::buffers::Buffers;
 use crate::error::BlockError;
+use crate::file::Preallocation;
 use crate::node::{BlockNode, NodeExt, SECTOR};
 use crate::request::{Durability, Op, Unmap};
 
@@ -28,20 +29,6 @@ pub enum Compat {
     /// `1.1`, `v3`.
     #[default]
     V3,
-}
-
-/// What is allocated from the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Preallocation {
-    /// Nothing.
-    #[default]
-    Off,
-    /// The tables.
-    Metadata,
-    /// And room for the data.
-    Falloc,
-    /// And the data are written, as zeroes.
-    Full,
 }
 
 /// How clusters are compressed.

@@ -47,6 +47,7 @@ pub(super) fn file(path: &Path) -> Arc<dyn BlockNode> {
         &mut opener,
         &test_pool(),
         Arc::default(),
+        None,
     );
     Arc::new(node.unwrap())
 }

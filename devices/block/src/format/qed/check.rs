@@ -161,8 +161,10 @@ impl Scan<'_> {
             return Verdict::Nowhere;
         }
         let cluster = self.header.cluster();
-        let clusters = place / cluster..place.saturating_add(len) / cluster;
-        let twice = clusters.fold(false, |twice, cluster| self.used.set(cluster) || twice);
+        let mut twice = false;
+        for cluster in place / cluster..place.saturating_add(len) / cluster {
+            twice |= self.used.set(cluster);
+        }
         if twice {
             self.report.corruptions = self.report.corruptions.saturating_add(1);
             self.say(|| format!("{}, which is used already", what()));

@@ -213,6 +213,21 @@ pub(super) fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, step)
 }
 
+/// Makes the checksums of an image right after it was patched.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn put_checksums(bytes: &mut [u8]) {
+    let headers = HEADERS.map(|at| (at, HEADER_LEN));
+    let regions = REGIONS.map(|at| (at, REGION_LEN));
+    for (at, len) in headers.into_iter().chain(regions) {
+        let (start, end) = (at as usize, at.saturating_add(len) as usize);
+        if let Some(part) = bytes.get_mut(start..end) {
+            put(part, 4, &[0; 4]);
+            let sum = crc32c(part);
+            put(part, 4, &sum.to_le_bytes());
+        }
+    }
+}
+
 /// The block table and the metadata, as the first valid region table has them (section 2.2.3).
 fn regions(storage: &dyn BlockNode) -> Result<(Region, Region), BlockError> {
     for at in REGIONS {

@@ -16,6 +16,8 @@ use crate::graph::FormatKind;
 use crate::image::ImageView;
 use crate::node::BlockNode;
 use header::Layout;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use header::put_checksums;
 
 /// What the image says is below it: nothing, because images with a parent are refused.
 ///

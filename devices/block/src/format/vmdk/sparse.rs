@@ -157,10 +157,12 @@ impl Header {
 
     /// The descriptor in the file; `None` where it has none.
     pub fn descriptor(&self, file: &dyn BlockNode) -> Result<Option<Vec<u8>>, BlockError> {
-        match self.descriptor {
-            0 => Ok(None),
-            at => get(file, at, self.descriptor_len.min(MAX_LEN)).map(Some),
+        if self.descriptor == 0 {
+            return Ok(None);
         }
+        let bytes = get(file, self.descriptor, self.descriptor_len.min(MAX_LEN))?;
+        // A part of a larger image has but room for one.
+        Ok(Some(bytes).filter(|bytes| bytes.first().is_some_and(|byte| *byte != 0)))
     }
 
     pub fn is_packed(&self) -> bool {

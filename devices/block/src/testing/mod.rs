@@ -1,5 +1,7 @@
 //! Images in memory, for tests and fuzz targets.
 
+pub mod fuzz;
+
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

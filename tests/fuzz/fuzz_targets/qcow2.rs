@@ -1,0 +1,6 @@
+//! qcow2 images: opened, looked at, read, and written where that can be done.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    fuzz::image(block::FormatKind::Qcow2, data);
+});
