@@ -6,6 +6,7 @@ mod clients;
 mod events;
 mod fds;
 mod framing;
+mod graph;
 mod images;
 mod limits;
 mod objects;

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde_json::json;
+
 use tests::qtest::Qtest;
 use tests::virtio::{Device, Queue};
 use tests::{VmBuilder, disk, iso};
@@ -247,4 +249,66 @@ fn a_unit_is_reset() {
     assert_eq!(t.readb(at + 32), 0);
     bus.settle(DISK);
     assert_eq!(bus.command(CD, &[0; 6], &[], 0).status, GOOD);
+}
+
+#[test]
+fn the_monitor_exchanges_the_medium() {
+    let mut bus = Bus::start("");
+    bus.settle(CD);
+    let other = iso::file(bus._directory.path(), "b.iso", "OTHER", "B.TXT", b"other");
+    let ready = |bus: &mut Bus| {
+        let ended = bus.command(CD, &[0; 6], &[], 0);
+        (ended.status, ended.sense)
+    };
+    let volume = |bus: &mut Bus| bus.read(CD, &ten(0x28, 16, 1), 2048)[40..45].to_vec();
+    assert_eq!(volume(&mut bus), b"TEST ");
+    let tray = |bus: &mut Bus, open: bool| {
+        let moved = bus.t.vm.qmp().event("DEVICE_TRAY_MOVED");
+        assert_eq!(moved["data"]["id"], "cd0");
+        assert_eq!(moved["data"]["tray-open"], open);
+    };
+    let id = json!({"id": "cd0"});
+    // The guest has it locked.
+    bus.command(CD, &[0x1e, 0, 0, 0, 1, 0], &[], 0);
+    bus.t.vm.exec("blockdev-open-tray", id.clone());
+    let drives = bus.t.vm.query("query-block");
+    let drive = drives
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|d| d["qdev"] == "cd0");
+    let drive = drive.expect("the drive");
+    assert_eq!(
+        (&drive["locked"], &drive["tray_open"]),
+        (&json!(true), &json!(false))
+    );
+    let event = bus.read(CD, &[0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8, 0], 8);
+    assert_eq!(event[4] & 0xf, 1, "an eject request");
+    bus.command(CD, &[0x1e, 0, 0, 0, 0, 0], &[], 0);
+    bus.t.vm.exec("blockdev-open-tray", id.clone());
+    tray(&mut bus, true);
+    bus.t.vm.exec("blockdev-remove-medium", id.clone());
+    let (status, _) = ready(&mut bus);
+    assert_eq!(status, CHECK);
+    let (status, sense) = ready(&mut bus);
+    assert_eq!((status, &sense[..2]), (CHECK, &[2, 0x3a][..]));
+    bus.t.vm.exec(
+        "blockdev-add",
+        json!({"driver": "file", "node-name": "b", "filename": other, "read-only": true}),
+    );
+    bus.t.vm.exec(
+        "blockdev-insert-medium",
+        json!({"id": "cd0", "node-name": "b"}),
+    );
+    bus.t.vm.exec("blockdev-close-tray", id);
+    tray(&mut bus, false);
+    // What it is told at last is that there is another medium.
+    let told: Vec<_> = std::iter::from_fn(|| match ready(&mut bus) {
+        (GOOD, _) => None,
+        (_, sense) => Some(sense),
+    })
+    .take(4)
+    .collect();
+    assert_eq!(told.last(), Some(&[6, 0x28, 0]));
+    assert_eq!(volume(&mut bus), b"OTHER");
 }

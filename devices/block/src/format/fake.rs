@@ -52,6 +52,7 @@ pub(crate) fn linked(storage: &dyn BlockNode) -> Option<Linked> {
     })
 }
 
+#[allow(clippy::result_large_err)] // what is given back goes to the next one
 pub(crate) fn open(with: OpenFormat) -> Result<Arc<dyn BlockNode>, OpenFormat> {
     let storage = with.storage.node().unwrap();
     if header(&*storage).is_none() {
@@ -228,10 +229,10 @@ impl Snapshots for Fake {
     }
 
     fn write_vm_state(&self, _offset: u64, _data: &[u8]) -> Result<(), BlockError> {
-        Err(BlockError::ReadOnly)
+        Err(BlockError::Empty)
     }
 
     fn read_vm_state(&self, _offset: u64, _data: &mut [u8]) -> Result<(), BlockError> {
-        Err(BlockError::ReadOnly)
+        Err(BlockError::Empty)
     }
 }

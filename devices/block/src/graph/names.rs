@@ -96,14 +96,19 @@ impl Inner {
                 let backing = backing.map_or_else(|| "null".to_owned(), |b| self.options(b));
                 pairs.extend([("backing", backing), driver]);
             }
-            DriverSpec::Format(_)
-            | DriverSpec::CopyOnRead { .. }
-            | DriverSpec::Blkdebug { .. }
-            | DriverSpec::Probe { .. } => pairs.push(driver),
+            DriverSpec::Blkdebug { .. } => {
+                if let Some(image) = self.below(entry, Role::Image) {
+                    pairs.push((Role::Image.name(), self.options(image)));
+                }
+                pairs.push(driver);
+            }
+            DriverSpec::Format(_) | DriverSpec::CopyOnRead { .. } | DriverSpec::Probe { .. } => {
+                pairs.push(driver);
+            }
         }
         for child in &entry.children {
             if let Some(below) = self.nodes.get(&child.id)
-                && !matches!(child.role, Role::Backing | Role::Extent)
+                && !matches!(child.role, Role::Backing | Role::Extent | Role::Image)
             {
                 pairs.push((child.role.name(), self.options(below)));
             }

@@ -112,7 +112,7 @@ impl GraphWork {
     /// # Errors
     /// In QEMU's words. The overlay's file may be there then.
     pub fn snapshot_sync(&mut self, args: BlockdevSnapshotSync) -> QmpResult<()> {
-        let (node, overlay) = self.overlay(args)?;
+        let (node, overlay) = self.overlay(args, &[])?;
         self.change(&[&node], |changes| {
             let overlay = changes.open(overlay)?;
             changes.snapshot(&node, &overlay)
@@ -155,10 +155,11 @@ impl GraphWork {
             properties,
         } = args;
         check_properties(&actions, properties.as_ref())?;
-        let steps = actions
-            .into_iter()
-            .map(|action| self.prepare(action))
-            .collect::<QmpResult<Vec<_>>>()?;
+        let mut steps: Vec<Step> = Vec::new();
+        for action in actions {
+            let step = self.prepare(action, &steps)?;
+            steps.push(step);
+        }
         let guest_ns = self.guest_ns;
         self.change(&[], |changes| {
             let mut steps = steps.into_iter();
@@ -166,13 +167,13 @@ impl GraphWork {
         })
     }
 
-    fn prepare(&mut self, action: TransactionAction) -> QmpResult<Step> {
+    fn prepare(&mut self, action: TransactionAction, before: &[Step]) -> QmpResult<Step> {
         Ok(match action.r#type {
             Action::Abort(_) => Step::Abort,
             Action::BlockdevSnapshot(wrapper) => Step::Snapshot(wrapper.data),
             Action::BlockdevSnapshotInternalSync(wrapper) => Step::Internal(wrapper.data),
             Action::BlockdevSnapshotSync(wrapper) => {
-                let (node, overlay) = self.overlay(wrapper.data)?;
+                let (node, overlay) = self.overlay(wrapper.data, before)?;
                 Step::Overlay(node, Box::new(overlay))
             }
         })
@@ -219,8 +220,12 @@ impl GraphWork {
     }
 
     /// Makes the image for an overlay unless it is there; gives the name of what is below it, and
-    /// its description.
-    fn overlay(&mut self, args: BlockdevSnapshotSync) -> QmpResult<(String, NodeSpec)> {
+    /// its description. `before` is what is done before in the same transaction.
+    fn overlay(
+        &mut self,
+        args: BlockdevSnapshotSync,
+        before: &[Step],
+    ) -> QmpResult<(String, NodeSpec)> {
         let BlockdevSnapshotSync {
             device,
             node_name,
@@ -233,6 +238,16 @@ impl GraphWork {
             .graph
             .overlay_base(device.as_deref(), node_name.as_deref())
             .map_err(refused)?;
+        for step in before {
+            if let Step::Overlay(node, overlay) = step
+                && *node == base.name
+            {
+                return Err(refused(BlockError::Busy {
+                    node: base.name,
+                    overlay: overlay.name.clone().unwrap_or_default(),
+                }));
+            }
+        }
         match &snapshot_node_name {
             None if node_name.is_some() => {
                 return Err(QmpError::generic("New overlay node-name missing"));

@@ -175,15 +175,26 @@ impl Qcow2 {
         let ahead = work.refill.clamp(cluster, most);
         work.refill = ahead.saturating_mul(2).min(most);
         let wanted = bytes.min(most).max(ahead).div_ceil(cluster).max(1);
+        match self.reserve_clusters(work, wanted) {
+            // There may be room for what is needed now.
+            Err(error) if wanted > 1 && !self.is_broken() => {
+                log::debug!("An image takes fewer clusters at once: {error}");
+                work.refill = 0;
+                self.reserve_clusters(work, 1)
+            }
+            result => result,
+        }
+    }
+
+    fn reserve_clusters(&self, work: &mut Work, wanted: u64) -> io::Result<()> {
         let (offset, count) = self.alloc_some(work, 1, wanted)?;
-        let len = count.saturating_mul(cluster);
+        let len = count << self.geometry.cluster_bits;
         if let Err(error) = self.make_zero(work, offset, len) {
             self.change_refcount(work, offset, len, false)?;
             return Err(error);
         }
-        self.meta()
-            .reserve
-            .push_back((offset, offset.saturating_add(len)));
+        let range = (offset, offset.saturating_add(len));
+        self.meta().reserve.push_back(range);
         Ok(())
     }
 

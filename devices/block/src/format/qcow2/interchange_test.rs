@@ -7,9 +7,10 @@ use serde_json::Value;
 use super::peer::{Below, Bench, file, image_with, is_here};
 use super::recorder::Recorder;
 use super::{Compat, CompressionKind, Qcow2Create, check, create, snapshot};
+use crate::Preallocation;
 use crate::image::{Image, Qcow2View, SnapshotView, Specific};
 use crate::node::{BlockNode, NodeExt};
-use crate::{Durability, Op, Preallocation, Repair, Unmap};
+use crate::{Durability, Op, Repair, Unmap};
 
 const MIB: u64 = 1 << 20;
 const SIZE: u64 = 6 * MIB + 1536;

@@ -296,6 +296,7 @@ impl Qcow2 {
         meta.l2.clear();
         meta.pending.clear();
         meta.reserve.clear();
+        meta.fresh.clear();
         meta.frees = Frees::default();
         meta.unsynced = false;
         meta.loose = false;
@@ -328,6 +329,7 @@ fn empty_meta(l2: usize) -> Meta {
         l1_dirty: BTreeSet::new(),
         l2: Cache::new(l2),
         pending: Map::default(),
+        fresh: Map::default(),
         reserve: VecDeque::new(),
         frees: Frees::default(),
         generation: Arc::new(()),

@@ -404,3 +404,42 @@ pub(super) fn sector_of(table: &[u64], sector: u64) -> Vec<u8> {
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn refcounts_of_every_width_stay_apart(
+            order in 0u32..=6,
+            counts in proptest::collection::vec(any::<u64>(), 8),
+        ) {
+            let mut bytes = vec![0; 8 * 8];
+            let most = match order {
+                6 => u64::MAX,
+                order => (1 << (1 << order)) - 1,
+            };
+            for (index, count) in counts.iter().enumerate() {
+                set(&mut bytes, index, order, count & most);
+            }
+            for (index, count) in counts.iter().enumerate() {
+                prop_assert_eq!(get(&bytes, index, order), count & most);
+            }
+        }
+    }
+
+    #[test]
+    fn narrow_refcounts_begin_with_the_lowest_bit() {
+        let mut bytes = [0; 2];
+        set(&mut bytes, 0, 0, 1);
+        set(&mut bytes, 9, 0, 1);
+        assert_eq!(bytes, [1, 2]);
+        let mut bytes = [0; 2];
+        set(&mut bytes, 1, 2, 0xa);
+        assert_eq!(bytes, [0xa0, 0]);
+        set(&mut bytes, 0, 4, 0x1234);
+        assert_eq!(bytes, [0x12, 0x34]);
+    }
+}

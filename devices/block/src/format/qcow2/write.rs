@@ -51,7 +51,7 @@ impl Qcow2 {
                 Step::Alone { entry, len, keep } => {
                     let result = self.write_alone(entry, guest, &buffers.slice(at, len));
                     drop(keep);
-                    self.end_alone(guest);
+                    self.end_alone(guest, result.is_ok());
                     result?;
                     at += len;
                 }
@@ -85,9 +85,13 @@ impl Qcow2 {
         }
     }
 
-    fn end_alone(&self, guest: u64) {
+    fn end_alone(&self, guest: u64, done: bool) {
+        let start = self.geometry.start(guest);
         let mut meta = self.meta();
-        meta.pending.remove(&self.geometry.start(guest));
+        meta.pending.remove(&start);
+        if !done {
+            meta.fresh.remove(&start);
+        }
         drop(meta);
         self.settled.notify_all();
     }
@@ -112,15 +116,12 @@ impl Qcow2 {
             let mut allocs = Allocs::None;
             let mut take = |meta: &mut super::meta::Meta, guest, run, host, new| {
                 let Some((slot, fresh)) = new else { return };
-                if fresh {
-                    meta.take_reserved(geometry.cluster());
-                }
                 let alloc = Alloc {
                     guest: geometry.start(guest),
                     host,
                     mask: geometry.mask(guest, run),
                 };
-                meta.join(&alloc, slot);
+                meta.join(&alloc, slot, fresh, geometry);
                 allocs.push(alloc);
             };
             if host >= meta.data_end.next_multiple_of(geometry.cluster()) && !geometry.external {
