@@ -40,6 +40,8 @@ pub struct BuildCx {
     pub chardev: Option<CharFrontend>,
     /// The block node named by `drive`, attached for this device; let go of with the last clone.
     pub node: Option<Arc<block::Attachment>>,
+    /// The name of the drive behind `node`, where it was made with one (`-drive`).
+    pub drive_name: Option<String>,
     /// The file descriptor source named by `rng`: an entropy object.
     pub entropy: Option<Arc<dyn crate::backend::rng::Entropy>>,
     /// Numbers by name that a bus hands out (port numbers and the like).

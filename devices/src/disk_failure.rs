@@ -8,12 +8,13 @@
 //! ```
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use api_spec::BlockdevOnError;
 use block::{Account, Attachment, ErrorAction, ErrorPolicy, Failed, OnError};
 
+use crate::bus::lock;
 use crate::cx::{BuildCx, EffectSink};
 use crate::effect::{DiskFailure, Effect};
 
@@ -53,8 +54,8 @@ pub(crate) struct Failures {
     node: Arc<Attachment>,
     effects: Arc<dyn EffectSink>,
     id: Arc<str>,
-    /// What was told last, and when.
-    last: Option<(DiskFailure, Instant)>,
+    /// What was told last, and when; a leaf.
+    last: Arc<Mutex<Option<(DiskFailure, Instant)>>>,
 }
 
 impl Failures {
@@ -63,13 +64,13 @@ impl Failures {
             node: node.clone(),
             effects: cx.effects.clone(),
             id: cx.id.as_str().into(),
-            last: None,
+            last: Arc::default(),
         }
     }
 
     /// A request failed; what the worker has to do about it. Tells watchers, and has the machine
     /// stopped where the request is to wait for that. Any thread; does not block.
-    pub fn failed(&mut self, failed: Failed, error: &io::Error) -> ErrorAction {
+    pub fn failed(&self, failed: Failed, error: &io::Error) -> ErrorAction {
         let action = self.node.failed(failed, error);
         let failure = DiskFailure {
             qom_path: self.node.device().to_owned(),
@@ -84,13 +85,14 @@ impl Failures {
     }
 
     /// A disk that fails all the time must not flood whoever is told.
-    fn is_news(&mut self, failure: &DiskFailure) -> bool {
+    fn is_news(&self, failure: &DiskFailure) -> bool {
         let now = Instant::now();
-        let told = self.last.as_ref().is_some_and(|(last, at)| {
+        let mut last = lock(&self.last);
+        let told = last.as_ref().is_some_and(|(last, at)| {
             last == failure && now.saturating_duration_since(*at) < QUIET
         });
         if !told {
-            self.last = Some((failure.clone(), now));
+            *last = Some((failure.clone(), now));
         }
         !told
     }

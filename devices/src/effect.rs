@@ -77,4 +77,11 @@ pub enum Notice {
         /// Whether it is open now.
         open: bool,
     },
+    /// A drive's tray moved, as the guest wanted it or because of a reset (DEVICE_TRAY_MOVED).
+    TrayMoved {
+        /// The drive's key, as in [`crate::cx::BuildCx::id`].
+        device: String,
+        /// Whether it is open now.
+        open: bool,
+    },
 }

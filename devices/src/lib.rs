@@ -9,6 +9,7 @@ pub mod backend;
 pub mod bus;
 pub mod clock;
 pub mod cx;
+mod disk;
 mod disk_failure;
 pub mod effect;
 pub mod irq;
@@ -17,6 +18,7 @@ pub mod model;
 pub mod pci;
 pub mod ram;
 pub mod registry;
+pub mod scsi;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod virtio;

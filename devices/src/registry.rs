@@ -8,7 +8,8 @@ use crate::bus::{BusDevice, SharedDevice};
 use crate::cx::BuildCx;
 use crate::model::{build as isa, isa_serial};
 use crate::pci::{RootPort, SharedFunction, build_root_port};
-use crate::virtio::{blk, rng, serial};
+use crate::scsi::{self, ScsiBus, Unit};
+use crate::virtio::{self, blk, rng, serial};
 
 /// A region of a device in port or memory space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +28,12 @@ pub enum Attachable {
     Pci(SharedFunction),
     /// A PCI Express port with a slot behind it.
     RootPort(Box<RootPort>),
-    /// A PCI function with a bus of serial ports.
-    SerialBus {
+    /// A PCI function with a bus of its own.
+    Bus {
         /// The function.
         function: SharedFunction,
-        /// Its ports.
-        ports: Arc<serial::SerialBus>,
+        /// The bus.
+        bus: ChildBus,
     },
     /// A device with fixed ports.
     Isa {
@@ -43,6 +44,41 @@ pub enum Attachable {
     },
     /// A port of a virtio-serial bus; it was added to its bus while it was built.
     Port,
+    /// A logical unit of a SCSI bus; it was added to its bus while it was built.
+    Unit(Arc<Unit>),
+}
+
+/// A bus inside a device.
+#[derive(Clone)]
+pub enum ChildBus {
+    /// Of serial ports.
+    Serial(Arc<serial::SerialBus>),
+    /// Of logical units.
+    Scsi(Arc<ScsiBus>),
+}
+
+impl ChildBus {
+    /// The type's name, as drivers and messages have it.
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            ChildBus::Serial(_) => "virtio-serial-bus",
+            ChildBus::Scsi(_) => "SCSI",
+        }
+    }
+
+    fn serial(&self) -> Option<&serial::SerialBus> {
+        match self {
+            ChildBus::Serial(bus) => Some(bus),
+            ChildBus::Scsi(_) => None,
+        }
+    }
+
+    fn scsi(&self) -> Option<&ScsiBus> {
+        match self {
+            ChildBus::Scsi(bus) => Some(bus),
+            ChildBus::Serial(_) => None,
+        }
+    }
 }
 
 impl Attachable {
@@ -52,14 +88,14 @@ impl Attachable {
     }
 }
 
-/// Builds the device. `bus` is the virtio-serial bus for drivers that go on one.
+/// Builds the device. `bus` is the bus inside another device, for drivers that go on one.
 ///
 /// # Errors
 /// What the driver says of its options, in QEMU's words.
 pub fn build(
     driver: &DeviceDriver,
     mut cx: BuildCx,
-    bus: Option<&serial::SerialBus>,
+    bus: Option<&ChildBus>,
 ) -> QmpResult<Attachable> {
     fn pci(function: impl crate::pci::PciFunction + 'static) -> Attachable {
         Attachable::Pci(Arc::new(Mutex::new(function)))
@@ -69,10 +105,23 @@ pub fn build(
         DeviceDriver::VirtioRngPci(props) => rng::build(props, &cx).map(pci),
         DeviceDriver::VirtioSerialPci(props) => {
             let (function, ports) = serial::build(props, &cx)?;
-            Ok(Attachable::SerialBus {
+            Ok(Attachable::Bus {
                 function: Arc::new(Mutex::new(function)),
-                ports,
+                bus: ChildBus::Serial(ports),
             })
+        }
+        DeviceDriver::VirtioScsiPci(props) => {
+            let (function, units) = virtio::scsi::build(props, &cx)?;
+            Ok(Attachable::Bus {
+                function: Arc::new(Mutex::new(function)),
+                bus: ChildBus::Scsi(units),
+            })
+        }
+        DeviceDriver::ScsiHd(props) => {
+            scsi::plug_disk(props, scsi_bus(bus)?, cx).map(Attachable::Unit)
+        }
+        DeviceDriver::ScsiCd(props) => {
+            scsi::plug_cd(props, scsi_bus(bus)?, cx).map(Attachable::Unit)
         }
         DeviceDriver::Virtconsole(props) => add_port(bus, props.into(), cx),
         DeviceDriver::Virtserialport(props) => add_port(bus, props.into(), cx),
@@ -85,11 +134,17 @@ pub fn build(
     }
 }
 
+fn scsi_bus(bus: Option<&ChildBus>) -> QmpResult<&ScsiBus> {
+    bus.and_then(ChildBus::scsi)
+        .ok_or_else(|| QmpError::generic("No SCSI bus"))
+}
+
 fn add_port(
-    bus: Option<&serial::SerialBus>,
+    bus: Option<&ChildBus>,
     options: serial::PortOptions,
     cx: BuildCx,
 ) -> QmpResult<Attachable> {
+    let bus = bus.and_then(ChildBus::serial);
     let bus = bus.ok_or_else(|| QmpError::generic("No virtio-serial bus"))?;
     // Keys that are no ids begin with a slash: nobody is told of such a port.
     let id = Some(cx.id.as_str()).filter(|id| !id.starts_with('/'));

@@ -12,6 +12,7 @@
 pub mod artifacts;
 pub mod binary;
 pub mod disk;
+pub mod iso;
 pub mod pci;
 pub mod qmp;
 pub mod qtest;

@@ -138,6 +138,24 @@ pub enum Command {
     BlockdevInsertMedium(BlockdevInsertMediumArgs),
     /// `blockdev-change-medium`
     BlockdevChangeMedium(BlockdevChangeMediumArgs),
+    /// `blockdev-reopen`
+    BlockdevReopen(BlockdevReopenArgs),
+    /// `blockdev-snapshot-sync`
+    BlockdevSnapshotSync(BlockdevSnapshotSync),
+    /// `blockdev-snapshot`
+    BlockdevSnapshot(BlockdevSnapshot),
+    /// `blockdev-snapshot-internal-sync`
+    BlockdevSnapshotInternalSync(BlockdevSnapshotInternal),
+    /// `blockdev-snapshot-delete-internal-sync`
+    BlockdevSnapshotDeleteInternalSync(BlockdevSnapshotDeleteInternalSyncArgs),
+    /// `transaction`
+    Transaction(TransactionArgs),
+    /// `change-backing-file`
+    ChangeBackingFile(ChangeBackingFileArgs),
+    /// `block_resize`
+    BlockResize(BlockResizeArgs),
+    /// `blockdev-snapshot-apply`
+    BlockdevSnapshotApply(BlockdevSnapshotApplyArgs),
 }
 impl Command {
     /// The command's name on the wire.
@@ -207,6 +225,17 @@ impl Command {
             Command::BlockdevRemoveMedium(_) => "blockdev-remove-medium",
             Command::BlockdevInsertMedium(_) => "blockdev-insert-medium",
             Command::BlockdevChangeMedium(_) => "blockdev-change-medium",
+            Command::BlockdevReopen(_) => "blockdev-reopen",
+            Command::BlockdevSnapshotSync(_) => "blockdev-snapshot-sync",
+            Command::BlockdevSnapshot(_) => "blockdev-snapshot",
+            Command::BlockdevSnapshotInternalSync(_) => "blockdev-snapshot-internal-sync",
+            Command::BlockdevSnapshotDeleteInternalSync(_) => {
+                "blockdev-snapshot-delete-internal-sync"
+            }
+            Command::Transaction(_) => "transaction",
+            Command::ChangeBackingFile(_) => "change-backing-file",
+            Command::BlockResize(_) => "block_resize",
+            Command::BlockdevSnapshotApply(_) => "blockdev-snapshot-apply",
         }
     }
 }
@@ -305,6 +334,25 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         }
         "blockdev-change-medium" => {
             Command::BlockdevChangeMedium(BlockdevChangeMediumArgs::take(&mut members)?)
+        }
+        "blockdev-reopen" => Command::BlockdevReopen(BlockdevReopenArgs::take(&mut members)?),
+        "blockdev-snapshot-sync" => {
+            Command::BlockdevSnapshotSync(BlockdevSnapshotSync::take(&mut members)?)
+        }
+        "blockdev-snapshot" => Command::BlockdevSnapshot(BlockdevSnapshot::take(&mut members)?),
+        "blockdev-snapshot-internal-sync" => {
+            Command::BlockdevSnapshotInternalSync(BlockdevSnapshotInternal::take(&mut members)?)
+        }
+        "blockdev-snapshot-delete-internal-sync" => Command::BlockdevSnapshotDeleteInternalSync(
+            BlockdevSnapshotDeleteInternalSyncArgs::take(&mut members)?,
+        ),
+        "transaction" => Command::Transaction(TransactionArgs::take(&mut members)?),
+        "change-backing-file" => {
+            Command::ChangeBackingFile(ChangeBackingFileArgs::take(&mut members)?)
+        }
+        "block_resize" => Command::BlockResize(BlockResizeArgs::take(&mut members)?),
+        "blockdev-snapshot-apply" => {
+            Command::BlockdevSnapshotApply(BlockdevSnapshotApplyArgs::take(&mut members)?)
         }
 
         _ => return Err(QmpError::command_not_found(name)),
@@ -513,10 +561,7 @@ pub trait Commands {
     /// What the client is told.
     fn blockdev_add(&mut self, cx: &mut CommandContext, args: BlockdevOptions) -> QmpResult<Empty>;
     /// Removes a block node that nothing uses.
-    ///
-    /// # Errors
-    /// What the client is told.
-    fn blockdev_del(&mut self, cx: &mut CommandContext, args: BlockdevDelArgs) -> QmpResult<Empty>;
+    fn blockdev_del(&mut self, cx: &mut CommandContext, args: BlockdevDelArgs, reply: Reply<Empty>);
     /// Lists the block devices.
     ///
     /// # Errors
@@ -696,6 +741,61 @@ pub trait Commands {
         args: BlockdevChangeMediumArgs,
         reply: Reply<Empty>,
     );
+    /// Gives nodes other options, all or none of them. What is not given is as if the node were
+    /// made anew.
+    fn blockdev_reopen(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevReopenArgs,
+        reply: Reply<Empty>,
+    );
+    /// Puts an overlay in a file on top of a node, which is only read from then on.
+    fn blockdev_snapshot_sync(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevSnapshotSync,
+        reply: Reply<Empty>,
+    );
+    /// Puts an overlay on top of a node, which is only read from then on.
+    fn blockdev_snapshot(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevSnapshot,
+        reply: Reply<Empty>,
+    );
+    /// Keeps the present content of a disk inside of its image.
+    fn blockdev_snapshot_internal_sync(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevSnapshotInternal,
+        reply: Reply<Empty>,
+    );
+    /// Forgets a snapshot inside of an image, and tells what it was.
+    fn blockdev_snapshot_delete_internal_sync(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevSnapshotDeleteInternalSyncArgs,
+        reply: Reply<SnapshotInfo>,
+    );
+    /// Does several things at one moment, all or none of them.
+    fn transaction(&mut self, cx: &mut CommandContext, args: TransactionArgs, reply: Reply<Empty>);
+    /// Writes another name of its backing file into an image. What is read stays.
+    fn change_backing_file(
+        &mut self,
+        cx: &mut CommandContext,
+        args: ChangeBackingFileArgs,
+        reply: Reply<Empty>,
+    );
+    /// Changes the size of a disk. The guest sees it at once.
+    fn block_resize(&mut self, cx: &mut CommandContext, args: BlockResizeArgs, reply: Reply<Empty>);
+    /// Goes back to a snapshot inside of an image, as qemu-img snapshot -a does, and tells what it
+    /// is. No device may have the image. QEMU does not have this command.
+    fn blockdev_snapshot_apply(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevSnapshotApplyArgs,
+        reply: Reply<SnapshotInfo>,
+    );
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -772,9 +872,7 @@ pub fn dispatch(
         Command::BlockdevAdd(args) => {
             responder.send(commands.blockdev_add(cx, args).map(|r| to_json(&r)))
         }
-        Command::BlockdevDel(args) => {
-            responder.send(commands.blockdev_del(cx, args).map(|r| to_json(&r)))
-        }
+        Command::BlockdevDel(args) => commands.blockdev_del(cx, args, Reply::new(responder)),
         Command::QueryBlock => responder.send(commands.query_block(cx).map(|r| to_json(&r))),
         Command::QueryBlockstats(args) => {
             responder.send(commands.query_blockstats(cx, args).map(|r| to_json(&r)))
@@ -850,6 +948,27 @@ pub fn dispatch(
         }
         Command::BlockdevChangeMedium(args) => {
             commands.blockdev_change_medium(cx, args, Reply::new(responder))
+        }
+        Command::BlockdevReopen(args) => commands.blockdev_reopen(cx, args, Reply::new(responder)),
+        Command::BlockdevSnapshotSync(args) => {
+            commands.blockdev_snapshot_sync(cx, args, Reply::new(responder))
+        }
+        Command::BlockdevSnapshot(args) => {
+            commands.blockdev_snapshot(cx, args, Reply::new(responder))
+        }
+        Command::BlockdevSnapshotInternalSync(args) => {
+            commands.blockdev_snapshot_internal_sync(cx, args, Reply::new(responder))
+        }
+        Command::BlockdevSnapshotDeleteInternalSync(args) => {
+            commands.blockdev_snapshot_delete_internal_sync(cx, args, Reply::new(responder))
+        }
+        Command::Transaction(args) => commands.transaction(cx, args, Reply::new(responder)),
+        Command::ChangeBackingFile(args) => {
+            commands.change_backing_file(cx, args, Reply::new(responder))
+        }
+        Command::BlockResize(args) => commands.block_resize(cx, args, Reply::new(responder)),
+        Command::BlockdevSnapshotApply(args) => {
+            commands.blockdev_snapshot_apply(cx, args, Reply::new(responder))
         }
     }
 }
@@ -942,6 +1061,21 @@ pub enum Event {
         /// Whether it is open now.
         tray_open: bool,
     },
+    /// An image was found damaged.
+    BlockImageCorrupted {
+        /// The drive's name, or nothing.
+        device: String,
+        /// The node.
+        node_name: Option<String>,
+        /// What is wrong, for people.
+        msg: String,
+        /// Where the access would have gone.
+        offset: Option<i64>,
+        /// Its bytes.
+        size: Option<i64>,
+        /// The image is not used any more.
+        fatal: bool,
+    },
 }
 impl Event {
     /// The event's name on the wire.
@@ -960,6 +1094,7 @@ impl Event {
             Event::BlockWriteThreshold { .. } => "BLOCK_WRITE_THRESHOLD",
             Event::BlockIoError { .. } => "BLOCK_IO_ERROR",
             Event::DeviceTrayMoved { .. } => "DEVICE_TRAY_MOVED",
+            Event::BlockImageCorrupted { .. } => "BLOCK_IMAGE_CORRUPTED",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -1032,6 +1167,21 @@ impl Event {
                 out.put("id", id);
                 out.put("tray-open", tray_open);
             }
+            Event::BlockImageCorrupted {
+                device,
+                node_name,
+                msg,
+                offset,
+                size,
+                fatal,
+            } => {
+                out.put("device", device);
+                out.put_some("node-name", node_name);
+                out.put("msg", msg);
+                out.put_some("offset", offset);
+                out.put_some("size", size);
+                out.put("fatal", fatal);
+            }
         }
         members.close();
         Some(text)
@@ -1061,6 +1211,7 @@ impl Event {
                 key: format!("{}:{}", self.name(), qom_path),
             }),
             Event::DeviceTrayMoved { .. } => None,
+            Event::BlockImageCorrupted { .. } => None,
         }
     }
 }

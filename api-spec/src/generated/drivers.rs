@@ -190,6 +190,364 @@ impl VirtioBlkPciProps {
         out.put("use-disabled-flag", &self.use_disabled_flag);
     }
 }
+/// Properties of `virtio-scsi-pci`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VirtioScsiPciProps {
+    /// Request queues; one for each processor by default
+    pub num_queues: Option<u32>,
+    /// Entries of each queue, a power of two
+    pub virtqueue_size: u32,
+    /// The limit on segments follows the queues' size
+    pub seg_max_adjust: bool,
+    /// Largest request in sectors that the driver is told of
+    pub max_sectors: u32,
+    /// Requests for one logical unit at a time that the driver is told of
+    pub cmd_per_lun: u32,
+    /// Tell the driver of logical units that come and go
+    pub hotplug: bool,
+    /// Tell the driver of changes, as of the size
+    pub param_change: bool,
+    /// The I/O thread that serves it
+    pub iothread: Option<String>,
+    /// Slot and optional function number, example: 06.0 or 06
+    pub addr: Option<crate::decode::PciAddr>,
+    /// Accepted empty; option ROMs are not run
+    pub romfile: Option<String>,
+    /// Accepted; option ROMs are not run
+    pub rombar: i32,
+    /// The slot has more functions than this one
+    pub multifunction: bool,
+    /// Not used
+    pub failover_pair_id: Option<String>,
+    /// Index for predictable names of network interfaces
+    pub acpi_index: u32,
+    /// Leave out the interface of virtio 0.9; only that without is here
+    pub disable_legacy: OnOffAuto,
+    /// Leave out the interface of virtio 1; refused when on
+    pub disable_modern: bool,
+    /// MSI-X vectors; chosen from the number of queues by default
+    pub vectors: Option<u32>,
+    /// Offer indirect descriptors
+    pub indirect_desc: bool,
+    /// Offer event indexes
+    pub event_idx: bool,
+    /// Offer ACCESS_PLATFORM; refused when on
+    pub iommu_platform: bool,
+    /// Offer packed queues; refused when on
+    pub packed: bool,
+    /// Address translation services; refused when on
+    pub ats: bool,
+    /// Let the accelerator deliver notifications
+    pub ioeventfd: bool,
+    /// Accepted
+    pub use_disabled_flag: bool,
+}
+impl VirtioScsiPciProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(VirtioScsiPciProps {
+            num_queues: members.optional("num_queues")?,
+            virtqueue_size: members.optional("virtqueue_size")?.unwrap_or(256),
+            seg_max_adjust: members.optional("seg_max_adjust")?.unwrap_or(true),
+            max_sectors: members.optional("max_sectors")?.unwrap_or(65535),
+            cmd_per_lun: members.optional("cmd_per_lun")?.unwrap_or(128),
+            hotplug: members.optional("hotplug")?.unwrap_or(true),
+            param_change: members.optional("param_change")?.unwrap_or(true),
+            iothread: members.optional("iothread")?,
+            addr: members.optional("addr")?,
+            romfile: members.optional("romfile")?,
+            rombar: members.optional("rombar")?.unwrap_or(-1),
+            multifunction: members.optional("multifunction")?.unwrap_or(false),
+            failover_pair_id: members.optional("failover_pair_id")?,
+            acpi_index: members.optional("acpi-index")?.unwrap_or(0),
+            disable_legacy: members
+                .optional("disable-legacy")?
+                .unwrap_or(OnOffAuto::Auto),
+            disable_modern: members.optional("disable-modern")?.unwrap_or(false),
+            vectors: members.optional("vectors")?,
+            indirect_desc: members.optional("indirect_desc")?.unwrap_or(true),
+            event_idx: members.optional("event_idx")?.unwrap_or(true),
+            iommu_platform: members.optional("iommu_platform")?.unwrap_or(false),
+            packed: members.optional("packed")?.unwrap_or(false),
+            ats: members.optional("ats")?.unwrap_or(false),
+            ioeventfd: members.optional("ioeventfd")?.unwrap_or(true),
+            use_disabled_flag: members.optional("use-disabled-flag")?.unwrap_or(true),
+        })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put_some("num_queues", &self.num_queues);
+        out.put("virtqueue_size", &self.virtqueue_size);
+        out.put("seg_max_adjust", &self.seg_max_adjust);
+        out.put("max_sectors", &self.max_sectors);
+        out.put("cmd_per_lun", &self.cmd_per_lun);
+        out.put("hotplug", &self.hotplug);
+        out.put("param_change", &self.param_change);
+        out.put_some("iothread", &self.iothread);
+        out.put_some("addr", &self.addr);
+        out.put_some("romfile", &self.romfile);
+        out.put("rombar", &self.rombar);
+        out.put("multifunction", &self.multifunction);
+        out.put_some("failover_pair_id", &self.failover_pair_id);
+        out.put("acpi-index", &self.acpi_index);
+        out.put("disable-legacy", &self.disable_legacy);
+        out.put("disable-modern", &self.disable_modern);
+        out.put_some("vectors", &self.vectors);
+        out.put("indirect_desc", &self.indirect_desc);
+        out.put("event_idx", &self.event_idx);
+        out.put("iommu_platform", &self.iommu_platform);
+        out.put("packed", &self.packed);
+        out.put("ats", &self.ats);
+        out.put("ioeventfd", &self.ioeventfd);
+        out.put("use-disabled-flag", &self.use_disabled_flag);
+    }
+}
+/// Properties of `scsi-hd`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScsiHdProps {
+    /// The medium can be taken out
+    pub removable: bool,
+    /// Tell the guest that single writes can be forced to the medium
+    pub dpofua: bool,
+    /// Longest range to unmap in bytes
+    pub max_unmap_size: u64,
+    /// Rotations per minute; 1 is none at all, 0 does not say
+    pub rotation_rate: u16,
+    /// Node name or ID of a block device to use as a backend
+    pub drive: Option<String>,
+    /// A power of two between 512 B and 2 MiB; 0 leaves it to the node
+    pub logical_block_size: crate::decode::Size,
+    /// A power of two between 512 B and 2 MiB; 0 leaves it to the node
+    pub physical_block_size: crate::decode::Size,
+    /// Preferred smallest request
+    pub min_io_size: crate::decode::Size,
+    /// Preferred request
+    pub opt_io_size: crate::decode::Size,
+    /// Granularity of discards; 0 is none, 4 KiB or a block by default
+    pub discard_granularity: Option<crate::decode::Size>,
+    /// Begin with the write cache on
+    pub write_cache: OnOffAuto,
+    /// Others may write the node too
+    pub share_rw: bool,
+    /// On failed reads: report, ignore, enospc or stop; auto is the drive's
+    pub rerror: BlockdevOnError,
+    /// On failed writes: report, ignore, enospc or stop; auto is the drive's
+    pub werror: BlockdevOnError,
+    /// Version that the guest sees, 2.5+ by default
+    pub ver: Option<String>,
+    /// Serial number, at most 36 characters
+    pub serial: Option<String>,
+    /// Vendor that the guest sees, QEMU by default
+    pub vendor: Option<String>,
+    /// Product that the guest sees, QEMU HARDDISK or QEMU CD-ROM by default
+    pub product: Option<String>,
+    /// Name in the page of identifiers; the serial number or the drive's name by default
+    pub device_id: Option<String>,
+    /// World-wide name; 0 is none
+    pub wwn: u64,
+    /// World-wide name of the port; 0 is none
+    pub port_wwn: u64,
+    /// Number of the port; 0 is none
+    pub port_index: u16,
+    /// Longest transfer in bytes that the guest is told of
+    pub max_io_size: u64,
+    /// Version of the standard that the guest is told of
+    pub scsi_version: i32,
+    /// Place in the order of boot devices
+    pub bootindex: Option<i32>,
+    /// Channel; there is 0 alone
+    pub channel: u32,
+    /// Target, 0 to 255; the first that is free by default
+    pub scsi_id: Option<u32>,
+    /// Logical unit of the target, 0 to 16383; the first that is free by default
+    pub lun: Option<u32>,
+}
+impl ScsiHdProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ScsiHdProps {
+            removable: members.optional("removable")?.unwrap_or(false),
+            dpofua: members.optional("dpofua")?.unwrap_or(false),
+            max_unmap_size: members.optional("max_unmap_size")?.unwrap_or(1073741824),
+            rotation_rate: members.optional("rotation_rate")?.unwrap_or(0),
+            drive: members.optional("drive")?,
+            logical_block_size: members
+                .optional("logical_block_size")?
+                .unwrap_or(crate::decode::Size(0)),
+            physical_block_size: members
+                .optional("physical_block_size")?
+                .unwrap_or(crate::decode::Size(0)),
+            min_io_size: members
+                .optional("min_io_size")?
+                .unwrap_or(crate::decode::Size(0)),
+            opt_io_size: members
+                .optional("opt_io_size")?
+                .unwrap_or(crate::decode::Size(0)),
+            discard_granularity: members.optional("discard_granularity")?,
+            write_cache: members.optional("write-cache")?.unwrap_or(OnOffAuto::Auto),
+            share_rw: members.optional("share-rw")?.unwrap_or(false),
+            rerror: members.optional("rerror")?.unwrap_or(BlockdevOnError::Auto),
+            werror: members.optional("werror")?.unwrap_or(BlockdevOnError::Auto),
+            ver: members.optional("ver")?,
+            serial: members.optional("serial")?,
+            vendor: members.optional("vendor")?,
+            product: members.optional("product")?,
+            device_id: members.optional("device_id")?,
+            wwn: members.optional("wwn")?.unwrap_or(0),
+            port_wwn: members.optional("port_wwn")?.unwrap_or(0),
+            port_index: members.optional("port_index")?.unwrap_or(0),
+            max_io_size: members.optional("max_io_size")?.unwrap_or(2147483647),
+            scsi_version: members.optional("scsi_version")?.unwrap_or(5),
+            bootindex: members.optional("bootindex")?,
+            channel: members.optional("channel")?.unwrap_or(0),
+            scsi_id: members.optional("scsi-id")?,
+            lun: members.optional("lun")?,
+        })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put("removable", &self.removable);
+        out.put("dpofua", &self.dpofua);
+        out.put("max_unmap_size", &self.max_unmap_size);
+        out.put("rotation_rate", &self.rotation_rate);
+        out.put_some("drive", &self.drive);
+        out.put("logical_block_size", &self.logical_block_size);
+        out.put("physical_block_size", &self.physical_block_size);
+        out.put("min_io_size", &self.min_io_size);
+        out.put("opt_io_size", &self.opt_io_size);
+        out.put_some("discard_granularity", &self.discard_granularity);
+        out.put("write-cache", &self.write_cache);
+        out.put("share-rw", &self.share_rw);
+        out.put("rerror", &self.rerror);
+        out.put("werror", &self.werror);
+        out.put_some("ver", &self.ver);
+        out.put_some("serial", &self.serial);
+        out.put_some("vendor", &self.vendor);
+        out.put_some("product", &self.product);
+        out.put_some("device_id", &self.device_id);
+        out.put("wwn", &self.wwn);
+        out.put("port_wwn", &self.port_wwn);
+        out.put("port_index", &self.port_index);
+        out.put("max_io_size", &self.max_io_size);
+        out.put("scsi_version", &self.scsi_version);
+        out.put_some("bootindex", &self.bootindex);
+        out.put("channel", &self.channel);
+        out.put_some("scsi-id", &self.scsi_id);
+        out.put_some("lun", &self.lun);
+    }
+}
+/// Properties of `scsi-cd`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScsiCdProps {
+    /// Node name or ID of a block device to use as a backend
+    pub drive: Option<String>,
+    /// A power of two between 512 B and 2 MiB; 0 leaves it to the node
+    pub logical_block_size: crate::decode::Size,
+    /// A power of two between 512 B and 2 MiB; 0 leaves it to the node
+    pub physical_block_size: crate::decode::Size,
+    /// Preferred smallest request
+    pub min_io_size: crate::decode::Size,
+    /// Preferred request
+    pub opt_io_size: crate::decode::Size,
+    /// Granularity of discards; 0 is none, 4 KiB or a block by default
+    pub discard_granularity: Option<crate::decode::Size>,
+    /// Begin with the write cache on
+    pub write_cache: OnOffAuto,
+    /// Others may write the node too
+    pub share_rw: bool,
+    /// On failed reads: report, ignore, enospc or stop; auto is the drive's
+    pub rerror: BlockdevOnError,
+    /// On failed writes: report, ignore, enospc or stop; auto is the drive's
+    pub werror: BlockdevOnError,
+    /// Version that the guest sees, 2.5+ by default
+    pub ver: Option<String>,
+    /// Serial number, at most 36 characters
+    pub serial: Option<String>,
+    /// Vendor that the guest sees, QEMU by default
+    pub vendor: Option<String>,
+    /// Product that the guest sees, QEMU HARDDISK or QEMU CD-ROM by default
+    pub product: Option<String>,
+    /// Name in the page of identifiers; the serial number or the drive's name by default
+    pub device_id: Option<String>,
+    /// World-wide name; 0 is none
+    pub wwn: u64,
+    /// World-wide name of the port; 0 is none
+    pub port_wwn: u64,
+    /// Number of the port; 0 is none
+    pub port_index: u16,
+    /// Longest transfer in bytes that the guest is told of
+    pub max_io_size: u64,
+    /// Version of the standard that the guest is told of
+    pub scsi_version: i32,
+    /// Place in the order of boot devices
+    pub bootindex: Option<i32>,
+    /// Channel; there is 0 alone
+    pub channel: u32,
+    /// Target, 0 to 255; the first that is free by default
+    pub scsi_id: Option<u32>,
+    /// Logical unit of the target, 0 to 16383; the first that is free by default
+    pub lun: Option<u32>,
+}
+impl ScsiCdProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ScsiCdProps {
+            drive: members.optional("drive")?,
+            logical_block_size: members
+                .optional("logical_block_size")?
+                .unwrap_or(crate::decode::Size(0)),
+            physical_block_size: members
+                .optional("physical_block_size")?
+                .unwrap_or(crate::decode::Size(0)),
+            min_io_size: members
+                .optional("min_io_size")?
+                .unwrap_or(crate::decode::Size(0)),
+            opt_io_size: members
+                .optional("opt_io_size")?
+                .unwrap_or(crate::decode::Size(0)),
+            discard_granularity: members.optional("discard_granularity")?,
+            write_cache: members.optional("write-cache")?.unwrap_or(OnOffAuto::Auto),
+            share_rw: members.optional("share-rw")?.unwrap_or(false),
+            rerror: members.optional("rerror")?.unwrap_or(BlockdevOnError::Auto),
+            werror: members.optional("werror")?.unwrap_or(BlockdevOnError::Auto),
+            ver: members.optional("ver")?,
+            serial: members.optional("serial")?,
+            vendor: members.optional("vendor")?,
+            product: members.optional("product")?,
+            device_id: members.optional("device_id")?,
+            wwn: members.optional("wwn")?.unwrap_or(0),
+            port_wwn: members.optional("port_wwn")?.unwrap_or(0),
+            port_index: members.optional("port_index")?.unwrap_or(0),
+            max_io_size: members.optional("max_io_size")?.unwrap_or(2147483647),
+            scsi_version: members.optional("scsi_version")?.unwrap_or(5),
+            bootindex: members.optional("bootindex")?,
+            channel: members.optional("channel")?.unwrap_or(0),
+            scsi_id: members.optional("scsi-id")?,
+            lun: members.optional("lun")?,
+        })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put_some("drive", &self.drive);
+        out.put("logical_block_size", &self.logical_block_size);
+        out.put("physical_block_size", &self.physical_block_size);
+        out.put("min_io_size", &self.min_io_size);
+        out.put("opt_io_size", &self.opt_io_size);
+        out.put_some("discard_granularity", &self.discard_granularity);
+        out.put("write-cache", &self.write_cache);
+        out.put("share-rw", &self.share_rw);
+        out.put("rerror", &self.rerror);
+        out.put("werror", &self.werror);
+        out.put_some("ver", &self.ver);
+        out.put_some("serial", &self.serial);
+        out.put_some("vendor", &self.vendor);
+        out.put_some("product", &self.product);
+        out.put_some("device_id", &self.device_id);
+        out.put("wwn", &self.wwn);
+        out.put("port_wwn", &self.port_wwn);
+        out.put("port_index", &self.port_index);
+        out.put("max_io_size", &self.max_io_size);
+        out.put("scsi_version", &self.scsi_version);
+        out.put_some("bootindex", &self.bootindex);
+        out.put("channel", &self.channel);
+        out.put_some("scsi-id", &self.scsi_id);
+        out.put_some("lun", &self.lun);
+    }
+}
 /// Properties of `virtio-serial-pci`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VirtioSerialPciProps {
@@ -561,6 +919,12 @@ impl IsaDebugExitProps {
 pub enum DeviceDriver {
     /// `virtio-blk-pci`
     VirtioBlkPci(VirtioBlkPciProps),
+    /// `virtio-scsi-pci`
+    VirtioScsiPci(VirtioScsiPciProps),
+    /// `scsi-hd`
+    ScsiHd(ScsiHdProps),
+    /// `scsi-cd`
+    ScsiCd(ScsiCdProps),
     /// `virtio-serial-pci`
     VirtioSerialPci(VirtioSerialPciProps),
     /// `virtconsole`
@@ -583,6 +947,9 @@ impl DeviceDriver {
     pub const fn name(&self) -> &'static str {
         match self {
             DeviceDriver::VirtioBlkPci(_) => "virtio-blk-pci",
+            DeviceDriver::VirtioScsiPci(_) => "virtio-scsi-pci",
+            DeviceDriver::ScsiHd(_) => "scsi-hd",
+            DeviceDriver::ScsiCd(_) => "scsi-cd",
             DeviceDriver::VirtioSerialPci(_) => "virtio-serial-pci",
             DeviceDriver::Virtconsole(_) => "virtconsole",
             DeviceDriver::Virtserialport(_) => "virtserialport",
@@ -599,6 +966,9 @@ impl DeviceDriver {
         let mut out = Out::open(&mut text);
         match self {
             DeviceDriver::VirtioBlkPci(props) => props.put(&mut out),
+            DeviceDriver::VirtioScsiPci(props) => props.put(&mut out),
+            DeviceDriver::ScsiHd(props) => props.put(&mut out),
+            DeviceDriver::ScsiCd(props) => props.put(&mut out),
             DeviceDriver::VirtioSerialPci(props) => props.put(&mut out),
             DeviceDriver::Virtconsole(props) => props.put(&mut out),
             DeviceDriver::Virtserialport(props) => props.put(&mut out),
@@ -630,6 +1000,11 @@ impl Decode for DeviceOptions {
         let bus = members.optional("bus")?;
         let driver = match name.as_str() {
             "virtio-blk-pci" => DeviceDriver::VirtioBlkPci(VirtioBlkPciProps::take(&mut members)?),
+            "virtio-scsi-pci" => {
+                DeviceDriver::VirtioScsiPci(VirtioScsiPciProps::take(&mut members)?)
+            }
+            "scsi-hd" => DeviceDriver::ScsiHd(ScsiHdProps::take(&mut members)?),
+            "scsi-cd" => DeviceDriver::ScsiCd(ScsiCdProps::take(&mut members)?),
             "virtio-serial-pci" => {
                 DeviceDriver::VirtioSerialPci(VirtioSerialPciProps::take(&mut members)?)
             }

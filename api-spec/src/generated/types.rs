@@ -2524,60 +2524,30 @@ object!(BlockdevOptionsCor);
 pub enum BlkdebugEvent {
     /// `none`
     None,
-    /// `l1_grow_alloc_table`
-    L1GrowAllocTable,
-    /// `l1_grow_write_table`
-    L1GrowWriteTable,
-    /// `l1_grow_activate_table`
-    L1GrowActivateTable,
     /// `l1_update`
     L1Update,
-    /// `l1_shrink_write_table`
-    L1ShrinkWriteTable,
-    /// `l1_shrink_free_l2_clusters`
-    L1ShrinkFreeL2Clusters,
     /// `l2_load`
     L2Load,
     /// `l2_update`
     L2Update,
-    /// `l2_update_compressed`
-    L2UpdateCompressed,
     /// `l2_alloc_cow_read`
     L2AllocCowRead,
     /// `l2_alloc_write`
     L2AllocWrite,
     /// `read_aio`
     ReadAio,
-    /// `read_backing_aio`
-    ReadBackingAio,
-    /// `read_compressed`
-    ReadCompressed,
     /// `write_aio`
     WriteAio,
-    /// `write_compressed`
-    WriteCompressed,
     /// `cow_read`
     CowRead,
-    /// `cow_write`
-    CowWrite,
-    /// `reftable_load`
-    ReftableLoad,
-    /// `reftable_grow`
-    ReftableGrow,
     /// `reftable_update`
     ReftableUpdate,
     /// `refblock_load`
     RefblockLoad,
-    /// `refblock_update`
-    RefblockUpdate,
     /// `refblock_update_part`
     RefblockUpdatePart,
     /// `refblock_alloc`
     RefblockAlloc,
-    /// `refblock_alloc_hookup`
-    RefblockAllocHookup,
-    /// `refblock_alloc_write`
-    RefblockAllocWrite,
     /// `refblock_alloc_write_blocks`
     RefblockAllocWriteBlocks,
     /// `refblock_alloc_write_table`
@@ -2586,8 +2556,6 @@ pub enum BlkdebugEvent {
     RefblockAllocSwitchTable,
     /// `cluster_alloc`
     ClusterAlloc,
-    /// `cluster_alloc_bytes`
-    ClusterAllocBytes,
     /// `cluster_free`
     ClusterFree,
     /// `flush_to_os`
@@ -2600,10 +2568,8 @@ pub enum BlkdebugEvent {
     PwritevZero,
     /// `pwritev_done`
     PwritevDone,
-    /// `empty_image_prepare`
-    EmptyImagePrepare,
 }
-names!(BlkdebugEvent { None = "none", L1GrowAllocTable = "l1_grow_alloc_table", L1GrowWriteTable = "l1_grow_write_table", L1GrowActivateTable = "l1_grow_activate_table", L1Update = "l1_update", L1ShrinkWriteTable = "l1_shrink_write_table", L1ShrinkFreeL2Clusters = "l1_shrink_free_l2_clusters", L2Load = "l2_load", L2Update = "l2_update", L2UpdateCompressed = "l2_update_compressed", L2AllocCowRead = "l2_alloc_cow_read", L2AllocWrite = "l2_alloc_write", ReadAio = "read_aio", ReadBackingAio = "read_backing_aio", ReadCompressed = "read_compressed", WriteAio = "write_aio", WriteCompressed = "write_compressed", CowRead = "cow_read", CowWrite = "cow_write", ReftableLoad = "reftable_load", ReftableGrow = "reftable_grow", ReftableUpdate = "reftable_update", RefblockLoad = "refblock_load", RefblockUpdate = "refblock_update", RefblockUpdatePart = "refblock_update_part", RefblockAlloc = "refblock_alloc", RefblockAllocHookup = "refblock_alloc_hookup", RefblockAllocWrite = "refblock_alloc_write", RefblockAllocWriteBlocks = "refblock_alloc_write_blocks", RefblockAllocWriteTable = "refblock_alloc_write_table", RefblockAllocSwitchTable = "refblock_alloc_switch_table", ClusterAlloc = "cluster_alloc", ClusterAllocBytes = "cluster_alloc_bytes", ClusterFree = "cluster_free", FlushToOs = "flush_to_os", FlushToDisk = "flush_to_disk", Pwritev = "pwritev", PwritevZero = "pwritev_zero", PwritevDone = "pwritev_done", EmptyImagePrepare = "empty_image_prepare" });
+names!(BlkdebugEvent { None = "none", L1Update = "l1_update", L2Load = "l2_load", L2Update = "l2_update", L2AllocCowRead = "l2_alloc_cow_read", L2AllocWrite = "l2_alloc_write", ReadAio = "read_aio", WriteAio = "write_aio", CowRead = "cow_read", ReftableUpdate = "reftable_update", RefblockLoad = "refblock_load", RefblockUpdatePart = "refblock_update_part", RefblockAlloc = "refblock_alloc", RefblockAllocWriteBlocks = "refblock_alloc_write_blocks", RefblockAllocWriteTable = "refblock_alloc_write_table", RefblockAllocSwitchTable = "refblock_alloc_switch_table", ClusterAlloc = "cluster_alloc", ClusterFree = "cluster_free", FlushToOs = "flush_to_os", FlushToDisk = "flush_to_disk", Pwritev = "pwritev", PwritevZero = "pwritev_zero", PwritevDone = "pwritev_done" });
 
 /// Kinds of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -2935,6 +2901,12 @@ pub struct ImageInfo {
     pub full_backing_filename: Option<String>,
     /// `backing-filename-format`.
     pub backing_filename_format: Option<String>,
+    /// `snapshots`.
+    pub snapshots: Option<Vec<SnapshotInfo>>,
+    /// `backing-image`.
+    pub backing_image: Option<Box<ImageInfo>>,
+    /// `format-specific`.
+    pub format_specific: Option<ImageInfoSpecific>,
 }
 impl DecodeMembers for ImageInfo {
     fn take(members: &mut Members) -> QmpResult<Self> {
@@ -2950,6 +2922,9 @@ impl DecodeMembers for ImageInfo {
             backing_filename: members.optional("backing-filename")?,
             full_backing_filename: members.optional("full-backing-filename")?,
             backing_filename_format: members.optional("backing-filename-format")?,
+            snapshots: members.optional("snapshots")?,
+            backing_image: members.optional("backing-image")?,
+            format_specific: members.optional("format-specific")?,
         })
     }
 }
@@ -2966,6 +2941,9 @@ impl EncodeMembers for ImageInfo {
         out.put_some("backing-filename", &self.backing_filename);
         out.put_some("full-backing-filename", &self.full_backing_filename);
         out.put_some("backing-filename-format", &self.backing_filename_format);
+        out.put_some("snapshots", &self.snapshots);
+        out.put_some("backing-image", &self.backing_image);
+        out.put_some("format-specific", &self.format_specific);
     }
 }
 object!(ImageInfo);
@@ -5032,6 +5010,666 @@ pub enum BlockdevChangeReadOnlyMode {
     ReadWrite,
 }
 names!(BlockdevChangeReadOnlyMode { Retain = "retain", ReadOnly = "read-only", ReadWrite = "read-write" });
+
+/// A snapshot inside of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SnapshotInfo {
+    /// Its number, in text.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Bytes of the machine's state in it.
+    pub vm_state_size: i64,
+    /// When it was made, in seconds of the epoch.
+    pub date_sec: i64,
+    /// And nanoseconds.
+    pub date_nsec: i64,
+    /// The guest's clock then, in seconds.
+    pub vm_clock_sec: i64,
+    /// And nanoseconds.
+    pub vm_clock_nsec: i64,
+    /// Instructions counted then.
+    pub icount: Option<i64>,
+}
+impl DecodeMembers for SnapshotInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(SnapshotInfo {
+            id: members.required("id")?,
+            name: members.required("name")?,
+            vm_state_size: members.required("vm-state-size")?,
+            date_sec: members.required("date-sec")?,
+            date_nsec: members.required("date-nsec")?,
+            vm_clock_sec: members.required("vm-clock-sec")?,
+            vm_clock_nsec: members.required("vm-clock-nsec")?,
+            icount: members.optional("icount")?,
+        })
+    }
+}
+impl EncodeMembers for SnapshotInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+        out.put("name", &self.name);
+        out.put("vm-state-size", &self.vm_state_size);
+        out.put("date-sec", &self.date_sec);
+        out.put("date-nsec", &self.date_nsec);
+        out.put("vm-clock-sec", &self.vm_clock_sec);
+        out.put("vm-clock-nsec", &self.vm_clock_nsec);
+        out.put_some("icount", &self.icount);
+    }
+}
+object!(SnapshotInfo);
+
+/// What is known of a bitmap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Qcow2BitmapInfoFlags {
+    /// `in-use`
+    InUse,
+    /// `auto`
+    Auto,
+}
+names!(Qcow2BitmapInfoFlags { InUse = "in-use", Auto = "auto" });
+
+/// A bitmap in a qcow2 image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Qcow2BitmapInfo {
+    /// `name`.
+    pub name: String,
+    /// `granularity`.
+    pub granularity: u32,
+    /// `flags`.
+    pub flags: Vec<Qcow2BitmapInfoFlags>,
+}
+impl DecodeMembers for Qcow2BitmapInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(Qcow2BitmapInfo {
+            name: members.required("name")?,
+            granularity: members.required("granularity")?,
+            flags: members.required("flags")?,
+        })
+    }
+}
+impl EncodeMembers for Qcow2BitmapInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("name", &self.name);
+        out.put("granularity", &self.granularity);
+        out.put("flags", &self.flags);
+    }
+}
+object!(Qcow2BitmapInfo);
+
+/// What is special about a qcow2 image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageInfoSpecificQCow2 {
+    /// `compat`.
+    pub compat: String,
+    /// `data-file`.
+    pub data_file: Option<String>,
+    /// `data-file-raw`.
+    pub data_file_raw: Option<bool>,
+    /// `extended-l2`.
+    pub extended_l2: Option<bool>,
+    /// `lazy-refcounts`.
+    pub lazy_refcounts: Option<bool>,
+    /// `corrupt`.
+    pub corrupt: Option<bool>,
+    /// `refcount-bits`.
+    pub refcount_bits: i64,
+    /// `bitmaps`.
+    pub bitmaps: Option<Vec<Qcow2BitmapInfo>>,
+    /// `compression-type`.
+    pub compression_type: Qcow2CompressionType,
+}
+impl DecodeMembers for ImageInfoSpecificQCow2 {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ImageInfoSpecificQCow2 {
+            compat: members.required("compat")?,
+            data_file: members.optional("data-file")?,
+            data_file_raw: members.optional("data-file-raw")?,
+            extended_l2: members.optional("extended-l2")?,
+            lazy_refcounts: members.optional("lazy-refcounts")?,
+            corrupt: members.optional("corrupt")?,
+            refcount_bits: members.required("refcount-bits")?,
+            bitmaps: members.optional("bitmaps")?,
+            compression_type: members.required("compression-type")?,
+        })
+    }
+}
+impl EncodeMembers for ImageInfoSpecificQCow2 {
+    fn put(&self, out: &mut Out) {
+        out.put("compat", &self.compat);
+        out.put_some("data-file", &self.data_file);
+        out.put_some("data-file-raw", &self.data_file_raw);
+        out.put_some("extended-l2", &self.extended_l2);
+        out.put_some("lazy-refcounts", &self.lazy_refcounts);
+        out.put_some("corrupt", &self.corrupt);
+        out.put("refcount-bits", &self.refcount_bits);
+        out.put_some("bitmaps", &self.bitmaps);
+        out.put("compression-type", &self.compression_type);
+    }
+}
+object!(ImageInfoSpecificQCow2);
+
+/// A file of a vmdk image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VmdkExtentInfo {
+    /// `filename`.
+    pub filename: String,
+    /// `format`.
+    pub format: String,
+    /// `virtual-size`.
+    pub virtual_size: i64,
+    /// `cluster-size`.
+    pub cluster_size: Option<i64>,
+    /// `compressed`.
+    pub compressed: Option<bool>,
+}
+impl DecodeMembers for VmdkExtentInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(VmdkExtentInfo {
+            filename: members.required("filename")?,
+            format: members.required("format")?,
+            virtual_size: members.required("virtual-size")?,
+            cluster_size: members.optional("cluster-size")?,
+            compressed: members.optional("compressed")?,
+        })
+    }
+}
+impl EncodeMembers for VmdkExtentInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("filename", &self.filename);
+        out.put("format", &self.format);
+        out.put("virtual-size", &self.virtual_size);
+        out.put_some("cluster-size", &self.cluster_size);
+        out.put_some("compressed", &self.compressed);
+    }
+}
+object!(VmdkExtentInfo);
+
+/// What is special about a vmdk image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageInfoSpecificVmdk {
+    /// `create-type`.
+    pub create_type: String,
+    /// `cid`.
+    pub cid: i64,
+    /// `parent-cid`.
+    pub parent_cid: i64,
+    /// `extents`.
+    pub extents: Vec<VmdkExtentInfo>,
+}
+impl DecodeMembers for ImageInfoSpecificVmdk {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ImageInfoSpecificVmdk {
+            create_type: members.required("create-type")?,
+            cid: members.required("cid")?,
+            parent_cid: members.required("parent-cid")?,
+            extents: members.required("extents")?,
+        })
+    }
+}
+impl EncodeMembers for ImageInfoSpecificVmdk {
+    fn put(&self, out: &mut Out) {
+        out.put("create-type", &self.create_type);
+        out.put("cid", &self.cid);
+        out.put("parent-cid", &self.parent_cid);
+        out.put("extents", &self.extents);
+    }
+}
+object!(ImageInfoSpecificVmdk);
+
+/// What is special about a file.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ImageInfoSpecificFile {
+    /// `extent-size-hint`.
+    pub extent_size_hint: Option<crate::decode::Size>,
+}
+impl DecodeMembers for ImageInfoSpecificFile {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ImageInfoSpecificFile {
+            extent_size_hint: members.optional("extent-size-hint")?,
+        })
+    }
+}
+impl EncodeMembers for ImageInfoSpecificFile {
+    fn put(&self, out: &mut Out) {
+        out.put_some("extent-size-hint", &self.extent_size_hint);
+    }
+}
+object!(ImageInfoSpecificFile);
+
+/// Drivers with something special.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ImageInfoSpecificKind {
+    /// `qcow2`
+    Qcow2,
+    /// `vmdk`
+    Vmdk,
+    /// `file`
+    File,
+}
+names!(ImageInfoSpecificKind { Qcow2 = "qcow2", Vmdk = "vmdk", File = "file" });
+
+/// Of a qcow2 image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageInfoSpecificQCow2Wrapper {
+    /// `data`.
+    pub data: ImageInfoSpecificQCow2,
+}
+impl DecodeMembers for ImageInfoSpecificQCow2Wrapper {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ImageInfoSpecificQCow2Wrapper {
+            data: members.required("data")?,
+        })
+    }
+}
+impl EncodeMembers for ImageInfoSpecificQCow2Wrapper {
+    fn put(&self, out: &mut Out) {
+        out.put("data", &self.data);
+    }
+}
+object!(ImageInfoSpecificQCow2Wrapper);
+
+/// Of a vmdk image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageInfoSpecificVmdkWrapper {
+    /// `data`.
+    pub data: ImageInfoSpecificVmdk,
+}
+impl DecodeMembers for ImageInfoSpecificVmdkWrapper {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ImageInfoSpecificVmdkWrapper {
+            data: members.required("data")?,
+        })
+    }
+}
+impl EncodeMembers for ImageInfoSpecificVmdkWrapper {
+    fn put(&self, out: &mut Out) {
+        out.put("data", &self.data);
+    }
+}
+object!(ImageInfoSpecificVmdkWrapper);
+
+/// Of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageInfoSpecificFileWrapper {
+    /// `data`.
+    pub data: ImageInfoSpecificFile,
+}
+impl DecodeMembers for ImageInfoSpecificFileWrapper {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ImageInfoSpecificFileWrapper {
+            data: members.required("data")?,
+        })
+    }
+}
+impl EncodeMembers for ImageInfoSpecificFileWrapper {
+    fn put(&self, out: &mut Out) {
+        out.put("data", &self.data);
+    }
+}
+object!(ImageInfoSpecificFileWrapper);
+
+/// What only one driver knows of its images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageInfoSpecific {
+    /// What `type` says, with what belongs to it.
+    pub r#type: ImageInfoSpecificBranch,
+}
+/// The branches of [`ImageInfoSpecific`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum ImageInfoSpecificBranch {
+    /// `qcow2`
+    Qcow2(ImageInfoSpecificQCow2Wrapper),
+    /// `vmdk`
+    Vmdk(ImageInfoSpecificVmdkWrapper),
+    /// `file`
+    File(ImageInfoSpecificFileWrapper),
+}
+impl ImageInfoSpecificBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> ImageInfoSpecificKind {
+        match self {
+            ImageInfoSpecificBranch::Qcow2(_) => ImageInfoSpecificKind::Qcow2,
+            ImageInfoSpecificBranch::Vmdk(_) => ImageInfoSpecificKind::Vmdk,
+            ImageInfoSpecificBranch::File(_) => ImageInfoSpecificKind::File,
+        }
+    }
+}
+impl DecodeMembers for ImageInfoSpecific {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<ImageInfoSpecificKind>("type")?;
+
+        let r#type = match kind {
+            ImageInfoSpecificKind::Qcow2 => {
+                ImageInfoSpecificBranch::Qcow2(ImageInfoSpecificQCow2Wrapper::take(members)?)
+            }
+            ImageInfoSpecificKind::Vmdk => {
+                ImageInfoSpecificBranch::Vmdk(ImageInfoSpecificVmdkWrapper::take(members)?)
+            }
+            ImageInfoSpecificKind::File => {
+                ImageInfoSpecificBranch::File(ImageInfoSpecificFileWrapper::take(members)?)
+            }
+        };
+        Ok(ImageInfoSpecific { r#type })
+    }
+}
+impl EncodeMembers for ImageInfoSpecific {
+    fn put(&self, out: &mut Out) {
+        out.put("type", &self.r#type.kind());
+        match &self.r#type {
+            ImageInfoSpecificBranch::Qcow2(branch) => branch.put(out),
+            ImageInfoSpecificBranch::Vmdk(branch) => branch.put(out),
+            ImageInfoSpecificBranch::File(branch) => branch.put(out),
+        }
+    }
+}
+object!(ImageInfoSpecific);
+
+/// Whether an image is there already, or is made with the name of the one below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum NewImageMode {
+    /// `existing`
+    Existing,
+    /// `absolute-paths`
+    AbsolutePaths,
+}
+names!(NewImageMode { Existing = "existing", AbsolutePaths = "absolute-paths" });
+
+/// An overlay in a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevSnapshotSync {
+    /// The drive that writes to it from then on.
+    pub device: Option<String>,
+    /// The node whose users do.
+    pub node_name: Option<String>,
+    /// The file.
+    pub snapshot_file: String,
+    /// The overlay's name.
+    pub snapshot_node_name: Option<String>,
+    /// Its format; qcow2 by default.
+    pub format: Option<String>,
+    /// Whether it is made; absolute-paths by default.
+    pub mode: Option<NewImageMode>,
+}
+impl DecodeMembers for BlockdevSnapshotSync {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevSnapshotSync {
+            device: members.optional("device")?,
+            node_name: members.optional("node-name")?,
+            snapshot_file: members.required("snapshot-file")?,
+            snapshot_node_name: members.optional("snapshot-node-name")?,
+            format: members.optional("format")?,
+            mode: members.optional("mode")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevSnapshotSync {
+    fn put(&self, out: &mut Out) {
+        out.put_some("device", &self.device);
+        out.put_some("node-name", &self.node_name);
+        out.put("snapshot-file", &self.snapshot_file);
+        out.put_some("snapshot-node-name", &self.snapshot_node_name);
+        out.put_some("format", &self.format);
+        out.put_some("mode", &self.mode);
+    }
+}
+object!(BlockdevSnapshotSync);
+
+/// An overlay in a node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevSnapshot {
+    /// The drive or node whose users write to the overlay from then on.
+    pub node: String,
+    /// The node to put on top of it.
+    pub overlay: String,
+}
+impl DecodeMembers for BlockdevSnapshot {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevSnapshot {
+            node: members.required("node")?,
+            overlay: members.required("overlay")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevSnapshot {
+    fn put(&self, out: &mut Out) {
+        out.put("node", &self.node);
+        out.put("overlay", &self.overlay);
+    }
+}
+object!(BlockdevSnapshot);
+
+/// A snapshot inside of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevSnapshotInternal {
+    /// The drive or node.
+    pub device: String,
+    /// The snapshot's name.
+    pub name: String,
+}
+impl DecodeMembers for BlockdevSnapshotInternal {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevSnapshotInternal {
+            device: members.required("device")?,
+            name: members.required("name")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevSnapshotInternal {
+    fn put(&self, out: &mut Out) {
+        out.put("device", &self.device);
+        out.put("name", &self.name);
+    }
+}
+object!(BlockdevSnapshotInternal);
+
+/// What transactions are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TransactionActionKind {
+    /// `abort`
+    Abort,
+    /// `blockdev-snapshot`
+    BlockdevSnapshot,
+    /// `blockdev-snapshot-internal-sync`
+    BlockdevSnapshotInternalSync,
+    /// `blockdev-snapshot-sync`
+    BlockdevSnapshotSync,
+}
+names!(TransactionActionKind { Abort = "abort", BlockdevSnapshot = "blockdev-snapshot", BlockdevSnapshotInternalSync = "blockdev-snapshot-internal-sync", BlockdevSnapshotSync = "blockdev-snapshot-sync" });
+
+/// Whether jobs that a transaction begins end one by one or together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ActionCompletionMode {
+    /// `individual`
+    Individual,
+    /// `grouped`
+    Grouped,
+}
+names!(ActionCompletionMode { Individual = "individual", Grouped = "grouped" });
+
+/// How a transaction is carried out.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TransactionProperties {
+    /// `completion-mode`.
+    pub completion_mode: Option<ActionCompletionMode>,
+}
+impl DecodeMembers for TransactionProperties {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(TransactionProperties {
+            completion_mode: members.optional("completion-mode")?,
+        })
+    }
+}
+impl EncodeMembers for TransactionProperties {
+    fn put(&self, out: &mut Out) {
+        out.put_some("completion-mode", &self.completion_mode);
+    }
+}
+object!(TransactionProperties);
+
+/// Nothing; the transaction fails.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Abort {}
+impl DecodeMembers for Abort {
+    fn take(_members: &mut Members) -> QmpResult<Self> {
+        Ok(Abort {})
+    }
+}
+impl EncodeMembers for Abort {
+    fn put(&self, _out: &mut Out) {}
+}
+object!(Abort);
+
+/// A failure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AbortWrapper {
+    /// `data`.
+    pub data: Abort,
+}
+impl DecodeMembers for AbortWrapper {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(AbortWrapper {
+            data: members.required("data")?,
+        })
+    }
+}
+impl EncodeMembers for AbortWrapper {
+    fn put(&self, out: &mut Out) {
+        out.put("data", &self.data);
+    }
+}
+object!(AbortWrapper);
+
+/// An overlay in a node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevSnapshotWrapper {
+    /// `data`.
+    pub data: BlockdevSnapshot,
+}
+impl DecodeMembers for BlockdevSnapshotWrapper {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevSnapshotWrapper {
+            data: members.required("data")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevSnapshotWrapper {
+    fn put(&self, out: &mut Out) {
+        out.put("data", &self.data);
+    }
+}
+object!(BlockdevSnapshotWrapper);
+
+/// A snapshot inside of an image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevSnapshotInternalWrapper {
+    /// `data`.
+    pub data: BlockdevSnapshotInternal,
+}
+impl DecodeMembers for BlockdevSnapshotInternalWrapper {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevSnapshotInternalWrapper {
+            data: members.required("data")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevSnapshotInternalWrapper {
+    fn put(&self, out: &mut Out) {
+        out.put("data", &self.data);
+    }
+}
+object!(BlockdevSnapshotInternalWrapper);
+
+/// An overlay in a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevSnapshotSyncWrapper {
+    /// `data`.
+    pub data: BlockdevSnapshotSync,
+}
+impl DecodeMembers for BlockdevSnapshotSyncWrapper {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevSnapshotSyncWrapper {
+            data: members.required("data")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevSnapshotSyncWrapper {
+    fn put(&self, out: &mut Out) {
+        out.put("data", &self.data);
+    }
+}
+object!(BlockdevSnapshotSyncWrapper);
+
+/// A part of a transaction.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TransactionAction {
+    /// What `type` says, with what belongs to it.
+    pub r#type: TransactionActionBranch,
+}
+/// The branches of [`TransactionAction`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum TransactionActionBranch {
+    /// `abort`
+    Abort(AbortWrapper),
+    /// `blockdev-snapshot`
+    BlockdevSnapshot(BlockdevSnapshotWrapper),
+    /// `blockdev-snapshot-internal-sync`
+    BlockdevSnapshotInternalSync(BlockdevSnapshotInternalWrapper),
+    /// `blockdev-snapshot-sync`
+    BlockdevSnapshotSync(BlockdevSnapshotSyncWrapper),
+}
+impl TransactionActionBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> TransactionActionKind {
+        match self {
+            TransactionActionBranch::Abort(_) => TransactionActionKind::Abort,
+            TransactionActionBranch::BlockdevSnapshot(_) => TransactionActionKind::BlockdevSnapshot,
+            TransactionActionBranch::BlockdevSnapshotInternalSync(_) => {
+                TransactionActionKind::BlockdevSnapshotInternalSync
+            }
+            TransactionActionBranch::BlockdevSnapshotSync(_) => {
+                TransactionActionKind::BlockdevSnapshotSync
+            }
+        }
+    }
+}
+impl DecodeMembers for TransactionAction {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<TransactionActionKind>("type")?;
+
+        let r#type = match kind {
+            TransactionActionKind::Abort => {
+                TransactionActionBranch::Abort(AbortWrapper::take(members)?)
+            }
+            TransactionActionKind::BlockdevSnapshot => {
+                TransactionActionBranch::BlockdevSnapshot(BlockdevSnapshotWrapper::take(members)?)
+            }
+            TransactionActionKind::BlockdevSnapshotInternalSync => {
+                TransactionActionBranch::BlockdevSnapshotInternalSync(
+                    BlockdevSnapshotInternalWrapper::take(members)?,
+                )
+            }
+            TransactionActionKind::BlockdevSnapshotSync => {
+                TransactionActionBranch::BlockdevSnapshotSync(BlockdevSnapshotSyncWrapper::take(
+                    members,
+                )?)
+            }
+        };
+        Ok(TransactionAction { r#type })
+    }
+}
+impl EncodeMembers for TransactionAction {
+    fn put(&self, out: &mut Out) {
+        out.put("type", &self.r#type.kind());
+        match &self.r#type {
+            TransactionActionBranch::Abort(branch) => branch.put(out),
+            TransactionActionBranch::BlockdevSnapshot(branch) => branch.put(out),
+            TransactionActionBranch::BlockdevSnapshotInternalSync(branch) => branch.put(out),
+            TransactionActionBranch::BlockdevSnapshotSync(branch) => branch.put(out),
+        }
+    }
+}
+object!(TransactionAction);
 /// Arguments of `set-action`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SetActionArgs {
@@ -5890,3 +6528,153 @@ impl EncodeMembers for BlockdevChangeMediumArgs {
     }
 }
 object!(BlockdevChangeMediumArgs);
+/// Arguments of `blockdev-reopen`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevReopenArgs {
+    /// The nodes' options; `node-name` says which.
+    pub options: Vec<BlockdevOptions>,
+}
+impl DecodeMembers for BlockdevReopenArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevReopenArgs {
+            options: members.required("options")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevReopenArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("options", &self.options);
+    }
+}
+object!(BlockdevReopenArgs);
+/// Arguments of `blockdev-snapshot-delete-internal-sync`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevSnapshotDeleteInternalSyncArgs {
+    /// The drive or node.
+    pub device: String,
+    /// The snapshot's id.
+    pub id: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+}
+impl DecodeMembers for BlockdevSnapshotDeleteInternalSyncArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevSnapshotDeleteInternalSyncArgs {
+            device: members.required("device")?,
+            id: members.optional("id")?,
+            name: members.optional("name")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevSnapshotDeleteInternalSyncArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("device", &self.device);
+        out.put_some("id", &self.id);
+        out.put_some("name", &self.name);
+    }
+}
+object!(BlockdevSnapshotDeleteInternalSyncArgs);
+/// Arguments of `transaction`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TransactionArgs {
+    /// What is done, in order.
+    pub actions: Vec<TransactionAction>,
+    /// How.
+    pub properties: Option<TransactionProperties>,
+}
+impl DecodeMembers for TransactionArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(TransactionArgs {
+            actions: members.required("actions")?,
+            properties: members.optional("properties")?,
+        })
+    }
+}
+impl EncodeMembers for TransactionArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("actions", &self.actions);
+        out.put_some("properties", &self.properties);
+    }
+}
+object!(TransactionArgs);
+/// Arguments of `change-backing-file`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangeBackingFileArgs {
+    /// The drive or node on top.
+    pub device: String,
+    /// The image.
+    pub image_node_name: String,
+    /// The name.
+    pub backing_file: String,
+}
+impl DecodeMembers for ChangeBackingFileArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChangeBackingFileArgs {
+            device: members.required("device")?,
+            image_node_name: members.required("image-node-name")?,
+            backing_file: members.required("backing-file")?,
+        })
+    }
+}
+impl EncodeMembers for ChangeBackingFileArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("device", &self.device);
+        out.put("image-node-name", &self.image_node_name);
+        out.put("backing-file", &self.backing_file);
+    }
+}
+object!(ChangeBackingFileArgs);
+/// Arguments of `block_resize`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockResizeArgs {
+    /// The drive.
+    pub device: Option<String>,
+    /// The node.
+    pub node_name: Option<String>,
+    /// Bytes.
+    pub size: i64,
+}
+impl DecodeMembers for BlockResizeArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockResizeArgs {
+            device: members.optional("device")?,
+            node_name: members.optional("node-name")?,
+            size: members.required("size")?,
+        })
+    }
+}
+impl EncodeMembers for BlockResizeArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("device", &self.device);
+        out.put_some("node-name", &self.node_name);
+        out.put("size", &self.size);
+    }
+}
+object!(BlockResizeArgs);
+/// Arguments of `blockdev-snapshot-apply`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevSnapshotApplyArgs {
+    /// The drive or node.
+    pub device: String,
+    /// The snapshot's id.
+    pub id: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+}
+impl DecodeMembers for BlockdevSnapshotApplyArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevSnapshotApplyArgs {
+            device: members.required("device")?,
+            id: members.optional("id")?,
+            name: members.optional("name")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevSnapshotApplyArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("device", &self.device);
+        out.put_some("id", &self.id);
+        out.put_some("name", &self.name);
+    }
+}
+object!(BlockdevSnapshotApplyArgs);

@@ -95,6 +95,47 @@ pub enum BlockError {
     /// A writer above a node that cannot be written.
     #[error("Block node is read-only")]
     ReadOnly,
+    /// A writer above a node that is to become read-only.
+    #[error("Read-only block node '{0}' cannot support read-write users")]
+    HasWriters(String),
+    /// A node would be below itself.
+    #[error("Making '{child}' a {role} child of '{parent}' would create a cycle")]
+    Cycle {
+        /// The node that would be below.
+        child: String,
+        /// As what.
+        role: &'static str,
+        /// The node that would be above.
+        parent: String,
+    },
+    /// An option that stays as it was when the node was made.
+    #[error("Cannot change the option '{0}'")]
+    Fixed(String),
+    /// The image has a backing file, and whoever reopens it has to say which node it is.
+    #[error("backing is missing for '{0}'")]
+    BackingMissing(String),
+    /// A drive without a medium, by name.
+    #[error("Device '{0}' has no medium")]
+    DriveEmpty(String),
+    /// An image that other images build upon does not change.
+    #[error("Node '{node}' is busy: node is used as backing hd of '{overlay}'")]
+    Busy {
+        /// The node.
+        node: String,
+        /// An image on top of it.
+        overlay: String,
+    },
+    /// Neither name is one.
+    #[error("Cannot find device='{device}' nor node-name='{node}'")]
+    NotFound {
+        /// Where a drive was looked for.
+        device: String,
+        /// Where a node was looked for.
+        node: String,
+    },
+    /// Other nodes are on top of it.
+    #[error("Need a root block node")]
+    NotRoot,
     /// Another program uses the image.
     #[error("Failed to get {mode}\"{permission}\" lock")]
     Locked {

@@ -50,10 +50,10 @@ pub use format::qcow2::{
 pub use format::{QedCreate, create_qed};
 pub use gate::{DetectZeroes, Discard};
 pub use graph::{
-    AttachOptions, Attachment, BackendName, BackendView, BackingSpec, ChildSpec, Drained,
+    AttachOptions, Attachment, BackendName, BackendView, BackingSpec, Changes, ChildSpec, Drained,
     DriveOptions, DriverSpec, FormatKind, FormatSpec, Graph, Habits, Hold, MediaDevice, NodeSpec,
-    NodeView, OverlapCheck, OverlapFlags, Perm, Perms, Qcow2Options, Removed, Role, Sharing, Slot,
-    TrayLocked, TrayView, WriteCache,
+    NodeView, OverlapCheck, OverlapFlags, Perm, Perms, Qcow2Options, Removed, Role, Sharing,
+    SizeWatcher, Slot, TrayLocked, TrayView, WriteCache, without_backing,
 };
 pub use histogram::Histogram;
 pub use image::{

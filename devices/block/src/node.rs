@@ -1,5 +1,6 @@
 //! What every block node offers.
 
+use std::any::Any;
 use std::io;
 use std::sync::Arc;
 
@@ -50,7 +51,7 @@ pub struct Extent {
 /// Any thread. `perform`, `extent` and `resize` may block for the time of I/O requests and are for
 /// worker threads; the others take no longer than a few system calls. Nothing here panics,
 /// whatever the image says.
-pub trait BlockNode: Send + Sync {
+pub trait BlockNode: Any + Send + Sync {
     /// What it is now. The size changes only through [`Self::resize`].
     fn info(&self) -> NodeInfo;
 

@@ -237,7 +237,8 @@ impl BlockNode for RawNode {
 
     fn resize(&self, size: u64) -> Result<(), BlockError> {
         if self.window.size.is_some() {
-            return Err(BlockError::NoResize);
+            let text = "Cannot resize fixed-size raw disks";
+            return Err(BlockError::Unsupported(text.to_owned()));
         }
         let below = self.below.node().ok_or(BlockError::Empty)?;
         let end = self.window.offset.checked_add(size);

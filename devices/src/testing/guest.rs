@@ -80,6 +80,7 @@ impl FakeGuest {
             iothreads: vec![self.thread.clone()],
             chardev: None,
             node: None,
+            drive_name: None,
             entropy: None,
             hints: HashMap::new(),
         }

@@ -36,7 +36,7 @@ const HEADER: u64 = 0x8000;
 const STATUS: u64 = 0x9000;
 const DATA: u64 = 0x10_0000;
 
-const SIZE: u64 = 4 << 20;
+pub(super) const SIZE: u64 = 4 << 20;
 
 fn opener(path: &str, flags: i32) -> io::Result<File> {
     OpenOptions::new()
@@ -66,17 +66,17 @@ fn props(change: impl FnOnce(&mut VirtioBlkPciProps)) -> VirtioBlkPciProps {
 }
 
 /// A directory beside the test program: unlike /tmp, a file system with direct I/O.
-fn dir() -> TempDir {
+pub(super) fn dir() -> TempDir {
     TempDir::new_in(std::env::current_exe().unwrap().parent().unwrap()).unwrap()
 }
 
-fn image(dir: &TempDir) -> PathBuf {
+pub(super) fn image(dir: &TempDir) -> PathBuf {
     let path = dir.path().join("a.img");
     File::create(&path).unwrap().set_len(SIZE).unwrap();
     path
 }
 
-fn file_spec(path: &Path, aio: Aio, direct: bool) -> NodeSpec {
+pub(super) fn file_spec(path: &Path, aio: Aio, direct: bool) -> NodeSpec {
     let file = NodeSpec::new(DriverSpec::File(FileSpec {
         filename: path.to_str().unwrap().to_owned(),
         aio,
@@ -92,7 +92,7 @@ fn file_spec(path: &Path, aio: Aio, direct: bool) -> NodeSpec {
     spec
 }
 
-fn attach(spec: NodeSpec, write_cache: WriteCache) -> (Graph, Arc<Attachment>) {
+pub(super) fn attach(spec: NodeSpec, write_cache: WriteCache) -> (Graph, Arc<Attachment>) {
     let graph = Graph::new(pool());
     let options = DriveOptions { write_cache };
     graph
@@ -106,11 +106,11 @@ fn attach(spec: NodeSpec, write_cache: WriteCache) -> (Graph, Arc<Attachment>) {
     (graph, Arc::new(attachment))
 }
 
-fn null(spec: NullSpec) -> Arc<Attachment> {
+pub(super) fn null(spec: NullSpec) -> Arc<Attachment> {
     attach(NodeSpec::new(DriverSpec::Null(spec)), WriteCache::Back).1
 }
 
-fn small() -> NullSpec {
+pub(super) fn small() -> NullSpec {
     NullSpec {
         size: SIZE,
         ..NullSpec::default()
@@ -193,7 +193,7 @@ impl<'a> Disk<'a> {
     }
 }
 
-fn engines() -> impl Iterator<Item = (Aio, bool)> {
+pub(super) fn engines() -> impl Iterator<Item = (Aio, bool)> {
     [
         (Aio::Threads, false),
         (Aio::Threads, true),

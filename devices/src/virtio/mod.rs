@@ -3,10 +3,12 @@
 pub mod blk;
 mod chain;
 pub mod common;
+mod gather;
 pub mod layout;
 mod props;
 mod queue;
 pub mod rng;
+pub mod scsi;
 pub mod serial;
 mod signals;
 mod state;

@@ -104,6 +104,23 @@ fn missing_things() {
             "No 'virtio-serial-bus' bus found for device 'virtserialport'",
         ),
         (
+            &["-device", "scsi-hd"],
+            "No 'SCSI' bus found for device 'scsi-hd'",
+        ),
+        (
+            &["-device", "virtio-scsi-pci", "-device", "scsi-hd"],
+            "drive property not set",
+        ),
+        (
+            &[
+                "-device",
+                "virtio-scsi-pci",
+                "-device",
+                "scsi-hd,drive=nobody",
+            ],
+            "Property 'scsi-hd.drive' can't find value 'nobody'",
+        ),
+        (
             &["-device", "virtio-blk-pci,drive=nobody"],
             "Property 'virtio-blk-device.drive' can't find value 'nobody'",
         ),
@@ -139,6 +156,34 @@ fn wrong_values() {
         (&["-uuid", "bogus"], "UUID"),
         (&["-device", "virtio-rng-pci,max-bytes=bogus"], "max-bytes"),
         (&["-device", "virtio-rng-pci,addr=33"], "addr"),
+        (
+            &["-device", "virtio-scsi-pci,num_queues=0"],
+            "Invalid number of queues (= 0), must be a positive integer less than 1022.",
+        ),
+        (
+            &[
+                "-device",
+                "virtio-scsi-pci,id=s",
+                "-device",
+                "scsi-cd,scsi-id=1,id=a",
+                "-device",
+                "scsi-cd,scsi-id=1,lun=0",
+            ],
+            "lun already used by 'a'",
+        ),
+        (
+            &["-device", "virtio-scsi-pci", "-device", "scsi-cd,lun=16384"],
+            "bad scsi device lun: 16384",
+        ),
+        (
+            &[
+                "-device",
+                "virtio-scsi-pci,id=s",
+                "-device",
+                "virtio-rng-pci,bus=s.0",
+            ],
+            "Device 'virtio-rng-pci' can't go on SCSI bus",
+        ),
         (
             &[
                 "-device",

@@ -5,6 +5,7 @@ mod devices;
 mod images;
 mod life;
 mod memory;
+mod scsi;
 
 use tests::artifacts::{self, Guest};
 use tests::{Serial, Vm, VmBuilder};

@@ -297,6 +297,9 @@ fn types_are_listed() {
         "virtio-blk-pci",
         "virtio-rng-pci",
         "virtio-serial-pci",
+        "virtio-scsi-pci",
+        "scsi-hd",
+        "scsi-cd",
         "virtconsole",
         "virtserialport",
         "isa-serial",
@@ -339,6 +342,10 @@ fn properties_of_devices_are_listed() {
         ("virtio-blk-pci", "iothread", "link<iothread>"),
         ("virtio-rng-pci", "max-bytes", "uint64"),
         ("virtserialport", "chardev", "str"),
+        ("virtio-scsi-pci", "num_queues", "uint32"),
+        ("scsi-hd", "lun", "uint32"),
+        ("scsi-hd", "wwn", "uint64"),
+        ("scsi-cd", "device_id", "str"),
         ("pvpanic", "ioport", "uint16"),
     ] {
         let list = vm.exec("device-list-properties", json!({"typename": driver}));

@@ -16,6 +16,10 @@ fn properties_show_what_was_chosen() {
         .args(["-device", "virtio-rng-pci,id=r0,rng=r"])
         .args(["-device", "virtio-serial-pci,id=vs"])
         .args(["-device", "virtserialport,id=p0"])
+        .args(["-blockdev", "null-co,node-name=m"])
+        .args(["-device", "virtio-scsi-pci,id=vscsi"])
+        .args(["-device", "scsi-hd,id=h0,drive=m,scsi-id=2,serial=abc"])
+        .args(["-device", "scsi-cd,id=c0"])
         .start();
     let faults: Vec<_> = [
         ("s0", "index", json!(0)),
@@ -30,6 +34,25 @@ fn properties_show_what_was_chosen() {
         ("d0", "parent_bus", json!("/machine/q35/pcie.0")),
         ("r0", "rng", json!("/objects/r")),
         ("p0", "nr", json!(1)),
+        ("vscsi", "num_queues", json!(2)),
+        ("vscsi", "vectors", json!(5)),
+        ("h0", "scsi-id", json!(2)),
+        ("h0", "lun", json!(0)),
+        ("h0", "channel", json!(0)),
+        ("h0", "product", json!("QEMU HARDDISK")),
+        ("h0", "ver", json!("2.5+")),
+        ("h0", "device_id", json!("abc")),
+        ("h0", "discard_granularity", json!(4096)),
+        ("h0", "max_unmap_size", json!(1 << 30)),
+        ("h0", "drive", json!("m")),
+        ("c0", "scsi-id", json!(0)),
+        ("c0", "product", json!("QEMU CD-ROM")),
+        ("c0", "drive", json!("")),
+        (
+            "h0",
+            "parent_bus",
+            json!("/machine/peripheral/vscsi/virtio-backend/vscsi.0"),
+        ),
         (
             "p0",
             "parent_bus",

@@ -9,3 +9,4 @@ mod interrupts;
 mod pci;
 mod protocol;
 mod rng;
+mod scsi;

@@ -171,8 +171,23 @@ impl Control {
                 amount_exceeded: amount,
                 write_threshold: threshold,
             }),
-            block::Notice::ImageCorrupted { node, message, .. } => {
+            block::Notice::ImageCorrupted {
+                node,
+                message,
+                offset,
+                size,
+                fatal,
+            } => {
                 log::error!("The image of node '{node}' is damaged: {message}");
+                let number = |value: Option<u64>| value.and_then(|v| i64::try_from(v).ok());
+                self.emit(Event::BlockImageCorrupted {
+                    device: self.blockdevs.drive_on(&node),
+                    node_name: Some(node),
+                    msg: message,
+                    offset: number(offset),
+                    size: number(size),
+                    fatal,
+                });
             }
         }
     }
@@ -187,7 +202,23 @@ impl Control {
                     .map_or_else(String::new, |m| m.rtc_path()),
             }),
             Notice::SerialPort { id, open } => self.emit(Event::VserportChange { id, open }),
+            Notice::TrayMoved { device, open } => self.tray_moved(&device, open),
         }
+    }
+}
+
+impl Control {
+    /// DEVICE_TRAY_MOVED, for the device of that key.
+    pub(super) fn tray_moved(&mut self, device: &str, open: bool) {
+        let Some(path) = self.machine.as_ref().and_then(|m| m.path_of(device)) else {
+            return;
+        };
+        let (device, id) = self.blockdevs.drive_of(&path);
+        self.emit(Event::DeviceTrayMoved {
+            device,
+            id,
+            tray_open: open,
+        });
     }
 }
 

@@ -7,6 +7,7 @@ pub mod chardevs;
 pub mod commands;
 mod disks;
 pub mod fds;
+mod graph;
 pub mod hmp;
 pub mod jobs;
 pub mod life;
@@ -268,6 +269,7 @@ impl Control {
         flush(self.blockdevs.written());
         self.machine = None;
         self.jobs.shut_down();
+        self.blockdevs.close();
         for (_, waiter) in std::mem::take(&mut self.waiting) {
             waiter(Err(QmpError::generic("The program ends")));
         }

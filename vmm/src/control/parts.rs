@@ -9,6 +9,7 @@ use api_spec::{
     BlockdevOptions, ChardevAddArgs, ChardevInfo, ChardevReturn, DeviceOptions, MonitorId,
     ObjectOptions, QmpError, QmpResult, Reply, Value, reply::Empty,
 };
+use block::{AttachOptions, Attachment, Sharing};
 use devices::backend::chardev::CharFrontend;
 use qmp::MonitorOptions;
 
@@ -19,7 +20,7 @@ use super::objects::{self, is_slow};
 use crate::accel::qtest::QtestAccel;
 use crate::cli::plan::QtestPlan;
 use crate::logging;
-use crate::machine::{References, wants};
+use crate::machine::{References, Wants, wants};
 use crate::memory::Backend;
 use crate::process::{self, errno};
 use crate::startup;
@@ -29,6 +30,29 @@ use crate::sys;
 pub(super) struct ExpectedQtest {
     accel: Arc<QtestAccel>,
     plan: QtestPlan,
+}
+
+/// Who uses a drive.
+struct DriveUser {
+    /// Its place in the object tree.
+    device: String,
+    /// The type that has the property.
+    owner: String,
+}
+
+fn drive_user(options: &DeviceOptions, path: &str) -> DriveUser {
+    let name = options.driver.name();
+    match name.strip_suffix("-pci") {
+        // The property belongs to what is inside the function.
+        Some(inner) => DriveUser {
+            device: format!("{path}/virtio-backend"),
+            owner: format!("{inner}-device"),
+        },
+        None => DriveUser {
+            device: path.to_owned(),
+            owner: name.to_owned(),
+        },
+    }
 }
 
 fn answer(reply: &Mutex<Option<Reply<Empty>>>, result: QmpResult<Empty>) {
@@ -227,13 +251,36 @@ impl Control {
         if let Some(id) = wants.chardev {
             references.chardev = Some(self.take_frontend(id, name)?);
         }
-        if let Some(id) = wants.drive {
-            let path = format!("{path}/virtio-backend");
-            references.node = Some(self.blockdevs.attach(id, &path, wants.share_rw)?);
-        } else if wants.needs_drive {
+        if wants.drive.is_none() && wants.needs_drive {
             return Err(QmpError::generic("drive property not set").into());
         }
+        let is_drive = |id: &&str| self.blockdevs.is_drive(id);
+        references.drive_name = wants.drive.filter(is_drive).map(str::to_owned);
+        references.node = self.attach_drive(wants, &drive_user(options, path))?;
         Ok(references)
+    }
+
+    /// Gives a device what it names as its drive.
+    fn attach_drive(
+        &mut self,
+        wants: Wants<'_>,
+        user: &DriveUser,
+    ) -> Result<Option<Arc<Attachment>>, Refusal> {
+        let how = AttachOptions {
+            sharing: match wants.share_rw {
+                true => Sharing::Writers,
+                false => Sharing::Exclusive,
+            },
+            read_only: wants.read_only,
+        };
+        let DriveUser { device, owner } = user;
+        let blocks = &mut self.blockdevs;
+        let attached = match (wants.drive, wants.removable) {
+            (drive, true) => blocks.attach_removable(drive, device, how, owner)?,
+            (Some(drive), false) => blocks.attach(drive, device, how, owner)?,
+            (None, false) => return Ok(None),
+        };
+        Ok(Some(attached))
     }
 
     fn take_frontend(&mut self, id: &str, driver: &str) -> QmpResult<CharFrontend> {

@@ -75,6 +75,7 @@ impl Parts<'_> {
             iothreads: Vec::new(),
             chardev: None,
             node: None,
+            drive_name: None,
             entropy: None,
             hints: HashMap::new(),
         }

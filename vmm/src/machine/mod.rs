@@ -10,6 +10,7 @@ mod qtree;
 pub mod slots;
 pub mod spec;
 pub mod topology;
+mod units;
 
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ use plug::{Bus, Device};
 use spec::MachineSpec;
 
 pub use build::ChosenAccel;
-pub use plug::{References, wants};
+pub use plug::{References, Wants, wants};
 
 /// A device at fixed addresses.
 struct Fixed {

@@ -13,8 +13,8 @@ use devices::irq::{IrqLine, NullInterrupt};
 use devices::map::Space;
 use devices::model::isa_serial;
 use devices::pci::{DevFn, Plugged, RootPort, SharedFunction};
-use devices::registry::{self, Attachable, Region};
-use devices::virtio::serial::SerialBus;
+use devices::registry::{self, Attachable, ChildBus, Region};
+use devices::scsi::Unit;
 use devices::worker::IoThread as IoThreadFace;
 
 use super::firmware::gsi_of;
@@ -56,12 +56,12 @@ pub enum BusKind {
     },
     /// Devices with fixed ports.
     Isa,
-    /// Ports of a virtio-serial device, by its key.
-    Serial {
+    /// What is inside a device, by its key.
+    Child {
         /// The device.
         device: Arc<str>,
-        /// Its ports.
-        ports: Arc<SerialBus>,
+        /// Its bus.
+        bus: ChildBus,
     },
 }
 
@@ -71,7 +71,7 @@ impl BusKind {
         match self {
             BusKind::Pci { .. } => "PCIE",
             BusKind::Isa => "ISA",
-            BusKind::Serial { .. } => "virtio-serial-bus",
+            BusKind::Child { bus, .. } => bus.type_name(),
         }
     }
 
@@ -80,7 +80,7 @@ impl BusKind {
         match self {
             BusKind::Pci { .. } => wanted == "PCI",
             BusKind::Isa => wanted == "ISA",
-            BusKind::Serial { .. } => wanted == "virtio-serial-bus",
+            BusKind::Child { bus, .. } => wanted == bus.type_name(),
         }
     }
 }
@@ -125,6 +125,8 @@ pub struct Device {
     pub pvpanic: Option<u16>,
     /// For ports of a virtio-serial device: which one it is.
     pub nr: Option<u32>,
+    /// For logical units of a SCSI bus.
+    pub unit: Option<Arc<Unit>>,
 }
 
 /// What the options of a device name, looked up and taken for it.
@@ -134,6 +136,8 @@ pub struct References {
     pub chardev: Option<CharFrontend>,
     /// `drive=`.
     pub node: Option<Arc<block::Attachment>>,
+    /// What `drive=` is called, where it is a drive and no node.
+    pub drive_name: Option<String>,
     /// `rng=`.
     pub entropy: Option<Arc<dyn Entropy>>,
     /// `iothread=`.
@@ -151,6 +155,10 @@ pub struct Wants<'a> {
     pub needs_drive: bool,
     /// Others may write the drive too.
     pub share_rw: bool,
+    /// The drive is only read, whatever it can.
+    pub read_only: bool,
+    /// The drive may have no medium, or there may be none at all.
+    pub removable: bool,
     /// `rng=`.
     pub rng: Option<&'a str>,
     /// `iothread=`.
@@ -166,6 +174,25 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
             needs_drive: true,
             share_rw: p.share_rw,
             io_thread: p.iothread.as_deref(),
+            ..none
+        },
+        DeviceDriver::VirtioScsiPci(p) => Wants {
+            io_thread: p.iothread.as_deref(),
+            ..none
+        },
+        DeviceDriver::ScsiHd(p) => Wants {
+            drive: p.drive.as_deref(),
+            needs_drive: true,
+            share_rw: p.share_rw,
+            removable: p.removable,
+            ..none
+        },
+        // A drive may be empty.
+        DeviceDriver::ScsiCd(p) => Wants {
+            drive: p.drive.as_deref(),
+            share_rw: p.share_rw,
+            read_only: true,
+            removable: true,
             ..none
         },
         DeviceDriver::Virtconsole(p) => Wants {
@@ -194,11 +221,14 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
 fn wanted_address(driver: &DeviceDriver) -> Option<DevFn> {
     let addr = match driver {
         DeviceDriver::VirtioBlkPci(p) => p.addr,
+        DeviceDriver::VirtioScsiPci(p) => p.addr,
         DeviceDriver::VirtioSerialPci(p) => p.addr,
         DeviceDriver::VirtioRngPci(p) => p.addr,
         DeviceDriver::PcieRootPort(p) => p.addr,
         DeviceDriver::Virtconsole(_)
         | DeviceDriver::Virtserialport(_)
+        | DeviceDriver::ScsiHd(_)
+        | DeviceDriver::ScsiCd(_)
         | DeviceDriver::IsaSerial(_)
         | DeviceDriver::Pvpanic(_)
         | DeviceDriver::IsaDebugExit(_) => None,
@@ -209,11 +239,14 @@ fn wanted_address(driver: &DeviceDriver) -> Option<DevFn> {
 fn is_multifunction(driver: &DeviceDriver) -> bool {
     match driver {
         DeviceDriver::VirtioBlkPci(p) => p.multifunction,
+        DeviceDriver::VirtioScsiPci(p) => p.multifunction,
         DeviceDriver::VirtioSerialPci(p) => p.multifunction,
         DeviceDriver::VirtioRngPci(p) => p.multifunction,
         DeviceDriver::PcieRootPort(p) => p.multifunction,
         DeviceDriver::Virtconsole(_)
         | DeviceDriver::Virtserialport(_)
+        | DeviceDriver::ScsiHd(_)
+        | DeviceDriver::ScsiCd(_)
         | DeviceDriver::IsaSerial(_)
         | DeviceDriver::Pvpanic(_)
         | DeviceDriver::IsaDebugExit(_) => false,
@@ -245,17 +278,27 @@ impl Machine {
         let cx = self.build_cx(&key, bus, devfn, references);
         let numbers = self.port_numbers(bus);
         let built = cx.and_then(|cx| {
-            let ports = match &self.buses[bus].kind {
-                BusKind::Serial { ports, .. } => Some(ports.as_ref()),
+            let child = match &self.buses[bus].kind {
+                BusKind::Child { bus, .. } => Some(bus),
                 BusKind::Pci { .. } | BusKind::Isa => None,
             };
-            registry::build(&options.driver, cx, ports)
+            registry::build(&options.driver, cx, child)
         });
-        let placed = built.and_then(|built| self.attach(&key, name, bus, devfn, built, &options));
-        if let Err(error) = placed {
-            self.release_slot(bus, devfn);
-            return Err(error);
-        }
+        let placed = built.and_then(|built| {
+            let unit = match &built {
+                Attachable::Unit(unit) => Some(unit.clone()),
+                _ => None,
+            };
+            self.attach(&key, name, bus, devfn, built, &options)?;
+            Ok(unit)
+        });
+        let unit = match placed {
+            Ok(unit) => unit,
+            Err(error) => {
+                self.release_slot(bus, devfn);
+                return Err(error);
+            }
+        };
         let serial = serial_port(&options.driver, self.serial_count());
         let nr = self
             .port_numbers(bus)
@@ -269,6 +312,7 @@ impl Machine {
             bus: self.buses[bus].name.clone(),
             serial,
             nr,
+            unit,
             key,
             options,
             branch,
@@ -288,8 +332,11 @@ impl Machine {
     /// The numbers that ports on this bus have.
     fn port_numbers(&self, bus: usize) -> Vec<u32> {
         match self.buses.get(bus).map(|bus| &bus.kind) {
-            Some(BusKind::Serial { ports, .. }) => ports.numbers(),
-            Some(BusKind::Pci { .. } | BusKind::Isa) | None => Vec::new(),
+            Some(BusKind::Child {
+                bus: ChildBus::Serial(ports),
+                ..
+            }) => ports.numbers(),
+            Some(BusKind::Pci { .. } | BusKind::Isa | BusKind::Child { .. }) | None => Vec::new(),
         }
     }
 
@@ -395,7 +442,7 @@ impl Machine {
         ]);
         let port = match &self.buses[bus].kind {
             BusKind::Pci { port, .. } => port.as_ref().map(|port| port.key.clone()),
-            BusKind::Isa | BusKind::Serial { .. } => None,
+            BusKind::Isa | BusKind::Child { .. } => None,
         };
         let intx = devfn.map_or_else(
             || Arc::new(NullInterrupt) as Arc<dyn IrqLine>,
@@ -413,6 +460,7 @@ impl Machine {
             iothreads: vec![io_thread as Arc<dyn IoThreadFace>],
             chardev: references.chardev,
             node: references.node,
+            drive_name: references.drive_name,
             entropy: references.entropy,
             hints,
         })
@@ -461,24 +509,34 @@ impl Machine {
         match built {
             Attachable::Pci(function) => self.attach_pci(key, bus, devfn, function),
             Attachable::RootPort(port) => self.attach_root_port(key, bus, devfn, *port, options),
-            Attachable::SerialBus { function, ports } => {
+            Attachable::Bus {
+                function,
+                bus: child,
+            } => {
                 self.attach_pci(key, bus, devfn, function)?;
-                let base = options
-                    .id
-                    .clone()
-                    .unwrap_or_else(|| "virtio-serial-bus".into());
                 self.buses.push(Bus {
-                    name: format!("{base}.0"),
-                    kind: BusKind::Serial {
+                    name: self.child_bus_name(options.id.as_deref(), &child),
+                    kind: BusKind::Child {
                         device: key.clone(),
-                        ports,
+                        bus: child,
                     },
                 });
                 Ok(())
             }
             Attachable::Isa { device, ports } => self.attach_isa(key, name, device, ports),
-            Attachable::Port => Ok(()),
+            Attachable::Port | Attachable::Unit(_) => Ok(()),
         }
+    }
+
+    /// Buses of devices with an id are called after it, others after their type.
+    fn child_bus_name(&self, id: Option<&str>, bus: &ChildBus) -> String {
+        if let Some(id) = id {
+            return format!("{id}.0");
+        }
+        let base = bus.type_name().to_lowercase();
+        let taken = |name: &String| self.buses.iter().any(|bus| bus.name == *name);
+        let mut names = (0u32..).map(|n| format!("{base}.{n}"));
+        names.find(|name| !taken(name)).unwrap_or(base)
     }
 
     fn attach_pci(

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use api_spec::{CpuInfoFast, CpuInstanceProperties, DRIVERS, DeviceDriver, SysEmuTarget};
 use devices::bus::lock;
 use devices::pci::{DevFn, regs};
+use devices::scsi::{Kind, Unit};
 use serde_json::Value;
 
 use super::Machine;
@@ -204,6 +205,14 @@ impl Machine {
                 p.num_queues
                     .map_or_else(|| self.cpu_count().into(), Value::from),
             ),
+            (DeviceDriver::VirtioScsiPci(p), "num_queues") => Some(
+                p.num_queues
+                    .filter(|count| *count != u32::MAX)
+                    .map_or_else(|| self.cpu_count().into(), Value::from),
+            ),
+            (DeviceDriver::ScsiHd(_) | DeviceDriver::ScsiCd(_), name) => {
+                unit_property(device.unit.as_deref()?, name)
+            }
             (_, "nr") => device.nr.map(Value::from),
             (_, "vectors") => self.vectors(device).map(Value::from),
             _ => None,
@@ -288,9 +297,24 @@ impl Machine {
 fn is_below(bus: &Bus, device: &Device) -> bool {
     match &bus.kind {
         BusKind::Pci { port, .. } => port.as_ref().is_some_and(|port| port.key == device.key),
-        BusKind::Serial { device: key, .. } => *key == device.key,
+        BusKind::Child { device: key, .. } => *key == device.key,
         BusKind::Isa => false,
     }
+}
+
+/// What a logical unit's property became that may be left to the program.
+fn unit_property(unit: &Unit, name: &str) -> Option<Value> {
+    let identity = unit.identity();
+    Some(match name {
+        "scsi-id" => unit.place().target.into(),
+        "lun" => unit.place().lun.into(),
+        "vendor" => identity.vendor.as_str().into(),
+        "product" => identity.product.as_str().into(),
+        "ver" => identity.version.as_str().into(),
+        "device_id" => identity.device_id.as_deref()?.into(),
+        "discard_granularity" if identity.kind == Kind::Disk => identity.discard_granularity.into(),
+        _ => return None,
+    })
 }
 
 /// The type of what is inside a virtio device's PCI function.

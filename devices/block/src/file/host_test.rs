@@ -44,9 +44,14 @@ fn a_new_size_is_not_undone_by_a_write_to_the_end() {
     const OLD: u64 = 21 * 512;
     const NEW: u64 = 1 << 20;
     let file = tempfile::tempfile().unwrap();
+    let image = ImageLock::new(&file, "a", Locking::Off).unwrap();
+    let host = Arc::new(large_blocks(file, true));
     let node = Arc::new(FileNode {
-        lock: ImageLock::new(&file, "a", Locking::Off).unwrap(),
-        host: Arc::new(large_blocks(file, true)),
+        lock: Arc::new(NodeLock {
+            image,
+            host: host.clone(),
+        }),
+        host,
         path: "a".into(),
         pool: test_pool(),
         screen: Screen::new(Policy::default(), 0, Arc::default()),

@@ -188,7 +188,14 @@ pub(crate) struct FileNode {
     path: String,
     pool: Pool,
     screen: Screen,
-    lock: ImageLock,
+    lock: Arc<NodeLock>,
+}
+
+/// An image's lock with the descriptor that has it. A node that takes the place of another one on
+/// the same file takes it over: there is no moment without it.
+struct NodeLock {
+    image: ImageLock,
+    host: Arc<HostFile>,
 }
 
 impl FileNode {
@@ -199,6 +206,7 @@ impl FileNode {
         opener: &mut dyn FileOpener,
         pool: &Pool,
         stats: Arc<Stats>,
+        former: Option<&FileNode>,
     ) -> Result<Self, BlockError> {
         let path = &spec.filename;
         if spec.aio == Aio::Native && !mode.direct {
@@ -224,19 +232,41 @@ impl FileNode {
             ranges: Ranges::default(),
             aio: spec.aio,
             length: Mutex::default(),
-            lost: AtomicI32::new(0),
+            lost: AtomicI32::new(former.map_or(0, |former| former.lost())),
         };
         let bytes = host
             .bytes()
             .map_err(|error| BlockError::host(format!("Could not get size of '{path}'"), error))?;
-        let lock = ImageLock::new(&host.file, path, spec.locking)?;
+        let former = former.filter(|former| is_same(&former.host.file, &host.file));
+        let host = Arc::new(host);
+        let lock = match former {
+            Some(former) => former.lock.clone(),
+            None => Arc::new(NodeLock {
+                image: ImageLock::new(&host.file, path, spec.locking)?,
+                host: host.clone(),
+            }),
+        };
         Ok(FileNode {
-            host: Arc::new(host),
+            host,
             path: path.clone(),
             pool: pool.clone(),
             screen: Screen::new(policy, sectors_up(bytes), stats),
             lock,
         })
+    }
+}
+
+impl FileNode {
+    /// The errno of a flush that failed, which a new descriptor would not tell again.
+    fn lost(&self) -> i32 {
+        self.host.lost.load(Ordering::Acquire)
+    }
+}
+
+fn is_same(one: &File, other: &File) -> bool {
+    match (one.metadata(), other.metadata()) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
     }
 }
 
@@ -408,7 +438,7 @@ impl BlockNode for FileNode {
     }
 
     fn set_perms(&self, perms: Perms) -> Result<(), BlockError> {
-        self.lock.set(&self.host.file, perms)
+        self.lock.image.set(&self.lock.host.file, perms)
     }
 }
 

@@ -40,6 +40,13 @@ impl AttachOptions {
     }
 }
 
+/// A device that tells its guest of a new size. Any thread; at once; called without locks of the
+/// graph.
+pub trait SizeWatcher: Send + Sync {
+    /// The medium has another size.
+    fn resized(&self);
+}
+
 /// A back end in the hands of one device. Dropping it gives the node back; a drive goes away with
 /// it, and with the drive its nodes, which blocks while images are closed.
 pub struct Attachment {
@@ -104,6 +111,16 @@ impl Attachment {
             && let Some(backend) = lock(&graph).backends.get_mut(id)
         {
             backend.media = Some(media);
+        }
+    }
+
+    /// Says who learns of another size of the medium. Weak, because the device has the attachment.
+    pub fn watch_size(&self, watcher: Weak<dyn SizeWatcher>) {
+        if let Some((graph, id)) = &self.place
+            && let Some(graph) = graph.upgrade()
+            && let Some(backend) = lock(&graph).backends.get_mut(id)
+        {
+            backend.size_watcher = Some(watcher);
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use super::{
     AttachOptions, BackendId, Graph, Habits, Inner, MediaDevice, NodeId, NodeSpec, Perms, Removed,
-    lock,
+    SizeWatcher, lock,
 };
 use crate::drain::DrainGate;
 use crate::edge::Edge;
@@ -75,6 +75,8 @@ pub(super) struct Backend {
     pub removable: bool,
     /// The device, if media can be taken out of it.
     pub media: Option<Weak<dyn MediaDevice>>,
+    /// The device, if it tells its guest of a new size.
+    pub size_watcher: Option<Weak<dyn SizeWatcher>>,
     /// How the last medium was opened, while there is none.
     pub habits: Habits,
 }
@@ -101,6 +103,7 @@ impl Backend {
             options: None,
             removable: false,
             media: None,
+            size_watcher: None,
             habits: Habits::default(),
         }
     }

@@ -20,6 +20,12 @@ impl Drained {
         Drained { gates }
     }
 
+    /// Holds more gates, and waits until nothing is in flight there either. Blocks.
+    pub(super) fn extend(&mut self, more: Vec<Shut>) {
+        more.iter().for_each(Shut::wait);
+        self.gates.extend(more);
+    }
+
     fn holds(&self, gate: &Arc<DrainGate>) -> bool {
         self.gates.iter().any(|shut| shut.is(gate))
     }
@@ -34,34 +40,36 @@ impl Graph {
     pub fn drain(&self, names: &[&str]) -> Result<Drained, BlockError> {
         let mut drained = Drained { gates: Vec::new() };
         loop {
-            let more = self.gates_above(names, &drained)?;
+            let more = lock(&self.inner).gates_above(names, &drained)?;
             if more.is_empty() {
                 return Ok(drained);
             }
-            more.iter().for_each(Shut::wait);
-            drained.gates.extend(more);
+            drained.extend(more);
         }
-    }
-
-    /// Shuts the gates above the named nodes that `drained` does not hold yet.
-    fn gates_above(&self, names: &[&str], drained: &Drained) -> Result<Vec<Shut>, BlockError> {
-        let inner = lock(&self.inner);
-        let find = |name: &&str| {
-            let found = inner.find_reference(name);
-            found.ok_or_else(|| BlockError::NoReference((*name).to_owned()))
-        };
-        let ids = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-        let gates = inner.backends.values().filter(|backend| {
-            names.is_empty() || ids.iter().any(|id| inner.is_below(*id, backend.root))
-        });
-        let new = gates.filter(|backend| !drained.holds(&backend.gate));
-        Ok(new.map(|backend| backend.gate.shut()).collect())
     }
 }
 
 impl Inner {
+    /// Shuts the gates above the named nodes that `drained` does not hold yet.
+    pub(super) fn gates_above(
+        &self,
+        names: &[&str],
+        drained: &Drained,
+    ) -> Result<Vec<Shut>, BlockError> {
+        let find = |name: &&str| {
+            let found = self.find_reference(name);
+            found.ok_or_else(|| BlockError::NoReference((*name).to_owned()))
+        };
+        let ids = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        let gates = self.backends.values().filter(|backend| {
+            names.is_empty() || ids.iter().any(|id| self.is_below(*id, backend.root))
+        });
+        let new = gates.filter(|backend| !drained.holds(&backend.gate));
+        Ok(new.map(|backend| backend.gate.shut()).collect())
+    }
+
     /// Whether `id` is `top` or below it.
-    fn is_below(&self, id: NodeId, top: Option<NodeId>) -> bool {
+    pub(super) fn is_below(&self, id: NodeId, top: Option<NodeId>) -> bool {
         let Some(top) = top else {
             return false;
         };

@@ -371,7 +371,7 @@ fn names_by_content_are_paths_or_json() {
     assert_eq!(
         name("w"),
         format!(
-            "json:{{\"driver\": \"raw\", \"offset\": 1000, \"size\": 512, \"file\": \
+            "json:{{\"offset\": 1000, \"driver\": \"raw\", \"size\": 512, \"file\": \
              {{\"driver\": \"file\", \"filename\": \"{text}\"}}}}"
         )
     );

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use super::backend::Backend;
 use super::{BackendId, ChildSpec, Graph, Inner, NodeId, Perms, WriteCache, lock};
+use crate::edge::Edge;
 use crate::error::BlockError;
 use crate::file::FileOpener;
 use crate::node::BlockNode;
@@ -11,15 +12,17 @@ use crate::node::BlockNode;
 /// A hold of a node. The graph lists it nowhere, but the node stays and the permissions hold
 /// until it is dropped, which may block while images are closed: for a worker thread.
 pub struct Hold {
+    edge: Edge,
+    /// What the edge leads to, unless that is taken out.
     node: Arc<dyn BlockNode>,
     name: String,
     place: (Weak<Mutex<Inner>>, BackendId),
 }
 
 impl Hold {
-    /// The node.
-    pub fn node(&self) -> &Arc<dyn BlockNode> {
-        &self.node
+    /// The node, or what has taken its place.
+    pub fn node(&self) -> Arc<dyn BlockNode> {
+        self.edge.node().unwrap_or_else(|| self.node.clone())
     }
 
     /// Its name, which may be made up.
@@ -73,8 +76,10 @@ impl Graph {
         let there = Some((root, node.clone()));
         let backend = Backend::new(String::new(), there, WriteCache::Back);
         let id = BackendId(inner.number());
+        let edge = backend.edge.clone();
         inner.backends.insert(id, backend);
         Ok(Hold {
+            edge,
             node,
             name,
             place: (Arc::downgrade(&self.inner), id),

@@ -14,14 +14,19 @@
 
 mod attach;
 mod backend;
+mod change;
 mod drained;
 mod hold;
 mod limits;
 mod media;
+mod names;
 mod open;
 mod open_format;
 mod perms;
+mod reopen;
+mod settle;
 mod spec;
+mod surgery;
 mod view;
 
 use std::collections::BTreeMap;
@@ -35,9 +40,10 @@ use crate::notice::NoticeSink;
 use crate::pool::Pool;
 use crate::stats::Stats;
 use crate::throttle::ThrottleGroups;
-pub use attach::{AttachOptions, Attachment, Sharing};
+pub use attach::{AttachOptions, Attachment, Sharing, SizeWatcher};
 use backend::Backend;
 pub use backend::{DriveOptions, WriteCache};
+pub use change::{Changes, without_backing};
 pub use drained::Drained;
 pub use hold::Hold;
 pub use limits::BackendName;
@@ -70,6 +76,15 @@ struct Entry {
     children: Vec<Child>,
     /// What all its users do together, as last agreed on.
     perms: Perms,
+    /// The node was told of it.
+    told: bool,
+    /// It could be written before the change that is under way.
+    turned: bool,
+    /// Made inside of the description of another node: its part of that, without what it took
+    /// over from there.
+    given: Option<NodeSpec>,
+    /// Another node takes its place at the moment: it uses those below no more.
+    aside: bool,
 }
 
 /// An edge to a node below.
@@ -209,6 +224,32 @@ impl Graph {
         Ok(removed)
     }
 
+    /// Takes everything away, whoever has it: the program ends. Dropping it closes images, each
+    /// before those below it. Devices have ended before.
+    pub fn close(&self) -> Removed {
+        let mut inner = lock(&self.inner);
+        let backends: Vec<BackendId> = inner.backends.keys().copied().collect();
+        for id in backends {
+            if let Some(backend) = inner.backends.remove(&id) {
+                backend.edge.set(None);
+            }
+        }
+        let ids: Vec<NodeId> = inner.nodes.keys().copied().collect();
+        for entry in inner.nodes.values_mut() {
+            entry.owned = false;
+        }
+        let mut removed = Removed::default();
+        ids.into_iter()
+            .for_each(|id| inner.collect(id, &mut removed));
+        removed
+    }
+
+    /// Whether a node or a drive has that name.
+    pub fn has_name(&self, name: &str) -> bool {
+        let inner = lock(&self.inner);
+        inner.find(name).is_some() || inner.find_backend(name).is_some()
+    }
+
     /// The node of that name.
     pub fn find(&self, name: &str) -> Option<Arc<dyn BlockNode>> {
         let inner = lock(&self.inner);
@@ -271,96 +312,6 @@ impl Inner {
             below
                 .into_iter()
                 .for_each(|child| self.collect(child, removed));
-        }
-    }
-
-    /// What the users of a node do, each with its description, the newest first.
-    fn users(&self, id: NodeId) -> Vec<(Perms, String)> {
-        let backends = self.backends.values().rev();
-        let devices = backends
-            .filter(|backend| backend.root == Some(id))
-            .map(|backend| {
-                let who = backend.describe();
-                (backend.perms, self.as_child(id, &who, "root"))
-            });
-        let entry = self.nodes.get(&id);
-        let shares = entry.is_some_and(|entry| entry.spec.force_share == Some(true));
-        let above = self.nodes.values().rev().flat_map(|above| {
-            let edges = above.children.iter().filter(|child| child.id == id);
-            edges.map(move |child| {
-                let perms = child.role.perms(above.perms, above.read_only);
-                let perms = match shares {
-                    true => perms.sharing_all(),
-                    false => perms,
-                };
-                let who = format!("node '{}'", above.name);
-                (perms, self.as_child(id, &who, child.role.name()))
-            })
-        });
-        devices.chain(above).collect()
-    }
-
-    fn as_child(&self, id: NodeId, who: &str, role: &str) -> String {
-        let name = self.nodes.get(&id).map_or("", |entry| entry.name.as_str());
-        format!("{who} (uses node '{name}' as '{role}' child)")
-    }
-
-    /// Agrees anew on what may be done with the node and those below it.
-    ///
-    /// # Errors
-    /// When its users do not get along; part of the change was made then, and the caller undoes
-    /// the cause and calls [`Self::refresh`].
-    fn agree(&mut self, id: NodeId) -> Result<(), BlockError> {
-        self.agree_with(id, None)
-    }
-
-    /// The same with one user more, who is not in the graph yet.
-    fn agree_with(
-        &mut self,
-        id: NodeId,
-        newcomer: Option<(Perms, String)>,
-    ) -> Result<(), BlockError> {
-        let mut users = self.users(id);
-        users.extend(newcomer);
-        for (one, (perms, unshared_by)) in users.iter().enumerate() {
-            for (two, (other, required_by)) in users.iter().enumerate() {
-                if one != two
-                    && let Some(names) = perms.refused(*other)
-                {
-                    return Err(BlockError::Conflict {
-                        node: self
-                            .nodes
-                            .get(&id)
-                            .map_or(String::new(), |e| e.name.clone()),
-                        perms: names,
-                        required_by: required_by.clone(),
-                        unshared_by: unshared_by.clone(),
-                    });
-                }
-            }
-        }
-        let all = users
-            .iter()
-            .fold(Perms::NONE, |all, (perms, _)| all.and_also(*perms));
-        let Some(entry) = self.nodes.get_mut(&id) else {
-            return Ok(());
-        };
-        if entry.perms == all {
-            return Ok(());
-        }
-        if all.writes() && entry.read_only {
-            return Err(BlockError::ReadOnly);
-        }
-        entry.node.set_perms(all)?;
-        entry.perms = all;
-        let below: Vec<NodeId> = entry.children.iter().map(|child| child.id).collect();
-        below.into_iter().try_for_each(|child| self.agree(child))
-    }
-
-    /// As [`Self::agree`], after users went away, which nobody can object to.
-    fn refresh(&mut self, id: NodeId) {
-        if let Err(error) = self.agree(id) {
-            log::warn!("Could not give permissions back: {error}");
         }
     }
 }

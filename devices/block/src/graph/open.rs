@@ -1,5 +1,6 @@
 //! From descriptions to nodes. New drivers are added here.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use super::{
@@ -33,6 +34,7 @@ impl Inner {
             host,
             depth: 0,
             removed: Removed::default(),
+            former: None,
         };
         opening.node(spec)
     }
@@ -94,6 +96,27 @@ pub(super) struct Opening<'a> {
     depth: usize,
     /// What was opened in vain.
     removed: Removed,
+    /// The node whose place the next one takes.
+    pub(super) former: Option<Arc<dyn BlockNode>>,
+}
+
+impl<'a> Opening<'a> {
+    /// For a node that takes the place of another one.
+    pub(super) fn again(
+        graph: &'a mut Inner,
+        opener: &'a mut dyn FileOpener,
+        host: &'a Host,
+        former: Arc<dyn BlockNode>,
+    ) -> Self {
+        Opening {
+            graph,
+            opener,
+            host,
+            depth: 0,
+            removed: Removed::default(),
+            former: Some(former),
+        }
+    }
 }
 
 impl Opening<'_> {
@@ -137,6 +160,10 @@ impl Opening<'_> {
             owned: false,
             children,
             perms: Perms::NONE,
+            told: true,
+            turned: false,
+            given: None,
+            aside: false,
         };
         let below: Vec<NodeId> = entry.children.iter().map(|child| child.id).collect();
         self.graph.nodes.insert(id, entry);
@@ -151,7 +178,7 @@ impl Opening<'_> {
         Ok(id)
     }
 
-    fn driver(
+    pub(super) fn driver(
         &mut self,
         spec: &NodeSpec,
         name: &str,
@@ -235,7 +262,12 @@ impl Opening<'_> {
             direct: spec.direct.unwrap_or(false),
         };
         let (policy, stats) = (spec.policy(), stats.clone());
-        let node = FileNode::open(file, mode, policy, self.opener, &self.host.pool, stats)?;
+        let former = self.former.take();
+        let former = former
+            .as_deref()
+            .and_then(|node| (node as &dyn Any).downcast_ref());
+        let pool = &self.host.pool;
+        let node = FileNode::open(file, mode, policy, self.opener, pool, stats, former)?;
         Ok((Arc::new(node), Vec::new()))
     }
 
@@ -251,9 +283,14 @@ impl Opening<'_> {
                 .find_reference(name)
                 .ok_or_else(|| BlockError::NoReference(name.clone()))?,
             ChildSpec::Inline(spec) => {
-                let mut spec = spec.clone();
+                let given = spec.clone();
+                let mut spec = given.clone();
                 spec.inherit(above);
-                self.node(spec)?
+                let id = self.node(spec)?;
+                if let Some(entry) = self.graph.nodes.get_mut(&id) {
+                    entry.given = Some(given);
+                }
+                id
             }
         };
         if self.graph.depth(id).saturating_add(self.depth) > MAX_DEPTH {

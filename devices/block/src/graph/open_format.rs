@@ -152,8 +152,7 @@ impl Opening<'_> {
     fn claim(&mut self, id: NodeId, name: &str, writes: bool) -> Result<(), BlockError> {
         let who = format!("node '{name}'");
         let who = self.graph.as_child(id, &who, Role::Storage.name());
-        self.graph
-            .agree_with(id, Some((Perms::storage(writes), who)))
+        self.graph.agree_with(id, Perms::storage(writes), who)
     }
 
     fn backing(
@@ -255,7 +254,7 @@ fn is_device(path: &str) -> bool {
 ///
 /// # Errors
 /// When it has a protocol, which none here has.
-fn resolve(base: &str, name: &str) -> Result<String, BlockError> {
+pub(super) fn resolve(base: &str, name: &str) -> Result<String, BlockError> {
     let plain = name.strip_prefix("file:").unwrap_or(name);
     let protocol = plain
         .split_once(':')

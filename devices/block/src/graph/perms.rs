@@ -133,6 +133,14 @@ impl Perms {
         }
     }
 
+    /// Whoever changes a node's size and leaves its bytes alone.
+    pub const fn resizer() -> Self {
+        Perms {
+            used: Perm::Resize.bit(),
+            shared: ALL,
+        }
+    }
+
     /// What a format does with the file it is in: it alone writes and resizes it, for its own
     /// tables as well as for data, also while nobody uses the format.
     pub const fn storage(writes: bool) -> Self {

@@ -1,5 +1,6 @@
 //! What a node is to be.
 
+use super::Role;
 use crate::error::BlockError;
 use crate::file::FileSpec;
 use crate::filter::BlkdebugSpec;
@@ -147,6 +148,14 @@ impl FormatKind {
         }
     }
 
+    /// Whether images can have a backing file.
+    pub const fn has_backing(self) -> bool {
+        match self {
+            FormatKind::Qcow2 | FormatKind::Qed | FormatKind::Vmdk => true,
+            FormatKind::Vpc | FormatKind::Vhdx => false,
+        }
+    }
+
     /// Its name in the interface.
     pub const fn name(self) -> &'static str {
         match self {
@@ -237,6 +246,30 @@ pub enum ChildSpec {
     Reference(String),
     /// One to make.
     Inline(NodeSpec),
+}
+
+impl DriverSpec {
+    /// The nodes below that the description names, with their parts.
+    pub(super) fn slots(&mut self) -> Vec<(Role, &mut ChildSpec)> {
+        match self {
+            DriverSpec::File(_) | DriverSpec::HostDevice(_) | DriverSpec::Null(_) => Vec::new(),
+            DriverSpec::Raw { file, .. }
+            | DriverSpec::Probe { file }
+            | DriverSpec::Throttle { file, .. } => vec![(Role::Filtered, file)],
+            DriverSpec::CopyOnRead { file } => vec![(Role::Copied, file)],
+            DriverSpec::Blkdebug { image, .. } => vec![(Role::Image, image)],
+            DriverSpec::Format(format) => {
+                let mut slots = vec![(Role::Storage, &mut *format.file)];
+                if let Some(data) = &mut format.data_file {
+                    slots.push((Role::Data, data));
+                }
+                if let Some(BackingSpec::Node(backing)) = &mut format.backing {
+                    slots.push((Role::Backing, backing));
+                }
+                slots
+            }
+        }
+    }
 }
 
 impl NodeSpec {

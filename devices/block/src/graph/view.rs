@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    BackendId, DriverSpec, Entry, Graph, Inner, MediaDevice, NodeId, NodeSpec, Role, TrayView,
-    WriteCache, lock,
+    BackendId, Entry, Graph, Inner, MediaDevice, NodeId, NodeSpec, Role, TrayView, WriteCache, lock,
 };
+use crate::image::{ImageView, SnapshotView};
 use crate::node::NodeInfo;
-use crate::null::NullSpec;
 use crate::on_error::{ErrorPolicy, IoStatus};
-use crate::raw::RawWindow;
 use crate::stats::Stats;
 use crate::throttle::Limits;
 
@@ -34,6 +32,12 @@ pub struct NodeView {
     pub owned: bool,
     /// Nodes below: part and name.
     pub children: Vec<(Role, String)>,
+    /// What an image says of itself.
+    pub image: Option<ImageView>,
+    /// The backing file that the image names, as seen from here.
+    pub full_backing: Option<String>,
+    /// What is kept in the image.
+    pub snapshots: Vec<SnapshotView>,
 }
 
 /// A back end as queries see it.
@@ -111,6 +115,13 @@ impl Inner {
                 .iter()
                 .filter_map(|child| Some((child.role, name(&child.id)?)))
                 .collect(),
+            image: entry.node.image().map(|image| image.view()),
+            full_backing: self.full_backing_name(entry),
+            snapshots: entry
+                .node
+                .image()
+                .and_then(|image| image.snapshots())
+                .map_or_else(Vec::new, |snapshots| snapshots.list()),
         }
     }
 
@@ -134,95 +145,4 @@ impl Inner {
         };
         Some((view, backend.media()))
     }
-
-    pub(super) fn filename(&self, entry: &Entry) -> String {
-        match &entry.spec.driver {
-            DriverSpec::File(file) | DriverSpec::HostDevice(file) => file.filename.clone(),
-            DriverSpec::Null(null) => null_name(*null),
-            DriverSpec::Probe { .. } => String::new(),
-            DriverSpec::Throttle { .. } | DriverSpec::CopyOnRead { .. } => {
-                self.filename_below(entry)
-            }
-            DriverSpec::Blkdebug { .. } => format!("blkdebug::{}", self.filename_below(entry)),
-            DriverSpec::Format(_) => match self.below(entry, Role::Storage) {
-                Some(below) => self.filename(below),
-                None => String::new(),
-            },
-            DriverSpec::Raw { window, .. } => match self.below(entry, Role::Filtered) {
-                Some(below) if *window == RawWindow::default() => self.filename(below),
-                Some(below) => self.window_name(*window, below),
-                None => String::new(),
-            },
-        }
-    }
-
-    fn filename_below(&self, entry: &Entry) -> String {
-        let child = entry.children.first();
-        let below = child.and_then(|child| self.nodes.get(&child.id));
-        below.map_or_else(String::new, |below| self.filename(below))
-    }
-
-    pub(super) fn below(&self, entry: &Entry, role: Role) -> Option<&Entry> {
-        let child = entry.children.iter().find(|child| child.role == role)?;
-        self.nodes.get(&child.id)
-    }
-
-    fn window_name(&self, window: RawWindow, below: &Entry) -> String {
-        let size = window.size.map(|size| format!("\"size\": {size}, "));
-        format!(
-            "json:{{\"driver\": \"raw\", \"offset\": {}, {}\"file\": {}}}",
-            window.offset,
-            size.unwrap_or_default(),
-            self.json_name(below),
-        )
-    }
-
-    fn json_name(&self, entry: &Entry) -> String {
-        let name = self.filename(entry);
-        match name.strip_prefix("json:") {
-            Some(json) => json.to_owned(),
-            None => format!(
-                "{{\"driver\": \"{}\", \"filename\": {}}}",
-                entry.spec.driver_name(),
-                quoted(&name)
-            ),
-        }
-    }
-}
-
-fn null_name(null: NullSpec) -> String {
-    if null == NullSpec::default() {
-        return "null-co://".to_owned();
-    }
-    let NullSpec {
-        size,
-        latency_ns,
-        read_zeroes,
-    } = null;
-    let mut name = String::from("json:{\"driver\": \"null-co\"");
-    if size != NullSpec::default().size {
-        name.push_str(&format!(", \"size\": {size}"));
-    }
-    if latency_ns != 0 {
-        name.push_str(&format!(", \"latency-ns\": {latency_ns}"));
-    }
-    if read_zeroes {
-        name.push_str(", \"read-zeroes\": true");
-    }
-    name.push('}');
-    name
-}
-
-/// A JSON string (RFC 8259, section 7).
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if u32::from(c) < 0x20 => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }

@@ -4,7 +4,7 @@
 
 use block::{Buffers, IoReq, Op};
 
-use super::gather::append;
+use crate::virtio::gather::append;
 
 /// As many parts as one call of the host takes (UIO_MAXIOV).
 const MOST_PARTS: usize = 1024;

@@ -1,7 +1,6 @@
 //! `virtio-blk-pci`: a disk (Virtio 1.2, section 5.2) on a block node.
 
 mod config;
-mod gather;
 mod merge;
 mod props;
 mod request;
@@ -12,7 +11,7 @@ use std::io;
 use std::sync::Arc;
 
 use api_spec::{QmpError, QmpResult, VirtioBlkPciProps};
-use block::{Attachment, WriteCache};
+use block::{Attachment, SizeWatcher, WriteCache};
 
 use super::{ActiveQueues, PlacedWorker, VirtioDevice, VirtioPci, VirtioTraits};
 use crate::cx::BuildCx;
@@ -47,6 +46,7 @@ pub fn build(props: &VirtioBlkPciProps, cx: &BuildCx) -> QmpResult<VirtioPci> {
         disk,
         node,
         failures,
+        watcher: None,
     };
     VirtioPci::new(Box::new(device), transport, cx)
         .map_err(|error| QmpError::generic(error.to_string()))
@@ -57,6 +57,8 @@ struct Blk {
     /// Also has the switch of the write cache, which the workers look at.
     node: Arc<Attachment>,
     failures: Failures,
+    /// Kept for the attachment.
+    watcher: Option<Arc<dyn SizeWatcher>>,
 }
 
 impl Blk {
@@ -66,6 +68,16 @@ impl Blk {
             bytes: self.node.info().size,
             write_cache: self.node.write_cache(),
         }
+    }
+}
+
+/// Tells the driver of a new size: the capacity is part of configuration space (Virtio 1.2,
+/// section 5.2.5).
+struct ConfigWatcher(Arc<dyn super::DeviceSignals>);
+
+impl SizeWatcher for ConfigWatcher {
+    fn resized(&self) {
+        self.0.config_changed();
     }
 }
 
@@ -120,6 +132,9 @@ impl VirtioDevice for Blk {
             self.node
                 .set_write_cache(cache(features & feature::FLUSH != 0));
         }
+        let watcher: Arc<dyn SizeWatcher> = Arc::new(ConfigWatcher(device.clone()));
+        self.node.watch_size(Arc::downgrade(&watcher));
+        self.watcher = Some(watcher);
         let worker = |queue: super::ActiveQueue| {
             let thread = usize::from(queue.index);
             let queue = super::Virtqueue::new(queue, &ram, &device);

@@ -1,9 +1,10 @@
 //! The driver's properties, checked.
 
 use api_spec::{OnOffAuto, QmpError, QmpResult, VirtioBlkPciProps};
-use block::{Attachment, SECTOR, WriteCache};
+use block::{Attachment, WriteCache};
 
 use super::config::feature;
+use crate::disk::{BlockSizes, SizeChoice};
 use crate::virtio::layout;
 
 /// Largest queue.
@@ -50,7 +51,13 @@ impl Disk {
     /// # Errors
     /// In QEMU's words where it refuses them, too.
     pub fn check(props: &VirtioBlkPciProps, vcpus: u64, node: &Attachment) -> QmpResult<Self> {
-        let blocks = Blocks::check(props)?;
+        let blocks = BlockSizes::check(SizeChoice {
+            logical: props.logical_block_size.0,
+            physical: props.physical_block_size.0,
+            min_io: props.min_io_size.0,
+            opt_io: props.opt_io_size.0,
+            discard_granularity: props.discard_granularity.map(|size| size.0),
+        })?;
         let queue_size = check_queue_size(props.queue_size)?;
         let write_cache = match props.write_cache {
             OnOffAuto::On => WriteCache::Back,
@@ -80,7 +87,7 @@ impl Disk {
                 "max-write-zeroes-sectors",
                 props.max_write_zeroes_sectors,
             )?,
-            discard_alignment: blocks.discard_alignment,
+            discard_alignment: discard_alignment(props, &blocks),
         })
     }
 
@@ -103,67 +110,13 @@ impl Disk {
     }
 }
 
-/// Sizes of blocks.
-struct Blocks {
-    logical: u32,
-    physical: u32,
-    min_io: u16,
-    opt_io: u32,
-    discard_alignment: u32,
-}
-
-impl Blocks {
-    fn check(props: &VirtioBlkPciProps) -> QmpResult<Self> {
-        let logical = block_size("logical_block_size", props.logical_block_size.0)?;
-        let physical = block_size("physical_block_size", props.physical_block_size.0)?;
-        if logical > physical {
-            let desc = "logical_block_size > physical_block_size not supported";
-            return Err(QmpError::generic(desc));
-        }
-        let blocks = |name: &str, bytes: u64, most: u64| {
-            let count = bytes / u64::from(logical);
-            if !bytes.is_multiple_of(logical.into()) {
-                let desc = format!("{name} must be a multiple of logical_block_size");
-                return Err(QmpError::generic(desc));
-            }
-            if count > most {
-                let desc = format!("{name} must not exceed {most} logical blocks");
-                return Err(QmpError::generic(desc));
-            }
-            Ok(count)
-        };
-        let min_io = blocks("min_io_size", props.min_io_size.0, u16::MAX.into())?;
-        let opt_io = blocks("opt_io_size", props.opt_io_size.0, u32::MAX.into())?;
-        let granularity = props.discard_granularity.map(|size| size.0);
-        // All ones is QEMU's way to say "leave it to the device".
-        let granularity = granularity.filter(|size| *size != u64::from(u32::MAX));
-        if let Some(size) = granularity {
-            blocks("discard_granularity", size, u32::MAX.into())?;
-        }
-        let reported = granularity.filter(|_| props.report_discard_granularity);
-        let alignment = reported.unwrap_or(logical.into()) >> 9;
-        Ok(Blocks {
-            logical,
-            physical,
-            min_io: u16::try_from(min_io).unwrap_or(0),
-            opt_io: u32::try_from(opt_io).unwrap_or(0),
-            discard_alignment: u32::try_from(alignment).unwrap_or(1).max(1),
-        })
-    }
-}
-
-/// 0 is the node's choice; every node takes requests of single sectors.
-fn block_size(name: &str, bytes: u64) -> QmpResult<u32> {
-    if bytes == 0 {
-        return Ok(SECTOR as u32);
-    }
-    let size = u32::try_from(bytes).ok();
-    size.filter(|size| size.is_power_of_two() && (512..=2 << 20).contains(size))
-        .ok_or_else(|| {
-            QmpError::generic(format!(
-                "parameter {name} must be a power of 2 between 512 and 2097152"
-            ))
-        })
+/// In sectors.
+fn discard_alignment(props: &VirtioBlkPciProps, blocks: &BlockSizes) -> u32 {
+    let reported = blocks
+        .discard_granularity
+        .filter(|_| props.report_discard_granularity);
+    let alignment = reported.unwrap_or(blocks.logical.into()) >> 9;
+    u32::try_from(alignment).unwrap_or(1).max(1)
 }
 
 fn check_queue_size(size: u16) -> QmpResult<u16> {

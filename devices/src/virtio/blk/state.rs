@@ -25,6 +25,7 @@ impl Snapshot for Blk {
             disk: _,
             node,
             failures: _,
+            watcher: _,
         } = self;
         BlkV1 {
             write_through: node.write_cache() == WriteCache::Through,

@@ -14,12 +14,12 @@ use block::{
     Waker, WriteCache,
 };
 
-use super::gather::gather;
 use super::merge::Group;
 use super::props::Disk;
 use super::request::{Data, Limits, Request, Status, parse};
 use crate::disk_failure::{self, Failures};
 use crate::ram::GuestRam;
+use crate::virtio::gather::gather;
 use crate::virtio::{Chain, Virtqueue};
 use crate::worker::{QueueState, QueueWorker, Watch, WatchToken};
 
@@ -279,7 +279,7 @@ impl BlkWorker {
         chain.writable.mark_dirty(&memory, 0, read);
         let failed = match result {
             Ok(()) => false,
-            Err(error) => match self.failed(account, &error) {
+            Err(error) => match self.failed(account, error) {
                 ErrorAction::Report => true,
                 ErrorAction::Ignore => false,
                 ErrorAction::Stop => {

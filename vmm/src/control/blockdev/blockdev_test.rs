@@ -7,6 +7,12 @@ use tempfile::TempDir;
 use super::*;
 use crate::control::fds::FdStore;
 use crate::event::Mailbox;
+use block::Sharing;
+
+const EXCLUSIVE: AttachOptions = AttachOptions {
+    sharing: Sharing::Exclusive,
+    read_only: false,
+};
 
 #[path = "limits_test.rs"]
 mod limits_test;
@@ -54,7 +60,7 @@ impl Bench {
     fn attach(&mut self, drive: &str, id: &str) -> Result<Arc<Attachment>, String> {
         let path = format!("/machine/peripheral/{id}/virtio-backend");
         self.blocks
-            .attach(drive, &path, false)
+            .attach(drive, &path, EXCLUSIVE, "virtio-blk-device")
             .map_err(|refusal| refusal.to_string())
     }
 }

@@ -39,7 +39,8 @@ impl Check {
     pub fn run(self) -> Result<ImageCheck, Refusal> {
         let report = self.turn.take(|| {
             let quiet = self.graph.drain(&[self.hold.name()])?;
-            let image = self.hold.node().image().ok_or_else(no_check)?;
+            let node = self.hold.node();
+            let image = node.image().ok_or_else(no_check)?;
             let report = image.check(self.repair);
             drop(quiet);
             report

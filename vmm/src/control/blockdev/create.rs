@@ -46,8 +46,8 @@ impl NewImage {
                 target,
                 data: _data,
                 options,
-            } => block::create_qcow2(&**target.node(), &options),
-            NewImage::Qed { target, options } => block::create_qed(&**target.node(), &options),
+            } => block::create_qcow2(&*target.node(), &options),
+            NewImage::Qed { target, options } => block::create_qed(&*target.node(), &options),
         }
     }
 }

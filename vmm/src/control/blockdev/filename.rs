@@ -35,7 +35,7 @@ pub(super) fn image(
 }
 
 /// The bytes that a name stands for.
-fn file(name: &str, opener: &mut dyn FileOpener) -> Result<NodeSpec, BlockError> {
+pub(super) fn file(name: &str, opener: &mut dyn FileOpener) -> Result<NodeSpec, BlockError> {
     if let Some(json) = name.strip_prefix("json:") {
         return opener.json(json);
     }

@@ -151,7 +151,10 @@ fn filters_are_made_and_refused() {
             .find(|node| node.node_name.as_deref() == Some(name));
         found.unwrap()
     };
-    assert_eq!(node("b").file, "blkdebug::null-co://");
+    assert_eq!(
+        node("b").file,
+        "json:{\"image\": {\"driver\": \"null-co\"}, \"driver\": \"blkdebug\"}"
+    );
     assert_eq!(
         (node("c").drv.as_str(), node("t").drv.as_str()),
         ("copy-on-read", "throttle")

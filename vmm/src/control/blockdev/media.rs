@@ -32,8 +32,9 @@ pub fn device_path(id: &str) -> String {
     }
 }
 
-/// The id of the device with that path, or the path where it has none.
-fn device_id(path: &str) -> &str {
+/// The id of the device with that path, or the path where it has none; parts inside of devices
+/// have none.
+pub(super) fn device_id(path: &str) -> &str {
     let id = path.strip_prefix("/machine/peripheral/");
     id.filter(|id| !id.contains('/')).unwrap_or(path)
 }
@@ -299,9 +300,12 @@ impl Blockdevs {
         drive: Option<&str>,
         device: &str,
         options: block::AttachOptions,
+        owner: &str,
     ) -> Result<Arc<block::Attachment>, Refusal> {
-        let attached = self.graph.attach_removable(drive, device, options)?;
-        Ok(Arc::new(attached))
+        let attached = self.graph.attach_removable(drive, device, options);
+        attached
+            .map(Arc::new)
+            .map_err(|error| super::for_owner(error, owner))
     }
 }
 

@@ -7,6 +7,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+
+const EXCLUSIVE: block::AttachOptions = block::AttachOptions {
+    sharing: block::Sharing::Exclusive,
+    read_only: false,
+};
 use crate::control::blockdev::pool;
 use crate::control::fds::FdStore;
 use crate::event::Mailbox;
@@ -86,7 +91,10 @@ impl Bench {
             read_only,
         };
         let path = format!("/machine/peripheral/{id}");
-        let attached = self.blocks.attach_removable(drive, &path, options).unwrap();
+        let attached = self
+            .blocks
+            .attach_removable(drive, &path, options, "scsi-cd")
+            .unwrap();
         let media: Arc<dyn MediaDevice> = self.fake.clone();
         attached.set_media(Arc::downgrade(&media));
         attached
@@ -195,7 +203,10 @@ fn a_guests_lock_counts() {
 fn fixed_disks_are_left_alone() {
     let mut bench = Bench::new();
     let path = "/machine/peripheral/d/virtio-backend";
-    let _disk = bench.blocks.attach("a", path, false).unwrap();
+    let _disk = bench
+        .blocks
+        .attach("a", path, EXCLUSIVE, "scsi-hd")
+        .unwrap();
     let mut place = bench.blocks.place(BackendName::Device("d")).unwrap();
     for refused in [
         place.eject(true),
@@ -270,7 +281,9 @@ fn media_that_are_written_must_be_free() {
     let options: BlockdevOptions =
         decode_value::<BlockdevOptions>(Value::clone(&options), api_spec::Mode::Strict).unwrap();
     bench.blocks.add(options, &mut bench.fds.opener()).unwrap();
-    let other = bench.blocks.attach("f", "/machine/peripheral/o", false);
+    let other = bench
+        .blocks
+        .attach("f", "/machine/peripheral/o", EXCLUSIVE, "scsi-hd");
     let refused = bench.change(&two, Some("raw"), Mode::Retain).unwrap_err();
     assert_eq!(refused.desc, "Failed to get \"write\" lock");
     assert_eq!(bench.shown(), Some((one, false)));

@@ -1,6 +1,7 @@
 //! Block nodes and drives as clients and the command line have them: the block layer's graph
 //! behind the interface's types and words.
 
+mod change;
 mod check;
 mod convert;
 mod convert_blkdebug;
@@ -23,12 +24,13 @@ use api_spec::{
 };
 use block::{
     Account, AttachOptions, Attachment, BackendName, BlockError, BlockNode, DriveOptions,
-    ErrorPolicy, FileOpener, Graph, Limits, NodeSpec, NoticeSink, Pool, Sharing,
+    ErrorPolicy, FileOpener, Graph, Limits, NodeSpec, NoticeSink, Pool,
 };
 
 use super::fds::Opener;
 use crate::event::MailSender;
 use crate::threads::{self, ThreadKind};
+pub use change::GraphWork;
 pub use check::{Check, ImageTurn};
 pub use create::{NewImage, check_creatable};
 pub use drive::DriveMade;
@@ -105,6 +107,17 @@ struct Root {
     overlay: Option<temporary::Overlay>,
     /// The file's name, for messages.
     file: String,
+}
+
+/// The refusal of a drive for a device: `owner` is the type whose property names the drive.
+fn for_owner(error: BlockError, owner: &str) -> Refusal {
+    match error {
+        BlockError::NoDrive(name) => {
+            let text = format!("Property '{owner}.drive' can't find value '{name}'");
+            QmpError::generic(text).into()
+        }
+        error => error.into(),
+    }
 }
 
 /// All block nodes and drives. Owned by control. Opening files may take the time of a few system
@@ -274,7 +287,8 @@ impl Blockdevs {
 
     /// Gives the drive or node `drive` to a device. `device` is the QOM path that queries show
     /// (`/machine/peripheral/ID/virtio-backend`). The node is given back when the last clone of
-    /// the attachment is dropped; a drive made with `-drive` goes away then.
+    /// the attachment is dropped; a drive made with `-drive` goes away then. `owner` is the type
+    /// whose property names the drive.
     ///
     /// # Errors
     /// In QEMU's words.
@@ -282,16 +296,28 @@ impl Blockdevs {
         &mut self,
         drive: &str,
         device: &str,
-        share_rw: bool,
+        options: AttachOptions,
+        owner: &str,
     ) -> Result<Arc<Attachment>, Refusal> {
-        let options = AttachOptions {
-            sharing: match share_rw {
-                true => Sharing::Writers,
-                false => Sharing::Exclusive,
-            },
-            read_only: false,
-        };
-        Ok(Arc::new(self.graph.attach(drive, device, options)?))
+        let attached = self.graph.attach(drive, device, options);
+        attached
+            .map(Arc::new)
+            .map_err(|error| for_owner(error, owner))
+    }
+
+    /// The name of the drive that the device with this QOM path has, which is empty for a node;
+    /// and how the device is shown.
+    pub fn drive_of(&self, device: &str) -> (String, String) {
+        let drives = self.graph.backends().into_iter();
+        let mut own = drives.filter(|drive| drive.device.as_deref() == Some(device));
+        let name = own.next().map_or_else(String::new, |drive| drive.name);
+        (name, media::device_id(device).to_owned())
+    }
+
+    /// Whether there is a drive, not a node, of that name.
+    pub fn is_drive(&self, name: &str) -> bool {
+        let drives = self.graph.backends();
+        !name.is_empty() && drives.iter().any(|drive| drive.name == name)
     }
 
     /// Takes the drive or node from the device with this QOM path, whoever still has the
@@ -395,8 +421,11 @@ impl Blockdevs {
 
     /// query-block.
     pub fn query_block(&self) -> Vec<BlockInfo> {
-        let backends = self.graph.backends();
-        backends.into_iter().map(query::block_info).collect()
+        let nodes = self.graph.nodes();
+        let backends = self.graph.backends().into_iter();
+        backends
+            .map(|backend| query::block_info(backend, &nodes))
+            .collect()
     }
 
     /// query-blockstats.
@@ -415,13 +444,15 @@ impl Blockdevs {
         }
     }
 
-    /// query-named-block-nodes; the newest first. No node here has a backing file, so that there
-    /// is nothing for `flat` to leave out.
-    pub fn query_named_block_nodes(&self, _flat: bool) -> Vec<BlockDeviceInfo> {
-        let nodes = self.graph.nodes().into_iter().rev();
-        nodes
-            .map(|node| query::node_info(&node, block::WriteCache::Back))
-            .collect()
+    /// query-named-block-nodes; the newest first.
+    pub fn query_named_block_nodes(&self, flat: bool) -> Vec<BlockDeviceInfo> {
+        let depth = match flat {
+            true => query::Depth::Flat,
+            false => query::Depth::Nested,
+        };
+        let nodes = self.graph.nodes();
+        let info = |node| query::node_info(node, &nodes, depth, block::WriteCache::Back);
+        nodes.iter().rev().map(info).collect()
     }
 }
 

@@ -1,27 +1,50 @@
 //! What queries answer.
 
+mod image;
+
 use api_spec::{
     BlockDeviceInfo, BlockDeviceIoStatus, BlockDeviceStats, BlockInfo, BlockLatencyHistogramInfo,
-    BlockStats, BlockdevCacheInfo, BlockdevDetectZeroesOptions, ImageInfo,
+    BlockStats, BlockdevCacheInfo, BlockdevDetectZeroesOptions,
 };
 use block::{
     Account, BackendView, DetectZeroes, Histogram, IoStatus, Limits, Measure, NodeView, Stats,
     WriteCache,
 };
 
+pub(super) use image::snapshot_info;
+
+use super::media::device_id;
+
 pub(super) fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// A node, as a user with this write cache sees it.
-pub(super) fn node_info(node: &NodeView, write_cache: WriteCache) -> BlockDeviceInfo {
+/// Whether queries tell of what is below as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// They do not.
+    Flat,
+    /// They do.
+    Nested,
+}
+
+/// A node, as a user with this write cache sees it; `nodes` are all.
+pub(super) fn node_info(
+    node: &NodeView,
+    nodes: &[NodeView],
+    depth: Depth,
+    write_cache: WriteCache,
+) -> BlockDeviceInfo {
     BlockDeviceInfo {
         file: node.filename.clone(),
         node_name: Some(node.name.clone()),
         ro: node.info.read_only,
         drv: node.driver.to_owned(),
-        backing_file: None,
-        backing_file_depth: 0,
+        backing_file: image::backing(node, nodes).map(|below| below.filename.clone()),
+        backing_file_depth: match depth {
+            Depth::Flat => 0,
+            Depth::Nested => image::depth(node, nodes),
+        },
         encrypted: false,
         detect_zeroes: match node.spec.detect_zeroes {
             DetectZeroes::Off => BlockdevDetectZeroesOptions::Off,
@@ -48,7 +71,7 @@ pub(super) fn node_info(node: &NodeView, write_cache: WriteCache) -> BlockDevice
         iops_wr_max_length: None,
         iops_size: None,
         group: None,
-        image: image(node),
+        image: image::info(node, nodes, depth),
         active: Some(true),
         cache: BlockdevCacheInfo {
             writeback: write_cache == WriteCache::Back,
@@ -56,23 +79,6 @@ pub(super) fn node_info(node: &NodeView, write_cache: WriteCache) -> BlockDevice
             no_flush: node.spec.no_flush.unwrap_or(false),
         },
         write_threshold: number(node.stats.write_threshold()),
-    }
-}
-
-fn image(node: &NodeView) -> ImageInfo {
-    ImageInfo {
-        filename: node.filename.clone(),
-        format: node.driver.to_owned(),
-        // Nodes without storage know nothing of it.
-        dirty_flag: (node.driver != "null-co").then_some(false),
-        actual_size: node.allocated.map(number),
-        virtual_size: number(node.info.size),
-        cluster_size: None,
-        encrypted: None,
-        compressed: None,
-        backing_filename: None,
-        full_backing_filename: None,
-        backing_filename_format: None,
     }
 }
 
@@ -107,7 +113,7 @@ fn set_limits(info: &mut BlockDeviceInfo, (group, limits): (String, Limits)) {
 }
 
 /// A back end. Its status is told where failures may stop the machine.
-pub(super) fn block_info(backend: BackendView) -> BlockInfo {
+pub(super) fn block_info(backend: BackendView, nodes: &[NodeView]) -> BlockInfo {
     let BackendView {
         name,
         device,
@@ -121,7 +127,7 @@ pub(super) fn block_info(backend: BackendView) -> BlockInfo {
         tray,
     } = backend;
     let inserted = root.map(|root| {
-        let mut info = node_info(&root, write_cache);
+        let mut info = node_info(&root, nodes, Depth::Nested, write_cache);
         if let Some(throttle) = throttle {
             set_limits(&mut info, throttle);
         }
@@ -140,15 +146,20 @@ pub(super) fn block_info(backend: BackendView) -> BlockInfo {
             IoStatus::Failed => BlockDeviceIoStatus::Failed,
             IoStatus::NoSpace => BlockDeviceIoStatus::Nospace,
         }),
-        qdev: device,
+        qdev: device.as_deref().map(shown),
     }
+}
+
+/// How the device with that QOM path is shown.
+fn shown(path: &str) -> String {
+    device_id(path).to_owned()
 }
 
 /// A back end's counters, with those of the nodes below it.
 pub(super) fn device_stats(backend: &BackendView, nodes: &[NodeView]) -> BlockStats {
     BlockStats {
         device: Some(backend.name.clone()),
-        qdev: backend.device.clone(),
+        qdev: backend.device.as_deref().map(shown),
         node_name: backend.root.as_ref().map(|root| root.name.clone()),
         stats: BlockDeviceStats {
             account_invalid: true,
@@ -156,7 +167,10 @@ pub(super) fn device_stats(backend: &BackendView, nodes: &[NodeView]) -> BlockSt
             ..counters(&backend.stats)
         },
         parent: backend.root.as_ref().and_then(|root| below(root, nodes)),
-        backing: None,
+        backing: backend
+            .root
+            .as_ref()
+            .and_then(|root| backing_stats(root, nodes)),
     }
 }
 
@@ -170,6 +184,19 @@ pub(super) fn node_stats(node: &NodeView, nodes: &[NodeView]) -> BlockStats {
         parent: below(node, nodes),
         backing: None,
     }
+}
+
+/// The same of a device's image, with those of the images below it.
+fn chain_stats(node: &NodeView, nodes: &[NodeView]) -> BlockStats {
+    BlockStats {
+        backing: backing_stats(node, nodes),
+        ..node_stats(node, nodes)
+    }
+}
+
+fn backing_stats(node: &NodeView, nodes: &[NodeView]) -> Option<Box<BlockStats>> {
+    let below = image::chained(node, nodes)?;
+    Some(Box::new(chain_stats(below, nodes)))
 }
 
 fn below(node: &NodeView, nodes: &[NodeView]) -> Option<Box<BlockStats>> {

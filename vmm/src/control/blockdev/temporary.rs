@@ -89,7 +89,7 @@ fn make_empty(
         size,
         ..Qcow2Create::default()
     };
-    block::create_qcow2(&**hold.node(), &options)
+    block::create_qcow2(&*hold.node(), &options)
 }
 
 /// Where temporary files go; those of disks grow, which file systems in memory are no place for.

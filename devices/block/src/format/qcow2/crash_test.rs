@@ -473,7 +473,7 @@ impl Trial {
         let bytes = std::fs::read(&self.path).unwrap();
         let disk = Disk::new(bytes);
         let node = open(&disk, Qcow2Options::default());
-        let mut all = vec![0; SIZE as usize];
+        let mut all = vec![0; self.sectors.len() * SECTOR];
         node.read_at(0, &mut all).unwrap();
         for (at, (found, sector)) in all.chunks(SECTOR).zip(&self.sectors).enumerate() {
             let tag = u64::from_le_bytes(found[..8].try_into().unwrap());
@@ -487,9 +487,16 @@ impl Trial {
         }
     }
 
+    /// What is cut off is gone, and what is new are zeroes, for good.
+    fn resize(&mut self) {
+        let sectors = 64 + self.dice.roll(6000) as usize;
+        self.node.resize((sectors * SECTOR) as u64).unwrap();
+        self.sectors.resize(sectors, Sector::default());
+    }
+
     /// All that was written is there.
     fn compare(&mut self) {
-        let mut all = vec![0; SIZE as usize];
+        let mut all = vec![0; self.sectors.len() * SECTOR];
         self.node.read_at(0, &mut all).unwrap();
         for (at, (found, sector)) in all.chunks(SECTOR).zip(&self.sectors).enumerate() {
             let tag = u64::from_le_bytes(found[..8].try_into().unwrap());
@@ -537,6 +544,9 @@ fn crashes(options: &str, qcow2: Qcow2Options) {
         trial.batch(crash);
         if trial.dice.roll(6) == 0 {
             trial.flush();
+        }
+        if trial.dice.roll(12) == 0 {
+            trial.resize();
         }
         if number % 15 == 0 {
             trial.crash();
@@ -633,7 +643,78 @@ fn many(options: &str, batches: u64) {
 
 #[test]
 fn many_requests_in_any_order() {
-    many("", 16000);
-    many("cluster_size=512", 10000);
-    many("extended_l2=on,cluster_size=16k", 10000);
+    many("", 12000);
+    many("cluster_size=512", 6000);
+    many("extended_l2=on,cluster_size=16k", 6000);
+}
+
+#[test]
+fn a_full_disk_leaves_the_image_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let qcow2 = Qcow2Options::default();
+    let mut trial = Trial::new(dir.path(), "cluster_size=4k", qcow2, seed());
+    trial.node.resize(16 << 20).unwrap();
+    trial.lane = None;
+    trial.node.image().unwrap().close().unwrap();
+    let chunk = vec![0x11; 64 << 10];
+    let mut disk = trial.disk.clone();
+    disk.most = 4 << 20;
+    let node = open(&disk, qcow2);
+    let mut at = 0;
+    let error = loop {
+        match node.write_at(at, &chunk) {
+            Ok(()) => at += chunk.len() as u64,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.raw_os_error(), Some(libc::EFBIG));
+    assert!(at >= 3 << 20, "{at:#x}");
+    node.flush().unwrap();
+    // Room is made, and used.
+    let discard = Op::Discard {
+        offset: 0,
+        len: 1 << 20,
+    };
+    node.perform(discard, &Buffers::new()).unwrap();
+    node.flush().unwrap();
+    node.flush().unwrap();
+    for step in 0..8 {
+        node.write_at((8 << 20) + step * chunk.len() as u64, &chunk)
+            .unwrap();
+    }
+    node.image().unwrap().close().unwrap();
+    std::fs::write(&trial.path, &disk.plates.lock().unwrap().bytes).unwrap();
+    let (code, said) = tool(&["check", "-q", trial.path.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[test]
+fn writes_to_new_clusters_need_no_thread() {
+    use crate::format::{Format, Plan};
+    for options in ["", "cluster_size=4k", "extended_l2=on", "lazy_refcounts=on"] {
+        let dir = tempfile::tempdir().unwrap();
+        let trial = Trial::new(dir.path(), options, Qcow2Options::default(), seed());
+        let disk = trial.disk.clone();
+        let image = try_open(&disk, Qcow2Options::default(), Reporter::silent(), false).unwrap();
+        let buffers = Buffers::owned(HostBuffer::from_bytes(&[7; 4096], 4096));
+        let mut slow = 0;
+        for step in 0..SIZE / 4096 {
+            let op = Op::Write {
+                offset: step * 4096,
+                durability: Durability::Cached,
+            };
+            let mut pieces = Vec::new();
+            match image.plan(op, &buffers, &mut pieces) {
+                Plan::Pieces(keep) => {
+                    assert_eq!(pieces.len(), 1);
+                    image.ended(keep, Ok(())).unwrap();
+                }
+                Plan::Slow => {
+                    slow += 1;
+                    image.perform(op, &buffers).unwrap();
+                }
+            }
+        }
+        assert!(slow <= 16, "{options}: {slow} of {}", SIZE / 4096);
+    }
 }

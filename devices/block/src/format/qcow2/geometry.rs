@@ -289,3 +289,84 @@ impl Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometry(cluster_bits: u32, extended: bool) -> Geometry {
+        Geometry {
+            version: 3,
+            cluster_bits,
+            refcount_order: 4,
+            extended,
+            external: false,
+        }
+    }
+
+    #[test]
+    fn places_in_tables() {
+        let plain = geometry(16, false);
+        assert_eq!((plain.l2_bits(), plain.l1_shift()), (13, 29));
+        assert_eq!(plain.l2_place((1 << 29) + (5 << 16) + 7), 40);
+        assert_eq!(plain.l1_entries((1 << 29) + 1), 2);
+        let extended = geometry(16, true);
+        assert_eq!(extended.l1_shift(), 28);
+        assert_eq!(extended.l2_place(5 << 16), 80);
+        assert_eq!(extended.mask(2048, 2048), 0b10);
+        assert_eq!(extended.mask(2047, 2), 0b11);
+        assert_eq!(extended.mask(0, 1 << 16), u32::MAX);
+        assert_eq!(plain.mask(2048, 2048), u32::MAX);
+    }
+
+    #[test]
+    fn compressed_clusters_say_how_long_they_are() {
+        let (offset, len) = geometry(16, false).compressed(COMPRESSED | 3 << 54 | 0x5_0123);
+        assert_eq!((offset, len), (0x5_0123, 4 * 512 - 0x123));
+        let (offset, len) = geometry(9, false).compressed(COMPRESSED | 1 << 61 | 0x200);
+        assert_eq!((offset, len), (0x200, 1024));
+    }
+
+    #[test]
+    fn subclusters_are_stored_apart() {
+        let extended = geometry(16, true);
+        let entry = Entry {
+            word: 0x5_0000 | COPIED,
+            bitmap: 0b0011 | 0b1100 << 32,
+        };
+        assert_eq!(entry.at(0, &extended), (Stored::Data(0x5_0000), 4096));
+        assert_eq!(entry.at(4096 + 512, &extended), (Stored::Zero, 4096 - 512));
+        assert_eq!(
+            entry.at(8192, &extended),
+            (Stored::Unallocated, (1 << 16) - 8192)
+        );
+        let linked = entry.linked(0x5_0000, 0b0110, &extended);
+        assert_eq!(linked.bitmap, 0b0111 | 0b1000 << 32);
+        let both = Entry {
+            bitmap: 1 | 1 << 32,
+            ..entry
+        };
+        assert_eq!(both.at(0, &extended).0, Stored::Bad);
+        let nowhere = Entry { word: 0, bitmap: 1 };
+        assert!(!nowhere.is_sound(&extended));
+    }
+
+    #[test]
+    fn entries_that_make_no_sense() {
+        let plain = geometry(16, false);
+        let is_sound = |word| Entry { word, bitmap: 0 }.is_sound(&plain);
+        assert!(is_sound(0) && is_sound(ZERO) && is_sound(0x5_0000 | COPIED | ZERO));
+        assert!(!is_sound(0x5_0200) && !is_sound(0x5_0002) && !is_sound(0x5_0000 | 1 << 56));
+        let old = Geometry {
+            version: 2,
+            ..plain
+        };
+        assert!(
+            !Entry {
+                word: ZERO,
+                bitmap: 0
+            }
+            .is_sound(&old)
+        );
+    }
+}

@@ -110,6 +110,9 @@ impl Frees {
     }
 }
 
+/// Most clusters of which it is known that they are new.
+const MOST_FRESH: usize = 4096;
+
 /// The state that requests look at.
 #[derive(Debug)]
 pub(super) struct Meta {
@@ -119,8 +122,15 @@ pub(super) struct Meta {
     pub(super) l1_dirty: BTreeSet<u64>,
     pub(super) l2: Cache,
     pub(super) pending: Map<Pending>,
+    /// Places of new clusters with subclusters, by their guest clusters: what is not data in them
+    /// yet are zeroes below, too.
+    pub(super) fresh: Map<u64>,
     /// New clusters, as ranges of the storage: counted as used, and full of zeroes.
     pub(super) reserve: VecDeque<(u64, u64)>,
+    /// The reserve is filled up again when it is down to so many bytes.
+    pub(super) low: u64,
+    /// A request is on its way that fills it up; the others go on with what is left.
+    pub(super) refilling: bool,
     pub(super) frees: Frees,
     pub(super) generation: Generation,
     /// What was written has to be durable before tables lead to it.
@@ -137,7 +147,7 @@ pub(super) struct Meta {
     /// before may lead there, if refcounts are wrong.
     pub(super) new_tables: Set,
     /// Used by `plan` for what it is about to do.
-    pub(super) scratch: Vec<(Alloc, usize)>,
+    pub(super) scratch: Vec<(Alloc, usize, bool)>,
     /// Names and granularities of bitmaps in the image.
     pub(super) bitmaps: Vec<(String, u64)>,
 }
@@ -233,6 +243,17 @@ impl Meta {
         None
     }
 
+    /// Whether the one who is about to take so many clusters should see to the reserve; the
+    /// others need not.
+    pub fn runs_low(&mut self, taken: u64, cluster: u64) -> bool {
+        let ranges = self.reserve.iter();
+        let left: u64 = ranges.map(|(start, end)| end.saturating_sub(*start)).sum();
+        let low = left.saturating_sub(taken.saturating_mul(cluster)) < self.low;
+        let first = low && !self.refilling;
+        self.refilling |= low;
+        first
+    }
+
     /// Whether snapshots use the table for `guest`, too, so that it may not be changed.
     pub fn is_table_shared(&self, guest: u64, geometry: &Geometry) -> bool {
         let index = usize::try_from(geometry.l1_index(guest)).unwrap_or(usize::MAX);
@@ -288,6 +309,9 @@ impl Meta {
         *users = users.saturating_sub(1);
         *linked |= done;
         let (left, is_linked, slot) = (*users, *linked, *slot);
+        if !done {
+            self.fresh.remove(&alloc.guest);
+        }
         if done {
             let place = (geometry.l2_place(alloc.guest) & (slice - 1)) as usize;
             let entry = self.entry(slot, place, geometry);
@@ -305,6 +329,7 @@ impl Meta {
 
     /// Takes a new cluster away from the requests that write it: what they write is overwritten.
     pub fn revoke(&mut self, guest: u64, geometry: &Geometry) {
+        self.fresh.remove(&guest);
         let shared = matches!(self.pending.get(&guest), Some(Pending::Shared { .. }));
         if !shared {
             return;
@@ -320,8 +345,18 @@ impl Meta {
         }
     }
 
-    /// Notes that a request writes to a new cluster.
-    pub fn join(&mut self, alloc: &Alloc, slot: usize) {
+    /// Notes that a request writes to a new cluster; `reserved` when it is the next one of the
+    /// reserve.
+    pub fn join(&mut self, alloc: &Alloc, slot: usize, reserved: bool, geometry: &Geometry) {
+        if reserved {
+            self.take_reserved(geometry.cluster());
+            if geometry.extended {
+                if self.fresh.len() >= MOST_FRESH {
+                    self.fresh.clear();
+                }
+                self.fresh.insert(alloc.guest, alloc.host);
+            }
+        }
         if let Some(Pending::Shared { users, .. }) = self.pending.get_mut(&alloc.guest) {
             *users = users.saturating_add(1);
             return;
@@ -330,7 +365,8 @@ impl Meta {
         let pending = Pending::Shared {
             host: alloc.host,
             users: 1,
-            linked: false,
+            // One that is not from the reserve is in the table already.
+            linked: !reserved,
             slot,
         };
         self.pending.insert(alloc.guest, pending);

@@ -196,5 +196,14 @@ mod crash_tests;
 #[path = "damage_test.rs"]
 mod damage_tests;
 #[cfg(test)]
+#[path = "events_test.rs"]
+mod event_tests;
+#[cfg(test)]
+#[path = "interchange_test.rs"]
+mod interchange_tests;
+#[cfg(test)]
+#[path = "kill_test.rs"]
+mod kill_tests;
+#[cfg(test)]
 #[path = "qcow2_test.rs"]
 mod tests;

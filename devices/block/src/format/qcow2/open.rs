@@ -296,6 +296,8 @@ impl Qcow2 {
         meta.l2.clear();
         meta.pending.clear();
         meta.reserve.clear();
+        meta.fresh.clear();
+        (meta.low, meta.refilling) = (0, false);
         meta.frees = Frees::default();
         meta.unsynced = false;
         meta.loose = false;
@@ -328,7 +330,10 @@ fn empty_meta(l2: usize) -> Meta {
         l1_dirty: BTreeSet::new(),
         l2: Cache::new(l2),
         pending: Map::default(),
+        fresh: Map::default(),
         reserve: VecDeque::new(),
+        low: 0,
+        refilling: false,
         frees: Frees::default(),
         generation: Arc::new(()),
         unsynced: false,

@@ -47,36 +47,45 @@ pub(super) fn file(path: &Path) -> Arc<dyn BlockNode> {
         &mut opener,
         &test_pool(),
         Arc::default(),
+        None,
     );
     Arc::new(node.unwrap())
 }
 
-/// The image in a node, opened for writing, with what may be below it.
-pub(super) fn image_on(
+/// What is below an image beside its tables, and how it is opened.
+#[derive(Default)]
+pub(super) struct Below {
+    pub data: Option<Arc<dyn BlockNode>>,
+    pub backing: Option<Arc<dyn BlockNode>>,
+    pub read_only: bool,
+}
+
+/// The image in a node.
+pub(super) fn image_with(
     storage: Arc<dyn BlockNode>,
-    backing: Option<Arc<dyn BlockNode>>,
-    qcow2: Qcow2Options,
+    below: Below,
 ) -> Result<Arc<dyn BlockNode>, BlockError> {
     let policy = Policy {
         discard: Discard::Unmap,
         granule: 1,
+        read_only: below.read_only,
         ..Policy::default()
     };
     super::open(OpenFormat {
         storage: Edge::new(Some(storage)),
-        data: None,
+        data: below.data.map(|node| Edge::new(Some(node))),
+        backing: below.backing.map(|node| Edge::new(Some(node))),
         extents: Vec::new(),
-        backing: backing.map(|node| Edge::new(Some(node))),
         screen: Screen::new(policy, 0, Arc::default()),
         pool: test_pool(),
         reporter: Reporter::silent(),
-        qcow2,
+        qcow2: Qcow2Options::default(),
     })
 }
 
 /// The image in a file, opened for writing.
 pub(super) fn image(path: &Path) -> Arc<dyn BlockNode> {
-    image_on(file(path), None, Qcow2Options::default()).unwrap()
+    image_with(file(path), Below::default()).unwrap()
 }
 
 /// Whether QEMU's tools are here; tests that need them pass without.

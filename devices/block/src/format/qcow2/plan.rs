@@ -147,13 +147,12 @@ impl Qcow2 {
         let mut allocs = std::mem::take(&mut meta.scratch);
         allocs.clear();
         let planned = self.plan_clusters(&mut meta, offset, len, durability, pieces, &mut allocs);
-        let keep = planned.map(|()| {
+        let taken = allocs.iter().filter(|(_, _, reserved)| *reserved).count() as u64;
+        let goes_on = taken == 0 || !meta.runs_low(taken, self.geometry.cluster());
+        let keep = planned.filter(|()| goes_on).map(|()| {
             let mut list = Allocs::None;
-            for (alloc, slot) in &allocs {
-                if !meta.pending.contains_key(&alloc.guest) {
-                    meta.take_reserved(self.geometry.cluster());
-                }
-                meta.join(alloc, *slot);
+            for (alloc, slot, reserved) in &allocs {
+                meta.join(alloc, *slot, *reserved, &self.geometry);
                 list.push(*alloc);
             }
             Self::keep(&meta, list)
@@ -170,7 +169,7 @@ impl Qcow2 {
         len: u64,
         durability: Durability,
         pieces: &mut Vec<Piece>,
-        allocs: &mut Vec<(Alloc, usize)>,
+        allocs: &mut Vec<(Alloc, usize, bool)>,
     ) -> Option<()> {
         let geometry = &self.geometry;
         let mut taken = 0;
@@ -189,7 +188,7 @@ impl Qcow2 {
                     host,
                     mask: geometry.mask(guest, run),
                 };
-                allocs.push((alloc, slot));
+                allocs.push((alloc, slot, fresh));
             }
             let offset = host.checked_add(geometry.inside(guest))?;
             if offset.checked_add(run)? > meta.data_end {
@@ -230,11 +229,18 @@ impl Qcow2 {
         }
         let entry = meta.entry(slot, place, geometry);
         if entry.is_copied() && entry.is_sound(geometry) {
+            let host = entry.host(geometry)?;
             let whole = match geometry.extended {
                 true => entry.allocated() & mask == mask,
                 false => entry.word & super::geometry::ZERO == 0,
             };
-            let host = entry.host(geometry).filter(|_| whole)?;
+            if !whole {
+                let start = geometry.start(guest);
+                let bare = self.backing_size() <= start;
+                let zero = bare || (entry.allocated() | entry.zeroes()) & mask == mask;
+                let fresh = meta.fresh.get(&start) == Some(&host);
+                return (fresh && zero).then_some((host, Some((slot, false))));
+            }
             let table = meta.new_tables.contains(&(host >> geometry.cluster_bits));
             return (!table || geometry.external).then_some((host, None));
         }

@@ -285,7 +285,7 @@ fn what_cannot_be_leaves_the_image_as_it_was() {
 /// All that an image has: the disk, and what snapshots there are.
 fn state(storage: &Recorder) -> (Vec<u8>, Vec<String>, u64) {
     let own = Recorder::new(storage.bytes());
-    let node = super::super::peer::image_on(Arc::new(own), None, Default::default()).unwrap();
+    let node = super::super::peer::image_with(Arc::new(own), Default::default()).unwrap();
     let list = snapshots(&node).list();
     let names = list.into_iter().map(|view| view.name).collect();
     let size = node.info().size;

@@ -1,0 +1,30 @@
+//! Logical units of SCSI buses, as clients name them.
+
+use std::sync::Arc;
+
+use devices::scsi::{Media, Unit};
+
+use super::Machine;
+use super::plug::{Branch, Device};
+
+impl Machine {
+    /// The logical unit that a client calls by its device's id or by its path in the object tree.
+    pub fn unit(&self, name: &str) -> Option<&Arc<Unit>> {
+        let is = |device: &&Device| {
+            let by_id = device.branch == Branch::Peripheral && *device.key == *name;
+            by_id || device.branch.path(&device.key) == name
+        };
+        self.devices.iter().find(is)?.unit.as_ref()
+    }
+
+    /// The same, where its medium can be taken out.
+    pub fn media(&self, name: &str) -> Option<&Arc<Media>> {
+        self.unit(name)?.media()
+    }
+
+    /// Where the object tree has the device of that key.
+    pub fn path_of(&self, key: &str) -> Option<String> {
+        let device = self.devices.iter().find(|device| *device.key == *key)?;
+        Some(device.branch.path(&device.key))
+    }
+}
