@@ -171,7 +171,7 @@ pub fn iso8601(time: SystemTime) -> String {
 }
 
 /// Year, month and day of a day counted from 1970-01-01 in the Gregorian calendar.
-fn civil_from_days(days: u64) -> (u64, u64, u64) {
+pub fn civil_from_days(days: u64) -> (u64, u64, u64) {
     // Counted from 0000-03-01, so that the leap day is a year's last.
     let days = days + 719_468;
     let era = days / 146_097;

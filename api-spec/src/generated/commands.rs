@@ -154,6 +154,8 @@ pub enum Command {
     ChangeBackingFile(ChangeBackingFileArgs),
     /// `block_resize`
     BlockResize(BlockResizeArgs),
+    /// `blockdev-snapshot-apply`
+    BlockdevSnapshotApply(BlockdevSnapshotApplyArgs),
 }
 impl Command {
     /// The command's name on the wire.
@@ -233,6 +235,7 @@ impl Command {
             Command::Transaction(_) => "transaction",
             Command::ChangeBackingFile(_) => "change-backing-file",
             Command::BlockResize(_) => "block_resize",
+            Command::BlockdevSnapshotApply(_) => "blockdev-snapshot-apply",
         }
     }
 }
@@ -348,6 +351,9 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
             Command::ChangeBackingFile(ChangeBackingFileArgs::take(&mut members)?)
         }
         "block_resize" => Command::BlockResize(BlockResizeArgs::take(&mut members)?),
+        "blockdev-snapshot-apply" => {
+            Command::BlockdevSnapshotApply(BlockdevSnapshotApplyArgs::take(&mut members)?)
+        }
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -782,6 +788,14 @@ pub trait Commands {
     );
     /// Changes the size of a disk. The guest sees it at once.
     fn block_resize(&mut self, cx: &mut CommandContext, args: BlockResizeArgs, reply: Reply<Empty>);
+    /// Goes back to a snapshot inside of an image, as qemu-img snapshot -a does, and tells what it
+    /// is. No device may have the image. QEMU does not have this command.
+    fn blockdev_snapshot_apply(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevSnapshotApplyArgs,
+        reply: Reply<SnapshotInfo>,
+    );
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -953,6 +967,9 @@ pub fn dispatch(
             commands.change_backing_file(cx, args, Reply::new(responder))
         }
         Command::BlockResize(args) => commands.block_resize(cx, args, Reply::new(responder)),
+        Command::BlockdevSnapshotApply(args) => {
+            commands.blockdev_snapshot_apply(cx, args, Reply::new(responder))
+        }
     }
 }
 /// Something that happened, told to every monitor.

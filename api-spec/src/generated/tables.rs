@@ -84,6 +84,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "blockdev-snapshot-apply",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
         name: "blockdev-snapshot-delete-internal-sync",
         allow_oob: false,
         allow_preconfig: true,
@@ -2972,5 +2977,10 @@ pub static EXAMPLES: &[Example] = &[
         command: "block_resize",
         request: "{\"execute\": \"block_resize\", \"arguments\": {\"device\":\"disk0\",\"size\":1073741824}}",
         reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Cannot find device='disk0' nor node-name=''\"}}",
+    },
+    Example {
+        command: "blockdev-snapshot-apply",
+        request: "{\"execute\": \"blockdev-snapshot-apply\", \"arguments\": {\"device\":\"disk0\",\"name\":\"monday\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Cannot find device='disk0' nor node-name='disk0'\"}}",
     },
 ];

@@ -2524,60 +2524,30 @@ object!(BlockdevOptionsCor);
 pub enum BlkdebugEvent {
     /// `none`
     None,
-    /// `l1_grow_alloc_table`
-    L1GrowAllocTable,
-    /// `l1_grow_write_table`
-    L1GrowWriteTable,
-    /// `l1_grow_activate_table`
-    L1GrowActivateTable,
     /// `l1_update`
     L1Update,
-    /// `l1_shrink_write_table`
-    L1ShrinkWriteTable,
-    /// `l1_shrink_free_l2_clusters`
-    L1ShrinkFreeL2Clusters,
     /// `l2_load`
     L2Load,
     /// `l2_update`
     L2Update,
-    /// `l2_update_compressed`
-    L2UpdateCompressed,
     /// `l2_alloc_cow_read`
     L2AllocCowRead,
     /// `l2_alloc_write`
     L2AllocWrite,
     /// `read_aio`
     ReadAio,
-    /// `read_backing_aio`
-    ReadBackingAio,
-    /// `read_compressed`
-    ReadCompressed,
     /// `write_aio`
     WriteAio,
-    /// `write_compressed`
-    WriteCompressed,
     /// `cow_read`
     CowRead,
-    /// `cow_write`
-    CowWrite,
-    /// `reftable_load`
-    ReftableLoad,
-    /// `reftable_grow`
-    ReftableGrow,
     /// `reftable_update`
     ReftableUpdate,
     /// `refblock_load`
     RefblockLoad,
-    /// `refblock_update`
-    RefblockUpdate,
     /// `refblock_update_part`
     RefblockUpdatePart,
     /// `refblock_alloc`
     RefblockAlloc,
-    /// `refblock_alloc_hookup`
-    RefblockAllocHookup,
-    /// `refblock_alloc_write`
-    RefblockAllocWrite,
     /// `refblock_alloc_write_blocks`
     RefblockAllocWriteBlocks,
     /// `refblock_alloc_write_table`
@@ -2586,8 +2556,6 @@ pub enum BlkdebugEvent {
     RefblockAllocSwitchTable,
     /// `cluster_alloc`
     ClusterAlloc,
-    /// `cluster_alloc_bytes`
-    ClusterAllocBytes,
     /// `cluster_free`
     ClusterFree,
     /// `flush_to_os`
@@ -2600,10 +2568,8 @@ pub enum BlkdebugEvent {
     PwritevZero,
     /// `pwritev_done`
     PwritevDone,
-    /// `empty_image_prepare`
-    EmptyImagePrepare,
 }
-names!(BlkdebugEvent { None = "none", L1GrowAllocTable = "l1_grow_alloc_table", L1GrowWriteTable = "l1_grow_write_table", L1GrowActivateTable = "l1_grow_activate_table", L1Update = "l1_update", L1ShrinkWriteTable = "l1_shrink_write_table", L1ShrinkFreeL2Clusters = "l1_shrink_free_l2_clusters", L2Load = "l2_load", L2Update = "l2_update", L2UpdateCompressed = "l2_update_compressed", L2AllocCowRead = "l2_alloc_cow_read", L2AllocWrite = "l2_alloc_write", ReadAio = "read_aio", ReadBackingAio = "read_backing_aio", ReadCompressed = "read_compressed", WriteAio = "write_aio", WriteCompressed = "write_compressed", CowRead = "cow_read", CowWrite = "cow_write", ReftableLoad = "reftable_load", ReftableGrow = "reftable_grow", ReftableUpdate = "reftable_update", RefblockLoad = "refblock_load", RefblockUpdate = "refblock_update", RefblockUpdatePart = "refblock_update_part", RefblockAlloc = "refblock_alloc", RefblockAllocHookup = "refblock_alloc_hookup", RefblockAllocWrite = "refblock_alloc_write", RefblockAllocWriteBlocks = "refblock_alloc_write_blocks", RefblockAllocWriteTable = "refblock_alloc_write_table", RefblockAllocSwitchTable = "refblock_alloc_switch_table", ClusterAlloc = "cluster_alloc", ClusterAllocBytes = "cluster_alloc_bytes", ClusterFree = "cluster_free", FlushToOs = "flush_to_os", FlushToDisk = "flush_to_disk", Pwritev = "pwritev", PwritevZero = "pwritev_zero", PwritevDone = "pwritev_done", EmptyImagePrepare = "empty_image_prepare" });
+names!(BlkdebugEvent { None = "none", L1Update = "l1_update", L2Load = "l2_load", L2Update = "l2_update", L2AllocCowRead = "l2_alloc_cow_read", L2AllocWrite = "l2_alloc_write", ReadAio = "read_aio", WriteAio = "write_aio", CowRead = "cow_read", ReftableUpdate = "reftable_update", RefblockLoad = "refblock_load", RefblockUpdatePart = "refblock_update_part", RefblockAlloc = "refblock_alloc", RefblockAllocWriteBlocks = "refblock_alloc_write_blocks", RefblockAllocWriteTable = "refblock_alloc_write_table", RefblockAllocSwitchTable = "refblock_alloc_switch_table", ClusterAlloc = "cluster_alloc", ClusterFree = "cluster_free", FlushToOs = "flush_to_os", FlushToDisk = "flush_to_disk", Pwritev = "pwritev", PwritevZero = "pwritev_zero", PwritevDone = "pwritev_done" });
 
 /// Kinds of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -6816,3 +6782,30 @@ impl EncodeMembers for BlockResizeArgs {
     }
 }
 object!(BlockResizeArgs);
+/// Arguments of `blockdev-snapshot-apply`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevSnapshotApplyArgs {
+    /// The drive or node.
+    pub device: String,
+    /// The snapshot's id.
+    pub id: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+}
+impl DecodeMembers for BlockdevSnapshotApplyArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevSnapshotApplyArgs {
+            device: members.required("device")?,
+            id: members.optional("id")?,
+            name: members.optional("name")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevSnapshotApplyArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("device", &self.device);
+        out.put_some("id", &self.id);
+        out.put_some("name", &self.name);
+    }
+}
+object!(BlockdevSnapshotApplyArgs);

@@ -146,7 +146,7 @@ fn start(builder: VmBuilder, images: &[PathBuf]) -> Option<(Vm, Serial)> {
 /// The device's name in the guest.
 fn device(serial: &mut Serial, name: &str) -> String {
     serial.run(&format!(
-        "for d in /sys/block/vd*; do [ $(cat $d/serial) = {name} ] && echo ${{d##*/}}; done"
+        "for d in /sys/block/vd*; do [ $(cat $d/serial) = {name} ] && echo ${{d##*/}}; done; true"
     ))
 }
 

@@ -362,6 +362,10 @@ fn a_qcow2_image_is_made_with_all_its_options() {
                 assert_eq!(&data["data"][key], value, "{options}: {key}");
             }
         }
+        let check = vm.exec("blockdev-check", json!({"node-name": "q", "fix": "all"}));
+        assert_eq!(check["check-errors"], 0, "{options}");
+        let found = (check.get("corruptions"), check.get("leaks"));
+        assert_eq!(found, (None, None), "{options}");
         vm.exec("blockdev-del", json!({"node-name": "q"}));
     }
     for (options, message) in [
@@ -410,4 +414,99 @@ fn an_image_that_is_written_is_not_checked() {
         error.desc.starts_with("Permission conflict on node"),
         "{error}"
     );
+}
+
+#[test]
+fn snapshots_are_applied_where_no_guest_looks() {
+    let mut vm = VmBuilder::new().stopped().start();
+    let file = json!({"driver": "file", "filename": "i.qcow2", "size": 0});
+    assert_eq!(created(&mut vm, file), None);
+    let image = json!({"driver": "qcow2", "size": 1 << 20,
+                       "file": {"driver": "file", "filename": "i.qcow2"}});
+    assert_eq!(created(&mut vm, image), None);
+    let path = vm.path("i.qcow2");
+    let mut other = VmBuilder::new()
+        .stopped()
+        .args(["-blockdev", "null-co,node-name=n"])
+        .args([
+            "-drive",
+            &format!("file={},format=qcow2,id=x,if=none", path.display()),
+        ])
+        .args(["-device", "virtio-blk-pci,drive=x,id=d"])
+        .start();
+    let vm = &mut other;
+    let node = vm.query("query-block")[0]["inserted"]["node-name"].clone();
+    vm.exec(
+        "blockdev-snapshot-internal-sync",
+        json!({"device": "x", "name": "s"}),
+    );
+    for (arguments, message) in [
+        (
+            json!({"device": "x", "name": "s"}),
+            format!("Node {} is in use", node.as_str().expect("a name")),
+        ),
+        (
+            json!({"device": "n", "name": "s"}),
+            "Failed to get a snapshot list: Operation not supported".to_owned(),
+        ),
+        (
+            json!({"device": "n"}),
+            "Name or id must be provided".to_owned(),
+        ),
+        (
+            json!({"device": "z", "id": "1"}),
+            "Cannot find device='z' nor node-name='z'".to_owned(),
+        ),
+    ] {
+        let error = vm.refused("blockdev-snapshot-apply", arguments);
+        assert_eq!(error.desc, message);
+    }
+}
+
+#[test]
+fn images_change_by_text_commands() {
+    let mut vm = VmBuilder::new().stopped().start();
+    let file = json!({"driver": "file", "filename": "i.qcow2", "size": 0});
+    assert_eq!(created(&mut vm, file), None);
+    let image = json!({"driver": "qcow2", "size": 1 << 20,
+                       "file": {"driver": "file", "filename": "i.qcow2"}});
+    assert_eq!(created(&mut vm, image), None);
+    assert_eq!(
+        vm.qmp().hmp("info snapshots"),
+        "No available block device supports snapshots\r\n"
+    );
+    let add = "drive_add 0 file=i.qcow2,if=none,id=x,format=qcow2";
+    assert_eq!(vm.qmp().hmp(add), "OK\r\n");
+    assert_eq!(vm.qmp().hmp("block_resize x 2"), "");
+    let size =
+        |vm: &mut Vm| vm.query("query-block")[0]["inserted"]["image"]["virtual-size"].clone();
+    assert_eq!(size(&mut vm), 2 << 20);
+    assert_eq!(vm.qmp().hmp("block_set_io_throttle x 0 0 0 100 0 0"), "");
+    assert_eq!(vm.query("query-block")[0]["inserted"]["iops"], 100);
+    assert_eq!(
+        vm.qmp().hmp("info snapshots"),
+        "There is no snapshot available.\r\n"
+    );
+    assert_eq!(vm.qmp().hmp("snapshot_blkdev_internal x s"), "");
+    let text = vm.qmp().hmp("info snapshots");
+    let head = "List of partial (non-loadable) snapshots on 'x':\r\nID      TAG ";
+    assert!(text.starts_with(head), "{text}");
+    assert!(
+        text.contains("\r\n1       s                     0 B 20"),
+        "{text}"
+    );
+    assert_eq!(vm.qmp().hmp("snapshot_delete_blkdev_internal x s"), "");
+    assert_eq!(
+        vm.qmp().hmp("snapshot_delete_blkdev_internal x s"),
+        "Error: Snapshot with id 'null' and name 's' does not exist on device 'x'\r\n"
+    );
+    assert_eq!(vm.qmp().hmp("snapshot_blkdev x o.qcow2 qcow2"), "");
+    let node = vm.query("query-block")[0]["inserted"].clone();
+    assert_eq!(
+        (&node["file"], &node["backing_file"]),
+        (&json!("o.qcow2"), &json!("i.qcow2"))
+    );
+    for line in ["block_resize y 1", "block_set_io_throttle y 0 0 0 0 0 0"] {
+        assert!(vm.qmp().hmp(line).starts_with("Error: "), "{line}");
+    }
 }

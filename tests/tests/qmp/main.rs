@@ -9,6 +9,8 @@ mod framing;
 mod graph;
 mod images;
 mod limits;
+mod manual;
+mod media;
 mod objects;
 mod qom;
 mod queries;

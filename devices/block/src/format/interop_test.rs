@@ -251,6 +251,8 @@ fn vmdk_says_what_it_is() {
         panic!("{view:?}");
     };
     assert_eq!(vmdk.extents, [("b-flat.vmdk".to_owned(), 3 * MIB, "FLAT")]);
+    let (_graph, node) = open(&dir.path().join("b.vmdk"), None, true).unwrap();
+    assert!(node.allocated().unwrap() > 100_000, "the data count, too");
 }
 
 #[test]
@@ -389,4 +391,81 @@ fn qed_has_a_backing_file_in_both_directions() {
         "{info}"
     );
     assert!(!info.contains("\"dirty-flag\": true"), "{info}");
+}
+
+/// Requests of four lanes on four threads, of which each writes every fourth sector.
+#[test]
+fn qed_is_written_by_several_threads_at_once() {
+    const SECTORS: u64 = 3000;
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("a.qed");
+    File::create(&path).unwrap();
+    disk(&dir, MIB);
+    {
+        let graph = Graph::new(test_pool());
+        let ChildSpec::Inline(spec) = *file(&path) else {
+            panic!("no file");
+        };
+        graph.add(spec.named("file"), &mut opener).unwrap();
+        let options = crate::QedCreate {
+            size: SECTORS * 512,
+            cluster_size: Some(4096),
+            table_size: Some(2),
+            backing_file: Some("disk.raw".to_owned()),
+            backing_format: Some("raw".to_owned()),
+        };
+        crate::create_qed(&*graph.find("file").unwrap(), &options).unwrap();
+    }
+    let (graph, node) = open(&path, None, false).unwrap();
+    let work = |number: u64, node: &dyn BlockNode| {
+        let waker = Waker::new().unwrap();
+        let mut lane = node.open_lane(8, &waker).unwrap();
+        let mut done = Vec::new();
+        for sector in (number..SECTORS).step_by(4) {
+            let fill = vec![(sector % 251) as u8; 512];
+            let buffers = Buffers::owned(HostBuffer::from_bytes(&fill, 512));
+            let op = match sector % 97 {
+                0 => Op::Flush,
+                _ => Op::Write {
+                    offset: sector * 512,
+                    durability: crate::Durability::Cached,
+                },
+            };
+            done.extend(lane.submit(IoReq::new(op, buffers), Token(sector)));
+            lane.start();
+            while lane.in_flight() > 6 {
+                waker.wait();
+                waker.clear();
+                lane.reap(&mut done);
+            }
+        }
+        while lane.in_flight() > 0 {
+            waker.wait();
+            waker.clear();
+            lane.reap(&mut done);
+        }
+        assert!(done.iter().all(|done| done.result.is_ok()));
+    };
+    #[allow(clippy::disallowed_methods)] // a test's own threads
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let node = &node;
+            scope.spawn(move || work(number, &**node));
+        }
+    });
+    let mut wanted = std::fs::read(dir.path().join("disk.raw")).unwrap();
+    wanted.resize((SECTORS * 512) as usize, 0);
+    for sector in (0..SECTORS).filter(|sector| sector % 97 != 0) {
+        let at = (sector * 512) as usize;
+        wanted[at..at + 512].fill((sector % 251) as u8);
+    }
+    assert!(content(&*node) == wanted);
+    node.image().unwrap().close().unwrap();
+    drop((graph, node));
+    if has_qemu_img() {
+        qemu_img(&dir, &["check", "-f", "qed", "a.qed"]);
+        std::fs::write(dir.path().join("wanted.raw"), &wanted).unwrap();
+        let args = ["compare", "-f", "qed", "-F", "raw", "a.qed", "wanted.raw"];
+        qemu_img(&dir, &args);
+    }
 }

@@ -206,8 +206,17 @@ impl<F: Format> BlockNode for FormatNode<F> {
     }
 
     fn allocated(&self) -> Option<u64> {
-        let below = |below| self.format.edge(below)?.node()?.allocated();
-        below(Below::Storage)
+        let extents = (0..=u16::MAX).map(Below::Extent);
+        let own = [Below::Storage, Below::Data].into_iter().chain(extents);
+        let mut nodes: Vec<Arc<dyn BlockNode>> = Vec::new();
+        for edge in own.map_while(|below| self.format.edge(below)) {
+            let node = edge.node()?;
+            if !nodes.iter().any(|other| Arc::ptr_eq(other, &node)) {
+                nodes.push(node);
+            }
+        }
+        let sizes = nodes.iter().map(|node| node.allocated());
+        sizes.sum()
     }
 
     fn open_lane(&self, depth: u32, waker: &Waker) -> Result<Box<dyn IoLane>, BlockError> {
@@ -241,5 +250,7 @@ impl<F: Format> BlockNode for FormatNode<F> {
     }
 }
 
+#[cfg(test)]
+mod bad_input_test;
 #[cfg(test)]
 mod interop_test;

@@ -9,8 +9,10 @@ use crate::edge::Edge;
 
 /// Bytes of a piece.
 const PAGE: u64 = 16 << 10;
-/// Most pieces in memory: 2 MiB.
+/// Most pieces of an image in memory: 2 MiB.
 const MOST: usize = 128;
+/// At least so many of each of its files.
+const LEAST: usize = 4;
 
 /// Whether the caller may block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub(crate) enum Wait {
 /// Tables in a file, read piece by piece when they are needed.
 pub(crate) struct Tables {
     file: Edge,
+    /// Most pieces in memory.
+    most: usize,
     /// A leaf.
     pages: Mutex<Pages>,
 }
@@ -41,9 +45,11 @@ struct Page {
 }
 
 impl Tables {
-    pub fn new(file: Edge) -> Self {
+    /// The tables in one of `files` files that an image consists of.
+    pub fn new(file: Edge, files: usize) -> Self {
         Tables {
             file,
+            most: MOST.checked_div(files).unwrap_or(MOST).max(LEAST),
             pages: Mutex::default(),
         }
     }
@@ -87,7 +93,7 @@ impl Tables {
         let node = self.file.there()?;
         let bytes = fields::read_up_to(&*node, number.saturating_mul(PAGE), PAGE)?;
         let bytes: Arc<[u8]> = bytes.into();
-        self.pages().insert(number, bytes.clone());
+        self.pages().insert(number, bytes.clone(), self.most);
         Ok(Some(bytes))
     }
 }
@@ -100,8 +106,8 @@ impl Pages {
         Some(page.bytes.clone())
     }
 
-    fn insert(&mut self, number: u64, bytes: Arc<[u8]>) {
-        if self.pages.len() >= MOST {
+    fn insert(&mut self, number: u64, bytes: Arc<[u8]>, most: usize) {
+        if self.pages.len() >= most {
             let oldest = self.pages.iter().min_by_key(|(_, page)| page.used);
             let oldest = oldest.map(|(number, _)| *number);
             oldest.and_then(|number| self.pages.remove(&number));

@@ -7,12 +7,12 @@ use super::drained::Reach;
 use super::reopen::Plan;
 use super::surgery::{Log, User};
 use super::{
-    BackingSpec, Drained, DriverSpec, Graph, Host, Inner, NodeId, NodeSpec, Perms, Role,
+    Backend, BackingSpec, Drained, DriverSpec, Graph, Host, Inner, NodeId, NodeSpec, Perms, Role,
     SizeWatcher, lock,
 };
 use crate::error::BlockError;
 use crate::file::FileOpener;
-use crate::image::SnapshotView;
+use crate::image::{SnapshotView, Snapshots};
 use crate::node::NodeExt;
 
 impl Graph {
@@ -259,6 +259,37 @@ impl Changes<'_> {
         id: Option<&str>,
         name: Option<&str>,
     ) -> Result<SnapshotView, BlockError> {
+        self.with_snapshot(device, id, name, |snapshots, id| snapshots.delete(id))
+    }
+
+    /// Goes back to a snapshot in an image that no device has, which is not undone; gives what it
+    /// was.
+    ///
+    /// # Errors
+    /// In QEMU's words, or when a device has the image: its guest would not know what happened.
+    pub fn apply_snapshot(
+        &mut self,
+        device: &str,
+        id: Option<&str>,
+        name: Option<&str>,
+    ) -> Result<SnapshotView, BlockError> {
+        let root = self.find_root(device)?;
+        let has =
+            |backend: &Backend| backend.device.is_some() && self.graph.is_below(root, backend.root);
+        if self.graph.backends.values().any(has) {
+            return Err(BlockError::InUse(self.graph.name(root).to_owned()));
+        }
+        self.with_snapshot(device, id, name, |snapshots, id| snapshots.apply(id))
+    }
+
+    /// Does something with the snapshot of that id, that name, or both.
+    fn with_snapshot(
+        &mut self,
+        device: &str,
+        id: Option<&str>,
+        name: Option<&str>,
+        act: impl FnOnce(&dyn Snapshots, &str) -> Result<(), BlockError>,
+    ) -> Result<SnapshotView, BlockError> {
         let refused = |text: String| BlockError::Unsupported(text);
         let root = self.find_root(device)?;
         if id.is_none() && name.is_none() {
@@ -283,7 +314,7 @@ impl Changes<'_> {
         if entry.read_only {
             return Err(refused(format!("Device '{device}' is read only")));
         }
-        snapshots.delete(&found.id)?;
+        act(snapshots, &found.id)?;
         Ok(found)
     }
 

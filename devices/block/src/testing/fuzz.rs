@@ -327,6 +327,11 @@ impl Model {
     }
 }
 
+fn close(node: &dyn BlockNode) {
+    let image = node.image().expect("a format");
+    image.close().expect("there is room");
+}
+
 /// Does things with a good image that `data` chooses, with errors of the host among them, and
 /// compares with a disk in memory.
 pub fn operations(seed: &Seed, data: &[u8]) {
@@ -380,9 +385,7 @@ pub fn operations(seed: &Seed, data: &[u8]) {
             8 => storage.fail_after((fill & 1 == 0).then_some(u64::from(fill >> 1))),
             _ => {
                 storage.fail_after(None);
-                if let Some(image) = node.image() {
-                    image.close().expect("there is room");
-                }
+                close(&*node);
                 node = open();
             }
         }
@@ -394,9 +397,7 @@ pub fn operations(seed: &Seed, data: &[u8]) {
     if let Some(Ok(report)) = report {
         assert_eq!(report.corruptions, 0, "{:?}", report.messages);
     }
-    if let Some(image) = node.image() {
-        image.close().expect("there is room");
-    }
+    close(&*node);
     drop(node);
     model.compare(&*open());
 }

@@ -126,15 +126,11 @@ fn seconds_to_wait(rate: Rate, level: Level) -> f64 {
         0 => average * SHORT,
         _ => max * rate.max_length as f64,
     };
-    let over = level.average - room;
-    if over > 0.0 {
-        return over / average;
+    let wait = ((level.average - room) / average).max(0.0);
+    if rate.max == 0 || rate.max_length == 1 {
+        return wait;
     }
-    let over = level.burst - max * SHORT;
-    if rate.max_length > 1 && over > 0.0 {
-        return over / max;
-    }
-    0.0
+    wait.max((level.burst - max * SHORT) / max)
 }
 
 #[cfg(test)]
@@ -249,5 +245,52 @@ mod tests {
         let wait = buckets.wait(Direction::Read, SECOND);
         assert_eq!(wait, buckets.wait(Direction::Read, SECOND));
         assert_eq!(wait, SECOND);
+    }
+
+    proptest::proptest! {
+        /// Whatever is asked when: no more passes than the rate allows, and who waits as long as
+        /// he is told may go then.
+        #[test]
+        fn never_more_than_allowed(
+            average in 1u64..100_000,
+            factor in 0u64..20,
+            max_length in 1u64..5,
+            requests in proptest::collection::vec((0u64..300, 1u64..5000), 1..200),
+        ) {
+            let max = average * factor;
+            let max_length = if max == 0 { 1 } else { max_length };
+            let mut buckets = limited(Measure::BpsTotal, average, max, max_length);
+            let (mut now, mut sent, mut largest) = (Duration::ZERO, 0, 0);
+            for (pause, len) in requests {
+                now += Duration::from_millis(pause);
+                let wait = buckets.wait(Direction::Write, now);
+                now += wait;
+                let again = buckets.wait(Direction::Write, now);
+                proptest::prop_assert!(again <= Duration::from_nanos(2), "{again:?}");
+                buckets.account(Direction::Write, len);
+                sent += len;
+                largest = largest.max(len);
+                let room = match max {
+                    0 => average as f64 / 10.0,
+                    max => (max * max_length) as f64,
+                };
+                let allowed = average as f64 * now.as_secs_f64() + room + largest as f64;
+                proptest::prop_assert!(sent as f64 <= allowed * 1.000_001 + 1.0);
+            }
+        }
+
+        /// A group with work all the time gets what its limit says.
+        #[test]
+        fn never_less_than_allowed(average in 10u64..1_000_000, len in 1u64..100_000) {
+            let mut buckets = limited(Measure::BpsTotal, average, 0, 1);
+            let (mut now, mut sent) = (Duration::ZERO, 0);
+            for _ in 0..300 {
+                now += buckets.wait(Direction::Read, now);
+                buckets.account(Direction::Read, len);
+                sent += len;
+            }
+            let expected = average as f64 * now.as_secs_f64();
+            proptest::prop_assert!(sent as f64 >= expected * 0.999_999);
+        }
     }
 }

@@ -5,9 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use api_spec::{
     ActionCompletionMode, BlockResizeArgs, BlockdevOptions, BlockdevSnapshot,
-    BlockdevSnapshotDeleteInternalSyncArgs, BlockdevSnapshotInternal, BlockdevSnapshotSync,
-    ChangeBackingFileArgs, NewImageMode, QmpError, QmpResult, SnapshotInfo, TransactionAction,
-    TransactionActionBranch as Action, TransactionArgs, TransactionProperties,
+    BlockdevSnapshotApplyArgs, BlockdevSnapshotDeleteInternalSyncArgs, BlockdevSnapshotInternal,
+    BlockdevSnapshotSync, ChangeBackingFileArgs, NewImageMode, QmpError, QmpResult, SnapshotInfo,
+    TransactionAction, TransactionActionBranch as Action, TransactionArgs, TransactionProperties,
 };
 use block::{
     BlockError, Changes, ChildSpec, FileCreate, FileOpener, FormatKind, Graph, NewFile, NodeSpec,
@@ -143,6 +143,19 @@ impl GraphWork {
             changes.delete_snapshot(device, id, name)
         })?;
         Ok(query::snapshot_info(&deleted))
+    }
+
+    /// blockdev-snapshot-apply.
+    ///
+    /// # Errors
+    /// In QEMU's words, or when a device has the image.
+    pub fn apply_snapshot(&mut self, args: &BlockdevSnapshotApplyArgs) -> QmpResult<SnapshotInfo> {
+        let BlockdevSnapshotApplyArgs { device, id, name } = args;
+        let (id, name) = (id.as_deref(), name.as_deref());
+        let applied = self.change(&[device], |changes| {
+            changes.apply_snapshot(device, id, name)
+        })?;
+        Ok(query::snapshot_info(&applied))
     }
 
     /// transaction.

@@ -294,6 +294,15 @@ impl Commands for Control {
         self.change_graph(reply, move |graph| graph.delete_snapshot(&args));
     }
 
+    fn blockdev_snapshot_apply(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevSnapshotApplyArgs,
+        reply: Reply<SnapshotInfo>,
+    ) {
+        self.change_graph(reply, move |graph| graph.apply_snapshot(&args));
+    }
+
     fn transaction(
         &mut self,
         _cx: &mut CommandContext,

@@ -109,6 +109,7 @@ impl Control {
                 .map_or_else(String::new, |m| m.qtree()),
             Topic::Block => self.tell_block(&BlockQuery::default()),
             Topic::BlockStats => self.tell_block_stats(),
+            Topic::Snapshots => self.tell_snapshots(),
             Topic::Chardev => self.tell_chardevs(),
         }
     }

@@ -3,6 +3,7 @@
 use api_spec::BlockdevChangeReadOnlyMode;
 
 use super::words::Words;
+use crate::cli::opts::{c_number, parse_mebibytes};
 
 /// A command about disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,16 @@ pub enum Verb {
     DriveDel,
     /// eject.
     Eject,
+    /// block_resize.
+    Resize,
+    /// block_set_io_throttle.
+    Throttle,
+    /// snapshot_blkdev.
+    Snapshot,
+    /// snapshot_blkdev_internal.
+    InternalSnapshot,
+    /// snapshot_delete_blkdev_internal.
+    DeleteSnapshot,
 }
 
 /// A whole command about disks.
@@ -44,6 +55,47 @@ pub enum DiskLine {
     DriveDel {
         /// Which.
         id: String,
+    },
+    /// Change the size.
+    Resize {
+        /// The drive.
+        device: String,
+        /// Bytes.
+        size: i64,
+    },
+    /// Limit it.
+    Throttle {
+        /// The drive.
+        device: String,
+        /// bps, bps_rd, bps_wr, iops, iops_rd, iops_wr.
+        limits: [i64; 6],
+    },
+    /// Put an overlay on top.
+    Snapshot {
+        /// The drive.
+        device: String,
+        /// The overlay's file.
+        file: String,
+        /// Its format.
+        format: Option<String>,
+        /// It is there already.
+        reuse: bool,
+    },
+    /// Keep the content inside of the image.
+    InternalSnapshot {
+        /// The drive.
+        device: String,
+        /// The snapshot.
+        name: String,
+    },
+    /// Forget a snapshot inside of the image.
+    DeleteSnapshot {
+        /// The drive.
+        device: String,
+        /// The snapshot.
+        name: String,
+        /// Its id.
+        id: Option<String>,
     },
     /// Take the medium out.
     Eject {
@@ -115,9 +167,57 @@ impl DiskLine {
                     force,
                 }
             }
+            Verb::Resize => DiskLine::Resize {
+                device: words.need(DEVICE)?,
+                size: size(&words.need("size")?)?,
+            },
+            Verb::Throttle => {
+                let device = words.need(DEVICE)?;
+                let mut limits = [0; 6];
+                for limit in &mut limits {
+                    *limit = number(&words.need("number")?)?;
+                }
+                DiskLine::Throttle { device, limits }
+            }
+            Verb::Snapshot => {
+                let reuse = !words.switches("n")?.is_empty();
+                DiskLine::Snapshot {
+                    device: words.need(DEVICE)?,
+                    file: words
+                        .next()
+                        .ok_or("Error: Parameter 'snapshot-file' is missing\n")?,
+                    format: words.next(),
+                    reuse,
+                }
+            }
+            Verb::InternalSnapshot => DiskLine::InternalSnapshot {
+                device: words.need(DEVICE)?,
+                name: words.need("string")?,
+            },
+            Verb::DeleteSnapshot => DiskLine::DeleteSnapshot {
+                device: words.need(DEVICE)?,
+                name: words.need("string")?,
+                id: words.next(),
+            },
         };
         words.end().map(|()| line)
     }
+}
+
+/// Bytes, or mebibytes where no suffix says otherwise.
+fn size(word: &str) -> Result<i64, String> {
+    let bytes = parse_mebibytes(word).and_then(|size| i64::try_from(size).ok());
+    bytes.ok_or_else(|| "invalid size\n".to_owned())
+}
+
+fn number(word: &str) -> Result<i64, String> {
+    let number = c_number(word).and_then(|number| i64::try_from(number).ok());
+    number.ok_or_else(|| {
+        format!(
+            "invalid char '{}' in expression\n",
+            word.get(..1).unwrap_or("")
+        )
+    })
 }
 
 fn mode(word: Option<String>) -> Result<BlockdevChangeReadOnlyMode, String> {
@@ -189,6 +289,44 @@ mod tests {
                 },
             ),
             ("drive_del x", DiskLine::DriveDel { id: text("x") }),
+            (
+                "block_resize x 2",
+                DiskLine::Resize {
+                    device: text("x"),
+                    size: 2 << 20,
+                },
+            ),
+            (
+                "block_set_io_throttle x 1 2 3 4 5 0x6",
+                DiskLine::Throttle {
+                    device: text("x"),
+                    limits: [1, 2, 3, 4, 5, 6],
+                },
+            ),
+            (
+                "snapshot_blkdev -n x o.qcow2 qcow2",
+                DiskLine::Snapshot {
+                    device: text("x"),
+                    file: text("o.qcow2"),
+                    format: Some(text("qcow2")),
+                    reuse: true,
+                },
+            ),
+            (
+                "snapshot_blkdev_internal x s",
+                DiskLine::InternalSnapshot {
+                    device: text("x"),
+                    name: text("s"),
+                },
+            ),
+            (
+                "snapshot_delete_blkdev_internal x s 1",
+                DiskLine::DeleteSnapshot {
+                    device: text("x"),
+                    name: text("s"),
+                    id: Some(text("1")),
+                },
+            ),
         ] {
             assert_eq!(disk(line), Ok(wanted), "{line}");
         }
@@ -214,6 +352,15 @@ mod tests {
             ("change a", "change: filename expected"),
             ("drive_add 0", "drive_add: string expected"),
             ("drive_del", "drive_del: block device name expected"),
+            ("block_resize x", "block_resize: size expected"),
+            (
+                "block_set_io_throttle x 0",
+                "block_set_io_throttle: number expected",
+            ),
+            (
+                "snapshot_blkdev_internal x",
+                "snapshot_blkdev_internal: string expected",
+            ),
             (
                 "info block a b",
                 "info block: extraneous characters at the end of line",
@@ -224,6 +371,19 @@ mod tests {
             let command = line.trim_end_matches(|c: char| c != ' ').trim();
             assert!(text.starts_with(message), "{command}: {text}");
             assert!(text.contains("\nTry \"help "), "{text}");
+        }
+        for (line, text) in [
+            ("block_resize x y", "invalid size\n"),
+            (
+                "block_set_io_throttle x y 0 0 0 0 0",
+                "invalid char 'y' in expression\n",
+            ),
+            (
+                "snapshot_blkdev x",
+                "Error: Parameter 'snapshot-file' is missing\n",
+            ),
+        ] {
+            assert_eq!(parse(line).unwrap_err(), text);
         }
         let text = parse("change a b raw foo").unwrap_err();
         let wanted = "Error: Parameter 'read-only-mode' does not accept value 'foo'\n";

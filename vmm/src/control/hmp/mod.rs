@@ -54,6 +54,8 @@ pub enum Topic {
     Block,
     /// What disks have done.
     BlockStats,
+    /// Snapshots inside of images.
+    Snapshots,
     /// Character devices.
     Chardev,
 }
@@ -99,7 +101,21 @@ const fn entry(
     }
 }
 
-static COMMANDS: [Entry; 12] = [
+static COMMANDS: [Entry; 17] = [
+    entry(
+        "block_resize",
+        None,
+        Verb::Disk(disks::Verb::Resize),
+        "device size",
+        "change the size of a disk (MiB unless it has a suffix)",
+    ),
+    entry(
+        "block_set_io_throttle",
+        None,
+        Verb::Disk(disks::Verb::Throttle),
+        "device bps bps_rd bps_wr iops iops_rd iops_wr",
+        "limit a disk; 0 is no limit",
+    ),
     entry("cont", Some("c"), Verb::Cont, "", "let the guest run"),
     entry(
         "change",
@@ -151,6 +167,27 @@ static COMMANDS: [Entry; 12] = [
         "send a non-maskable interrupt to every vCPU",
     ),
     entry("quit", Some("q"), Verb::Quit, "", "end the program"),
+    entry(
+        "snapshot_blkdev",
+        None,
+        Verb::Disk(disks::Verb::Snapshot),
+        "[-n] device [new-image-file] [format]",
+        "put an overlay on top of a disk (-n: it is there already)",
+    ),
+    entry(
+        "snapshot_blkdev_internal",
+        None,
+        Verb::Disk(disks::Verb::InternalSnapshot),
+        "device name",
+        "keep a disk's content inside of its image",
+    ),
+    entry(
+        "snapshot_delete_blkdev_internal",
+        None,
+        Verb::Disk(disks::Verb::DeleteSnapshot),
+        "device name [id]",
+        "forget what was kept so",
+    ),
     entry("stop", Some("s"), Verb::Stop, "", "hold the guest"),
     entry(
         "system_powerdown",
@@ -189,7 +226,7 @@ const fn topic(
     }
 }
 
-static TOPICS: [TopicEntry; 12] = [
+static TOPICS: [TopicEntry; 13] = [
     topic(
         "block",
         Topic::Block,
@@ -213,6 +250,12 @@ static TOPICS: [TopicEntry; 12] = [
         Topic::Registers,
         "[-a|vcpu]",
         "registers of a vCPU (-a: of all)",
+    ),
+    topic(
+        "snapshots",
+        Topic::Snapshots,
+        "",
+        "snapshots inside of images",
     ),
     topic("status", Topic::Status, "", "whether the guest runs"),
     topic("uuid", Topic::Uuid, "", "the guest's UUID"),

@@ -91,7 +91,8 @@ pub(super) struct Fault {
 /// The machine. Its first state is 1.
 #[derive(Debug)]
 pub(super) struct Rules {
-    inject: Vec<InjectError>,
+    /// `None` for one that was to hit once, and has.
+    inject: Vec<Option<InjectError>>,
     set: Vec<SetState>,
     state: u64,
     /// Those of the last event that had any, by index.
@@ -101,7 +102,7 @@ pub(super) struct Rules {
 impl Rules {
     pub fn new(inject: Vec<InjectError>, set: Vec<SetState>) -> Self {
         let mut rules = Rules {
-            inject,
+            inject: inject.into_iter().map(Some).collect(),
             set,
             state: 1,
             active: Vec::new(),
@@ -116,7 +117,7 @@ impl Rules {
         let holds = |at: Event, wanted: u64| at == event && (wanted == 0 || wanted == state);
         let matching = self.inject.iter().enumerate();
         let active: Vec<usize> = matching
-            .filter(|(_, rule)| holds(rule.event, rule.state))
+            .filter(|(_, rule)| rule.is_some_and(|rule| holds(rule.event, rule.state)))
             .map(|(index, _)| index)
             .collect();
         if !active.is_empty() {
@@ -130,10 +131,15 @@ impl Rules {
 
     /// What becomes of a request; `None` when it goes on.
     pub fn check(&mut self, asked: Asked) -> Option<Fault> {
-        let hit = |index: &usize| self.inject.get(*index).is_some_and(|rule| rule.hits(asked));
+        let hit = |index: &usize| {
+            let rule = self.inject.get(*index).copied().flatten();
+            rule.is_some_and(|rule| rule.hits(asked))
+        };
         let at = self.active.iter().position(hit)?;
-        let rule = *self.inject.get(*self.active.get(at)?)?;
+        let place = self.inject.get_mut(*self.active.get(at)?)?;
+        let rule = (*place)?;
         if rule.once {
+            *place = None;
             self.active.remove(at);
         }
         (rule.errno != 0).then_some(Fault {
@@ -221,6 +227,9 @@ mod tests {
         assert!(rules.check(asked(IoType::Write, 10)).is_none());
         assert!(rules.check(asked(IoType::Write, 2)).is_some());
         assert!(rules.check(asked(IoType::Write, 2)).is_none(), "only once");
+        rules.event(Event::None);
+        let again = rules.check(asked(IoType::Write, 2));
+        assert!(again.is_none(), "at no event to come, either");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::io::eio;
 use super::meta::{Freed, Why};
 use super::refcount::TABLE_OFFSET;
 use crate::buffers::Buffers;
+use crate::filter::Event;
 use crate::node::ExtentKind;
 use crate::request::{Op, Unmap};
 
@@ -42,7 +43,7 @@ pub(super) struct Work {
 }
 
 /// Most bytes that are reserved at once.
-const REFILL: u64 = 8 << 20;
+const REFILL: u64 = 16 << 20;
 /// And most clusters.
 const REFILL_CLUSTERS: u64 = 1024;
 /// Bytes that are given up before they are made to come back.
@@ -62,6 +63,7 @@ impl Qcow2 {
         least: u64,
         count: u64,
     ) -> io::Result<(u64, u64)> {
+        self.storage.event(Event::ClusterAlloc);
         self.set_dirty_bit()?;
         loop {
             let (first, found) = self.find_free(work, least, count)?;
@@ -194,7 +196,10 @@ impl Qcow2 {
             return Err(error);
         }
         let range = (offset, offset.saturating_add(len));
-        self.meta().reserve.push_back(range);
+        let mut meta = self.meta();
+        meta.reserve.push_back(range);
+        // Of a few clusters, all are used first.
+        meta.low = if count >= 16 { len / 4 } else { 0 };
         Ok(())
     }
 
@@ -267,6 +272,7 @@ impl Qcow2 {
 
     fn give_back(&self, work: &mut Work, freed: Freed) -> io::Result<()> {
         let geometry = &self.geometry;
+        self.storage.event(Event::ClusterFree);
         self.change_refcount(work, freed.offset, freed.len, false)?;
         if !self.passes(freed.why) {
             return Ok(());
@@ -300,7 +306,7 @@ impl Qcow2 {
     }
 
     /// Lets go of tables that were not used for the time that the options say; QEMU's time where
-    /// they say nothing.
+    /// they say nothing. Nobody holds numbers of pieces.
     pub(super) fn clean_caches(&self, work: &mut Work) {
         let interval = self.options.cache_clean_interval.unwrap_or(CLEAN_INTERVAL);
         if interval == 0 {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Qcow2;
 use super::alloc::Work;
 use super::refcount::sector_of;
+use crate::filter::Event;
 
 /// Bytes of tables that are copied for writing at once.
 const ROUND: usize = 1 << 20;
@@ -22,7 +23,10 @@ impl Qcow2 {
         if self.is_broken() || self.is_closed() {
             return self.sync();
         }
-        self.flush_with(&mut self.work())
+        let mut work = self.work();
+        self.flush_with(&mut work)?;
+        self.clean_caches(&mut work);
+        Ok(())
     }
 
     /// The same for who does work on tables.
@@ -57,7 +61,6 @@ impl Qcow2 {
         if let Err(error) = self.apply_frees(work) {
             log::warn!("Clusters of an image are leaked: {error}");
         }
-        self.clean_caches(work);
         Ok(())
     }
 
@@ -83,6 +86,7 @@ impl Qcow2 {
                 }
                 round
             };
+            self.storage.event(Event::L2Update);
             if let Err(error) = self.write_round(&round) {
                 let mut meta = self.meta();
                 chunk.iter().for_each(|offset| meta.l2.set_dirty(*offset));
@@ -103,6 +107,9 @@ impl Qcow2 {
             }
             (sectors, round)
         };
+        if !round.is_empty() {
+            self.storage.event(Event::L1Update);
+        }
         let result = self.write_round(&round);
         if result.is_err() {
             self.meta().l1_dirty.extend(sectors);

@@ -475,7 +475,14 @@ fn an_image_over_itself_is_refused() {
     let mut spec = NodeSpec::new(DriverSpec::Format(format)).named("q");
     spec.read_only = Some(true);
     let graph = Graph::new(crate::pool::test_pool());
-    let mut opener = |path: &str, _: i32| std::fs::File::open(path);
-    let error = graph.add(spec, &mut opener).unwrap_err();
+    // With as much stack as the thread has that opens images; tests have less.
+    #[allow(clippy::disallowed_methods)]
+    let open = std::thread::Builder::new()
+        .stack_size(8 << 20)
+        .spawn(move || {
+            let mut opener = |path: &str, _: i32| std::fs::File::open(path);
+            graph.add(spec, &mut opener).unwrap_err()
+        });
+    let error = open.unwrap().join().unwrap();
     assert_eq!(error.to_string(), "More than 200 nodes above each other");
 }

@@ -146,6 +146,13 @@ impl Qcow2 {
         Ok(())
     }
 
+    /// Whether a cluster of the storage begins behind its end. One that the end is in is there:
+    /// what was never written of it are zeroes.
+    pub(super) fn is_outside(&self, offset: u64) -> bool {
+        let size = self.storage.info().size;
+        offset >= self.geometry.clusters(size) << self.geometry.cluster_bits
+    }
+
     /// Makes storage and data durable.
     ///
     /// # Errors

@@ -127,6 +127,10 @@ pub(super) struct Meta {
     pub(super) fresh: Map<u64>,
     /// New clusters, as ranges of the storage: counted as used, and full of zeroes.
     pub(super) reserve: VecDeque<(u64, u64)>,
+    /// The reserve is filled up again when it is down to so many bytes.
+    pub(super) low: u64,
+    /// A request is on its way that fills it up; the others go on with what is left.
+    pub(super) refilling: bool,
     pub(super) frees: Frees,
     pub(super) generation: Generation,
     /// What was written has to be durable before tables lead to it.
@@ -237,6 +241,17 @@ impl Meta {
             skip -= len;
         }
         None
+    }
+
+    /// Whether the one who is about to take so many clusters should see to the reserve; the
+    /// others need not.
+    pub fn runs_low(&mut self, taken: u64, cluster: u64) -> bool {
+        let ranges = self.reserve.iter();
+        let left: u64 = ranges.map(|(start, end)| end.saturating_sub(*start)).sum();
+        let low = left.saturating_sub(taken.saturating_mul(cluster)) < self.low;
+        let first = low && !self.refilling;
+        self.refilling |= low;
+        first
     }
 
     /// Whether snapshots use the table for `guest`, too, so that it may not be changed.

@@ -196,6 +196,9 @@ mod crash_tests;
 #[path = "damage_test.rs"]
 mod damage_tests;
 #[cfg(test)]
+#[path = "events_test.rs"]
+mod event_tests;
+#[cfg(test)]
 #[path = "interchange_test.rs"]
 mod interchange_tests;
 #[cfg(test)]

@@ -297,6 +297,7 @@ impl Qcow2 {
         meta.pending.clear();
         meta.reserve.clear();
         meta.fresh.clear();
+        (meta.low, meta.refilling) = (0, false);
         meta.frees = Frees::default();
         meta.unsynced = false;
         meta.loose = false;
@@ -331,6 +332,8 @@ fn empty_meta(l2: usize) -> Meta {
         pending: Map::default(),
         fresh: Map::default(),
         reserve: VecDeque::new(),
+        low: 0,
+        refilling: false,
         frees: Frees::default(),
         generation: Arc::new(()),
         unsynced: false,

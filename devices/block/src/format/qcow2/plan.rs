@@ -147,7 +147,9 @@ impl Qcow2 {
         let mut allocs = std::mem::take(&mut meta.scratch);
         allocs.clear();
         let planned = self.plan_clusters(&mut meta, offset, len, durability, pieces, &mut allocs);
-        let keep = planned.map(|()| {
+        let taken = allocs.iter().filter(|(_, _, reserved)| *reserved).count() as u64;
+        let goes_on = taken == 0 || !meta.runs_low(taken, self.geometry.cluster());
+        let keep = planned.filter(|()| goes_on).map(|()| {
             let mut list = Allocs::None;
             for (alloc, slot, reserved) in &allocs {
                 meta.join(alloc, *slot, *reserved, &self.geometry);

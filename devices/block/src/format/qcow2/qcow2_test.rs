@@ -16,7 +16,7 @@ use crate::node::{BlockNode, IoLane, NodeExt};
 use crate::pool::test_pool;
 use crate::{Buffers, Discard, Done, Durability, HostBuffer, IoReq, Op, Token, Unmap, Waker};
 
-fn opener(path: &str, flags: i32) -> io::Result<File> {
+pub(super) fn opener(path: &str, flags: i32) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(flags & libc::O_ACCMODE == libc::O_RDWR)
@@ -517,12 +517,12 @@ fn run(options: &str, batches: u64) {
 
 #[test]
 fn random_requests_on_a_default_image() {
-    run("", 400);
+    run("", 250);
 }
 
 #[test]
 fn random_requests_on_small_clusters() {
-    run("cluster_size=512,refcount_bits=64", 200);
+    run("cluster_size=512,refcount_bits=64", 120);
 }
 
 #[test]
@@ -532,17 +532,17 @@ fn random_requests_on_large_clusters() {
 
 #[test]
 fn random_requests_on_subclusters() {
-    run("extended_l2=on,cluster_size=16k", 300);
+    run("extended_l2=on,cluster_size=16k", 200);
 }
 
 #[test]
 fn random_requests_with_lazy_refcounts() {
-    run("lazy_refcounts=on,cluster_size=4k,refcount_bits=1", 200);
+    run("lazy_refcounts=on,cluster_size=4k,refcount_bits=1", 120);
 }
 
 #[test]
 fn random_requests_on_version_2() {
-    run("compat=0.10,cluster_size=8k", 300);
+    run("compat=0.10,cluster_size=8k", 150);
 }
 
 #[test]
@@ -567,7 +567,7 @@ fn random_requests_over_a_backing_file() {
             backing: Some((2 << 20) + 5 * 512),
             ..Origin::default()
         };
-        origin.run(120);
+        origin.run(60);
     }
 }
 
@@ -589,7 +589,7 @@ fn random_requests_over_compressed_clusters() {
             ],
             ..Origin::default()
         };
-        origin.run(120);
+        origin.run(60);
     }
 }
 
@@ -605,7 +605,7 @@ fn random_requests_beside_a_snapshot() {
             snapshot: true,
             ..Origin::default()
         };
-        origin.run(120);
+        origin.run(60);
     }
 }
 
@@ -620,7 +620,7 @@ fn random_requests_with_a_data_file() {
             options,
             ..Origin::default()
         };
-        origin.run(120);
+        origin.run(60);
     }
 }
 
@@ -702,7 +702,7 @@ fn one_of_them(node: &dyn BlockNode, own: u64, all: u64, sectors: u64) -> HashMa
     let waker = Waker::new().unwrap();
     let mut lane = node.open_lane(8, &waker).unwrap();
     let mut written = HashMap::new();
-    for _ in 0..300 * scale() {
+    for _ in 0..120 * scale() {
         let mut batch: HashMap<u64, u8> = HashMap::new();
         for _ in 0..1 + dice.roll(6) {
             let number = dice.roll(sectors / all) * all + own;
@@ -771,4 +771,82 @@ fn threads_meet_in_every_cluster() {
             ..Origin::default()
         });
     }
+}
+
+#[test]
+fn a_table_that_the_file_ends_in_is_whole() {
+    let dir = dir();
+    let path = dir.path().join("a.qcow2");
+    create(&path, "", 1 << 30);
+    tool(
+        "qemu-io",
+        &["-f", "qcow2", "-c", "write -q -z 0 64k", text(&path)],
+    );
+    // Only what was ever written of the last cluster, which is the table.
+    let file = OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(0x4_0000 + 4096).unwrap();
+    drop(file);
+    let disk = Disk::open(&path);
+    assert_eq!(disk.read(500 << 20, 4096), vec![0; 4096]);
+    disk.node.write_at(400 << 20, &[3; 4096]).unwrap();
+    assert_eq!(disk.read(400 << 20, 4096), vec![3; 4096]);
+    disk.close();
+    check(&path);
+}
+
+#[test]
+fn memory_for_tables_is_as_asked_for() {
+    let dir = dir();
+    let path = dir.path().join("a.qcow2");
+    create(&path, "cluster_size=4k", 64 << 20);
+    for (options, said) in [
+        (
+            Qcow2Options {
+                cache_size: Some(1 << 20),
+                l2_cache_size: Some(1 << 19),
+                refcount_cache_size: Some(1 << 19),
+                ..Qcow2Options::default()
+            },
+            "cache-size, l2-cache-size and refcount-cache-size may not be set at the same time",
+        ),
+        (
+            Qcow2Options {
+                cache_size: Some(1 << 20),
+                l2_cache_size: Some(1 << 21),
+                ..Qcow2Options::default()
+            },
+            "l2-cache-size may not exceed cache-size",
+        ),
+        (
+            Qcow2Options {
+                cache_size: Some(1 << 20),
+                refcount_cache_size: Some(1 << 21),
+                ..Qcow2Options::default()
+            },
+            "refcount-cache-size may not exceed cache-size",
+        ),
+        (
+            Qcow2Options {
+                l2_cache_entry_size: Some(8192),
+                ..Qcow2Options::default()
+            },
+            "L2 cache entry size must be a power of two between 512 and the cluster size (4096)",
+        ),
+    ] {
+        let refused = Disk::open_spec(spec(&path, options, false));
+        assert_eq!(refused.err().unwrap().to_string(), said);
+    }
+    let options = Qcow2Options {
+        cache_size: Some(64 << 10),
+        ..Qcow2Options::default()
+    };
+    let disk = Disk::open_spec(spec(&path, options, false)).unwrap();
+    for at in 0..64 {
+        disk.node.write_at(at << 20, &[at as u8; 512]).unwrap();
+    }
+    for at in 0..64 {
+        assert_eq!(disk.read(at << 20, 512), vec![at as u8; 512]);
+    }
+    disk.close();
+    check(&path);
 }

@@ -8,6 +8,7 @@ use super::alloc::Work;
 use super::geometry::Geometry;
 use super::header::MAX_REFCOUNT_TABLE_BYTES;
 use super::io::{eio, put64};
+use crate::filter::Event;
 
 /// Bits 9 to 63.
 pub(super) const TABLE_OFFSET: u64 = !0x1ff;
@@ -84,7 +85,7 @@ impl Qcow2 {
         if let Some(slot) = work.refs.find(offset) {
             return Ok(slot);
         }
-        if offset >= self.storage.info().size {
+        if self.is_outside(offset) {
             let text = format!("Refblock offset {offset:#x} outside of the file");
             return Err(self.corrupt(text, None));
         }
@@ -93,6 +94,7 @@ impl Qcow2 {
             self.write_refs(work)?;
         }
         let mut data = vec![0; self.ref_slice as usize].into_boxed_slice();
+        self.storage.event(Event::RefblockLoad);
         self.read_meta(offset, &mut data)?;
         Ok(work.refs.insert(offset, data))
     }
@@ -185,6 +187,7 @@ impl Qcow2 {
         for offset in offsets {
             let data = work.refs.take_dirty(offset).map(<[u8]>::to_vec);
             let Some(data) = data else { continue };
+            self.storage.event(Event::RefblockUpdatePart);
             if let Err(error) = self.write_meta(offset, &data) {
                 work.refs.set_dirty(offset);
                 return Err(error);
@@ -198,6 +201,7 @@ impl Qcow2 {
     pub(super) fn write_table(&self, work: &mut Work) -> io::Result<()> {
         if let Some((old, len)) = work.moved_table {
             let (offset, clusters) = (work.table_offset, work.table_clusters);
+            self.storage.event(Event::RefblockAllocSwitchTable);
             self.patch_header(|header| {
                 header.refcount_table_offset = offset;
                 header.refcount_table_clusters = clusters;
@@ -217,6 +221,7 @@ impl Qcow2 {
                 .table_offset
                 .checked_add(sector * 512)
                 .ok_or_else(eio)?;
+            self.storage.event(Event::ReftableUpdate);
             self.write_meta(offset, &bytes)?;
         }
         self.sync()?;
@@ -261,6 +266,7 @@ impl Qcow2 {
         let cluster = geometry.cluster();
         let last = base.checked_add(layout.clusters()).ok_or_else(eio)?;
         let end = last.checked_mul(cluster).ok_or_else(eio)?;
+        self.storage.event(Event::RefblockAlloc);
         self.grow_storage(end)?;
         let numbers = layout.missing.iter().copied();
         let blocks: Vec<(u64, u64)> = numbers.zip(base..).collect();
@@ -271,6 +277,7 @@ impl Qcow2 {
                 set(&mut bytes, (own & ((1 << bits) - 1)) as usize, order, 1);
             }
             work.refs.forget(place * cluster, cluster);
+            self.storage.event(Event::RefblockAllocWriteBlocks);
             self.write_meta(place * cluster, &bytes)?;
         }
         for own in base..last {
@@ -308,6 +315,7 @@ impl Qcow2 {
             for (index, entry) in table.iter().enumerate() {
                 put64(&mut bytes, index.saturating_mul(8), *entry);
             }
+            self.storage.event(Event::RefblockAllocWriteTable);
             self.write_meta(offset, &bytes)?;
             self.sync()?;
             let old = (

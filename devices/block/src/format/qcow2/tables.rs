@@ -7,6 +7,7 @@ use super::alloc::Work;
 use super::geometry::{COPIED, L1_RESERVED, OFFSET};
 use super::io::{be64, eio};
 use super::meta::{Found, Why};
+use crate::filter::Event;
 
 /// An L2 entry that is in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +37,14 @@ impl Qcow2 {
                 Found::NoTable => return Ok(Loaded::NoTable),
                 Found::Bad => return Err(self.bad_l1(guest)),
                 Found::Here { slot, place } => return Ok(Loaded::Here { slot, place }),
-                Found::NotLoaded(offset) if offset >= self.storage.info().size => {
+                Found::NotLoaded(offset) if self.is_outside(offset) => {
                     let text = format!("L2 table offset {offset:#x} outside of the file");
                     return Err(self.corrupt(text, None));
                 }
                 Found::NotLoaded(_) if stuck => self.write_back(work)?,
                 Found::NotLoaded(offset) => {
                     let mut data = vec![0; self.l2_slice as usize].into_boxed_slice();
+                    self.storage.event(Event::L2Load);
                     self.read_meta(offset, &mut data)?;
                     let suspect = self.is_suspect(work, &data);
                     let mut meta = self.meta();
@@ -119,6 +121,7 @@ impl Qcow2 {
     }
 
     fn new_table(&self, work: &mut Work, index: u64) -> io::Result<()> {
+        self.storage.event(Event::L2AllocWrite);
         // Full of zeroes: nothing is allocated.
         let table = self.reserved_cluster(work)?;
         let cluster = self.geometry.cluster();
@@ -132,8 +135,10 @@ impl Qcow2 {
     fn copy_table(&self, work: &mut Work, index: u64, old: u64) -> io::Result<()> {
         let cluster = self.geometry.cluster();
         let mut bytes = vec![0; cluster as usize];
+        self.storage.event(Event::L2AllocCowRead);
         self.read_meta(old, &mut bytes)?;
         let table = self.reserved_cluster(work)?;
+        self.storage.event(Event::L2AllocWrite);
         if let Err(error) = self.write_meta(table, &bytes) {
             self.meta().free(table, cluster, Why::Other);
             return Err(error);

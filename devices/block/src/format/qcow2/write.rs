@@ -9,6 +9,7 @@ use super::geometry::{Entry, ZERO};
 use super::io::{eio, memory, write as write_below};
 use super::meta::{Alloc, Allocs, Keep, Pending, Why};
 use crate::buffers::Buffers;
+use crate::filter::Event;
 use crate::request::Durability;
 
 /// What one step of a write does.
@@ -26,6 +27,20 @@ struct Moved {
     entry: Entry,
     /// The new place, to be given back when the table cannot say it.
     host: Option<u64>,
+}
+
+/// A cluster that a request has for itself until this is dropped.
+struct Alone<'a> {
+    image: &'a Qcow2,
+    guest: u64,
+    /// It has been written.
+    done: bool,
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.image.end_alone(self.guest, self.done);
+    }
 }
 
 impl Qcow2 {
@@ -49,10 +64,14 @@ impl Qcow2 {
                     at += len;
                 }
                 Step::Alone { entry, len, keep } => {
-                    let result = self.write_alone(entry, guest, &buffers.slice(at, len));
+                    let mut alone = Alone {
+                        image: self,
+                        guest,
+                        done: false,
+                    };
+                    self.write_alone(entry, guest, &buffers.slice(at, len))?;
+                    alone.done = true;
                     drop(keep);
-                    self.end_alone(guest, result.is_ok());
-                    result?;
                     at += len;
                 }
             }
@@ -105,7 +124,16 @@ impl Qcow2 {
         let mut work = self.work();
         let (slot, place) = self.load_for_write(&mut work, guest)?;
         let run = (geometry.cluster() - geometry.inside(guest)).min(left);
-        if self.meta().reserve.is_empty() && !geometry.external {
+        let (refilling, empty) = {
+            let meta = self.meta();
+            (meta.refilling, meta.reserve.is_empty())
+        };
+        if refilling {
+            // What is left may do, when there is no room for more.
+            let filled = self.refill(&mut work, left);
+            self.meta().refilling = false;
+            filled.or_else(|error| if empty { Err(error) } else { Ok(()) })?;
+        } else if empty && !geometry.external {
             self.needs_reserve(&mut work, guest, slot, place, left)?;
         }
         let mut meta = self.meta();
@@ -337,6 +365,7 @@ impl Qcow2 {
         if (from, to) == (guest, end) {
             return Ok(data.clone());
         }
+        self.storage.event(Event::CowRead);
         let whole = memory(to.saturating_sub(from))?;
         if from < guest {
             self.read_cluster(entry, from, &whole.slice(0, guest - from))?;

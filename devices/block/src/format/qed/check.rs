@@ -161,11 +161,11 @@ impl Scan<'_> {
             return Verdict::Nowhere;
         }
         let cluster = self.header.cluster();
-        let mut twice = false;
-        for cluster in place / cluster..place.saturating_add(len) / cluster {
-            twice |= self.used.set(cluster);
-        }
-        if twice {
+        let clusters = place / cluster..place.saturating_add(len) / cluster;
+        let before = self.used.count;
+        let count = clusters.end.saturating_sub(clusters.start);
+        clusters.for_each(|cluster| self.used.set(cluster));
+        if self.used.count < before.saturating_add(count) {
             self.report.corruptions = self.report.corruptions.saturating_add(1);
             self.say(|| format!("{}, which is used already", what()));
             return Verdict::Twice;
@@ -201,13 +201,10 @@ struct Used {
 }
 
 impl Used {
-    /// Notes one; whether it was noted before.
-    fn set(&mut self, cluster: u64) -> bool {
+    fn set(&mut self, cluster: u64) {
         let word = self.words.entry(cluster / 64).or_insert(0);
         let bit = 1u64 << (cluster % 64);
-        let before = *word & bit != 0;
+        self.count = self.count.saturating_add(u64::from(*word & bit == 0));
         *word |= bit;
-        self.count = self.count.saturating_add(u64::from(!before));
-        before
     }
 }

@@ -202,13 +202,28 @@ fn checked(bytes: &[u8]) -> bool {
     crc32c(&bytes) == stored
 }
 
-/// CRC-32C (Castagnoli), bit by bit: it is needed for a few blocks only.
-pub(super) fn crc32c(bytes: &[u8]) -> u32 {
+/// What a byte adds to a CRC-32C.
+const CRC: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = byte as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = (crc >> 1) ^ (0x82f6_3b78 & 0u32.wrapping_sub(crc & 1));
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
+
+/// CRC-32C (Castagnoli).
+fn crc32c(bytes: &[u8]) -> u32 {
     let step = |crc: u32, byte: &u8| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            let low = crc & 1;
-            (crc >> 1) ^ (0x82f6_3b78 & 0u32.wrapping_sub(low))
-        })
+        let index = usize::from(crc.to_le_bytes()[0] ^ byte);
+        (crc >> 8) ^ CRC.get(index).unwrap_or(&0)
     };
     !bytes.iter().fold(!0, step)
 }

@@ -38,7 +38,7 @@ pub(super) fn open(with: OpenFormat) -> Result<FormatNode<ReadOnly<Vhdx>>, Block
     let layout = Layout::read(&*storage)?;
     let size = layout.disk_size;
     let map = Vhdx {
-        tables: Tables::new(with.storage.clone()),
+        tables: Tables::new(with.storage.clone(), 1),
         storage: with.storage,
         layout,
     };

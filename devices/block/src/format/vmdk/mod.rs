@@ -112,7 +112,7 @@ pub(super) fn open(with: OpenFormat) -> Result<FormatNode<ReadOnly<Vmdk>>, Block
         Described::Whole(_, header) => vec![Extent {
             start: 0,
             len: header.capacity,
-            content: Content::Sparse(Sparse::new(header, with.storage.clone(), Below::Storage)),
+            content: Content::Sparse(Sparse::new(header, with.storage.clone(), Below::Storage, 1)),
         }],
         Described::Apart(descriptor) => extents(&descriptor, &with.extents)?,
     };
@@ -156,7 +156,7 @@ fn extents(descriptor: &Descriptor, files: &[Edge]) -> Result<Vec<Extent>, Block
                 let edge = edge.ok_or_else(|| bad("VMDK image has too few files"))?;
                 let below = Below::Extent(file);
                 file = file.saturating_add(1);
-                content(line, edge, below)?
+                content(line, edge, below, files.len())?
             }
         };
         all.push(Extent {
@@ -171,12 +171,17 @@ fn extents(descriptor: &Descriptor, files: &[Edge]) -> Result<Vec<Extent>, Block
     Ok(all)
 }
 
-fn content(line: &ExtentLine, edge: &Edge, below: Below) -> Result<Content, BlockError> {
+fn content(
+    line: &ExtentLine,
+    edge: &Edge,
+    below: Below,
+    files: usize,
+) -> Result<Content, BlockError> {
     let node = edge.node().ok_or(BlockError::Empty)?;
     let (capacity, content) = match line.kind {
         ExtentType::Sparse => {
             let header = Header::read(&*node)?;
-            let sparse = Sparse::new(header.clone(), edge.clone(), below);
+            let sparse = Sparse::new(header.clone(), edge.clone(), below, files);
             (header.capacity, Content::Sparse(sparse))
         }
         ExtentType::Flat | ExtentType::Zero => {

@@ -199,10 +199,11 @@ fn damaged() -> io::Error {
 }
 
 impl Sparse {
-    pub fn new(header: Header, file: Edge, below: Below) -> Self {
+    /// One of `files` extents.
+    pub fn new(header: Header, file: Edge, below: Below, files: usize) -> Self {
         Sparse {
             header,
-            tables: Tables::new(file.clone()),
+            tables: Tables::new(file.clone(), files),
             file,
             below,
             unpacked: Mutex::default(),

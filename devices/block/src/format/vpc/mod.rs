@@ -45,7 +45,7 @@ pub(super) fn open(with: OpenFormat) -> Result<FormatNode<ReadOnly<Vpc>>, BlockE
         }
         Kind::Dynamic => Layout::Dynamic {
             header: Dynamic::read(&*storage, &footer)?,
-            tables: Tables::new(with.storage.clone()),
+            tables: Tables::new(with.storage.clone(), 1),
         },
     };
     let map = Vpc {

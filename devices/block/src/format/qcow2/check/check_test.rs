@@ -348,3 +348,27 @@ fn bitmaps(victim: &Victim) -> u64 {
     let extension = victim.header.extension(0x2385_2875).unwrap();
     super::super::io::be64(extension, 16)
 }
+
+#[test]
+fn what_snapshots_lack_is_added() {
+    if !is_here() {
+        return;
+    }
+    let bench = Bench::new();
+    image(&bench, KINDS[0]);
+    bench.img(&["snapshot", "-c", "s1", "a"]);
+    let victim = Victim::open(&bench);
+    let at = victim.header.snapshots_offset;
+    // No extra data: what follows them moves up.
+    victim.file.set_len(at + 4096).unwrap();
+    let mut entry = [0; 24];
+    victim.file.read_exact_at(&mut entry, at + 64).unwrap();
+    victim.file.write_all_at(&entry, at + 40).unwrap();
+    victim.change(at + 32, |word| word & !0xffff_ffff);
+    let found = agree(&bench, "no extra data");
+    assert_eq!(found.corruptions, 1, "{found:?}");
+    let found = mended(&bench, "no extra data", Repair::All);
+    assert_eq!((found.corruptions, found.corruptions_fixed), (0, 1));
+    bench.is_clean("a");
+    assert_eq!(bench.info("a")["snapshots"][0]["name"], "s1");
+}

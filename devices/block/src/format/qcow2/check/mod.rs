@@ -16,6 +16,7 @@ mod walk;
 use std::io;
 
 use super::header::{Header, incompatible};
+use super::snapshot;
 use super::snapshot::table::Table;
 use super::store::Store;
 use super::stored::Stored;
@@ -32,6 +33,9 @@ use walk::Walk;
 pub fn check(storage: &dyn BlockNode, repair: Repair) -> Result<CheckReport, BlockError> {
     let store = Store::new(storage);
     let mut first = pass(store, repair)?;
+    if repair == Repair::All {
+        complete_snapshots(storage, &mut first)?;
+    }
     let fixed = (first.corruptions_fixed, first.leaks_fixed);
     if fixed != (0, 0) {
         let messages = std::mem::take(&mut first.messages);
@@ -119,14 +123,37 @@ fn pass(store: Store<'_>, repair: Repair) -> Result<CheckReport, BlockError> {
     Ok(walk.report)
 }
 
-/// Snapshots lack what version 3 asks for; writing the table anew gives it to them.
+/// Snapshots that lack what version 3 asks for.
+fn incomplete(store: Store<'_>) -> Result<Vec<String>, BlockError> {
+    let (header, geometry) = store.header()?;
+    let table = Table::read(&store, &header)?;
+    let found = table.snapshots.into_iter();
+    let found = found.filter(|snapshot| snapshot.is_incomplete(&geometry));
+    Ok(found.map(|snapshot| snapshot.view.id).collect())
+}
+
 fn check_snapshots(walk: &mut Walk<'_>, snapshots: &Table) {
     let geometry = walk.geometry;
-    let incomplete = snapshots.snapshots.iter();
-    for snapshot in incomplete.filter(|snapshot| snapshot.is_incomplete(&geometry)) {
-        let text = format!("snapshot table entry {} is incomplete", snapshot.view.id);
-        walk.corrupt(1, text);
+    let all = snapshots.snapshots.iter();
+    for snapshot in all.filter(|snapshot| snapshot.is_incomplete(&geometry)) {
+        let id = &snapshot.view.id;
+        walk.corrupt(1, format!("snapshot table entry {id} is incomplete"));
     }
+}
+
+/// Gives snapshots what they lack, once all else is right.
+fn complete_snapshots(storage: &dyn BlockNode, report: &mut CheckReport) -> Result<(), BlockError> {
+    if report.check_errors > 0 || report.corruptions == 0 {
+        return Ok(());
+    }
+    let count = incomplete(Store::new(storage))?.len() as u64;
+    if count == 0 || report.corruptions != count || report.leaks > 0 {
+        return Ok(());
+    }
+    snapshot::rewrite(storage)?;
+    report.corruptions = 0;
+    report.corruptions_fixed = report.corruptions_fixed.saturating_add(count);
+    Ok(())
 }
 
 /// Makes new refcount structures; the damage that lay in the old ones is mended.

@@ -73,6 +73,20 @@ pub(super) fn delete(storage: &dyn BlockNode, id: &str, discard: bool) -> Result
     job.finish(true).map_err(failed)
 }
 
+/// Writes the table of snapshots anew, with all that belongs into it. Refcounts are right. Blocks.
+///
+/// # Errors
+/// As [`create`].
+pub(super) fn rewrite(storage: &dyn BlockNode) -> Result<(), BlockError> {
+    let mut job = Job::begin_any(storage, false)?;
+    let size = job.change.header.size;
+    for snapshot in &mut job.table.snapshots {
+        snapshot.view.disk_size.get_or_insert(size);
+    }
+    job.finish(true)
+        .map_err(|error| BlockError::host("Could not write snapshots", error))
+}
+
 /// All snapshots of the image in `storage`.
 ///
 /// # Errors
@@ -89,16 +103,20 @@ pub(super) fn read(storage: &dyn BlockNode) -> Result<Table, BlockError> {
 
 impl<'a> Job<'a> {
     fn begin(storage: &'a dyn BlockNode, discard: bool) -> Result<Self, BlockError> {
+        let job = Self::begin_any(storage, discard)?;
+        let unsound = incompatible::DIRTY | incompatible::CORRUPT;
+        match job.change.header.has(unsound) {
+            true => Err(BlockError::Unsupported(
+                "The image has to be repaired before its snapshots are changed".to_owned(),
+            )),
+            false => Ok(job),
+        }
+    }
+
+    /// The same for an image that is marked as damaged, and is not any more.
+    fn begin_any(storage: &'a dyn BlockNode, discard: bool) -> Result<Self, BlockError> {
         let store = Store::new(storage);
         let mut change = Change::begin(store)?;
-        if change
-            .header
-            .has(incompatible::DIRTY | incompatible::CORRUPT)
-        {
-            return Err(BlockError::Unsupported(
-                "The image has to be repaired before its snapshots are changed".to_owned(),
-            ));
-        }
         if change.geometry.external {
             return Err(BlockError::Unsupported(
                 "Internal snapshots are not supported with an external data file".to_owned(),
