@@ -90,7 +90,7 @@ pub(super) struct Disk {
     pub most: u64,
     pub plates: Arc<Mutex<Plates>>,
     /// Of a thousand writes and flushes, so many fail.
-    fails: Arc<AtomicU64>,
+    pub fails: Arc<AtomicU64>,
     dice: Arc<Mutex<Dice>>,
 }
 
