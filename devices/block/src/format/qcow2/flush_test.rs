@@ -162,6 +162,22 @@ struct Watched {
     image: Mutex<Weak<Qcow2>>,
     /// Steps at which a flush would only have been passed on.
     passed: Mutex<Vec<Event>>,
+    /// Its length changed since the last flush: what it was then.
+    was: Mutex<Option<u64>>,
+    /// Places within that length that were written meanwhile.
+    early: Mutex<Vec<u64>>,
+}
+
+impl Watched {
+    fn new(disk: Disk) -> Arc<Self> {
+        Arc::new(Watched {
+            disk,
+            image: Mutex::default(),
+            passed: Mutex::default(),
+            was: Mutex::default(),
+            early: Mutex::default(),
+        })
+    }
 }
 
 impl BlockNode for Watched {
@@ -178,6 +194,14 @@ impl BlockNode for Watched {
     }
 
     fn perform(&self, op: Op, buffers: &Buffers) -> std::io::Result<()> {
+        let was = *self.was.lock().unwrap();
+        match op {
+            Op::Flush => *self.was.lock().unwrap() = None,
+            Op::Write { offset, .. } if was.is_some_and(|was| offset < was) => {
+                self.early.lock().unwrap().push(offset);
+            }
+            _ => {}
+        }
         self.disk.perform(op, buffers)
     }
 
@@ -186,6 +210,8 @@ impl BlockNode for Watched {
     }
 
     fn resize(&self, size: u64) -> Result<(), BlockError> {
+        let now = self.disk.info().size;
+        self.was.lock().unwrap().get_or_insert(now);
         self.disk.resize(size)
     }
 
@@ -204,14 +230,7 @@ impl BlockNode for Watched {
     }
 }
 
-#[test]
-fn a_flush_waits_for_tables_that_are_just_being_written() {
-    let Some(disk) = disk(&[]) else { return };
-    let watched = Arc::new(Watched {
-        disk,
-        image: Mutex::default(),
-        passed: Mutex::default(),
-    });
+fn on(watched: &Arc<Watched>) -> Arc<Qcow2> {
     let policy = Policy {
         discard: Discard::Unmap,
         ..Policy::default()
@@ -226,7 +245,14 @@ fn a_flush_waits_for_tables_that_are_just_being_written() {
         reporter: Reporter::silent(),
         qcow2: Qcow2Options::default(),
     });
-    let image = Arc::new(image.unwrap());
+    Arc::new(image.unwrap())
+}
+
+#[test]
+fn a_flush_waits_for_tables_that_are_just_being_written() {
+    let Some(disk) = disk(&[]) else { return };
+    let watched = Watched::new(disk);
+    let image = on(&watched);
     write(&image, 0, 1, CLUSTER).unwrap();
     // Only the L2 table has changed, then only the L1 table.
     flush(&image).unwrap();
@@ -237,4 +263,24 @@ fn a_flush_waits_for_tables_that_are_just_being_written() {
     flush(&image).unwrap();
     *watched.image.lock().unwrap() = Weak::new();
     assert_eq!(watched.passed.lock().unwrap().as_slice(), []);
+}
+
+#[test]
+fn tables_lead_to_what_is_new_in_a_file_once_its_length_is_durable() {
+    // There are no refcounts to be written first.
+    let Some(disk) = disk(&["-o", "lazy_refcounts=on"]) else {
+        return;
+    };
+    let watched = Watched::new(disk);
+    let image = on(&watched);
+    write(&image, 0, 1, CLUSTER).unwrap();
+    flush(&image).unwrap();
+    for number in 1..40 {
+        write(&image, number * CLUSTER, 1, CLUSTER).unwrap();
+    }
+    assert!(watched.was.lock().unwrap().is_some());
+    // Only tables are where there was something before.
+    watched.early.lock().unwrap().clear();
+    flush(&image).unwrap();
+    assert_eq!(watched.early.lock().unwrap().as_slice(), [0; 0]);
 }
