@@ -34,7 +34,9 @@ impl ThreadKind {
     const fn stack(self) -> usize {
         match self {
             // Decoding recurses over nested JSON.
-            ThreadKind::Qmp | ThreadKind::Worker | ThreadKind::Qtest => 512 << 10,
+            ThreadKind::Qmp | ThreadKind::Qtest => 512 << 10,
+            // Opening an image recurses over its chain of backing files.
+            ThreadKind::Worker => 4 << 20,
             ThreadKind::Chardev | ThreadKind::Io | ThreadKind::Vcpu | ThreadKind::Block => {
                 256 << 10
             }

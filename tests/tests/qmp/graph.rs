@@ -590,6 +590,9 @@ fn drives_are_led_to_their_overlay_and_closed() {
     let stats = vm.query("query-blockstats");
     assert_eq!(stats[0]["node-name"], "s");
     assert!(stats[0]["backing"]["parent"]["node-name"].is_string());
+    let specific = &stats[0]["parent"]["driver-specific"];
+    assert_eq!(specific["driver"], "file");
+    assert_eq!(specific["discard-nb-failed"], 0);
     vm.signal(15);
     vm.wait();
     for path in [&path, &over] {

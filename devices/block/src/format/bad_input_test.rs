@@ -462,8 +462,15 @@ fn open_file(path: &Path, kind: FormatKind) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
+/// On a stack like the one of the thread that opens nodes.
 #[test]
+#[allow(clippy::disallowed_methods)] // a test's own thread
 fn images_that_are_their_own_backing_file_are_refused() {
+    let thread = std::thread::Builder::new().stack_size(8 * MIB);
+    thread.spawn(own_backing_files).unwrap().join().unwrap();
+}
+
+fn own_backing_files() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("own.img");
     let too_deep = "More than 200 nodes above each other";

@@ -1,6 +1,7 @@
 //! Devices on nodes.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use super::backend::{Backend, CacheSwitch};
@@ -57,7 +58,7 @@ pub struct Attachment {
     errors: Arc<ErrorState>,
     /// The device's QOM path.
     device: String,
-    read_only: bool,
+    may_write: Arc<AtomicBool>,
     write_cache: CacheSwitch,
     place: Option<(Weak<Mutex<Inner>>, BackendId)>,
 }
@@ -72,7 +73,7 @@ impl Attachment {
             stats: Arc::default(),
             errors: Arc::default(),
             device: String::new(),
-            read_only: false,
+            may_write: Arc::new(AtomicBool::new(true)),
             write_cache: CacheSwitch::new(WriteCache::Back),
             place: None,
         }
@@ -82,7 +83,7 @@ impl Attachment {
     pub fn info(&self) -> NodeInfo {
         let info = self.edge.info();
         NodeInfo {
-            read_only: info.read_only || self.read_only,
+            read_only: info.read_only || !self.may_write.load(Ordering::Acquire),
             ..info
         }
     }
@@ -216,7 +217,7 @@ impl Graph {
             stats: backend.stats.clone(),
             errors: backend.errors.clone(),
             device: device.to_owned(),
-            read_only: options.read_only,
+            may_write: backend.may_write.clone(),
             write_cache: backend.write_cache.clone(),
             place: Some((Arc::downgrade(&self.inner), id)),
         })
@@ -283,7 +284,7 @@ impl Inner {
         if let Some(backend) = self.backends.get_mut(&id) {
             backend.options = Some(options);
             backend.removable = removable;
-            backend.perms = read_only.map_or(Perms::NONE, |ro| options.perms(ro));
+            backend.set_perms(read_only.map_or(Perms::NONE, |ro| options.perms(ro)));
             backend.habits.read_only |= options.read_only;
         }
         match root {
@@ -297,7 +298,7 @@ impl Inner {
     fn undo(&mut self, id: BackendId, root: Option<NodeId>) {
         let named = match self.backends.get_mut(&id) {
             Some(backend) => {
-                backend.perms = Perms::NONE;
+                backend.set_perms(Perms::NONE);
                 backend.device = None;
                 backend.options = None;
                 backend.removable = false;

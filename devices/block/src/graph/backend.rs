@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use super::{
-    AttachOptions, BackendId, Graph, Habits, Inner, MediaDevice, NodeId, NodeSpec, Perms, Removed,
-    SizeWatcher, lock,
+    AttachOptions, BackendId, Graph, Habits, Inner, MediaDevice, NodeId, NodeSpec, Perm, Perms,
+    Removed, SizeWatcher, lock,
 };
 use crate::drain::DrainGate;
 use crate::edge::Edge;
@@ -69,6 +69,9 @@ pub(super) struct Backend {
     pub errors: Arc<ErrorState>,
     pub write_cache: CacheSwitch,
     pub perms: Perms,
+    /// Whether the device may write: it was told when it got the medium, whatever becomes of the
+    /// node's options.
+    pub may_write: Arc<AtomicBool>,
     /// How the device uses what is in it.
     pub options: Option<AttachOptions>,
     /// The device can live without a medium.
@@ -100,12 +103,20 @@ impl Backend {
             errors: Arc::default(),
             write_cache: CacheSwitch::new(write_cache),
             perms: Perms::NONE,
+            may_write: Arc::default(),
             options: None,
             removable: false,
             media: None,
             size_watcher: None,
             habits: Habits::default(),
         }
+    }
+
+    /// What its device does from now on.
+    pub fn set_perms(&mut self, perms: Perms) {
+        self.perms = perms;
+        self.may_write
+            .store(perms.uses(Perm::Write), Ordering::Release);
     }
 
     /// Whether its medium can be taken out: no device has it, or one that can live without.

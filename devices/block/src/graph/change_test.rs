@@ -183,6 +183,19 @@ fn options_of_a_file_change_under_its_device() {
 }
 
 #[test]
+fn a_device_that_only_reads_does_not_begin_to_write() {
+    let f = Fixture::new();
+    let mut read_only = null("n");
+    read_only.read_only = Some(true);
+    f.add(read_only);
+    let attachment = f.attach("n");
+    assert!(attachment.is_read_only());
+    f.reopen(null("n")).unwrap();
+    assert!(!f.read_only("n"));
+    assert!(attachment.is_read_only(), "it holds no permission to write");
+}
+
+#[test]
 fn what_cannot_change_is_refused() {
     let f = Fixture::new();
     let path = f.plain("a.img");

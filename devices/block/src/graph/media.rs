@@ -124,7 +124,7 @@ impl Slot {
             return Ok(removed);
         };
         backend.habits = habits;
-        backend.perms = Perms::NONE;
+        backend.set_perms(Perms::NONE);
         backend.edge.set(None);
         inner.collect(root, &mut removed);
         Ok(removed)
@@ -161,11 +161,11 @@ impl Slot {
             return Err(BlockError::MediumThere);
         }
         backend.root = Some(root);
-        backend.perms = backend.perms_on(read_only);
+        backend.set_perms(backend.perms_on(read_only));
         if let Err(error) = inner.agree(root) {
             if let Some(backend) = inner.backends.get_mut(&self.id) {
                 backend.root = None;
-                backend.perms = Perms::NONE;
+                backend.set_perms(Perms::NONE);
             }
             inner.refresh(root);
             return Err(error);

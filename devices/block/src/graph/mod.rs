@@ -82,7 +82,7 @@ struct Entry {
     turned: bool,
     /// Made inside of the description of another node: its part of that, without what it took
     /// over from there.
-    given: Option<NodeSpec>,
+    given: Option<Box<NodeSpec>>,
     /// Another node takes its place at the moment: it uses those below no more.
     aside: bool,
 }

@@ -271,6 +271,20 @@ impl Opening<'_> {
         Ok((Arc::new(node), Vec::new()))
     }
 
+    /// Apart from what comes after, so that images upon images take little stack.
+    fn inside(&mut self, above: &NodeSpec, spec: &NodeSpec) -> Result<NodeId, BlockError> {
+        let mut spec = spec.clone();
+        spec.inherit(above);
+        self.node(spec)
+    }
+
+    /// What a node inside of another was given there.
+    fn remember(&mut self, id: NodeId, given: &NodeSpec) {
+        if let Some(entry) = self.graph.nodes.get_mut(&id) {
+            entry.given = Some(Box::new(given.clone()));
+        }
+    }
+
     pub(super) fn child(
         &mut self,
         above: &NodeSpec,
@@ -283,13 +297,8 @@ impl Opening<'_> {
                 .find_reference(name)
                 .ok_or_else(|| BlockError::NoReference(name.clone()))?,
             ChildSpec::Inline(spec) => {
-                let given = spec.clone();
-                let mut spec = given.clone();
-                spec.inherit(above);
-                let id = self.node(spec)?;
-                if let Some(entry) = self.graph.nodes.get_mut(&id) {
-                    entry.given = Some(given);
-                }
+                let id = self.inside(above, spec)?;
+                self.remember(id, spec);
                 id
             }
         };

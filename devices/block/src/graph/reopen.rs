@@ -194,7 +194,7 @@ impl Inner {
         plan: &mut Plan,
     ) -> Result<(), BlockError> {
         let entry = self.nodes.get(&id).ok_or(BlockError::Empty)?;
-        let Some(mut spec) = entry.given.clone() else {
+        let Some(mut spec) = entry.given.as_deref().cloned() else {
             return Ok(());
         };
         let own = self.own_spec(id)?;

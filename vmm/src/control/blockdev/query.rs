@@ -4,11 +4,12 @@ mod image;
 
 use api_spec::{
     BlockDeviceInfo, BlockDeviceIoStatus, BlockDeviceStats, BlockInfo, BlockLatencyHistogramInfo,
-    BlockStats, BlockdevCacheInfo, BlockdevDetectZeroesOptions,
+    BlockStats, BlockStatsSpecific, BlockStatsSpecificBranch, BlockStatsSpecificFile,
+    BlockdevCacheInfo, BlockdevDetectZeroesOptions,
 };
 use block::{
-    Account, BackendView, DetectZeroes, Histogram, IoStatus, Limits, Measure, NodeView, Stats,
-    WriteCache,
+    Account, BackendView, DetectZeroes, Discard, Histogram, IoStatus, Limits, Measure, NodeView,
+    Stats, WriteCache,
 };
 
 pub(super) use image::snapshot_info;
@@ -166,6 +167,7 @@ pub(super) fn device_stats(backend: &BackendView, nodes: &[NodeView]) -> BlockSt
             account_failed: true,
             ..counters(&backend.stats)
         },
+        driver_specific: None,
         parent: backend.root.as_ref().and_then(|root| below(root, nodes)),
         backing: backend
             .root
@@ -181,9 +183,31 @@ pub(super) fn node_stats(node: &NodeView, nodes: &[NodeView]) -> BlockStats {
         qdev: None,
         node_name: Some(node.name.clone()),
         stats: counters(&node.stats),
+        driver_specific: specific(node),
         parent: below(node, nodes),
         backing: None,
     }
+}
+
+/// What only files count.
+fn specific(node: &NodeView) -> Option<BlockStatsSpecific> {
+    let unmap = node.stats.counts(Account::Unmap);
+    // Those that are ignored are counted with the others, but not here.
+    let done = |count: u64| match node.spec.discard {
+        Some(Discard::Unmap) => count,
+        Some(Discard::Ignore) | None => 0,
+    };
+    let file = BlockStatsSpecificFile {
+        discard_nb_ok: done(unmap.operations),
+        discard_nb_failed: done(unmap.failed),
+        discard_bytes_ok: done(unmap.bytes),
+    };
+    let driver = match node.driver {
+        "file" => BlockStatsSpecificBranch::File(file),
+        "host_device" => BlockStatsSpecificBranch::HostDevice(file),
+        _ => return None,
+    };
+    Some(BlockStatsSpecific { driver })
 }
 
 /// The same of a device's image, with those of the images below it.

@@ -73,12 +73,19 @@ impl Plates {
     fn crash(&self, dice: &mut Dice) -> Vec<u8> {
         let mut left = self.durable.clone();
         left.resize(self.bytes.len(), 0);
+        // The length may be the old one, too.
+        let mut end = match dice.roll(2) {
+            0 => self.bytes.len(),
+            _ => self.durable.len(),
+        };
         let part = dice.roll(101);
         for (at, sector) in &self.since {
             if dice.roll(100) < part {
                 left[*at..*at + sector.len()].copy_from_slice(sector);
+                end = end.max(*at + sector.len());
             }
         }
+        left.truncate(end);
         left
     }
 }
@@ -90,7 +97,7 @@ pub(super) struct Disk {
     pub most: u64,
     pub plates: Arc<Mutex<Plates>>,
     /// Of a thousand writes and flushes, so many fail.
-    fails: Arc<AtomicU64>,
+    pub fails: Arc<AtomicU64>,
     dice: Arc<Mutex<Dice>>,
 }
 

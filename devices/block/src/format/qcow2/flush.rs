@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Qcow2;
 use super::alloc::Work;
+use super::io::eio;
 use super::refcount::sector_of;
 use crate::filter::Event;
 
@@ -20,8 +21,14 @@ impl Qcow2 {
     /// # Errors
     /// The host's; what could not be written is kept and tried again the next time.
     pub(super) fn flush(&self) -> io::Result<()> {
-        if self.is_broken() || self.is_closed() {
+        if self.is_closed() {
             return self.sync();
+        }
+        if self.is_broken() {
+            // What leads to data that were written is not brought into a damaged file any more.
+            let lost = self.meta().is_dirty();
+            self.sync()?;
+            return if lost { Err(eio()) } else { Ok(()) };
         }
         let mut work = self.work();
         self.flush_with(&mut work)?;
@@ -35,26 +42,22 @@ impl Qcow2 {
     /// As [`Self::flush`].
     pub(super) fn flush_with(&self, work: &mut Work) -> io::Result<()> {
         // What was dropped before now is not led to any more once this is through.
-        let (generation, batch) = {
-            let mut meta = self.meta();
-            let batch = std::mem::take(&mut meta.frees.gathering);
-            let old = match batch.is_empty() {
-                true => None,
-                false => Some(std::mem::replace(&mut meta.generation, Arc::new(()))),
-            };
-            (old, batch)
-        };
+        let batch = std::mem::take(&mut self.meta().frees.gathering);
         let result = self.write_back(work).and_then(|()| self.sync());
         let mut meta = self.meta();
         meta.loose &= result.is_err();
-        match (&result, generation) {
-            (Ok(()), Some(generation)) => meta.frees.waiting.push_back((generation, batch)),
-            // Requests that were planned since may lead there as well as those before.
-            (Err(_), Some(_)) => {
-                let since = std::mem::replace(&mut meta.frees.gathering, batch);
-                meta.frees.gathering.extend(since);
+        if !batch.is_empty() {
+            match &result {
+                // All requests that were planned up to now may lead there.
+                Ok(()) => {
+                    let old = std::mem::replace(&mut meta.generation, Arc::new(()));
+                    meta.frees.waiting.push_back((old, batch));
+                }
+                Err(_) => {
+                    let since = std::mem::replace(&mut meta.frees.gathering, batch);
+                    meta.frees.gathering.extend(since);
+                }
             }
-            (_, None) => {}
         }
         drop(meta);
         result?;
@@ -78,6 +81,8 @@ impl Qcow2 {
         for chunk in offsets.chunks(per_round) {
             let round = {
                 let mut meta = self.meta();
+                // From now on what counts as written is not durable: a flush has to wait.
+                meta.loose = true;
                 let mut round = Round::with_capacity(chunk.len());
                 for offset in chunk {
                     if let Some(data) = meta.l2.take_dirty(*offset) {
@@ -100,6 +105,7 @@ impl Qcow2 {
         let (sectors, round) = {
             let mut meta = self.meta();
             let sectors = std::mem::take(&mut meta.l1_dirty);
+            meta.loose |= !sectors.is_empty();
             let mut round = Round::new();
             for sector in &sectors {
                 let offset = meta.l1_offset.saturating_add(sector * 512);
@@ -122,11 +128,7 @@ impl Qcow2 {
         if round.is_empty() {
             return Ok(());
         }
-        let unsynced = {
-            let mut meta = self.meta();
-            meta.loose = true;
-            std::mem::replace(&mut meta.unsynced, false)
-        };
+        let unsynced = std::mem::replace(&mut self.meta().unsynced, false);
         if unsynced && let Err(error) = self.sync() {
             self.meta().unsynced = true;
             return Err(error);

@@ -72,10 +72,6 @@ impl Qcow2 {
         let first = !self.broken.swap(true, Ordering::AcqRel);
         if first {
             let fatal = !self.is_read_only();
-            eprintln!(
-                "XX {message} {}",
-                std::backtrace::Backtrace::force_capture()
-            );
             log::error!("qcow2: {message}");
             if fatal
                 && self.header().version >= 3
@@ -228,6 +224,10 @@ impl Image for Qcow2 {
 
     fn reopen(&self, read_only: bool) -> Result<(), BlockError> {
         let mut policy = self.screen.policy();
+        if !self.is_closed() && policy.read_only == read_only {
+            // It could not be closed, and still holds what the file does not have.
+            return Ok(());
+        }
         policy.read_only = read_only;
         self.load_image(read_only)?;
         self.screen.set_policy(policy);

@@ -139,9 +139,11 @@ impl Qcow2 {
             return Ok(());
         }
         grow(&self.storage, end)?;
+        let mut meta = self.meta();
+        // Nothing may lead to what a file that lost its new length does not have.
+        meta.unsynced = true;
         if !self.geometry.external {
-            let end = self.storage.info().size;
-            self.meta().data_end = end;
+            meta.data_end = self.storage.info().size;
         }
         Ok(())
     }

@@ -199,6 +199,9 @@ mod damage_tests;
 #[path = "events_test.rs"]
 mod event_tests;
 #[cfg(test)]
+#[path = "flush_test.rs"]
+mod flush_tests;
+#[cfg(test)]
 #[path = "interchange_test.rs"]
 mod interchange_tests;
 #[cfg(test)]

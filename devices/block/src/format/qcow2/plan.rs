@@ -43,7 +43,7 @@ impl Qcow2 {
 
     fn plan_flush(&self, pieces: &mut Vec<Piece>) -> Option<Keep> {
         let meta = self.meta();
-        if meta.is_dirty() && !self.is_broken() {
+        if meta.is_dirty() {
             return None;
         }
         let mut flush = |below| {

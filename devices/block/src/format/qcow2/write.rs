@@ -132,8 +132,11 @@ impl Qcow2 {
             // What is left may do, when there is no room for more.
             let filled = self.refill(&mut work, left);
             self.meta().refilling = false;
-            filled.or_else(|error| if empty { Err(error) } else { Ok(()) })?;
-        } else if empty && !geometry.external {
+            if let Err(error) = filled {
+                log::debug!("The reserve of an image is not filled up: {error}");
+            }
+        }
+        if empty && self.meta().reserve.is_empty() && !geometry.external {
             self.needs_reserve(&mut work, guest, slot, place, left)?;
         }
         let mut meta = self.meta();
@@ -282,11 +285,13 @@ impl Qcow2 {
         let end = guest.checked_add(data.len()).ok_or_else(eio)?;
         let bits = geometry.unit_bits();
         let unit = 1u64 << bits;
-        // Subclusters that are data may be written by others at the same time: of them, only
-        // these bytes.
+        // What is data may be written by others at the same time: of that, only these bytes.
         let is_data = |at: u64| {
             let number = geometry.inside(at) >> bits;
-            geometry.extended && entry.allocated() >> number & 1 != 0
+            match geometry.extended {
+                true => entry.allocated() >> number & 1 != 0,
+                false => entry.word & ZERO == 0,
+            }
         };
         let from = if is_data(guest) {
             guest

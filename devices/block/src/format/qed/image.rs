@@ -87,6 +87,10 @@ impl Image for Qed {
     }
 
     fn reopen(&self, read_only: bool) -> Result<(), BlockError> {
+        if !read_only && !self.read_only.load(Ordering::Acquire) {
+            // It could not be closed, and still holds what the file does not have.
+            return Ok(());
+        }
         let node = self.storage.node().ok_or(BlockError::Empty)?;
         {
             let _work = self.work();

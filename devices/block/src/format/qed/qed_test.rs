@@ -447,3 +447,21 @@ fn qemu_img_agrees() {
         assert_eq!(check(&other, Repair::No).leaks, 0);
     }
 }
+
+#[test]
+fn an_image_that_cannot_be_closed_goes_on_with_all_it_has() {
+    let node = small(MIB);
+    let image = open(&node);
+    image.write_at(0, &[7; 8192]).unwrap();
+    node.fail_after(Some(0));
+    image.image().unwrap().close().unwrap_err();
+    image.image().unwrap().reopen(false).unwrap();
+    node.fail_after(None);
+    image.write_at(1 << 19, &[8; 4096]).unwrap();
+    image.image().unwrap().close().unwrap();
+    let image = open(&node);
+    let all = content(&image);
+    assert!(all[..8192].iter().all(|byte| *byte == 7));
+    assert!(all[1 << 19..][..4096].iter().all(|byte| *byte == 8));
+    assert_eq!(check(&image, Repair::No).leaks, 0);
+}

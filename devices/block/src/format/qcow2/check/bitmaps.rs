@@ -28,8 +28,8 @@ pub(super) fn count(walk: &mut Walk<'_>) {
         return walk.corrupt(1, "bitmap directory is too large".to_owned());
     }
     let mut directory = vec![0; len as usize];
-    if walk.store.read(offset, &mut directory).is_err() {
-        return walk.corrupt(1, "bitmap directory cannot be read".to_owned());
+    if let Err(error) = walk.store.read(offset, &mut directory) {
+        return walk.unreadable("The bitmap directory", &error);
     }
     let mut rest = directory.as_slice();
     for _ in 0..bitmaps {
@@ -59,8 +59,9 @@ fn entry(directory: &[u8]) -> Option<(u64, u32, &[u8])> {
 fn count_table(walk: &mut Walk<'_>, table: u64, entries: u32) {
     walk.count(table, u64::from(entries).saturating_mul(8), 1);
     let there = walk.store.size().saturating_sub(table) / 8;
-    let Ok(words) = walk.store.words(table, there.min(entries.into())) else {
-        return walk.corrupt(1, "bitmap table cannot be read".to_owned());
+    let words = match walk.store.words(table, there.min(entries.into())) {
+        Ok(words) => words,
+        Err(error) => return walk.unreadable("A bitmap table", &error),
     };
     for word in words {
         let offset = word & OFFSET;

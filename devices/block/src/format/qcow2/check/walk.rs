@@ -78,7 +78,7 @@ impl<'a> Walk<'a> {
         self.say(format!("ERROR {message}"));
     }
 
-    fn unreadable(&mut self, what: &str, error: &io::Error) {
+    pub fn unreadable(&mut self, what: &str, error: &io::Error) {
         self.report.check_errors = self.report.check_errors.saturating_add(1);
         self.say(format!("ERROR: {what} cannot be read: {error}"));
     }
