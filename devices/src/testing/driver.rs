@@ -217,6 +217,12 @@ impl Ring {
         head
     }
 
+    /// The same from descriptors that nothing else uses, `head` and those behind it.
+    pub fn add_at(&mut self, guest: &FakeGuest, head: u16, buffers: &[Buffer]) -> u16 {
+        self.next_desc = head;
+        self.add(guest, buffers)
+    }
+
     /// The same through a table at `table`.
     pub fn add_indirect(&mut self, guest: &FakeGuest, table: u64, buffers: &[Buffer]) -> u16 {
         for (place, buffer) in (0u16..).zip(buffers) {
