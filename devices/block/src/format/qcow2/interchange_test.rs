@@ -169,6 +169,10 @@ fn images_go_to_and_fro() {
     }
     for (number, (text, options)) in kinds().into_iter().enumerate() {
         for theirs in [false, true] {
+            // Other tests begin with images of QEMU's, too; all with `QCOW2_SCALE` above 1.
+            if theirs && number % 2 == 1 && super::tests::scale() == 1 {
+                continue;
+            }
             let bench = Bench::new();
             let what = format!("{text}, made by {}", if theirs { "QEMU" } else { "us" });
             if theirs {

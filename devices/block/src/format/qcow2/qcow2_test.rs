@@ -64,7 +64,8 @@ fn spec(path: &Path, qcow2: Qcow2Options, direct: bool) -> NodeSpec {
     let file = NodeSpec::new(DriverSpec::File(FileSpec {
         filename: text(path).to_owned(),
         aio: Aio::Threads,
-        locking: Locking::Auto,
+        // Programs that other tests are just starting would hold the locks a moment longer.
+        locking: Locking::Off,
     }));
     let mut format = FormatSpec::new(FormatKind::Qcow2, ChildSpec::Inline(file));
     format.qcow2 = qcow2;
