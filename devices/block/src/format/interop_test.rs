@@ -52,7 +52,8 @@ fn file(path: &Path) -> Box<ChildSpec> {
         FileSpec {
             filename: path.to_str().unwrap().to_owned(),
             aio: Aio::Threads,
-            locking: Locking::Auto,
+            // Programs that other tests are just starting would hold the locks a moment longer.
+            locking: Locking::Off,
         },
     ))))
 }
@@ -183,11 +184,9 @@ fn what_qemu_img_converts_reads_the_same() {
         (FormatKind::Qed, "cluster_size=4096,table_size=2"),
         (FormatKind::Qed, "cluster_size=1M"),
     ] {
-        for size in [MIB, 32 * MIB + 512, 32 * MIB, 7 * MIB + 1536] {
-            if kind == FormatKind::Vhdx && !size.is_multiple_of(MIB) {
-                // qemu-img rounds such sizes in its own way; the next test looks at them.
-                continue;
-            }
+        // qemu-img rounds odd sizes of vhdx in its own way.
+        let odd = if kind == FormatKind::Vhdx { 0 } else { 512 };
+        for size in [MIB, 32 * MIB + odd] {
             let dir = TempDir::new().unwrap();
             disk(&dir, size);
             let args = ["convert", "-f", "raw", "-O", kind.name(), "-o", options];

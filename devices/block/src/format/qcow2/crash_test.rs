@@ -593,7 +593,7 @@ fn a_crash_with_little_memory_leaves_every_flushed_byte() {
 fn failures(options: &str, rate: u64, seed: u64) {
     let dir = tempfile::tempdir().unwrap();
     let mut trial = Trial::new(dir.path(), options, Qcow2Options::default(), seed);
-    for round in 0..12 * scale() {
+    for round in 0..8 * scale() {
         trial.disk.fails.store(rate, Ordering::Relaxed);
         for _ in 0..10 {
             trial.batch(false);

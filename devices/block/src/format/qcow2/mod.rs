@@ -26,6 +26,8 @@ mod flush;
 mod geometry;
 mod header;
 mod image;
+#[cfg(test)]
+mod imago_peer;
 mod io;
 mod meta;
 mod open;
@@ -201,6 +203,9 @@ mod event_tests;
 #[cfg(test)]
 #[path = "flush_test.rs"]
 mod flush_tests;
+#[cfg(test)]
+#[path = "imago_test.rs"]
+mod imago_tests;
 #[cfg(test)]
 #[path = "interchange_test.rs"]
 mod interchange_tests;

@@ -64,7 +64,8 @@ fn spec(path: &Path, qcow2: Qcow2Options, direct: bool) -> NodeSpec {
     let file = NodeSpec::new(DriverSpec::File(FileSpec {
         filename: text(path).to_owned(),
         aio: Aio::Threads,
-        locking: Locking::Auto,
+        // Programs that other tests are just starting would hold the locks a moment longer.
+        locking: Locking::Off,
     }));
     let mut format = FormatSpec::new(FormatKind::Qcow2, ChildSpec::Inline(file));
     format.qcow2 = qcow2;
@@ -105,10 +106,10 @@ impl Disk {
 }
 
 /// A small generator of numbers (xorshift).
-struct Dice(u64);
+pub(super) struct Dice(pub u64);
 
 impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
+    pub fn roll(&mut self, below: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -406,7 +407,7 @@ fn check_with_leaks_after_flush(model: &mut Model) {
     }
 }
 
-fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     match std::env::var("QCOW2_SEED") {
         Ok(seed) => seed.parse().unwrap(),
         Err(_) => 0x1234_5678_9abc_def1,
@@ -414,7 +415,7 @@ fn seed() -> u64 {
 }
 
 /// More with `QCOW2_SCALE`.
-fn scale() -> u64 {
+pub(super) fn scale() -> u64 {
     let scale = std::env::var("QCOW2_SCALE");
     scale.map_or(1, |scale| scale.parse().unwrap())
 }

@@ -138,7 +138,8 @@ impl Qcow2 {
             self.screen.set_size(old);
             return Err(error);
         }
-        if self.is_data_file_raw() {
+        // What is behind the end is not to show when another program makes the disk larger.
+        if self.geometry.external {
             let cut = self.data.there()?.resize(size);
             cut.map_err(|error| io::Error::other(error.to_string()))?;
             self.meta().data_end = size;
