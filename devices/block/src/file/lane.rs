@@ -28,6 +28,8 @@ use crate::waker::Waker;
 /// Most bytes that are read where the request came in: what takes longer to copy than to hand to
 /// another thread is not worth it, and others wait meanwhile.
 const MOST_AT_HAND: u64 = 64 << 10;
+/// The same for the first one where nothing else is in flight: most likely it is the only one.
+const MOST_ALONE: u64 = 1 << 20;
 /// After a read for which the host had to go to the disk, so many are not tried; after the next
 /// one twice as many, up to the most.
 const FIRST_PAUSE: u32 = 1;
@@ -37,6 +39,8 @@ const MOST_PAUSE: u32 = 32;
 struct AtHand {
     /// False where the host cannot tell.
     able: bool,
+    /// One with more bytes than others may have was read since the last start.
+    large: bool,
     /// Reads that are not tried.
     skip: u32,
     pause: u32,
@@ -46,25 +50,32 @@ impl AtHand {
     fn new(host: &HostFile) -> Self {
         AtHand {
             able: host.aio == Aio::Threads && !host.direct,
+            large: false,
             skip: 0,
             pause: FIRST_PAUSE,
         }
     }
 
     /// How many bytes of a request were read. The rest is to be done in another way.
-    fn read(&mut self, host: &HostFile, request: &IoReq) -> u64 {
+    fn read(&mut self, host: &HostFile, request: &IoReq, alone: bool) -> u64 {
         let Op::Read { offset } = request.op else {
             return 0;
         };
-        if !self.able || request.buffers.len() > MOST_AT_HAND {
+        let len = request.buffers.len();
+        let most = match alone && !self.large {
+            true => MOST_ALONE,
+            false => MOST_AT_HAND,
+        };
+        if !self.able || len > most {
             return 0;
         }
         if self.skip > 0 {
             self.skip -= 1;
             return 0;
         }
+        self.large |= len > MOST_AT_HAND;
         match sys::preadv_at_hand(&host.file, request.buffers.parts(), offset) {
-            Ok(count) if count as u64 >= request.buffers.len() => {
+            Ok(count) if count as u64 >= len => {
                 self.pause = FIRST_PAUSE;
                 count as u64
             }
@@ -354,7 +365,8 @@ fn call(request: &IoReq) -> Call<'_> {
 
 impl IoLane for FileLane {
     fn submit(&mut self, request: IoReq, token: Token) -> Option<Done> {
-        let read = self.at_hand.read(&self.host, &request);
+        let alone = self.in_flight() == 0;
+        let read = self.at_hand.read(&self.host, &request, alone);
         if read == 0 || request.buffers.len() > read {
             self.route(request, token, read);
             return None;
@@ -367,6 +379,7 @@ impl IoLane for FileLane {
     }
 
     fn start(&mut self) {
+        self.at_hand.large = false;
         self.start_engine();
     }
 

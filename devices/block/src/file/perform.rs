@@ -2,11 +2,12 @@
 //! are gone on with, what direct I/O does not take as it is goes through memory of our own, and
 //! what the host does not offer is made up for.
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
 use super::{FileKind, HostFile};
-use crate::buffers::{Buffers, HostBuffer};
+use crate::buffers::{Buffers, HostBuffer, IoPart};
 use crate::request::{Durability, Op, Unmap};
 use crate::sys;
 
@@ -54,6 +55,14 @@ fn once(result: io::Result<usize>) -> io::Result<Option<u64>> {
     }
 }
 
+/// The parts from `done` on.
+fn rest(buffers: &Buffers, done: u64) -> Cow<'_, [IoPart]> {
+    match done {
+        0 => Cow::Borrowed(buffers.parts()),
+        _ => Cow::Owned(buffers.window(done, buffers.len())),
+    }
+}
+
 fn too_large() -> io::Error {
     io::Error::from_raw_os_error(libc::EFBIG)
 }
@@ -63,8 +72,7 @@ fn read(host: &HostFile, buffers: &Buffers, offset: u64, mut done: u64) -> io::R
         let at = offset.checked_add(done).ok_or_else(too_large)?;
         let left = buffers.len().saturating_sub(done);
         let count = if is_clean(host, buffers, at) {
-            let parts = buffers.window(done, left);
-            once(sys::preadv(&host.file, &parts, at))?
+            once(sys::preadv(&host.file, &rest(buffers, done), at))?
         } else {
             read_bounced(host, buffers, done, at, left.min(BOUNCE))?
         };
@@ -136,8 +144,7 @@ fn write(
         let at = offset.checked_add(done).ok_or_else(too_large)?;
         let left = buffers.len().saturating_sub(done);
         let result = if is_clean(host, buffers, at) {
-            let parts = buffers.window(done, left);
-            once(sys::pwritev(&host.file, &parts, at, flags))
+            once(sys::pwritev(&host.file, &rest(buffers, done), at, flags))
         } else {
             write_bounced(host, buffers, done, at, left.min(BOUNCE), flags)
         };

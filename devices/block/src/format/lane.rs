@@ -10,13 +10,12 @@ use std::io;
 use std::sync::Arc;
 
 use super::{Below, Format, Piece, Plan, What};
-use crate::buffers::Buffers;
 use crate::edge::EdgeLane;
 use crate::error::BlockError;
 use crate::node::IoLane;
 use crate::pool::Pool;
 use crate::port::{Port, Ticket};
-use crate::request::{Done, IoReq, Op, Token};
+use crate::request::{Done, IoReq, Token};
 use crate::waker::Waker;
 
 /// A planned request on its way.
@@ -121,28 +120,10 @@ impl<F: Format> FormatLane<F> {
         for piece in pieces.iter().filter(|piece| piece.what == What::Zeroes) {
             request.buffers.slice(piece.at, piece.len).zero_from(0);
         }
-        let whole = match (pieces, request.range()) {
-            // One piece is the whole request: its own buffers go below, and come back.
-            ([_], _) => Some(std::mem::take(&mut request.buffers)),
+        // One piece is the whole request: its own buffers go below, and come back.
+        let mut whole = match pieces {
+            [piece] if below(&piece) => Some(std::mem::take(&mut request.buffers)),
             _ => None,
-        };
-        let slices: Vec<(Below, Op, Buffers)> = match whole {
-            Some(buffers) => match pieces.first().map(|piece| piece.what) {
-                Some(What::Below(below, op)) => vec![(below, op, buffers)],
-                Some(What::Zeroes) | None => {
-                    request.buffers = buffers;
-                    Vec::new()
-                }
-            },
-            None => {
-                let below = pieces.iter().filter_map(|piece| match piece.what {
-                    What::Below(below, op) => {
-                        Some((below, op, request.buffers.slice(piece.at, piece.len)))
-                    }
-                    What::Zeroes => None,
-                });
-                below.collect()
-            }
         };
         let started = request.started;
         let slot = self.insert(Active {
@@ -156,29 +137,40 @@ impl<F: Format> FormatLane<F> {
             return self.finish(slot);
         }
         let mut done = None;
-        for (below, op, buffers) in slices {
+        for piece in pieces {
+            let What::Below(below, op) = piece.what else {
+                continue;
+            };
+            let buffers = match (whole.take(), self.slots.get(slot)) {
+                (Some(buffers), _) => buffers,
+                (None, Some(Some(active))) => active.request.buffers.slice(piece.at, piece.len),
+                (None, _) => continue,
+            };
             let request = IoReq {
                 op,
                 buffers,
                 started,
             };
             let token = Token(slot as u64);
-            let ended = match self.lane(below) {
-                Ok(lane) => lane.submit(request, token),
-                Err(error) => {
-                    log::error!("A node below an image cannot be used: {error}");
-                    Some(Done {
-                        token,
-                        result: Err(io::Error::from_raw_os_error(libc::EIO)),
-                        request,
-                    })
-                }
-            };
-            if let Some(ended) = ended {
+            if let Some(ended) = self.send(below, request, token) {
                 done = self.piece_ended(ended);
             }
         }
         done
+    }
+
+    fn send(&mut self, below: Below, request: IoReq, token: Token) -> Option<Done> {
+        match self.lane(below) {
+            Ok(lane) => lane.submit(request, token),
+            Err(error) => {
+                log::error!("A node below an image cannot be used: {error}");
+                Some(Done {
+                    token,
+                    result: Err(io::Error::from_raw_os_error(libc::EIO)),
+                    request,
+                })
+            }
+        }
     }
 
     /// A piece has ended; the request's end, when it was the last one.
