@@ -129,12 +129,12 @@ fn an_image_that_cannot_be_closed_goes_on_with_all_it_has() {
         image.close().unwrap_err();
         image.reopen(false).unwrap();
         fail(&disk, 0);
-        assert_eq!(read(&image, CLUSTER), vec![7; 4096]);
+        assert!(read(&image, CLUSTER) == [7; 4096]);
         write(&image, 4 * CLUSTER, 8, CLUSTER).unwrap();
         image.close().unwrap();
         let image = self::image(&disk);
-        assert_eq!(read(&image, CLUSTER), vec![7; 4096]);
-        assert_eq!(read(&image, 4 * CLUSTER), vec![8; 4096]);
+        assert!(read(&image, CLUSTER) == [7; 4096]);
+        assert!(read(&image, 4 * CLUSTER) == [8; 4096]);
     }
 }
 
@@ -153,7 +153,54 @@ fn a_full_disk_takes_what_needs_no_room_while_the_reserve_runs_low() {
     write(&image, 0, 2, CLUSTER).unwrap();
     image.meta().refilling = true;
     write(&image, at, 2, CLUSTER).unwrap_err();
-    assert_eq!(read(&image, 0), vec![2; 4096]);
+    assert!(read(&image, 0) == [2; 4096]);
+}
+
+#[test]
+fn what_was_given_up_is_used_again_on_a_full_disk_without_a_flush() {
+    let Some(mut disk) = disk(&[]) else { return };
+    let used = disk.info().size;
+    disk.most = used.next_multiple_of(CLUSTER) + 16 * CLUSTER;
+    let image = image(&disk);
+    let mut at = 0;
+    while write(&image, at, 1, CLUSTER).is_ok() {
+        at += CLUSTER;
+    }
+    let discard = Op::Discard {
+        offset: 0,
+        len: 4 * CLUSTER,
+    };
+    image.perform(discard, &Buffers::new()).unwrap();
+    for number in 0..4 {
+        write(&image, at + number * CLUSTER, 2, CLUSTER).unwrap();
+    }
+    write(&image, at + 4 * CLUSTER, 2, CLUSTER).unwrap_err();
+}
+
+#[test]
+fn what_is_left_behind_the_end_does_not_show_when_the_disk_grows() {
+    let Some(disk) = disk(&[]) else { return };
+    let image = image(&disk);
+    write(&image, 6 << 20, 7, 4 * CLUSTER).unwrap();
+    flush(&image).unwrap();
+    // It was made smaller, and could not be cleaned up.
+    image.patch_header(|header| header.size = 4 << 20).unwrap();
+    image.close().unwrap();
+    image.reopen(false).unwrap();
+    Format::resize(&image, 8 << 20).unwrap();
+    assert!(read(&image, 6 << 20) == [0; 4096]);
+    image.close().unwrap();
+
+    // The state of a machine, of which no snapshot was made.
+    image.reopen(false).unwrap();
+    let snapshots = image.snapshots().unwrap();
+    snapshots.write_vm_state(0, &[9; 4096]).unwrap();
+    Format::resize(&image, 1 << 30).unwrap();
+    assert!(read(&image, 512 << 20) == [0; 4096]);
+    image.close().unwrap();
+    let node = Arc::new(disk);
+    let report = super::check(&*node, crate::image::Repair::No).unwrap();
+    assert_eq!((report.leaks, report.corruptions), (0, 0));
 }
 
 /// A disk that looks at the image on it at every step.
