@@ -1,9 +1,20 @@
 //! Threads for system calls that block. They come when there is work and go when there has been
 //! none for a while.
+//!
+//! ```text
+//! run -> queue -> a thread that comes anyway | the last one that fell asleep | a new one
+//! ```
+//!
+//! A thread that comes to work looks at the queue before it sleeps, so that nobody has to be woken
+//! for what it will find there. Whoever takes a job and leaves others wakes the next one: many
+//! short jobs are done by few threads, and many long ones by as many as there are.
 
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crate::timers::Timers;
@@ -31,15 +42,54 @@ struct Shared {
     most: usize,
     /// Jobs and counts of threads; a leaf.
     state: Mutex<State>,
-    wake: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
     threads: usize,
-    idle: usize,
     started: u64,
+    /// Threads that will look for jobs before they sleep: woken, new, or about to be done.
+    coming: usize,
+    /// Threads that wait for jobs, by their numbers; the last to have worked comes last.
+    asleep: Vec<(u64, Thread)>,
+}
+
+impl State {
+    /// Wakes a thread where nobody comes for the jobs that are left.
+    fn summon(&mut self) -> Option<Thread> {
+        if self.jobs.is_empty() || self.coming > 0 {
+            return None;
+        }
+        let (_, thread) = self.asleep.pop()?;
+        self.coming += 1;
+        Some(thread)
+    }
+
+    /// Takes a job, and whoever is to come for the next one.
+    fn take(&mut self) -> Option<(Job, Option<Thread>)> {
+        let job = self.jobs.pop_front()?;
+        Some((job, self.summon()))
+    }
+}
+
+thread_local! {
+    /// The pool this thread belongs to.
+    static HOME: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
+    /// It counts as coming already.
+    static COMING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The job that calls this is as good as done, and its thread comes for the next one at once. For
+/// jobs that are about to tell somebody who will have another one in return.
+pub(crate) fn nearly_done() {
+    HOME.with_borrow(|home| {
+        if let Some(shared) = home
+            && !COMING.replace(true)
+        {
+            shared.state().coming += 1;
+        }
+    });
 }
 
 impl Pool {
@@ -51,7 +101,6 @@ impl Pool {
                 spawner,
                 most: most.max(1),
                 state: Mutex::default(),
-                wake: Condvar::new(),
             }),
         }
     }
@@ -71,20 +120,26 @@ impl Pool {
     pub(crate) fn run(&self, job: Job) {
         let mut state = self.shared.state();
         state.jobs.push_back(job);
-        if state.jobs.len() <= state.idle {
+        let woken = state.summon();
+        let enough = state.coming.saturating_add(state.asleep.len());
+        if state.jobs.len() <= enough || state.threads >= self.shared.most {
             drop(state);
-            self.shared.wake.notify_one();
-            return;
-        }
-        if state.threads >= self.shared.most {
+            if let Some(thread) = woken {
+                thread.unpark();
+            }
             return;
         }
         state.threads += 1;
+        state.coming += 1;
         state.started = state.started.wrapping_add(1);
-        let name = format!("blk-{}", state.started);
+        let number = state.started;
+        let name = format!("blk-{number}");
         drop(state);
+        if let Some(thread) = woken {
+            thread.unpark();
+        }
         let shared = self.shared.clone();
-        if let Err(error) = (self.shared.spawner)(&name, Box::new(move || work(&shared))) {
+        if let Err(error) = (self.shared.spawner)(&name, Box::new(move || work(&shared, number))) {
             self.without_thread(&error);
         }
     }
@@ -92,7 +147,11 @@ impl Pool {
     fn without_thread(&self, error: &io::Error) {
         let mut state = self.shared.state();
         state.threads = state.threads.saturating_sub(1);
+        state.coming = state.coming.saturating_sub(1);
         if state.threads > 0 {
+            if let Some(thread) = state.summon() {
+                thread.unpark();
+            }
             return;
         }
         log::warn!("No thread for block requests, doing them in place: {error}");
@@ -110,39 +169,51 @@ impl Shared {
     }
 }
 
-/// Counts a thread out, also when its job panicked.
-struct Leave<'a>(&'a Shared);
-
-impl Drop for Leave<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.threads = state.threads.saturating_sub(1);
-    }
-}
-
-fn work(shared: &Shared) {
-    let leave = Leave(shared);
+/// The life of a thread, which counts as coming from its start.
+fn work(shared: &Arc<Shared>, number: u64) {
+    HOME.set(Some(shared.clone()));
+    COMING.set(true);
     let mut state = shared.state();
     loop {
-        if let Some(job) = state.jobs.pop_front() {
+        if COMING.take() {
+            state.coming = state.coming.saturating_sub(1);
+        }
+        if let Some((job, next)) = state.take() {
             drop(state);
-            job();
+            if let Some(thread) = next {
+                thread.unpark();
+            }
+            // Its ticket tells of a panic.
+            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                log::error!("A block request's job panicked");
+            }
             state = shared.state();
             continue;
         }
-        state.idle += 1;
-        let (back, timeout) = shared
-            .wake
-            .wait_timeout(state, IDLE)
-            .unwrap_or_else(PoisonError::into_inner);
-        state = back;
-        state.idle = state.idle.saturating_sub(1);
-        if timeout.timed_out() && state.jobs.is_empty() {
-            // Counted out under the same lock, so that no job counts on this thread.
-            state.threads = state.threads.saturating_sub(1);
+        state.asleep.push((number, std::thread::current()));
+        let due = Instant::now() + IDLE;
+        loop {
             drop(state);
-            std::mem::forget(leave);
-            return;
+            std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
+            state = shared.state();
+            let place = state.asleep.iter().position(|(other, _)| *other == number);
+            let Some(place) = place else {
+                // Woken, and counted as coming by whoever did it.
+                COMING.set(true);
+                break;
+            };
+            if Instant::now() >= due {
+                state.asleep.remove(place);
+                state.threads = state.threads.saturating_sub(1);
+                // Whoever comes for the jobs may have counted on nobody else to be there.
+                let next = state.summon();
+                drop(state);
+                if let Some(thread) = next {
+                    thread.unpark();
+                }
+                HOME.set(None);
+                return;
+            }
         }
     }
 }
@@ -187,14 +258,57 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_panics_takes_its_thread_only() {
+    fn a_job_that_panics_is_its_own_affair() {
         let pool = Pool::new(test_pool().shared.spawner.clone(), 1);
-        pool.run(Box::new(|| panic!("as the test wants it")));
-        while pool.threads() > 0 {
-            std::thread::yield_now();
-        }
         let (sender, receiver) = mpsc::channel();
-        pool.run(Box::new(move || sender.send(7).unwrap()));
-        assert_eq!(receiver.recv(), Ok(7));
+        for _ in 0..3 {
+            pool.run(Box::new(|| panic!("as the test wants it")));
+            let sender = sender.clone();
+            pool.run(Box::new(move || {
+                nearly_done();
+                sender.send(7).unwrap();
+            }));
+            assert_eq!(receiver.recv(), Ok(7));
+        }
+    }
+
+    #[test]
+    fn jobs_that_wait_for_each_other_run_at_the_same_time() {
+        let pool = test_pool();
+        let wait = Duration::from_secs(60);
+        for round in 0..200 {
+            let (sender, receiver) = mpsc::channel();
+            // As many as there are threads, each of which goes on when all are there.
+            let barrier = Arc::new(std::sync::Barrier::new(4));
+            for number in 0..4 {
+                let (barrier, sender) = (barrier.clone(), sender.clone());
+                pool.run(Box::new(move || {
+                    barrier.wait();
+                    if round % 2 == 0 {
+                        nearly_done();
+                    }
+                    sender.send(number).unwrap();
+                }));
+            }
+            for _ in 0..4 {
+                assert!(receiver.recv_timeout(wait).is_ok());
+            }
+        }
+        assert_eq!(pool.threads(), 4);
+    }
+
+    #[test]
+    fn one_job_after_the_other_needs_one_thread() {
+        let pool = test_pool();
+        let (sender, receiver) = mpsc::channel();
+        for _ in 0..1000 {
+            let sender = sender.clone();
+            pool.run(Box::new(move || {
+                nearly_done();
+                sender.send(()).unwrap();
+            }));
+            assert!(receiver.recv().is_ok());
+        }
+        assert_eq!(pool.threads(), 1);
     }
 }

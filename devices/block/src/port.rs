@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::pool::nearly_done;
 use crate::request::{Done, IoReq, Token};
 use crate::waker::Waker;
 
@@ -23,6 +24,14 @@ impl Port {
 
     fn done(&self) -> MutexGuard<'_, Vec<Done>> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts what has ended; whether the lane has to be woken. It takes all there is at once, so
+    /// whoever put the first will have done it, or will do.
+    fn put(&self, done: Done) -> bool {
+        let mut ended = self.done();
+        ended.push(done);
+        ended.len() == 1
     }
 
     /// Appends what has ended; how many.
@@ -66,12 +75,15 @@ impl<K> Ticket<K> {
         };
         // Let go of before anybody learns of the end.
         drop(keeps);
-        self.port.done().push(Done {
+        let done = Done {
             token,
             result,
             request,
-        });
-        self.port.waker.wake();
+        };
+        nearly_done();
+        if self.port.put(done) {
+            self.port.waker.wake();
+        }
     }
 }
 

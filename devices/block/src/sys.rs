@@ -45,6 +45,22 @@ pub fn preadv(file: &File, parts: &[IoPart], offset: u64) -> io::Result<usize> {
     })
 }
 
+/// preadv2(2) of the first [`MAX_PARTS`] parts, which does not wait for the disk: EAGAIN, or fewer
+/// bytes, where it would have to (RWF_NOWAIT).
+pub fn preadv_at_hand(file: &File, parts: &[IoPart], offset: u64) -> io::Result<usize> {
+    let offset = signed(offset)?;
+    // SAFETY: as for `preadv`.
+    count(unsafe {
+        libc::preadv2(
+            file.as_raw_fd(),
+            parts.as_ptr().cast(),
+            part_count(parts),
+            offset,
+            libc::RWF_NOWAIT,
+        )
+    })
+}
+
 /// pwritev2(2) of the first [`MAX_PARTS`] parts.
 pub fn pwritev(file: &File, parts: &[IoPart], offset: u64, flags: i32) -> io::Result<usize> {
     let offset = signed(offset)?;

@@ -7,7 +7,7 @@ use block::{Attachment, SizeWatcher, WriteCache};
 use super::attention::Attention;
 use super::bus::{BusEvent, Events, Place};
 use super::cdb::Command;
-use super::identity::Identity;
+use super::identity::{Identity, Kind};
 use super::media::Media;
 use super::progress::Io;
 use super::sense::Sense;
@@ -114,9 +114,13 @@ impl Unit {
         self.media.as_ref()
     }
 
-    /// The back end has another size. Any thread.
+    /// The back end has another size. Any thread. Drivers get no event of optical drives, as in
+    /// QEMU: they ask for the size of a medium when they open it.
     pub fn capacity_changed(&self) {
         self.attention.raise(Sense::CAPACITY_CHANGED);
+        if self.identity.kind == Kind::Cd {
+            return;
+        }
         self.events.post(BusEvent::Changed {
             place: self.place,
             sense: Sense::CAPACITY_CHANGED,

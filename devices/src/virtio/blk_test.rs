@@ -1,7 +1,7 @@
 //! A disk under the fake guest, on files with each engine and on null nodes.
 
 mod device;
-mod failures;
+pub(super) mod failures;
 mod requests;
 
 use std::fs::{File, OpenOptions};
@@ -38,7 +38,7 @@ const DATA: u64 = 0x10_0000;
 
 pub(super) const SIZE: u64 = 4 << 20;
 
-fn opener(path: &str, flags: i32) -> io::Result<File> {
+pub(super) fn opener(path: &str, flags: i32) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(flags & libc::O_ACCMODE == libc::O_RDWR)
@@ -46,7 +46,7 @@ fn opener(path: &str, flags: i32) -> io::Result<File> {
         .open(path)
 }
 
-fn pool() -> Pool {
+pub(super) fn pool() -> Pool {
     let spawner: block::Spawner = Arc::new(|name, body| {
         let builder = std::thread::Builder::new().name(name.to_owned());
         builder.spawn(body).map(drop)

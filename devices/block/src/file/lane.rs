@@ -1,7 +1,8 @@
 //! A lane into a file: what the engine takes as it is goes to the kernel, all else to the pool.
 //!
 //! ```text
-//! submit -> parked (another write covers the block)    -> route again when a range is let go
+//! submit -> read at once (a few bytes that the host has in its cache) -> ended
+//!        -> parked (another write covers the block)    -> route again when a range is let go
 //!        -> backlog (the engine is full)               -> kernel when something has ended
 //!        -> kernel -> ended in full                    -> ready
 //!                  -> short, or refused for now        -> pool, for the rest
@@ -21,8 +22,68 @@ use crate::node::IoLane;
 use crate::pool::Pool;
 use crate::port::{Port, Ticket};
 use crate::request::{Done, Durability, IoReq, Op, Token};
-use crate::sys::MAX_PARTS;
+use crate::sys::{self, MAX_PARTS};
 use crate::waker::Waker;
+
+/// Most bytes that are read where the request came in: what takes longer to copy than to hand to
+/// another thread is not worth it, and others wait meanwhile.
+const MOST_AT_HAND: u64 = 64 << 10;
+/// After a read for which the host had to go to the disk, so many are not tried; after the next
+/// one twice as many, up to the most.
+const FIRST_PAUSE: u32 = 1;
+const MOST_PAUSE: u32 = 32;
+
+/// Reads of what the host has in its cache, without another thread.
+struct AtHand {
+    /// False where the host cannot tell.
+    able: bool,
+    /// Reads that are not tried.
+    skip: u32,
+    pause: u32,
+}
+
+impl AtHand {
+    fn new(host: &HostFile) -> Self {
+        AtHand {
+            able: host.aio == Aio::Threads && !host.direct,
+            skip: 0,
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    /// How many bytes of a request were read. The rest is to be done in another way.
+    fn read(&mut self, host: &HostFile, request: &IoReq) -> u64 {
+        let Op::Read { offset } = request.op else {
+            return 0;
+        };
+        if !self.able || request.buffers.len() > MOST_AT_HAND {
+            return 0;
+        }
+        if self.skip > 0 {
+            self.skip -= 1;
+            return 0;
+        }
+        match sys::preadv_at_hand(&host.file, request.buffers.parts(), offset) {
+            Ok(count) if count as u64 >= request.buffers.len() => {
+                self.pause = FIRST_PAUSE;
+                count as u64
+            }
+            Ok(count) => count as u64,
+            Err(error) => {
+                match error.raw_os_error() {
+                    Some(libc::EAGAIN) => {
+                        self.skip = self.pause;
+                        self.pause = self.pause.saturating_mul(2).min(MOST_PAUSE);
+                    }
+                    Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL) => self.able = false,
+                    // Another thread will find out.
+                    _ => {}
+                }
+                0
+            }
+        }
+    }
+}
 
 /// A request on its way.
 struct Active {
@@ -89,6 +150,7 @@ pub(super) struct FileLane {
     backlog: VecDeque<Active>,
     parked: VecDeque<(IoReq, Token)>,
     ended: Vec<Ended>,
+    at_hand: AtHand,
 }
 
 /// Who takes a request.
@@ -108,6 +170,7 @@ impl FileLane {
         let fds = (host.file.as_raw_fd(), waker.fd());
         Ok(FileLane {
             engine: Engine::open(host.aio, depth, fds.0, fds.1)?,
+            at_hand: AtHand::new(&host),
             host,
             pool: pool.clone(),
             port: Port::new(waker),
@@ -120,7 +183,8 @@ impl FileLane {
         })
     }
 
-    fn route(&mut self, request: IoReq, token: Token) {
+    /// Sees to a request, of which the first `done` bytes are done already.
+    fn route(&mut self, request: IoReq, token: Token, done: u64) {
         let range = match self.hold(&request) {
             Ok(range) => range,
             Err(()) => {
@@ -135,7 +199,7 @@ impl FileLane {
             range,
         };
         match route {
-            Route::Pool => self.hand_to_pool(active, 0),
+            Route::Pool => self.hand_to_pool(active, done),
             Route::Kernel if self.backlog.is_empty() => self.hand_to_kernel(active),
             Route::Kernel => self.backlog.push_back(active),
         }
@@ -179,7 +243,10 @@ impl FileLane {
         } = active;
         let ticket = Ticket::new(token, request, range, &self.port);
         self.pool.run(Box::new(move || {
-            ticket.perform(|request| perform::perform(&host, request.op, &request.buffers, done));
+            // It lets go of the file before anybody learns of the end.
+            ticket.perform(move |request| {
+                perform::perform(&host, request.op, &request.buffers, done)
+            });
         }));
     }
 
@@ -221,7 +288,7 @@ impl FileLane {
         }
         for _ in 0..self.parked.len() {
             if let Some((request, token)) = self.parked.pop_front() {
-                self.route(request, token);
+                self.route(request, token, 0);
             }
         }
         self.start_engine();
@@ -287,8 +354,16 @@ fn call(request: &IoReq) -> Call<'_> {
 
 impl IoLane for FileLane {
     fn submit(&mut self, request: IoReq, token: Token) -> Option<Done> {
-        self.route(request, token);
-        None
+        let read = self.at_hand.read(&self.host, &request);
+        if read == 0 || request.buffers.len() > read {
+            self.route(request, token, read);
+            return None;
+        }
+        Some(Done {
+            token,
+            result: Ok(()),
+            request,
+        })
     }
 
     fn start(&mut self) {

@@ -11,19 +11,20 @@ use super::*;
 use crate::effect::{DiskFailure, Effect};
 
 /// The image, below a node that fails some requests.
-fn failing(path: &Path, inject: &[InjectError]) -> (Graph, Arc<Attachment>) {
-    let spec = NodeSpec::new(DriverSpec::Blkdebug {
+pub(in crate::virtio) fn failing(path: &Path, inject: &[InjectError]) -> (Graph, Arc<Attachment>) {
+    let mut spec = NodeSpec::new(DriverSpec::Blkdebug {
         image: Box::new(ChildSpec::Inline(file_spec(path, Aio::Threads, false))),
         spec: BlkdebugSpec {
             inject: inject.to_vec(),
             ..BlkdebugSpec::default()
         },
     });
+    spec.discard = Some(Discard::Unmap);
     attach(spec, WriteCache::Back)
 }
 
 /// The first such request fails.
-fn once(io_type: IoType, errno: i32) -> InjectError {
+pub(in crate::virtio) fn once(io_type: IoType, errno: i32) -> InjectError {
     InjectError {
         event: Event::None,
         state: 0,
@@ -35,7 +36,7 @@ fn once(io_type: IoType, errno: i32) -> InjectError {
     }
 }
 
-fn failures(guest: &FakeGuest) -> Vec<DiskFailure> {
+pub(in crate::virtio) fn failures(guest: &FakeGuest) -> Vec<DiskFailure> {
     let failure = |(_, effect)| match effect {
         Effect::DiskFailed(failure) => Some(failure),
         _ => None,
@@ -45,6 +46,11 @@ fn failures(guest: &FakeGuest) -> Vec<DiskFailure> {
         .into_iter()
         .filter_map(failure)
         .collect()
+}
+
+/// Whether a queue keeps requests for the time after a stop: their member is left out otherwise.
+pub(in crate::virtio) fn keeps_some(section: &vmstate::Section) -> bool {
+    section.body.windows(5).any(|bytes| bytes == b"again")
 }
 
 fn stops() -> VirtioBlkPciProps {
@@ -198,6 +204,8 @@ fn a_kept_request_survives_saved_state_and_not_a_reset() {
         .save_section("")
         .unwrap();
 
+    assert!(keeps_some(&section));
+
     let mut cx = guest.cx("disk0");
     cx.node = Some(node.clone());
     let mut other = build(&stops(), &cx).unwrap();
@@ -214,7 +222,7 @@ fn a_kept_request_survives_saved_state_and_not_a_reset() {
     let section = crate::bus::lock(disk.driver.function())
         .save_section("")
         .unwrap();
-    assert!(!format!("{section:?}").contains("again"));
+    assert!(!keeps_some(&section));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 mod commands;
 mod device;
+mod failures;
+mod load;
 mod tasks;
 
 use std::sync::Arc;
@@ -105,6 +107,8 @@ struct Bench<'a> {
     control: Ring,
     events: Ring,
     requests: Ring,
+    /// Request queues beside the first one.
+    more: Vec<Ring>,
     target: u8,
     lun: u16,
     tag: u64,
@@ -132,6 +136,9 @@ impl<'a> Bench<'a> {
         let control = driver.queue(0, 0x1000, 16);
         let events = driver.queue(1, 0x2000, 16);
         let requests = driver.queue(2, 0x3000, 64);
+        let count = u32::from_le_bytes(driver.config(0)) as u16;
+        let more = (1..count).map(|n| driver.queue(2 + n, 0x3000 + 0x1000 * u64::from(n), 64));
+        let more = more.collect();
         driver.go();
         Bench {
             guest,
@@ -140,6 +147,7 @@ impl<'a> Bench<'a> {
             control,
             events,
             requests,
+            more,
             target: 0,
             lun: 0,
             tag: 1,
