@@ -203,6 +203,22 @@ fn what_is_left_behind_the_end_does_not_show_when_the_disk_grows() {
     assert_eq!((report.leaks, report.corruptions), (0, 0));
 }
 
+#[test]
+fn a_closed_image_does_not_write_the_header_it_remembers() {
+    let Some(disk) = disk(&[]) else { return };
+    let closed = image(&disk);
+    write(&closed, 0, 1, CLUSTER).unwrap();
+    closed.close().unwrap();
+    let image = image(&disk);
+    let view = crate::image::SnapshotView::default();
+    image.snapshots().unwrap().create(&view).unwrap();
+    image.close().unwrap();
+    let before = disk.plates.lock().unwrap().bytes.clone();
+    closed.change_backing(Some("base"), None).unwrap_err();
+    closed.corrupt("Damage".to_owned(), None);
+    assert!(disk.plates.lock().unwrap().bytes == before);
+}
+
 /// A disk that looks at the image on it at every step.
 struct Watched {
     disk: Disk,
