@@ -219,6 +219,32 @@ fn a_closed_image_does_not_write_the_header_it_remembers() {
     assert!(disk.plates.lock().unwrap().bytes == before);
 }
 
+#[test]
+fn writes_to_parts_of_a_sector_keep_each_others_bytes() {
+    const THREADS: u64 = 4;
+    const ROUNDS: u32 = 4000;
+    let Some(disk) = disk(&[]) else { return };
+    let image = image(&disk);
+    write(&image, 0, 1, CLUSTER).unwrap();
+    std::thread::scope(|scope| {
+        for own in 0..THREADS {
+            let image = &image;
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    let round = round as u8;
+                    write(image, own * 128, round, 128).unwrap();
+                    let mut found = vec![0; 128];
+                    let buffers = bytes(0xee, 128);
+                    let offset = own * 128;
+                    image.perform(Op::Read { offset }, &buffers).unwrap();
+                    buffers.read_at(0, &mut found);
+                    assert!(found == [round; 128], "{own}: {round} {found:?}");
+                }
+            });
+        }
+    });
+}
+
 /// A disk that looks at the image on it at every step.
 struct Watched {
     disk: Disk,

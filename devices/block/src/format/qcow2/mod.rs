@@ -88,6 +88,8 @@ pub(in crate::format) struct Qcow2 {
     work: Mutex<Work>,
     /// Held for a moment only.
     meta: Mutex<Meta>,
+    /// Held while a part of a sector is written, which reads the whole one. A leaf.
+    parts: Mutex<()>,
     /// A cluster that one request had for itself is settled; goes with `meta`.
     settled: Condvar,
     /// Damage was found: nothing is written any more.

@@ -194,6 +194,7 @@ impl Qcow2 {
             snapshots: Mutex::default(),
             work: Mutex::new(empty_work(sizes.refs)),
             meta: Mutex::new(empty_meta(sizes.l2)),
+            parts: Mutex::new(()),
             settled: Condvar::new(),
             broken: AtomicBool::new(false),
             // Until its tables are there.
