@@ -117,6 +117,7 @@ fn a_flush_of_a_damaged_image_promises_nothing_that_is_not_written() {
     assert!(matches!(plan, Plan::Slow), "{plan:?}");
     flush(&image).unwrap_err();
     flush(&image).unwrap_err();
+    image.close().unwrap_err();
 }
 
 #[test]

@@ -115,7 +115,11 @@ impl Qcow2 {
         }
         if self.is_read_only() || self.is_broken() {
             self.closed.store(true, Ordering::Release);
-            return Ok(());
+            // What leads to data that were written is not brought into a damaged file any more.
+            return match self.meta().is_dirty() {
+                true => Err(eio()),
+                false => Ok(()),
+            };
         }
         let mut work = self.work();
         let prepared = self.meta().prepared;
