@@ -14,7 +14,7 @@ use crate::format::{Format, OpenFormat, Piece, Plan, What};
 use crate::gate::{Discard, Policy, Screen};
 use crate::graph::{Perms, Qcow2Options};
 use crate::image::Image;
-use crate::node::{BlockNode, Extent, IoLane, NodeInfo};
+use crate::node::{BlockNode, Extent, IoLane, NodeExt, NodeInfo};
 use crate::notice::Reporter;
 use crate::pool::test_pool;
 use crate::{Buffers, Durability, HostBuffer, Op, Waker};
@@ -218,6 +218,29 @@ fn a_closed_image_does_not_write_the_header_it_remembers() {
     closed.change_backing(Some("base"), None).unwrap_err();
     closed.corrupt("Damage".to_owned(), None);
     assert!(disk.plates.lock().unwrap().bytes == before);
+}
+
+#[test]
+fn an_image_that_cannot_be_read_anew_is_not_read_from_old_tables() {
+    let Some(disk) = disk(&[]) else { return };
+    let image = image(&disk);
+    write(&image, 0, 1, CLUSTER).unwrap();
+    let header = disk.plates.lock().unwrap().bytes[..512].to_vec();
+    let spoiled = image.exclusively(|node| {
+        let spoiled = node.write_at(0, &[0; 512]);
+        spoiled.map_err(|error| BlockError::host("Spoiled", error))
+    });
+    spoiled.unwrap_err();
+    let offset = 0;
+    let read_it = |image: &Qcow2| image.perform(Op::Read { offset }, &bytes(0, 4096));
+    read_it(&image).unwrap_err();
+    let plan = image.plan(Op::Read { offset }, &bytes(0, 4096), &mut Vec::new());
+    assert!(matches!(plan, Plan::Slow), "{plan:?}");
+    write(&image, 0, 1, CLUSTER).unwrap_err();
+    disk.write_at(0, &header).unwrap();
+    image.reopen(false).unwrap();
+    read_it(&image).unwrap();
+    write(&image, 0, 1, CLUSTER).unwrap();
 }
 
 #[test]

@@ -96,6 +96,8 @@ pub(in crate::format) struct Qcow2 {
     broken: AtomicBool,
     /// Nothing is held back and nothing may be written.
     closed: AtomicBool,
+    /// Its tables could not be read anew: those in memory are of no use.
+    stale: AtomicBool,
 }
 
 impl Qcow2 {
@@ -117,6 +119,10 @@ impl Qcow2 {
 
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Acquire)
     }
 
     fn is_read_only(&self) -> bool {
