@@ -6,6 +6,7 @@ mod images;
 mod life;
 mod memory;
 mod scsi;
+mod scsi_changes;
 
 use tests::artifacts::{self, Guest};
 use tests::{Serial, Vm, VmBuilder};

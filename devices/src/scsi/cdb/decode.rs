@@ -1,11 +1,10 @@
-//! From command blocks to commands. A block is copied once and decided on then.
-//!
-//! Sections are those of SPC-5 (primary commands), SBC-4 (disks) and MMC-6 (optical drives).
+//! Reading command blocks: operation codes and the fields behind them.
 
-use super::sense::Sense;
+use super::{Command, Compare, Extent, ModeForm, PageControl};
+use crate::scsi::sense::Sense;
 
 /// The longest block that is looked at.
-pub const MAX_LEN: usize = 16;
+const MAX_LEN: usize = 16;
 
 /// Operation codes.
 mod op {
@@ -55,155 +54,69 @@ mod op {
 /// Service action of SERVICE ACTION IN(16).
 const READ_CAPACITY_16: u8 = 0x10;
 
-/// Blocks of a logical unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extent {
-    /// The first one.
-    pub lba: u64,
-    /// How many.
-    pub blocks: u32,
+/// Bytes of a block with this operation code; `None` where that is the vendor's business.
+fn block_len(code: u8) -> Option<usize> {
+    match code >> 5 {
+        0 => Some(6),
+        1 | 2 => Some(10),
+        4 => Some(16),
+        5 => Some(12),
+        _ => None,
+    }
 }
 
-/// What is compared by VERIFY and the like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compare {
-    /// Nothing: the blocks are to be readable.
-    Nothing,
-    /// The blocks with what the initiator sends.
-    Data,
-}
-
-/// Which values of mode pages are asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PageControl {
-    /// Those in force.
-    Current,
-    /// Ones where bits can be changed.
-    Changeable,
-    /// Those after power-on.
-    Default,
-}
-
-/// MODE SENSE and MODE SELECT come in two forms with other headers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ModeForm {
-    /// Four bytes of header.
-    Six,
-    /// Eight bytes of header.
-    Ten,
-}
-
-/// What an initiator asks for. Lengths are in bytes unless they say otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // named after the fields of the standard
-pub enum Command {
-    TestUnitReady,
-    RequestSense {
-        descriptor: bool,
-        room: u32,
-    },
-    Inquiry {
-        /// A page of vital product data.
-        page: Option<u8>,
-        room: u32,
-    },
-    ModeSense {
-        form: ModeForm,
-        control: PageControl,
-        page: u8,
-        subpage: u8,
-        /// Without block descriptors.
-        bare: bool,
-        room: u32,
-    },
-    ModeSelect {
-        form: ModeForm,
-        len: u32,
-    },
-    /// RESERVE and RELEASE: there is one initiator, which has the unit at all times.
-    Reserve,
-    StartStop {
-        start: bool,
-        /// The tray is to move.
-        load_eject: bool,
-        /// Power conditions other than start and stop.
-        power: u8,
-    },
-    PreventRemoval {
-        prevent: bool,
-    },
-    ReadCapacity10,
-    ReadCapacity16 {
-        room: u32,
-    },
-    Read {
-        extent: Extent,
-        /// From the medium itself.
-        force: bool,
-    },
-    Write {
-        extent: Extent,
-        /// Durable when it is done.
-        force: bool,
-        /// WRITE AND VERIFY.
-        verify: bool,
-    },
-    Verify {
-        extent: Extent,
-        compare: Compare,
-    },
-    Seek {
-        lba: u64,
-    },
-    Flush,
-    WriteSame {
-        extent: Extent,
-        unmap: bool,
-        /// No block comes along: zeroes are meant.
-        no_data: bool,
-    },
-    Unmap {
-        len: u32,
-    },
-    ReportLuns {
-        select: u8,
-        room: u32,
-    },
-    ReadToc {
-        minutes: bool,
-        format: u8,
-        track: u8,
-        room: u32,
-    },
-    GetConfiguration {
-        /// Which features: all, current ones, one.
-        request: u8,
-        first: u16,
-        room: u32,
-    },
-    GetEventStatus {
-        polled: bool,
-        classes: u8,
-        room: u32,
-    },
-    ReadDiscInformation {
-        kind: u8,
-        room: u32,
-    },
-    MechanismStatus {
-        room: u32,
-    },
-}
-
-/// Data that goes with a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transfer {
-    /// None.
-    None,
-    /// At most so many bytes to the initiator.
-    In(u64),
-    /// So many bytes from the initiator.
-    Out(u64),
+impl Command {
+    /// Reads a block. Bytes behind its end do not count.
+    ///
+    /// # Errors
+    /// With what the initiator is told: a command that is not there, a block that was cut off, a
+    /// field with a value that has no meaning here.
+    pub fn decode(block: &[u8]) -> Result<Self, Sense> {
+        let code = *block.first().ok_or(Sense::INVALID_OPCODE)?;
+        let len = block_len(code).ok_or(Sense::INVALID_OPCODE)?;
+        let given = block.get(..len).ok_or(Sense::INVALID_FIELD)?;
+        let mut bytes = [0; MAX_LEN];
+        for (to, from) in bytes.iter_mut().zip(given) {
+            *to = *from;
+        }
+        let cdb = Block(bytes);
+        // NACA.
+        if given.last().is_some_and(|control| control & 4 != 0) {
+            return Err(Sense::INVALID_FIELD);
+        }
+        match code {
+            op::TEST_UNIT_READY => Ok(Command::TestUnitReady),
+            op::REQUEST_SENSE => Ok(Command::RequestSense {
+                descriptor: cdb.bit(1, 1),
+                room: cdb.byte(4).into(),
+            }),
+            op::INQUIRY => cdb.inquiry(),
+            op::MODE_SENSE_6 => cdb.mode_sense(ModeForm::Six, cdb.byte(4).into()),
+            op::MODE_SENSE_10 => cdb.mode_sense(ModeForm::Ten, cdb.word(7)),
+            op::MODE_SELECT_6 => cdb.mode_select(ModeForm::Six, cdb.byte(4).into()),
+            op::MODE_SELECT_10 => cdb.mode_select(ModeForm::Ten, cdb.word(7)),
+            // For a third party or with extents there is none.
+            op::RESERVE_6 | op::RELEASE_6 if cdb.bit(1, 0x11) => Err(Sense::INVALID_FIELD),
+            op::RESERVE_10 | op::RELEASE_10 if cdb.bit(1, 0x13) => Err(Sense::INVALID_FIELD),
+            op::RESERVE_6 | op::RELEASE_6 | op::RESERVE_10 | op::RELEASE_10 => Ok(Command::Reserve),
+            op::START_STOP_UNIT => Ok(Command::StartStop {
+                start: cdb.bit(4, 1),
+                load_eject: cdb.bit(4, 2),
+                power: cdb.byte(4) >> 4,
+            }),
+            op::ALLOW_MEDIUM_REMOVAL => Ok(Command::PreventRemoval {
+                prevent: cdb.bit(4, 1),
+            }),
+            op::REPORT_LUNS => Ok(Command::ReportLuns {
+                select: cdb.byte(2),
+                room: cdb.long(6),
+            }),
+            _ => cdb
+                .decode_blocks()
+                .or_else(|| cdb.decode_optical())
+                .unwrap_or(Err(Sense::INVALID_OPCODE)),
+        }
+    }
 }
 
 /// A command block, filled up with zeroes.
@@ -311,122 +224,6 @@ impl Block {
             page: vital.then_some(self.byte(2)),
             room: self.word(3),
         })
-    }
-}
-
-/// Bytes of a block with this operation code; `None` where that is the vendor's business.
-fn block_len(code: u8) -> Option<usize> {
-    match code >> 5 {
-        0 => Some(6),
-        1 | 2 => Some(10),
-        4 => Some(16),
-        5 => Some(12),
-        _ => None,
-    }
-}
-
-impl Command {
-    /// Reads a block. Bytes behind its end do not count.
-    ///
-    /// # Errors
-    /// With what the initiator is told: a command that is not there, a block that was cut off, a
-    /// field with a value that has no meaning here.
-    pub fn decode(block: &[u8]) -> Result<Self, Sense> {
-        let code = *block.first().ok_or(Sense::INVALID_OPCODE)?;
-        let len = block_len(code).ok_or(Sense::INVALID_OPCODE)?;
-        let given = block.get(..len).ok_or(Sense::INVALID_FIELD)?;
-        let mut bytes = [0; MAX_LEN];
-        for (to, from) in bytes.iter_mut().zip(given) {
-            *to = *from;
-        }
-        let cdb = Block(bytes);
-        // NACA.
-        if given.last().is_some_and(|control| control & 4 != 0) {
-            return Err(Sense::INVALID_FIELD);
-        }
-        match code {
-            op::TEST_UNIT_READY => Ok(Command::TestUnitReady),
-            op::REQUEST_SENSE => Ok(Command::RequestSense {
-                descriptor: cdb.bit(1, 1),
-                room: cdb.byte(4).into(),
-            }),
-            op::INQUIRY => cdb.inquiry(),
-            op::MODE_SENSE_6 => cdb.mode_sense(ModeForm::Six, cdb.byte(4).into()),
-            op::MODE_SENSE_10 => cdb.mode_sense(ModeForm::Ten, cdb.word(7)),
-            op::MODE_SELECT_6 => cdb.mode_select(ModeForm::Six, cdb.byte(4).into()),
-            op::MODE_SELECT_10 => cdb.mode_select(ModeForm::Ten, cdb.word(7)),
-            // For a third party or with extents there is none.
-            op::RESERVE_6 | op::RELEASE_6 if cdb.bit(1, 0x11) => Err(Sense::INVALID_FIELD),
-            op::RESERVE_10 | op::RELEASE_10 if cdb.bit(1, 0x13) => Err(Sense::INVALID_FIELD),
-            op::RESERVE_6 | op::RELEASE_6 | op::RESERVE_10 | op::RELEASE_10 => Ok(Command::Reserve),
-            op::START_STOP_UNIT => Ok(Command::StartStop {
-                start: cdb.bit(4, 1),
-                load_eject: cdb.bit(4, 2),
-                power: cdb.byte(4) >> 4,
-            }),
-            op::ALLOW_MEDIUM_REMOVAL => Ok(Command::PreventRemoval {
-                prevent: cdb.bit(4, 1),
-            }),
-            op::REPORT_LUNS => Ok(Command::ReportLuns {
-                select: cdb.byte(2),
-                room: cdb.long(6),
-            }),
-            _ => cdb
-                .decode_blocks()
-                .or_else(|| cdb.decode_optical())
-                .unwrap_or(Err(Sense::INVALID_OPCODE)),
-        }
-    }
-
-    /// The data that goes with it, for blocks of so many bytes.
-    pub fn transfer(&self, block: u32) -> Transfer {
-        let bytes = |extent: &Extent| u64::from(extent.blocks).saturating_mul(block.into());
-        let incoming = |room: u32| Transfer::In(room.into());
-        match self {
-            Command::TestUnitReady
-            | Command::Reserve
-            | Command::StartStop { .. }
-            | Command::PreventRemoval { .. }
-            | Command::Seek { .. }
-            | Command::Flush
-            | Command::Verify {
-                compare: Compare::Nothing,
-                ..
-            } => Transfer::None,
-            Command::WriteSame { no_data: true, .. } => Transfer::None,
-            Command::WriteSame { no_data: false, .. } => Transfer::Out(block.into()),
-            Command::ReadCapacity10 => Transfer::In(8),
-            Command::RequestSense { room, .. }
-            | Command::Inquiry { room, .. }
-            | Command::ModeSense { room, .. }
-            | Command::ReadCapacity16 { room }
-            | Command::ReportLuns { room, .. }
-            | Command::ReadToc { room, .. }
-            | Command::GetConfiguration { room, .. }
-            | Command::GetEventStatus { room, .. }
-            | Command::ReadDiscInformation { room, .. }
-            | Command::MechanismStatus { room } => incoming(*room),
-            Command::Read { extent, .. } => Transfer::In(bytes(extent)),
-            Command::Write { extent, .. } | Command::Verify { extent, .. } => {
-                Transfer::Out(bytes(extent))
-            }
-            Command::ModeSelect { len, .. } | Command::Unmap { len } => {
-                Transfer::Out((*len).into())
-            }
-        }
-    }
-
-    /// Whether it is answered although the unit wants attention (SPC-5, section 5.3; MMC-6,
-    /// section 4.1.6).
-    pub fn ignores_attention(&self) -> bool {
-        matches!(
-            self,
-            Command::Inquiry { .. }
-                | Command::ReportLuns { .. }
-                | Command::RequestSense { .. }
-                | Command::GetConfiguration { .. }
-                | Command::GetEventStatus { .. }
-        )
     }
 }
 
