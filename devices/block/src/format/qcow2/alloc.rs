@@ -177,11 +177,20 @@ impl Qcow2 {
         let ahead = work.refill.clamp(cluster, most);
         work.refill = ahead.saturating_mul(2).min(most);
         let wanted = bytes.min(most).max(ahead).div_ceil(cluster).max(1);
-        match self.reserve_clusters(work, wanted) {
+        let reserved = match self.reserve_clusters(work, wanted) {
             // There may be room for what is needed now.
             Err(error) if wanted > 1 && !self.is_broken() => {
                 log::debug!("An image takes fewer clusters at once: {error}");
                 work.refill = 0;
+                self.reserve_clusters(work, 1)
+            }
+            result => result,
+        };
+        let given_up = self.meta().frees.gathered();
+        match reserved {
+            // What was given up may do.
+            Err(error) if given_up > 0 && !self.is_broken() => {
+                self.flush_with(work).map_err(|_| error)?;
                 self.reserve_clusters(work, 1)
             }
             result => result,

@@ -14,7 +14,7 @@ use crate::format::{Format, OpenFormat, Piece, Plan, What};
 use crate::gate::{Discard, Policy, Screen};
 use crate::graph::{Perms, Qcow2Options};
 use crate::image::Image;
-use crate::node::{BlockNode, Extent, IoLane, NodeInfo};
+use crate::node::{BlockNode, Extent, IoLane, NodeExt, NodeInfo};
 use crate::notice::Reporter;
 use crate::pool::test_pool;
 use crate::{Buffers, Durability, HostBuffer, Op, Waker};
@@ -117,6 +117,7 @@ fn a_flush_of_a_damaged_image_promises_nothing_that_is_not_written() {
     assert!(matches!(plan, Plan::Slow), "{plan:?}");
     flush(&image).unwrap_err();
     flush(&image).unwrap_err();
+    image.close().unwrap_err();
 }
 
 #[test]
@@ -129,12 +130,12 @@ fn an_image_that_cannot_be_closed_goes_on_with_all_it_has() {
         image.close().unwrap_err();
         image.reopen(false).unwrap();
         fail(&disk, 0);
-        assert_eq!(read(&image, CLUSTER), vec![7; 4096]);
+        assert!(read(&image, CLUSTER) == [7; 4096]);
         write(&image, 4 * CLUSTER, 8, CLUSTER).unwrap();
         image.close().unwrap();
         let image = self::image(&disk);
-        assert_eq!(read(&image, CLUSTER), vec![7; 4096]);
-        assert_eq!(read(&image, 4 * CLUSTER), vec![8; 4096]);
+        assert!(read(&image, CLUSTER) == [7; 4096]);
+        assert!(read(&image, 4 * CLUSTER) == [8; 4096]);
     }
 }
 
@@ -153,7 +154,119 @@ fn a_full_disk_takes_what_needs_no_room_while_the_reserve_runs_low() {
     write(&image, 0, 2, CLUSTER).unwrap();
     image.meta().refilling = true;
     write(&image, at, 2, CLUSTER).unwrap_err();
-    assert_eq!(read(&image, 0), vec![2; 4096]);
+    assert!(read(&image, 0) == [2; 4096]);
+}
+
+#[test]
+fn what_was_given_up_is_used_again_on_a_full_disk_without_a_flush() {
+    let Some(mut disk) = disk(&[]) else { return };
+    let used = disk.info().size;
+    disk.most = used.next_multiple_of(CLUSTER) + 16 * CLUSTER;
+    let image = image(&disk);
+    let mut at = 0;
+    while write(&image, at, 1, CLUSTER).is_ok() {
+        at += CLUSTER;
+    }
+    let discard = Op::Discard {
+        offset: 0,
+        len: 4 * CLUSTER,
+    };
+    image.perform(discard, &Buffers::new()).unwrap();
+    for number in 0..4 {
+        write(&image, at + number * CLUSTER, 2, CLUSTER).unwrap();
+    }
+    write(&image, at + 4 * CLUSTER, 2, CLUSTER).unwrap_err();
+}
+
+#[test]
+fn what_is_left_behind_the_end_does_not_show_when_the_disk_grows() {
+    let Some(disk) = disk(&[]) else { return };
+    let image = image(&disk);
+    write(&image, 6 << 20, 7, 4 * CLUSTER).unwrap();
+    flush(&image).unwrap();
+    // It was made smaller, and could not be cleaned up.
+    image.patch_header(|header| header.size = 4 << 20).unwrap();
+    image.close().unwrap();
+    image.reopen(false).unwrap();
+    Format::resize(&image, 8 << 20).unwrap();
+    assert!(read(&image, 6 << 20) == [0; 4096]);
+    image.close().unwrap();
+
+    // The state of a machine, of which no snapshot was made.
+    image.reopen(false).unwrap();
+    let snapshots = image.snapshots().unwrap();
+    snapshots.write_vm_state(0, &[9; 4096]).unwrap();
+    Format::resize(&image, 1 << 30).unwrap();
+    assert!(read(&image, 512 << 20) == [0; 4096]);
+    image.close().unwrap();
+    let node = Arc::new(disk);
+    let report = super::check(&*node, crate::image::Repair::No).unwrap();
+    assert_eq!((report.leaks, report.corruptions), (0, 0));
+}
+
+#[test]
+fn a_closed_image_does_not_write_the_header_it_remembers() {
+    let Some(disk) = disk(&[]) else { return };
+    let closed = image(&disk);
+    write(&closed, 0, 1, CLUSTER).unwrap();
+    closed.close().unwrap();
+    let image = image(&disk);
+    let view = crate::image::SnapshotView::default();
+    image.snapshots().unwrap().create(&view).unwrap();
+    image.close().unwrap();
+    let before = disk.plates.lock().unwrap().bytes.clone();
+    closed.change_backing(Some("base"), None).unwrap_err();
+    closed.corrupt("Damage".to_owned(), None);
+    assert!(disk.plates.lock().unwrap().bytes == before);
+}
+
+#[test]
+fn an_image_that_cannot_be_read_anew_is_not_read_from_old_tables() {
+    let Some(disk) = disk(&[]) else { return };
+    let image = image(&disk);
+    write(&image, 0, 1, CLUSTER).unwrap();
+    let header = disk.plates.lock().unwrap().bytes[..512].to_vec();
+    let spoiled = image.exclusively(|node| {
+        let spoiled = node.write_at(0, &[0; 512]);
+        spoiled.map_err(|error| BlockError::host("Spoiled", error))
+    });
+    spoiled.unwrap_err();
+    let offset = 0;
+    let read_it = |image: &Qcow2| image.perform(Op::Read { offset }, &bytes(0, 4096));
+    read_it(&image).unwrap_err();
+    let plan = image.plan(Op::Read { offset }, &bytes(0, 4096), &mut Vec::new());
+    assert!(matches!(plan, Plan::Slow), "{plan:?}");
+    write(&image, 0, 1, CLUSTER).unwrap_err();
+    disk.write_at(0, &header).unwrap();
+    image.reopen(false).unwrap();
+    read_it(&image).unwrap();
+    write(&image, 0, 1, CLUSTER).unwrap();
+}
+
+#[test]
+fn writes_to_parts_of_a_sector_keep_each_others_bytes() {
+    const THREADS: u64 = 4;
+    const ROUNDS: u32 = 4000;
+    let Some(disk) = disk(&[]) else { return };
+    let image = image(&disk);
+    write(&image, 0, 1, CLUSTER).unwrap();
+    std::thread::scope(|scope| {
+        for own in 0..THREADS {
+            let image = &image;
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    let round = round as u8;
+                    write(image, own * 128, round, 128).unwrap();
+                    let mut found = vec![0; 128];
+                    let buffers = bytes(0xee, 128);
+                    let offset = own * 128;
+                    image.perform(Op::Read { offset }, &buffers).unwrap();
+                    buffers.read_at(0, &mut found);
+                    assert!(found == [round; 128], "{own}: {round} {found:?}");
+                }
+            });
+        }
+    });
 }
 
 /// A disk that looks at the image on it at every step.

@@ -14,8 +14,11 @@ impl Qcow2 {
     /// durable yet.
     ///
     /// # Errors
-    /// The host's.
+    /// The host's; EIO when the image is closed, as the file may have become another one since.
     pub(super) fn patch_header(&self, change: impl FnOnce(&mut Header)) -> io::Result<()> {
+        if self.is_closed() {
+            return Err(eio());
+        }
         let mut header = self.header();
         let mut next = header.clone();
         change(&mut next);
@@ -52,6 +55,10 @@ impl Qcow2 {
         &self,
         change: impl FnOnce(&mut Header),
     ) -> Result<(), BlockError> {
+        let failed = |error| BlockError::host("Could not update the qcow2 header", error);
+        if self.is_closed() {
+            return Err(failed(eio()));
+        }
         let mut header = self.header();
         let mut next = header.clone();
         change(&mut next);
@@ -62,7 +69,7 @@ impl Qcow2 {
             bytes.resize(before, 0);
         }
         let written = self.write_meta(0, &bytes).and_then(|()| self.sync());
-        written.map_err(|error| BlockError::host("Could not update the qcow2 header", error))?;
+        written.map_err(failed)?;
         *header = next;
         Ok(())
     }
@@ -108,7 +115,11 @@ impl Qcow2 {
         }
         if self.is_read_only() || self.is_broken() {
             self.closed.store(true, Ordering::Release);
-            return Ok(());
+            // What leads to data that were written is not brought into a damaged file any more.
+            return match self.meta().is_dirty() {
+                true => Err(eio()),
+                false => Ok(()),
+            };
         }
         let mut work = self.work();
         let prepared = self.meta().prepared;

@@ -90,12 +90,16 @@ pub(in crate::format) struct Qcow2 {
     work: Mutex<Work>,
     /// Held for a moment only.
     meta: Mutex<Meta>,
+    /// Held while a part of a sector is written, which reads the whole one. A leaf.
+    parts: Mutex<()>,
     /// A cluster that one request had for itself is settled; goes with `meta`.
     settled: Condvar,
     /// Damage was found: nothing is written any more.
     broken: AtomicBool,
     /// Nothing is held back and nothing may be written.
     closed: AtomicBool,
+    /// Its tables could not be read anew: those in memory are of no use.
+    stale: AtomicBool,
 }
 
 impl Qcow2 {
@@ -117,6 +121,10 @@ impl Qcow2 {
 
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Acquire)
     }
 
     fn is_read_only(&self) -> bool {

@@ -194,10 +194,12 @@ impl Qcow2 {
             snapshots: Mutex::default(),
             work: Mutex::new(empty_work(sizes.refs)),
             meta: Mutex::new(empty_meta(sizes.l2)),
+            parts: Mutex::new(()),
             settled: Condvar::new(),
             broken: AtomicBool::new(false),
             // Until its tables are there.
             closed: AtomicBool::new(true),
+            stale: AtomicBool::new(true),
         };
         image.load_image(read_only)?;
         image.closed.store(false, Ordering::Release);
@@ -206,6 +208,7 @@ impl Qcow2 {
 
     /// Reads header and tables; nothing is in flight.
     pub(super) fn load_image(&self, read_only: bool) -> Result<(), BlockError> {
+        self.stale.store(true, Ordering::Release);
         let read = || read_header(&mut |offset, bytes| self.read_meta(offset, bytes));
         let mut header = read()?;
         header.check()?;
@@ -240,6 +243,7 @@ impl Qcow2 {
         self.keep_snapshots(&mut work, &snapshots);
         drop(work);
         self.load_bitmaps();
+        self.stale.store(false, Ordering::Release);
         Ok(())
     }
 

@@ -61,7 +61,7 @@ impl Qcow2 {
     }
 
     fn plan_read(&self, offset: u64, len: u64, pieces: &mut Vec<Piece>) -> Option<Keep> {
-        if !(offset | len).is_multiple_of(SECTOR) {
+        if !(offset | len).is_multiple_of(SECTOR) || self.is_stale() {
             return None;
         }
         let mut meta = self.meta();

@@ -30,8 +30,17 @@ fn dir() -> TempDir {
 
 /// Runs a QEMU tool; its output.
 pub(super) fn tool(name: &str, args: &[&str]) -> String {
-    let output = Command::new(name).args(args).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let run = || Command::new(name).args(args).output().unwrap();
+    let mut output = run();
+    // A process that another test is just starting has this one's files, too, for a moment.
+    for _ in 0..100 {
+        if output.status.success() || !text(&output.stderr).contains("\"write\" lock") {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        output = run();
+    }
     assert!(
         output.status.success(),
         "{name} {args:?}: {}{}",

@@ -27,6 +27,9 @@ impl Qcow2 {
     /// # Errors
     /// The host's; EIO for damage.
     pub(super) fn look(&self, guest: u64) -> io::Result<Look> {
+        if self.is_stale() {
+            return Err(eio());
+        }
         let geometry = &self.geometry;
         let mut meta = self.meta();
         if let Found::NotLoaded(_) | Found::Bad = meta.find(guest, geometry, self.l2_slice) {

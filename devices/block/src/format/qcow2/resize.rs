@@ -54,15 +54,23 @@ impl Qcow2 {
             let end = self.data.info().size;
             self.meta().data_end = end;
         }
-        // Nothing that was there before may show: behind the old end in its cluster, and in a
-        // backing file that is longer.
+        // Nothing that was there before may show: clusters behind the old end (of a disk that was
+        // made smaller by half, or of a machine's state that no snapshot has), what is behind it
+        // in its cluster, and in a backing file that is longer.
+        let cluster = self.geometry.cluster();
+        let (first, end) = (
+            old.next_multiple_of(cluster),
+            size.next_multiple_of(cluster),
+        );
+        self.change_clusters(first, end, Wish::Drop)
+            .map_err(failed)?;
         let hidden = self.backing_size().min(size).max(self.old_tail(old, size));
         if hidden > old {
             let kept = Durability::Cached;
             self.write_zeroes(old, hidden - old, Unmap::May, kept)
                 .map_err(failed)?;
-            self.flush().map_err(failed)?;
         }
+        self.flush().map_err(failed)?;
         let patched = self.patch_header(|header| header.size = size);
         patched.and_then(|()| self.sync()).map_err(failed)?;
         self.screen.set_size(size);
@@ -136,7 +144,9 @@ impl Qcow2 {
         let patched = self.patch_header(|header| header.size = size);
         if let Err(error) = patched.and_then(|()| self.sync()) {
             self.screen.set_size(old);
-            return Err(error);
+            // In the file, too, if that can be written at all.
+            let back = self.patch_header(|header| header.size = old);
+            return back.and(Err(error));
         }
         // What is behind the end is not to show when another program makes the disk larger.
         if self.geometry.external {

@@ -10,6 +10,7 @@ use super::io::{eio, memory, write as write_below};
 use super::meta::{Alloc, Allocs, Keep, Pending, Why};
 use crate::buffers::Buffers;
 use crate::filter::Event;
+use crate::node::SECTOR;
 use crate::request::Durability;
 
 /// What one step of a write does.
@@ -90,6 +91,11 @@ impl Qcow2 {
             let mut meta = self.meta();
             meta.data_end = meta.data_end.max(end);
         }
+        let _part = match (host | data.len()).is_multiple_of(SECTOR) {
+            true => None,
+            // Two of them in one sector must not undo each other.
+            false => Some(self.parts.lock().unwrap_or_else(PoisonError::into_inner)),
+        };
         write_below(&self.data, host, data, durability)
     }
 

@@ -416,3 +416,19 @@ fn damaged_tables_are_refused() {
         );
     }
 }
+
+#[test]
+fn a_name_that_has_become_too_long_is_not_written() {
+    let mut table = Table::default();
+    let snapshot = |len: usize| super::table::Snapshot {
+        l1_offset: 0,
+        l1_size: 0,
+        view: named(&"x".repeat(len)),
+        more: Vec::new(),
+        extra_len: 0,
+    };
+    table.snapshots.push(snapshot(65535));
+    table.to_bytes().unwrap();
+    table.snapshots.push(snapshot(65536));
+    table.to_bytes().unwrap_err();
+}

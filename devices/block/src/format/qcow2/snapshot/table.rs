@@ -179,6 +179,11 @@ impl Table {
     pub fn to_bytes(&self) -> Result<Vec<u8>, BlockError> {
         let mut bytes = Vec::new();
         for snapshot in &self.snapshots {
+            // Text that was no UTF-8 has become longer.
+            let most = usize::from(u16::MAX);
+            if snapshot.view.id.len().max(snapshot.view.name.len()) > most {
+                return Err(refused("Name of a snapshot is too long"));
+            }
             bytes.extend(snapshot.to_bytes());
         }
         match bytes.len() as u64 > MAX_BYTES || self.snapshots.len() as u64 > MAX_SNAPSHOTS.into() {
