@@ -432,10 +432,10 @@ fn a_window_is_all_that_is_seen() {
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(bytes[at..at + 512], [1; 512]);
         assert_eq!((bytes[at - 1], bytes[at + 512]), (0, 0));
-        assert!(matches!(
-            graph.find("w").unwrap().resize(0),
-            Err(BlockError::NoResize)
-        ));
+        assert_eq!(
+            graph.find("w").unwrap().resize(0).unwrap_err().to_string(),
+            "Cannot resize fixed-size raw disks"
+        );
     }
 }
 
