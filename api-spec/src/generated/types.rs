@@ -3413,6 +3413,133 @@ impl EncodeMembers for BlockDeviceStats {
 }
 object!(BlockDeviceStats);
 
+/// What a file was told to forget.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockStatsSpecificFile {
+    /// Requests that worked.
+    pub discard_nb_ok: u64,
+    /// Requests that did not.
+    pub discard_nb_failed: u64,
+    /// Bytes of those that worked.
+    pub discard_bytes_ok: u64,
+}
+impl DecodeMembers for BlockStatsSpecificFile {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockStatsSpecificFile {
+            discard_nb_ok: members.required("discard-nb-ok")?,
+            discard_nb_failed: members.required("discard-nb-failed")?,
+            discard_bytes_ok: members.required("discard-bytes-ok")?,
+        })
+    }
+}
+impl EncodeMembers for BlockStatsSpecificFile {
+    fn put(&self, out: &mut Out) {
+        out.put("discard-nb-ok", &self.discard_nb_ok);
+        out.put("discard-nb-failed", &self.discard_nb_failed);
+        out.put("discard-bytes-ok", &self.discard_bytes_ok);
+    }
+}
+object!(BlockStatsSpecificFile);
+
+/// What only one driver counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockStatsSpecific {
+    /// What `driver` says, with what belongs to it.
+    pub driver: BlockStatsSpecificBranch,
+}
+/// The branches of [`BlockStatsSpecific`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum BlockStatsSpecificBranch {
+    /// `blkdebug`
+    Blkdebug,
+    /// `copy-on-read`
+    CopyOnRead,
+    /// `file`
+    File(BlockStatsSpecificFile),
+    /// `host_device`
+    HostDevice(BlockStatsSpecificFile),
+    /// `null-co`
+    NullCo,
+    /// `qcow2`
+    Qcow2,
+    /// `qed`
+    Qed,
+    /// `raw`
+    Raw,
+    /// `throttle`
+    Throttle,
+    /// `vhdx`
+    Vhdx,
+    /// `vmdk`
+    Vmdk,
+    /// `vpc`
+    Vpc,
+}
+impl BlockStatsSpecificBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> BlockdevDriver {
+        match self {
+            BlockStatsSpecificBranch::Blkdebug => BlockdevDriver::Blkdebug,
+            BlockStatsSpecificBranch::CopyOnRead => BlockdevDriver::CopyOnRead,
+            BlockStatsSpecificBranch::File(_) => BlockdevDriver::File,
+            BlockStatsSpecificBranch::HostDevice(_) => BlockdevDriver::HostDevice,
+            BlockStatsSpecificBranch::NullCo => BlockdevDriver::NullCo,
+            BlockStatsSpecificBranch::Qcow2 => BlockdevDriver::Qcow2,
+            BlockStatsSpecificBranch::Qed => BlockdevDriver::Qed,
+            BlockStatsSpecificBranch::Raw => BlockdevDriver::Raw,
+            BlockStatsSpecificBranch::Throttle => BlockdevDriver::Throttle,
+            BlockStatsSpecificBranch::Vhdx => BlockdevDriver::Vhdx,
+            BlockStatsSpecificBranch::Vmdk => BlockdevDriver::Vmdk,
+            BlockStatsSpecificBranch::Vpc => BlockdevDriver::Vpc,
+        }
+    }
+}
+impl DecodeMembers for BlockStatsSpecific {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<BlockdevDriver>("driver")?;
+
+        let driver = match kind {
+            BlockdevDriver::Blkdebug => BlockStatsSpecificBranch::Blkdebug,
+            BlockdevDriver::CopyOnRead => BlockStatsSpecificBranch::CopyOnRead,
+            BlockdevDriver::File => {
+                BlockStatsSpecificBranch::File(BlockStatsSpecificFile::take(members)?)
+            }
+            BlockdevDriver::HostDevice => {
+                BlockStatsSpecificBranch::HostDevice(BlockStatsSpecificFile::take(members)?)
+            }
+            BlockdevDriver::NullCo => BlockStatsSpecificBranch::NullCo,
+            BlockdevDriver::Qcow2 => BlockStatsSpecificBranch::Qcow2,
+            BlockdevDriver::Qed => BlockStatsSpecificBranch::Qed,
+            BlockdevDriver::Raw => BlockStatsSpecificBranch::Raw,
+            BlockdevDriver::Throttle => BlockStatsSpecificBranch::Throttle,
+            BlockdevDriver::Vhdx => BlockStatsSpecificBranch::Vhdx,
+            BlockdevDriver::Vmdk => BlockStatsSpecificBranch::Vmdk,
+            BlockdevDriver::Vpc => BlockStatsSpecificBranch::Vpc,
+        };
+        Ok(BlockStatsSpecific { driver })
+    }
+}
+impl EncodeMembers for BlockStatsSpecific {
+    fn put(&self, out: &mut Out) {
+        out.put("driver", &self.driver.kind());
+        match &self.driver {
+            BlockStatsSpecificBranch::Blkdebug => {}
+            BlockStatsSpecificBranch::CopyOnRead => {}
+            BlockStatsSpecificBranch::File(branch) => branch.put(out),
+            BlockStatsSpecificBranch::HostDevice(branch) => branch.put(out),
+            BlockStatsSpecificBranch::NullCo => {}
+            BlockStatsSpecificBranch::Qcow2 => {}
+            BlockStatsSpecificBranch::Qed => {}
+            BlockStatsSpecificBranch::Raw => {}
+            BlockStatsSpecificBranch::Throttle => {}
+            BlockStatsSpecificBranch::Vhdx => {}
+            BlockStatsSpecificBranch::Vmdk => {}
+            BlockStatsSpecificBranch::Vpc => {}
+        }
+    }
+}
+object!(BlockStatsSpecific);
+
 /// What a block device or node has done, and those below it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockStats {
@@ -3424,6 +3551,8 @@ pub struct BlockStats {
     pub node_name: Option<String>,
     /// `stats`.
     pub stats: BlockDeviceStats,
+    /// `driver-specific`.
+    pub driver_specific: Option<BlockStatsSpecific>,
     /// `parent`.
     pub parent: Option<Box<BlockStats>>,
     /// `backing`.
@@ -3436,6 +3565,7 @@ impl DecodeMembers for BlockStats {
             qdev: members.optional("qdev")?,
             node_name: members.optional("node-name")?,
             stats: members.required("stats")?,
+            driver_specific: members.optional("driver-specific")?,
             parent: members.optional("parent")?,
             backing: members.optional("backing")?,
         })
@@ -3447,6 +3577,7 @@ impl EncodeMembers for BlockStats {
         out.put_some("qdev", &self.qdev);
         out.put_some("node-name", &self.node_name);
         out.put("stats", &self.stats);
+        out.put_some("driver-specific", &self.driver_specific);
         out.put_some("parent", &self.parent);
         out.put_some("backing", &self.backing);
     }

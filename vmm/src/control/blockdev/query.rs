@@ -4,7 +4,8 @@ mod image;
 
 use api_spec::{
     BlockDeviceInfo, BlockDeviceIoStatus, BlockDeviceStats, BlockInfo, BlockLatencyHistogramInfo,
-    BlockStats, BlockdevCacheInfo, BlockdevDetectZeroesOptions,
+    BlockStats, BlockStatsSpecific, BlockStatsSpecificBranch, BlockStatsSpecificFile,
+    BlockdevCacheInfo, BlockdevDetectZeroesOptions,
 };
 use block::{
     Account, BackendView, DetectZeroes, Histogram, IoStatus, Limits, Measure, NodeView, Stats,
@@ -166,6 +167,7 @@ pub(super) fn device_stats(backend: &BackendView, nodes: &[NodeView]) -> BlockSt
             account_failed: true,
             ..counters(&backend.stats)
         },
+        driver_specific: backend.root.as_ref().and_then(driver_stats),
         parent: backend.root.as_ref().and_then(|root| below(root, nodes)),
         backing: backend
             .root
@@ -181,6 +183,7 @@ pub(super) fn node_stats(node: &NodeView, nodes: &[NodeView]) -> BlockStats {
         qdev: None,
         node_name: Some(node.name.clone()),
         stats: counters(&node.stats),
+        driver_specific: driver_stats(node),
         parent: below(node, nodes),
         backing: None,
     }
@@ -192,6 +195,22 @@ fn chain_stats(node: &NodeView, nodes: &[NodeView]) -> BlockStats {
         backing: backing_stats(node, nodes),
         ..node_stats(node, nodes)
     }
+}
+
+/// Of files, what they were told to forget.
+fn driver_stats(node: &NodeView) -> Option<BlockStatsSpecific> {
+    let unmap = node.stats.counts(Account::Unmap);
+    let counted = BlockStatsSpecificFile {
+        discard_nb_ok: unmap.operations,
+        discard_nb_failed: unmap.failed,
+        discard_bytes_ok: unmap.bytes,
+    };
+    let driver = match node.driver {
+        "file" => BlockStatsSpecificBranch::File(counted),
+        "host_device" => BlockStatsSpecificBranch::HostDevice(counted),
+        _ => return None,
+    };
+    Some(BlockStatsSpecific { driver })
 }
 
 fn backing_stats(node: &NodeView, nodes: &[NodeView]) -> Option<Box<BlockStats>> {
