@@ -385,6 +385,7 @@ fn names_by_content_are_paths_or_json() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods)] // The size of the stack counts here.
 fn nodes_are_above_each_other_to_a_depth_and_no_further() {
     let graph = graph();
     let chain = |levels: usize| {
