@@ -94,7 +94,7 @@ impl Control {
             Err(error) => return reply.send(answer(Err(error))),
         };
         let work = move || {
-            let result = work(&mut place);
+            let result = place.in_turn(work);
             let moved = std::mem::take(&mut place.moved);
             drop(place);
             (moved, result)
