@@ -396,10 +396,14 @@ impl Decode for PciAddr {
     }
 }
 
-/// Refuses a discriminator or enum value.
+/// Refuses a discriminator or enum value. As in QEMU, and unlike all else, only the last name of
+/// the path is told.
 pub fn not_accepted(at: &At, value: &str) -> QmpError {
+    let name = match at.step {
+        Step::Member(name) => name.to_owned(),
+        Step::Root | Step::Index(_) => at.path(),
+    };
     QmpError::generic(format!(
-        "Parameter '{}' does not accept value '{value}'",
-        at.path()
+        "Parameter '{name}' does not accept value '{value}'"
     ))
 }

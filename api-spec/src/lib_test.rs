@@ -20,6 +20,11 @@ fn refusals_name_the_member_and_what_was_expected() {
         ),
         (
             "blockdev-add",
+            json!({"driver": "raw", "file": {"driver": "file", "filename": "a", "aio": "x"}}),
+            "Parameter 'aio' does not accept value 'x'",
+        ),
+        (
+            "blockdev-add",
             json!({"driver": 1}),
             "Invalid parameter type for 'driver', expected: string",
         ),

@@ -33,13 +33,14 @@ impl ThreadKind {
     /// Bytes of stack; touched pages only count.
     const fn stack(self) -> usize {
         match self {
-            // Decoding recurses over nested JSON.
-            ThreadKind::Qmp | ThreadKind::Qtest => 512 << 10,
-            // Opening an image recurses over its chain of backing files.
+            // Decoding recurses over nested JSON, and block nodes are made within each other, as
+            // deep as clients and images have it.
+            ThreadKind::Qmp => 2 << 20,
             ThreadKind::Worker => 4 << 20,
-            ThreadKind::Chardev | ThreadKind::Io | ThreadKind::Vcpu | ThreadKind::Block => {
-                256 << 10
-            }
+            // Requests go down from node to node.
+            ThreadKind::Io | ThreadKind::Block => 1 << 20,
+            ThreadKind::Qtest => 512 << 10,
+            ThreadKind::Chardev | ThreadKind::Vcpu => 256 << 10,
         }
     }
 }

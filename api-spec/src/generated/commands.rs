@@ -695,8 +695,8 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: BlockdevCreateArgs,
     ) -> QmpResult<Empty>;
-    /// Looks for damage in an image, as qemu-img check does, while requests of devices wait. QEMU
-    /// does not have this command.
+    /// Looks for damage in an image, as qemu-img check does. Requests of devices wait for it
+    /// unless the image is only read. QEMU does not have this command.
     fn blockdev_check(
         &mut self,
         cx: &mut CommandContext,

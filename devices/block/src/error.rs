@@ -41,9 +41,12 @@ pub enum BlockError {
         "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap"
     )]
     DetectZeroesNeedsDiscard,
-    /// Node names are identifiers of at most 31 characters.
+    /// Node names are identifiers.
     #[error("Invalid node-name: '{0}'")]
     InvalidName(String),
+    /// They have at most 31 characters.
+    #[error("Node name too long")]
+    NameTooLong,
     /// Root nodes have names.
     #[error("'node-name' must be specified for the root node")]
     NameMissing,

@@ -129,7 +129,8 @@ pub trait Image: Send + Sync {
     /// What it says of itself; at once, any thread, at any time.
     fn view(&self) -> ImageView;
 
-    /// Looks for damage and mends it as far as `repair` says.
+    /// Looks for damage and mends it as far as `repair` says. An image that is only read may be
+    /// read meanwhile.
     ///
     /// # Errors
     /// When the format has no check, or the image cannot be read or written.

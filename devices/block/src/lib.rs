@@ -45,7 +45,7 @@ pub use file::{Aio, FileCreate, FileKind, FileOpener, FileSpec, Locking, NewFile
 pub use filter::{BlkdebugSpec, Event, InjectError, IoType, SetState};
 pub use format::qcow2::{
     Compat as Qcow2Compat, CompressionKind as Qcow2Compression, Qcow2Create, check as check_qcow2,
-    create as create_qcow2,
+    create as create_qcow2, create_while as create_qcow2_while,
 };
 pub use format::{QedCreate, create_qed};
 pub use gate::{DetectZeroes, Discard};

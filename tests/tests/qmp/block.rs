@@ -394,3 +394,39 @@ fn disks_are_flushed_at_the_end() {
         assert!(trace.contains("fdatasync("), "{made:?}: {trace}");
     }
 }
+
+#[test]
+fn pipes_and_nodes_in_nodes_stop_nobody() {
+    // The reference waits for a pipe's other end.
+    if tests::binary::is_stand_in() {
+        return;
+    }
+    let mut vm = Vm::none();
+    let pipe = vm.dir().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo").success());
+    let error = vm.refused(
+        "blockdev-add",
+        json!({"driver": "file", "node-name": "p", "filename": pipe, "read-only": true}),
+    );
+    assert!(error.to_string().contains("to be a regular file"));
+    let nested = |levels| {
+        (0..levels).fold(
+            json!({"driver": "null-co"}),
+            |below, _| json!({"driver": "raw", "file": below}),
+        )
+    };
+    for (levels, is_made) in [(90, true), (110, false)] {
+        let options = json!({"driver": "raw", "node-name": "n", "file": nested(levels)});
+        match is_made {
+            true => {
+                vm.exec("blockdev-add", options);
+                vm.exec("blockdev-del", json!({"node-name": "n"}));
+            }
+            false => {
+                vm.refused("blockdev-add", options);
+            }
+        }
+        assert_eq!(vm.query("query-named-block-nodes"), json!([]));
+    }
+}

@@ -171,7 +171,7 @@ fn drives_come_and_go_by_text_commands() {
     let shown = path.display();
     let add = format!("drive_add 0 \"file={shown},if=none,id=x,format=raw,cache=none\"");
     assert_eq!(vm.qmp().hmp(&add), "OK\r\n");
-    assert_eq!(vm.qmp().hmp(&add), "Error: Duplicate ID 'x' for drive\r\n");
+    assert_eq!(vm.qmp().hmp(&add), "Duplicate ID 'x' for drive\r\n");
     let text = vm.qmp().hmp("info block x");
     assert!(text.starts_with("x (#block"), "{text}");
     let wanted = format!(
@@ -205,10 +205,7 @@ fn drives_come_and_go_by_text_commands() {
         "Error: Could not open '/nope': No such file or directory\r\n"
     );
     assert_eq!(vm.qmp().hmp("drive_del x"), "");
-    assert_eq!(
-        vm.qmp().hmp("drive_del x"),
-        "Error: Device 'x' not found\r\n"
-    );
+    assert_eq!(vm.qmp().hmp("drive_del x"), "Device 'x' not found\r\n");
     assert_eq!(vm.query("query-block"), json!([]));
     assert_eq!(vm.query("query-named-block-nodes"), json!([]));
     assert_eq!(
@@ -223,7 +220,7 @@ fn drives_come_and_go_by_text_commands() {
     for (line, text) in [
         (
             "drive_add 0 if=virtio,driver=null-co",
-            "Error: Can't hot-add drive to type virtio\r\n",
+            "Can't hot-add drive to type virtio\r\n",
         ),
         ("eject x", "Error: Device 'x' not found\r\n"),
         (

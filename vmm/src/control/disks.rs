@@ -54,7 +54,7 @@ impl Control {
             .check(&args.node_name, fix, &mut self.fds.opener());
         match check {
             Err(refusal) => reply.send(Err(refusal.into())),
-            Ok(check) => self.answer_slowly(
+            Ok(check) => self.answer_later(
                 reply,
                 move || check.run(),
                 |_, checked| checked.map_err(QmpError::from),
@@ -94,7 +94,7 @@ impl Control {
             Err(error) => return reply.send(answer(Err(error))),
         };
         let work = move || {
-            let result = work(&mut place);
+            let result = place.in_turn(work);
             let moved = std::mem::take(&mut place.moved);
             drop(place);
             (moved, result)
@@ -156,8 +156,24 @@ impl Control {
         });
     }
 
-    /// Answers with the result of slow work.
+    /// Answers with the result of slow work, which is not cut short by the end of the program.
     pub(super) fn answer_slowly<T: Send + 'static, R: Encode + 'static>(
+        &self,
+        reply: Reply<R>,
+        work: impl FnOnce() -> T + Send + 'static,
+        then: impl FnOnce(&mut Control, T) -> QmpResult<R> + Send + 'static,
+    ) {
+        let underway = self.unfinished.begin();
+        let work = move || {
+            let result = work();
+            drop(underway);
+            result
+        };
+        self.answer_later(reply, work, then);
+    }
+
+    /// Answers with the result of slow work, if the program lives to see it.
+    fn answer_later<T: Send + 'static, R: Encode + 'static>(
         &self,
         reply: Reply<R>,
         work: impl FnOnce() -> T + Send + 'static,

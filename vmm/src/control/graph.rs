@@ -1,7 +1,7 @@
 //! Commands that change the block graph: each is done by a worker, and answered then.
 
 use api_spec::reply::Empty;
-use api_spec::{BlockdevDelArgs, Encode, QmpError, QmpResult, Reply};
+use api_spec::{Encode, QmpError, QmpResult, Reply};
 
 use super::Control;
 use super::blockdev::GraphWork;
@@ -31,10 +31,17 @@ impl Control {
     }
 
     /// blockdev-del: images are closed by a worker.
-    pub(super) fn delete_node(&mut self, args: &BlockdevDelArgs, reply: Reply<Empty>) {
-        match self.blockdevs.take_away(&args.node_name) {
-            Err(refusal) => reply.send(Err(QmpError::from(refusal))),
-            Ok(removed) => self.answer_slowly(reply, move || drop(removed), |_, ()| Ok(Empty)),
+    pub(super) fn delete_node<R: Encode + Send + 'static>(
+        &mut self,
+        node_name: &str,
+        reply: Reply<R>,
+        answer: fn(QmpResult<()>) -> QmpResult<R>,
+    ) {
+        match self.blockdevs.take_away(node_name) {
+            Err(refusal) => reply.send(answer(Err(QmpError::from(refusal)))),
+            Ok(removed) => {
+                self.answer_slowly(reply, move || drop(removed), move |_, ()| answer(Ok(())));
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod monitors;
 pub mod objects;
 mod parts;
 pub mod sink;
+mod unfinished;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -38,6 +39,7 @@ use life::{Action, Input, Life, Policy, Ticket};
 use monitors::Monitors;
 use objects::Objects;
 use sink::Published;
+use unfinished::Unfinished;
 
 const MAIL: u64 = 0;
 const SIGNALS: u64 = 1;
@@ -68,6 +70,8 @@ pub struct Control {
     next_ticket: u64,
     /// What the state machine said and what is not done yet.
     actions: VecDeque<Action>,
+    /// What other threads do that is to be whole when the program ends.
+    unfinished: Unfinished,
     /// An action is under way on another thread; the next ones wait for it.
     busy: bool,
     exit: Option<u8>,
@@ -107,6 +111,7 @@ impl Control {
             waiting: BTreeMap::new(),
             next_ticket: 0,
             actions: VecDeque::new(),
+            unfinished: Unfinished::default(),
             busy: false,
             exit: None,
         })
@@ -269,6 +274,8 @@ impl Control {
         flush(self.blockdevs.written());
         self.machine = None;
         self.jobs.shut_down();
+        self.blockdevs.end_turns();
+        self.unfinished.wait();
         self.blockdevs.close();
         for (_, waiter) in std::mem::take(&mut self.waiting) {
             waiter(Err(QmpError::generic("The program ends")));

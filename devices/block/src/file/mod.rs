@@ -73,6 +73,16 @@ pub enum FileKind {
     Device,
 }
 
+impl FileKind {
+    /// The driver's name.
+    const fn name(self) -> &'static str {
+        match self {
+            FileKind::Regular => "file",
+            FileKind::Device => "host_device",
+        }
+    }
+}
+
 /// Opens files by name (`/dev/fdset/N` among them) with the flags of open(2).
 pub trait FileOpener {
     /// # Errors
@@ -212,6 +222,12 @@ impl FileNode {
         if spec.aio == Aio::Native && !mode.direct {
             return Err(BlockError::NativeNeedsDirect);
         }
+        if path.is_empty() {
+            return Err(BlockError::Unsupported(format!(
+                "The '{}' block driver requires a file name",
+                mode.kind.name()
+            )));
+        }
         let (file, read_only) = open_file(path, mode, opener)?;
         policy.read_only = read_only;
         check_kind(path, &file, mode.kind)?;
@@ -277,7 +293,23 @@ fn open_file(
     opener: &mut dyn FileOpener,
 ) -> Result<(File, bool), BlockError> {
     let direct = if mode.direct { libc::O_DIRECT } else { 0 };
-    let mut open = |access: i32| opener.open(path, access | direct | libc::O_CLOEXEC);
+    // A pipe would keep us waiting for its other end. Of a device that does not wait, it would
+    // say that there is no hurry for a medium either.
+    let patience = match mode.kind {
+        FileKind::Regular => libc::O_NONBLOCK,
+        FileKind::Device => 0,
+    };
+    let mut open = |access: i32| {
+        let file = opener.open(path, access | direct | patience | libc::O_CLOEXEC)?;
+        let flags = sys::status_flags(&file)?;
+        if flags & libc::O_NONBLOCK != 0 {
+            sys::set_status_flags(&file, flags & !libc::O_NONBLOCK)?;
+        }
+        Ok(file)
+    };
+    if mode.kind == FileKind::Device && is_pipe(path) {
+        return Err(BlockError::NotDevice(path.to_owned()));
+    }
     let refused = |error: &io::Error| match error.raw_os_error() {
         Some(libc::EINVAL) if mode.direct => BlockError::Open {
             path: path.to_owned(),
@@ -297,6 +329,10 @@ fn open_file(
         }
         Err(error) => Err(refused(&error)),
     }
+}
+
+fn is_pipe(path: &str) -> bool {
+    std::fs::metadata(path).is_ok_and(|there| there.file_type().is_fifo())
 }
 
 fn is_access_error(error: &io::Error) -> bool {

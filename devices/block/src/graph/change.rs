@@ -154,7 +154,7 @@ impl Changes<'_> {
     /// In QEMU's words.
     pub fn snapshot(&mut self, node: &str, overlay: &str) -> Result<(), BlockError> {
         let base = self.find_medium(node)?;
-        self.check_idle(base)?;
+        self.graph.check_idle(base)?;
         let over = self.find(overlay, overlay)?;
         self.check_overlay(over)?;
         let mut plan = Plan::default();
@@ -177,7 +177,7 @@ impl Changes<'_> {
         if self.graph.backends.values().any(|b| b.root == Some(id)) {
             return refused("The overlay is already in use");
         }
-        self.check_idle(id)?;
+        self.graph.check_idle(id)?;
         let Some(entry) = self.graph.nodes.get(&id) else {
             return Ok(());
         };
@@ -194,28 +194,13 @@ impl Changes<'_> {
         }
     }
 
-    /// Images that others build upon stay as they are.
-    fn check_idle(&self, id: NodeId) -> Result<(), BlockError> {
-        let on_top = self.graph.nodes.values().find(|entry| {
-            let mut children = entry.children.iter();
-            children.any(|child| (child.id, child.role) == (id, Role::Backing))
-        });
-        match on_top {
-            None => Ok(()),
-            Some(overlay) => Err(BlockError::Busy {
-                node: self.graph.name(id).to_owned(),
-                overlay: overlay.name.clone(),
-            }),
-        }
-    }
-
     /// Keeps the present content of a drive or node in its image.
     ///
     /// # Errors
     /// In QEMU's words.
     pub fn take_snapshot(&mut self, device: &str, view: &SnapshotView) -> Result<(), BlockError> {
         let id = self.find_root(device)?;
-        self.check_idle(id)?;
+        self.graph.check_idle(id)?;
         let entry = self.graph.nodes.get(&id).ok_or(BlockError::Empty)?;
         let refused = |text: String| Err(BlockError::Unsupported(text));
         if entry.read_only {
@@ -295,7 +280,7 @@ impl Changes<'_> {
         if id.is_none() && name.is_none() {
             return Err(refused("Name or id must be provided".to_owned()));
         }
-        self.check_idle(root)?;
+        self.graph.check_idle(root)?;
         let entry = self.graph.nodes.get(&root).ok_or(BlockError::Empty)?;
         let snapshots = entry.node.image().and_then(|image| image.snapshots());
         let snapshots = snapshots.ok_or_else(|| {
@@ -329,7 +314,7 @@ impl Changes<'_> {
         let size = u64::try_from(size).map_err(|_| {
             BlockError::Unsupported("Parameter 'size' expects a >0 size".to_owned())
         })?;
-        self.check_idle(id)?;
+        self.graph.check_idle(id)?;
         let entry = self.graph.nodes.get(&id).ok_or(BlockError::Empty)?;
         if entry.read_only {
             return Err(BlockError::Unsupported("Image is read-only".to_owned()));
@@ -477,7 +462,7 @@ impl Graph {
                 log: Log::default(),
             };
             let id = changes.find_either(device, node)?;
-            changes.check_idle(id)?;
+            changes.graph.check_idle(id)?;
             changes.graph.name(id).to_owned()
         };
         self.node(&name).ok_or(BlockError::NoNode(name))

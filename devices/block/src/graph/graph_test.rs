@@ -1,6 +1,8 @@
 use super::*;
 use crate::pool::test_pool;
-use crate::{Aio, FileSpec, Locking, NullSpec, RawWindow};
+use crate::{
+    Aio, Buffers, FileSpec, HostBuffer, IoReq, Locking, NullSpec, Op, RawWindow, Token, Waker,
+};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -71,6 +73,7 @@ fn names_are_checked() {
     add(&graph, null("a")).unwrap();
     for (spec, message) in [
         (null("a"), "Duplicate nodes with node-name='a'"),
+        (null(&"x".repeat(32)), "Node name too long"),
         (null("1x"), "Invalid node-name: '1x'"),
         (null(""), "Invalid node-name: ''"),
         (
@@ -379,4 +382,97 @@ fn names_by_content_are_paths_or_json() {
         graph.node("r").unwrap().children,
         [(Role::Filtered, "f".to_owned())]
     );
+}
+
+#[test]
+#[allow(clippy::disallowed_methods)] // The size of the stack counts here.
+fn nodes_are_above_each_other_to_a_depth_and_no_further() {
+    let graph = graph();
+    let chain = |levels: usize| {
+        let bottom = NodeSpec::new(DriverSpec::Null(NullSpec::default()));
+        (0..levels).fold(bottom, |below, _| raw(ChildSpec::Inline(below)))
+    };
+    let text = |most| format!("More than {most} nodes above each other");
+    assert_eq!(add(&graph, chain(100).named("a")).unwrap_err(), text(100));
+    assert!(graph.nodes().is_empty());
+    add(&graph, chain(99).named("n99")).unwrap();
+    for number in 100..200 {
+        let below = format!("n{}", number - 1);
+        add(&graph, over(&below).named(&format!("n{number}"))).unwrap();
+    }
+    assert_eq!(add(&graph, over("n199").named("b")).unwrap_err(), text(200));
+    assert_eq!(graph.nodes().len(), 200);
+    // With as much stack as the threads have that serve requests.
+    let attached = attach(&graph, "n199", "d").unwrap();
+    let reads = move || {
+        let waker = Waker::new().unwrap();
+        let mut lane = attached.open_lane(1, &waker).unwrap();
+        let buffers = Buffers::owned(Arc::new(HostBuffer::new(512, 512)));
+        let request = IoReq::new(Op::Read { offset: 0 }, buffers);
+        let mut done: Vec<_> = lane.submit(request, Token(1)).into_iter().collect();
+        while done.is_empty() {
+            waker.wait();
+            waker.clear();
+            lane.reap(&mut done);
+        }
+        assert!(done.pop().unwrap().result.is_ok());
+    };
+    let thread = std::thread::Builder::new().stack_size(1 << 20);
+    thread.spawn(reads).unwrap().join().unwrap();
+    let node = graph.find("n199").unwrap();
+    let thread = std::thread::Builder::new().stack_size(1 << 20);
+    let waits = thread.spawn(move || node.read_at(0, &mut [0; 512]).unwrap());
+    waits.unwrap().join().unwrap();
+}
+
+#[test]
+fn pipes_keep_nobody_waiting() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let name = path.to_str().unwrap();
+    let pipe = |driver: DriverSpec| NodeSpec {
+        read_only: Some(true),
+        ..NodeSpec::new(driver).named("p")
+    };
+    let spec = FileSpec {
+        filename: name.to_owned(),
+        aio: Aio::Threads,
+        locking: Locking::Auto,
+    };
+    assert_eq!(
+        add(&graph(), pipe(DriverSpec::File(spec.clone()))).unwrap_err(),
+        format!("'file' driver requires '{name}' to be a regular file")
+    );
+    assert!(add(&graph(), pipe(DriverSpec::HostDevice(spec))).is_err());
+}
+
+#[test]
+fn nodes_below_overlays_are_busy() {
+    let dir = TempDir::new().unwrap();
+    let graph = graph();
+    add(&graph, null("base")).unwrap();
+    add(&graph, file(&image(&dir, "i")).named("f")).unwrap();
+    let node = graph.find("f").unwrap();
+    let options = crate::Qcow2Create {
+        size: 1 << 20,
+        ..crate::Qcow2Create::default()
+    };
+    crate::create_qcow2(&*node, &options).unwrap();
+    drop(node);
+    let mut format = FormatSpec::new(FormatKind::Qcow2, ChildSpec::Reference("f".to_owned()));
+    let below = Box::new(ChildSpec::Reference("base".to_owned()));
+    format.backing = Some(BackingSpec::Node(below));
+    add(
+        &graph,
+        NodeSpec::new(DriverSpec::Format(format)).named("top"),
+    )
+    .unwrap();
+    assert_eq!(
+        graph.del("base").unwrap_err().to_string(),
+        "Node 'base' is busy: node is used as backing hd of 'top'"
+    );
+    drop(graph.del("top").unwrap());
+    drop(graph.del("base").unwrap());
 }

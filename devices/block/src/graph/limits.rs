@@ -15,7 +15,7 @@ use crate::throttle::{Limits, ThrottleGroup};
 pub enum BackendName<'a> {
     /// The drive of that name.
     Drive(&'a str),
-    /// What the device has: its id, or a QOM path that it is at or below.
+    /// What the device has: its id, its QOM path, or that of its part which has it.
     Device(&'a str),
 }
 
@@ -33,7 +33,7 @@ impl BackendName<'_> {
                 let rest = device
                     .as_deref()
                     .and_then(|device| device.strip_prefix(&path(id)));
-                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                rest.is_some_and(|rest| rest.is_empty() || is_part(rest))
             }
         }
     }
@@ -44,6 +44,11 @@ impl BackendName<'_> {
             BackendName::Drive(name) | BackendName::Device(name) => name,
         }
     }
+}
+
+/// The part of a device that has the back end. A path above devices names none of them.
+fn is_part(rest: &str) -> bool {
+    rest == "/virtio-backend"
 }
 
 impl Graph {

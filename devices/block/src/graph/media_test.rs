@@ -186,7 +186,10 @@ fn trays_are_shown() {
             .slot(BackendName::Device("/machine/peripheral/c"))
             .is_none()
     );
-    assert!(graph.slot(BackendName::Device("/machine")).is_some());
+    // What is above devices is none of them.
+    for above in ["/", "/machine", "/machine/peripheral", ""] {
+        assert!(graph.slot(BackendName::Device(above)).is_none(), "{above}");
+    }
     assert!(graph.slot(BackendName::Device("cd")).is_some());
     let _by_id = graph.attach_removable(None, "cd7", READER).unwrap();
     for name in ["cd7", "/machine/peripheral/cd7"] {

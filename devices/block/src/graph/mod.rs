@@ -209,6 +209,7 @@ impl Graph {
         {
             return Err(BlockError::InUse(name.into()));
         }
+        inner.check_idle(id)?;
         let owned = inner.nodes.get(&id).is_some_and(|entry| entry.owned);
         if !owned {
             return Err(BlockError::NotOwned(name.into()));
@@ -292,6 +293,21 @@ impl Inner {
         self.nodes
             .values()
             .any(|entry| entry.children.iter().any(|child| child.id == id))
+    }
+
+    /// Images that others build upon stay as they are.
+    fn check_idle(&self, id: NodeId) -> Result<(), BlockError> {
+        let on_top = self.nodes.values().find(|entry| {
+            let mut children = entry.children.iter();
+            children.any(|child| (child.id, child.role) == (id, Role::Backing))
+        });
+        match on_top {
+            None => Ok(()),
+            Some(overlay) => Err(BlockError::Busy {
+                node: self.name(id).to_owned(),
+                overlay: overlay.name.clone(),
+            }),
+        }
     }
 
     /// Removes the node if nothing holds it any more, and those below it likewise.

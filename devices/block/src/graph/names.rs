@@ -30,8 +30,8 @@ impl Inner {
             below.spec.driver,
             DriverSpec::File(_) | DriverSpec::HostDevice(_) | DriverSpec::Null(_)
         );
-        let name = self.filename(below);
-        (is_file && !name.starts_with("json:")).then_some(name)
+        let name = is_file.then(|| self.filename(below));
+        name.filter(|name| !name.starts_with("json:"))
     }
 
     /// Whether the backing file is another one than the image says.

@@ -19,6 +19,9 @@ use crate::telling::Events;
 
 /// Deepest nesting of nodes; no sensible graph comes near it.
 const MAX_DEPTH: usize = 200;
+/// Most nodes that are opened each inside of the one before, such as an image and all that are
+/// below it: what takes stack. Longer chains are put together with references.
+const MAX_NESTED: usize = 100;
 
 impl Inner {
     /// Makes a node and those inside of its description. It is not held by anything yet.
@@ -93,6 +96,7 @@ pub(super) struct Opening<'a> {
     pub graph: &'a mut Inner,
     pub opener: &'a mut dyn FileOpener,
     pub host: &'a Host,
+    /// Nodes that are being opened, each inside of the one before.
     depth: usize,
     /// What was opened in vain.
     removed: Removed,
@@ -120,15 +124,21 @@ impl<'a> Opening<'a> {
 }
 
 impl Opening<'_> {
-    fn node(&mut self, mut spec: NodeSpec) -> Result<NodeId, BlockError> {
+    fn node(&mut self, spec: NodeSpec) -> Result<NodeId, BlockError> {
         spec.check()?;
         if let Some(name) = &spec.name {
             self.graph.check_name(name)?;
         }
-        self.depth = self.depth.saturating_add(1);
-        if self.depth > MAX_DEPTH {
-            return Err(too_deep());
+        if self.depth >= MAX_NESTED {
+            return Err(too_deep(MAX_NESTED));
         }
+        self.depth = self.depth.saturating_add(1);
+        let opened = self.node_here(spec);
+        self.depth = self.depth.saturating_sub(1);
+        opened
+    }
+
+    fn node_here(&mut self, mut spec: NodeSpec) -> Result<NodeId, BlockError> {
         let probed = self.probe(&mut spec)?;
         let name = match &spec.name {
             Some(name) => name.clone(),
@@ -304,7 +314,7 @@ impl Opening<'_> {
         };
         if self.graph.depth(id).saturating_add(self.depth) > MAX_DEPTH {
             self.graph.collect(id, &mut self.removed);
-            return Err(too_deep());
+            return Err(too_deep(MAX_DEPTH));
         }
         let node = self.graph.nodes.get(&id).map(|entry| entry.node.clone());
         let edge = Edge::new(node);
@@ -333,6 +343,6 @@ impl Opening<'_> {
     }
 }
 
-fn too_deep() -> BlockError {
-    BlockError::Unsupported(format!("More than {MAX_DEPTH} nodes above each other"))
+fn too_deep(most: usize) -> BlockError {
+    BlockError::Unsupported(format!("More than {most} nodes above each other"))
 }

@@ -147,13 +147,11 @@ impl Inner {
         }
         if format.backing.is_none() {
             let image = entry.node.image().map(|image| image.view());
-            if image.is_some_and(|view| view.backing_file.is_some()) {
+            let named = image.is_some_and(|view| view.backing_file.is_some());
+            if named || child(Role::Backing).is_some() {
                 return Err(BlockError::BackingMissing(entry.name.clone()));
             }
-            let backing = child(Role::Backing);
-            format.backing = Some(backing.map_or(BackingSpec::Nothing, |child| {
-                BackingSpec::Node(Box::new(self.reference(child.id)))
-            }));
+            format.backing = Some(BackingSpec::Nothing);
         }
         Ok(())
     }

@@ -88,6 +88,9 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// What is said of numbers below zero or above the greatest.
+    pub const OUT_OF_RANGE: &str = "bps/iops/max values must be within [0, 1000000000000000]";
+
     /// All rates, in the order of [`Measure::ALL`].
     pub fn rates(&self) -> &[Rate; 6] {
         &self.rates
@@ -148,7 +151,7 @@ impl Rate {
             max_length,
         } = self;
         if average > MOST || max > MOST {
-            return Some(format!("bps/iops/max values must be within [0, {MOST}]"));
+            return Some(Limits::OUT_OF_RANGE.to_owned());
         }
         let text = if max_length == 0 {
             "the burst length cannot be 0"

@@ -543,3 +543,42 @@ fn a_locked_image_comes_with_a_hint() {
     );
     assert_eq!(error, expected);
 }
+
+#[test]
+fn images_that_are_only_read_are_checked_while_they_are_in_use() {
+    let mut bench = Bench::new();
+    let path = bench.dir.path().join("base");
+    let options = block::Qcow2Create {
+        size: 1 << 20,
+        ..block::Qcow2Create::default()
+    };
+    let file = |path: &Path| json!({"driver": "file", "node-name": "f", "filename": path});
+    File::create(&path).unwrap();
+    bench.add(file(&path)).unwrap();
+    block::create_qcow2(&*bench.blocks.graph().find("f").unwrap(), &options).unwrap();
+    bench.blocks.del("f").unwrap();
+    // Whoever reads it waits for what is below.
+    bench
+        .add(json!({
+            "driver": "qcow2", "node-name": "base", "read-only": true, "file": file(&path),
+            "backing": {"driver": "null-co", "latency-ns": 1_000_000_000u64, "size": 1 << 20},
+        }))
+        .unwrap();
+    let attached = bench.attach("base", "d").unwrap();
+    let waker = block::Waker::new().unwrap();
+    let mut lane = attached.open_lane(1, &waker).unwrap();
+    let buffers = block::Buffers::owned(Arc::new(block::HostBuffer::new(512, 512)));
+    let request = block::IoReq::new(block::Op::Read { offset: 0 }, buffers);
+    assert!(lane.submit(request, block::Token(1)).is_none());
+    lane.start();
+    let check = bench
+        .blocks
+        .check(
+            "base",
+            api_spec::BlockdevCheckFix::None,
+            &mut bench.fds.opener(),
+        )
+        .unwrap();
+    assert_eq!(check.run().unwrap().check_errors, 0);
+    assert_eq!(lane.in_flight(), 1);
+}

@@ -62,6 +62,11 @@ impl Blockdevs {
         found.map_or_else(String::new, |view| view.name)
     }
 
+    /// Work that waits for its turn is not done any more: the program ends.
+    pub fn end_turns(&self) {
+        self.turn.end();
+    }
+
     /// Closes all images, whoever has them: the program ends. Blocks.
     pub fn close(&mut self) {
         drop(self.graph.close());

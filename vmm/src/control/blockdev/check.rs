@@ -1,6 +1,6 @@
 //! blockdev-check: looks for damage in images.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use api_spec::{BlockdevCheckFix, ImageCheck};
 use block::{BlockError, CheckReport, ChildSpec, FileOpener, Graph, Hold, Perms, Repair};
@@ -8,16 +8,59 @@ use devices::bus::lock;
 
 use super::{Blockdevs, Refusal, query};
 
-/// Work on images themselves, one at a time: [`block::Image`] asks for that. A leaf that is held
-/// for the time of the work, by worker threads.
+/// Work on images themselves, one at a time: [`block::Image`] asks for that. Held for the time of
+/// the work, by worker threads.
 #[derive(Debug, Clone, Default)]
-pub struct ImageTurn(Arc<Mutex<()>>);
+pub struct ImageTurn(Arc<Turn>);
+
+#[derive(Debug, Default)]
+struct Turn {
+    /// A leaf.
+    state: Mutex<TurnState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct TurnState {
+    taken: bool,
+    over: bool,
+}
+
+/// Gives the turn back, also when the work panics.
+struct Taken<'a>(&'a Turn);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.state).taken = false;
+        self.0.changed.notify_one();
+    }
+}
 
 impl ImageTurn {
     /// Waits until nobody else works on an image, and works.
-    pub fn take<T>(&self, work: impl FnOnce() -> T) -> T {
-        let _turn = lock(&self.0);
+    ///
+    /// # Errors
+    /// Those of the work; and when the program ends before its turn comes.
+    pub fn take<T>(&self, work: impl FnOnce() -> Result<T, BlockError>) -> Result<T, BlockError> {
+        let state = lock(&self.0.state);
+        let waited = self
+            .0
+            .changed
+            .wait_while(state, |state| state.taken && !state.over);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        if state.over {
+            return Err(BlockError::Unsupported("The program ends".to_owned()));
+        }
+        state.taken = true;
+        drop(state);
+        let _taken = Taken(&self.0);
         work()
+    }
+
+    /// Nobody's turn comes any more.
+    pub fn end(&self) {
+        lock(&self.0.state).over = true;
+        self.0.changed.notify_all();
     }
 }
 
@@ -32,14 +75,18 @@ pub struct Check {
 }
 
 impl Check {
-    /// Checks, while requests of devices wait. Blocks.
+    /// Checks. Blocks, for hours where an image is large. While it may change, requests of devices
+    /// wait; one that is only read, such as what is below a running guest's overlay, stays in use.
     ///
     /// # Errors
     /// When the format has no check, or the image cannot be read or mended.
     pub fn run(self) -> Result<ImageCheck, Refusal> {
         let report = self.turn.take(|| {
-            let quiet = self.graph.drain(&[self.hold.name()])?;
             let node = self.hold.node();
+            let quiet = match node.info().read_only {
+                true => None,
+                false => Some(self.graph.drain(&[self.hold.name()])?),
+            };
             let image = node.image().ok_or_else(no_check)?;
             let report = image.check(self.repair);
             drop(quiet);
@@ -128,6 +175,31 @@ fn answer(filename: &str, format: &str, report: &CheckReport) -> ImageCheck {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_turn_at_the_end() {
+        let turn = ImageTurn::default();
+        assert_eq!(turn.take(|| Ok(1)).unwrap(), 1);
+        std::thread::scope(|scope| {
+            let (begun, begins) = std::sync::mpsc::channel();
+            let (end, ends) = std::sync::mpsc::channel::<()>();
+            let other = turn.clone();
+            let works = scope.spawn(move || {
+                other.take(|| {
+                    let _ = begun.send(());
+                    let _ = ends.recv();
+                    Ok(())
+                })
+            });
+            begins.recv().unwrap();
+            let waits = scope.spawn(|| turn.take(|| Ok(())));
+            turn.end();
+            assert!(waits.join().unwrap().is_err());
+            end.send(()).unwrap();
+            assert!(works.join().unwrap().is_ok());
+        });
+        assert!(turn.take(|| Ok(())).is_err());
+    }
 
     #[test]
     fn what_says_nothing_is_left_out() {

@@ -46,7 +46,7 @@ impl NewImage {
                 target,
                 data: _data,
                 options,
-            } => block::create_qcow2(&*target.node(), &options),
+            } => block::create_qcow2_while(&*target.node(), &options, goes_on),
             NewImage::Qed { target, options } => block::create_qed(&*target.node(), &options),
         }
     }

@@ -137,6 +137,10 @@ pub(super) fn of_command(args: &BlockIOThrottle) -> QmpResult<Limits> {
             [Some(a.iops_wr), a.iops_wr_max, a.iops_wr_max_length],
         ),
     ];
+    let numbers = rates.iter().flat_map(|(_, said)| said);
+    if numbers.flatten().any(|number| *number < 0) {
+        return Err(QmpError::generic(Limits::OUT_OF_RANGE));
+    }
     let mut limits = Limits::default();
     apply(&mut limits, &rates, a.iops_size)?;
     Ok(limits)

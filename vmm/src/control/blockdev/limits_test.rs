@@ -105,7 +105,7 @@ fn limits_change_by_name_or_device() {
         (json!({"device": "empty"}), "Device has no medium"),
         (
             json!({"device": "x", "bps": -1}),
-            "Property values cannot be negative",
+            "bps/iops/max values must be within [0, 1000000000000000]",
         ),
         (
             json!({"device": "x", "bps_max": 1}),

@@ -1,9 +1,10 @@
 //! Trays and media: what the commands about them do, step by step.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use api_spec::{BlockdevChangeReadOnlyMode as Mode, QmpError, QmpResult};
 use block::{BackendName, ChildSpec, FileOpener, Hold, NodeSpec, Perms, Slot, TrayLocked};
+use devices::bus::lock;
 
 use super::{Blockdevs, Refusal, filename};
 
@@ -59,6 +60,8 @@ pub struct Place {
     slot: Slot,
     /// The device in the client's words.
     words: String,
+    /// Commands about media are done one after the other: none sees the steps of another.
+    turn: Arc<Mutex<()>>,
     /// What the tray did so far.
     pub moved: Vec<TrayMoved>,
 }
@@ -71,6 +74,13 @@ enum Stuck {
 }
 
 impl Place {
+    /// Waits until nobody else does something with a medium, and does it.
+    pub fn in_turn<T>(&mut self, act: impl FnOnce(&mut Place) -> T) -> T {
+        let turn = self.turn.clone();
+        let _turn = lock(&turn);
+        act(self)
+    }
+
     /// eject.
     ///
     /// # Errors
@@ -241,6 +251,7 @@ impl Blockdevs {
         Some(Place {
             slot: self.graph.slot(name)?,
             words: name.text().to_owned(),
+            turn: self.media_turn.clone(),
             moved: Vec::new(),
         })
     }

@@ -313,3 +313,36 @@ fn drives_need_no_device_and_devices_no_tray() {
     assert!(place.moved.is_empty());
     assert_eq!(bench.fake.changes.load(Ordering::Relaxed), 2);
 }
+
+#[test]
+fn commands_about_media_wait_for_each_other() {
+    let bench = Bench::new();
+    let file = bench.image("one.iso");
+    std::thread::scope(|scope| {
+        let begun = Arc::new(std::sync::Barrier::new(3));
+        for _ in 0..2 {
+            let begun = begun.clone();
+            let (bench, file) = (&bench, &file);
+            scope.spawn(move || {
+                begun.wait();
+                for _ in 0..200 {
+                    let mut place = bench.place();
+                    let opener = &mut bench.fds.opener();
+                    let medium = bench
+                        .blocks
+                        .new_medium(&place, file, Some("raw"), Mode::ReadOnly, opener)
+                        .unwrap();
+                    place.in_turn(|place| place.change(&medium, false)).unwrap();
+                }
+            });
+        }
+        let bench = &bench;
+        scope.spawn(move || {
+            begun.wait();
+            for _ in 0..200 {
+                bench.place().in_turn(Place::close).unwrap();
+            }
+        });
+    });
+    assert_eq!(bench.shown(), Some((file, true)));
+}

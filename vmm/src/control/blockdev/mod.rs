@@ -16,7 +16,7 @@ mod unit;
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use api_spec::{
     BlockDeviceInfo, BlockIOThrottle, BlockInfo, BlockLatencyHistogramSetArgs, BlockStats,
@@ -125,6 +125,7 @@ fn for_owner(error: BlockError, owner: &str) -> Refusal {
 pub struct Blockdevs {
     graph: Graph,
     turn: ImageTurn,
+    media_turn: Arc<Mutex<()>>,
     /// Places of drives.
     units: Vec<(Unit, String)>,
 }
@@ -135,6 +136,7 @@ impl Blockdevs {
         Blockdevs {
             graph: Graph::new(pool),
             turn: ImageTurn::default(),
+            media_turn: Arc::default(),
             units: Vec::new(),
         }
     }

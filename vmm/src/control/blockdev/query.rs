@@ -167,7 +167,7 @@ pub(super) fn device_stats(backend: &BackendView, nodes: &[NodeView]) -> BlockSt
             account_failed: true,
             ..counters(&backend.stats)
         },
-        driver_specific: None,
+        driver_specific: backend.root.as_ref().and_then(specific),
         parent: backend.root.as_ref().and_then(|root| below(root, nodes)),
         backing: backend
             .root

@@ -19,6 +19,15 @@ fn answer(result: QmpResult<()>) -> QmpResult<String> {
     Ok(hmp::wire(&said(result.map(|()| String::new()))))
 }
 
+/// What drive_add and drive_del say has nothing before it; management software compares it.
+fn said_plainly(result: QmpResult<String>) -> String {
+    result.unwrap_or_else(|error| format!("{}\n", error.desc))
+}
+
+fn answer_plainly(result: QmpResult<()>) -> QmpResult<String> {
+    Ok(hmp::wire(&said_plainly(result.map(|()| String::new()))))
+}
+
 impl Control {
     pub(super) fn run_disk(&mut self, line: DiskLine, reply: Reply<String>) {
         match line {
@@ -97,15 +106,14 @@ impl Control {
                         .map(|()| "OK\n".to_owned())
                         .map_err(QmpError::from),
                 };
-                reply.send(Ok(hmp::wire(&said(added))));
+                reply.send(Ok(hmp::wire(&said_plainly(added))));
             }
             DiskLine::DriveDel { id } => {
                 if self.blockdevs.has_node(&id) {
-                    let deleted = self.blockdevs.del(&id).map_err(QmpError::from);
-                    return reply.send(answer(deleted));
+                    return self.delete_node(&id, reply, answer_plainly);
                 }
                 let place = self.place(Some(&id), None);
-                self.with_place(place, reply, answer, |place| place.abandon());
+                self.with_place(place, reply, answer_plainly, |place| place.abandon());
             }
         }
     }

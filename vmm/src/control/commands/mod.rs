@@ -246,7 +246,7 @@ impl Commands for Control {
         args: BlockdevDelArgs,
         reply: Reply<Empty>,
     ) {
-        self.delete_node(&args, reply);
+        self.delete_node(&args.node_name, reply, empty);
     }
 
     fn blockdev_reopen(

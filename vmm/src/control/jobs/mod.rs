@@ -217,7 +217,12 @@ impl Control {
 
     /// Drops something whose end blocks, on a worker thread where there is one to have.
     pub(super) fn let_go<T: Send + 'static>(&self, thing: T) {
-        if let Err(error) = self.do_slowly(move || drop(thing), |_, ()| {}) {
+        let underway = self.unfinished.begin();
+        let end = move || {
+            drop(thing);
+            drop(underway);
+        };
+        if let Err(error) = self.do_slowly(end, |_, ()| {}) {
             log::warn!("No thread to let go of something: {error}");
         }
     }

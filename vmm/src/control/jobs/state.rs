@@ -181,6 +181,9 @@ impl State {
     }
 
     fn verb(&mut self, verb: Verb, out: &mut Vec<Action>) -> Result<(), Refusal> {
+        if verb == Verb::Resume && !self.paused {
+            return Err(Refusal::NotPaused);
+        }
         if self.finalizing || !accepts(self.status, verb) {
             return Err(Refusal::State(self.status, verb));
         }
@@ -190,7 +193,6 @@ impl State {
                 self.paused = true;
                 out.push(Action::Ask(Ask::Pause));
             }
-            Verb::Resume if !self.paused => return Err(Refusal::NotPaused),
             Verb::Resume => {
                 self.paused = false;
                 out.push(Action::Ask(Ask::Resume));

@@ -99,6 +99,18 @@ impl Default for Qcow2Create {
 /// For options that cannot be or do not go together, in QEMU's words; and the host's. There is no
 /// image then.
 pub fn create(target: &dyn BlockNode, options: &Qcow2Create) -> Result<(), BlockError> {
+    create_while(target, options, &|| true)
+}
+
+/// The same; `goes_on` is asked now and then.
+///
+/// # Errors
+/// As [`create`], and ECANCELED when it is not to go on.
+pub fn create_while(
+    target: &dyn BlockNode,
+    options: &Qcow2Create,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<(), BlockError> {
     check(options)?;
     let layout = Layout::of(options)?;
     let header = header_of(options, &layout);
@@ -106,9 +118,9 @@ pub fn create(target: &dyn BlockNode, options: &Qcow2Create) -> Result<(), Block
         .to_bytes()
         .map_err(|error| name_too_long(options, error))?;
     let store = Store::new(target);
-    write_tables(&store, &layout, &bytes)
+    write_tables(&store, &layout, &bytes, goes_on)
         .map_err(|error| BlockError::host("Could not write qcow2 image", error))?;
-    prepare_data(&store, options, &layout)?;
+    prepare_data(&store, options, &layout, goes_on)?;
     // The header makes an image of it: last.
     store
         .flush()
@@ -404,7 +416,12 @@ fn feature_names() -> Vec<u8> {
     table
 }
 
-fn write_tables(store: &Store<'_>, layout: &Layout, header: &[u8]) -> io::Result<()> {
+fn write_tables(
+    store: &Store<'_>,
+    layout: &Layout,
+    header: &[u8],
+    goes_on: &dyn Fn() -> bool,
+) -> io::Result<()> {
     let geometry = &layout.geometry;
     let end = layout.at(layout.clusters());
     // Old content must not show in what is allocated later. Not everything can be cut.
@@ -430,6 +447,7 @@ fn write_tables(store: &Store<'_>, layout: &Layout, header: &[u8]) -> io::Result
     let l1: Vec<u64> = (0..layout.l1_entries).map(table).collect();
     write_padded(store, layout.l1_at(), &l1, layout.l1, geometry)?;
     for index in 0..layout.l2 {
+        check_wanted(goes_on)?;
         let place = layout.l2_at().saturating_add(layout.at(index));
         store.write(place, &l2_table(layout, index))?;
     }
@@ -496,6 +514,7 @@ fn prepare_data(
     store: &Store<'_>,
     options: &Qcow2Create,
     layout: &Layout,
+    goes_on: &dyn Fn() -> bool,
 ) -> Result<(), BlockError> {
     let preallocation = needed_preallocation(options);
     let (node, start, len) = match &options.data_node {
@@ -509,15 +528,28 @@ fn prepare_data(
     if node.info().size < end {
         node.resize(end)?;
     }
-    fill(node, start, len, preallocation)
+    fill(node, (start, len), preallocation, goes_on)
         .and_then(|()| node.flush())
         .map_err(failed)
 }
 
-fn fill(node: &dyn BlockNode, start: u64, len: u64, how: Preallocation) -> io::Result<()> {
+fn check_wanted(goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+    match goes_on() {
+        true => Ok(()),
+        false => Err(io::Error::from_raw_os_error(libc::ECANCELED)),
+    }
+}
+
+fn fill(
+    node: &dyn BlockNode,
+    (start, len): (u64, u64),
+    how: Preallocation,
+    goes_on: &dyn Fn() -> bool,
+) -> io::Result<()> {
     let zeroes = vec![0; PIECE.min(len) as usize];
     let mut done = 0u64;
     while done < len {
+        check_wanted(goes_on)?;
         let piece = PIECE.min(len.saturating_sub(done));
         let offset = start.saturating_add(done);
         match how {

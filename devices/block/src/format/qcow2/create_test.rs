@@ -304,3 +304,25 @@ fn what_cannot_be_is_refused_in_qemus_words() {
         "Could not resize image: offset(9223372036854775296) exceeds maximum(9223372035781033984)",
     );
 }
+
+#[test]
+fn what_is_given_up_is_no_image() {
+    let bench = Bench::new();
+    let node = file(&bench.path("a"));
+    let options = Qcow2Create {
+        preallocation: Preallocation::Full,
+        ..sized(64 * MIB)
+    };
+    create(&*node, &sized(MIB)).unwrap();
+    for most in [0, 1, 5] {
+        let asked = std::cell::Cell::new(0);
+        let goes_on = || asked.replace(asked.get() + 1) < most;
+        let error = create_while(&*node, &options, &goes_on).unwrap_err();
+        assert!(error.to_string().contains("canceled"), "{error}");
+        assert_eq!(asked.get(), most + 1);
+        let mut magic = [1; 4];
+        node.read_at(0, &mut magic).unwrap();
+        assert_eq!(magic, [0; 4]);
+    }
+    create_while(&*node, &options, &|| true).unwrap();
+}

@@ -201,6 +201,11 @@ impl Image for Qcow2 {
         if repair != Repair::No && self.is_read_only() {
             return Err(BlockError::ReadOnly);
         }
+        if self.is_read_only() {
+            // Nothing changes meanwhile: others go on reading.
+            let node = self.storage.node().ok_or(BlockError::Empty)?;
+            return super::check::check(&*node, repair);
+        }
         self.exclusively(|node| super::check::check(node, repair))
     }
 

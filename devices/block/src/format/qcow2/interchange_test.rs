@@ -516,5 +516,5 @@ fn an_image_over_itself_is_refused() {
             graph.add(spec, &mut opener).unwrap_err()
         });
     let error = open.unwrap().join().unwrap();
-    assert_eq!(error.to_string(), "More than 200 nodes above each other");
+    assert_eq!(error.to_string(), "More than 100 nodes above each other");
 }

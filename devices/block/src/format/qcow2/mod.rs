@@ -66,7 +66,7 @@ use header::Header;
 use meta::{Keep, Meta};
 
 pub use check::check;
-pub use create::{Compat, CompressionKind, Qcow2Create, create};
+pub use create::{Compat, CompressionKind, Qcow2Create, create, create_while};
 pub(in crate::format) use open::{linked, open};
 
 /// An open image.

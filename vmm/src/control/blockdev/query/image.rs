@@ -43,19 +43,37 @@ pub(super) fn depth(node: &NodeView, nodes: &[NodeView]) -> i64 {
     depth
 }
 
+/// The node that knows of clusters and damage: the image itself, or what filters are on. Nodes
+/// without storage know nothing of it.
+fn knowing<'a>(node: &'a NodeView, nodes: &'a [NodeView]) -> Option<&'a NodeView> {
+    let mut node = node;
+    loop {
+        let part = match node.driver {
+            "null-co" | "blkdebug" => return None,
+            "raw" | "throttle" => Role::Filtered,
+            "copy-on-read" => Role::Copied,
+            _ => return Some(node),
+        };
+        node = child(node, nodes, part)?;
+    }
+}
+
 /// An image, with those below it.
 pub(super) fn info(node: &NodeView, nodes: &[NodeView], depth: Depth) -> ImageInfo {
     let below = chained(node, nodes).filter(|_| depth == Depth::Nested);
     let image = node.image.clone().unwrap_or_default();
+    let known = knowing(node, nodes).map(|node| node.image.clone().unwrap_or_default());
     let snapshots: Vec<_> = node.snapshots.iter().map(snapshot_info).collect();
     ImageInfo {
         filename: node.filename.clone(),
         format: node.driver.to_owned(),
-        // Nodes without storage know nothing of it.
-        dirty_flag: (node.driver != "null-co").then_some(image.dirty),
-        actual_size: node.allocated.map(number),
+        dirty_flag: known.as_ref().map(|image| image.dirty),
+        actual_size: node
+            .allocated
+            .filter(|_| node.driver != "blkdebug")
+            .map(number),
         virtual_size: number(node.info.size),
-        cluster_size: image.cluster_size.map(number),
+        cluster_size: known.and_then(|image| image.cluster_size).map(number),
         encrypted: None,
         compressed: Some(image.compressed).filter(|compressed| *compressed),
         backing_filename: image.backing_file,
