@@ -4,6 +4,7 @@ use std::io::Read;
 
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
+use ruzstd::decoding::StreamingDecoder;
 
 use super::header::Compression;
 
@@ -20,9 +21,8 @@ pub(super) fn unpack(compression: Compression, packed: &[u8], size: usize) -> Op
             (whole && got == size).then_some(plain)
         }
         Compression::Zstd => {
-            let mut reader = zstd::stream::read::Decoder::with_buffer(packed)
-                .ok()?
-                .single_frame();
+            // In safe Rust, too: what is unpacked comes from who knows where.
+            let mut reader = StreamingDecoder::new(packed).ok()?;
             reader.read_exact(&mut plain).ok()?;
             Some(plain)
         }
