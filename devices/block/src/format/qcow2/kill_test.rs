@@ -18,7 +18,7 @@ use crate::{Buffers, Durability, HostBuffer, IoReq, Op, Token, Unmap, Waker};
 const SECTOR: u64 = 512;
 const SIZE: u64 = 3 << 20;
 const SECTORS: usize = (SIZE / SECTOR) as usize;
-const KILLS: usize = 154;
+const KILLS: usize = 308;
 
 /// An image to be written.
 struct Kind {
