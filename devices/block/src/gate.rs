@@ -76,7 +76,6 @@ impl Screen {
     }
 
     /// Other options, for lanes that are opened from now on.
-    #[allow(dead_code)] // until nodes are reopened
     pub fn set_policy(&self, policy: Policy) {
         let mut place = self
             .shared

@@ -1,5 +1,4 @@
 //! What nodes notice on their own, for events.
-#![allow(dead_code)] // until the first format is there
 
 use std::sync::Arc;
 
@@ -42,7 +41,7 @@ pub(crate) struct Reporter {
 
 impl Reporter {
     /// One that tells nobody.
-    #[allow(dead_code)] // for nodes outside of a graph
+    #[cfg(any(test, feature = "testing"))]
     pub fn silent() -> Self {
         Reporter {
             node: "".into(),

@@ -5,6 +5,7 @@
 //! writable ones) gets NEEDS_RESET, and its queue is left alone from then on.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -18,7 +19,7 @@ use super::chain::Chain;
 use super::{ActiveQueue, DeviceSignals};
 use crate::irq::Interrupt;
 use crate::ram::{GuestRam, RamHandle};
-use crate::worker::QueueState;
+use crate::worker::{QueueState, Watch, WatchToken};
 
 /// A virtqueue, owned by one worker.
 pub struct Virtqueue {
@@ -68,6 +69,23 @@ impl Virtqueue {
     /// Entries.
     pub fn size(&self) -> u16 {
         self.queue.size()
+    }
+
+    /// Has the back end's descriptor watched, and then the driver's kicks: a request must not be
+    /// taken whose end would not be seen. Where that fails, the queue breaks down.
+    ///
+    /// # Errors
+    /// When one cannot be watched.
+    pub fn watch(
+        &mut self,
+        (back_end, ended): (RawFd, WatchToken),
+        kick: WatchToken,
+        watch: &mut dyn Watch,
+    ) -> io::Result<()> {
+        watch
+            .readable(back_end, ended)
+            .and_then(|()| watch.readable(self.kick_fd(), kick))
+            .inspect_err(|error| self.break_down(&format!("cannot be watched: {error}")))
     }
 
     /// The descriptor that kicks make readable.

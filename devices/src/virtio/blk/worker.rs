@@ -320,14 +320,7 @@ impl BlkWorker {
 
 impl QueueWorker for BlkWorker {
     fn register(&mut self, watch: &mut dyn Watch) -> io::Result<()> {
-        // The lane first: a request must not be taken whose end would not be seen.
-        watch
-            .readable(self.waker.fd(), LANE)
-            .and_then(|()| watch.readable(self.queue.kick_fd(), KICK))
-            .inspect_err(|error| {
-                self.queue
-                    .break_down(&format!("cannot be watched: {error}"))
-            })?;
+        self.queue.watch((self.waker.fd(), LANE), KICK, watch)?;
         self.serve();
         Ok(())
     }

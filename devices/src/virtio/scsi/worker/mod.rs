@@ -367,14 +367,7 @@ fn account_of(command: &Command) -> Option<Account> {
 
 impl QueueWorker for RequestWorker {
     fn register(&mut self, watch: &mut dyn Watch) -> io::Result<()> {
-        // The waker first: a request must not be taken whose end would not be seen.
-        watch
-            .readable(self.waker.fd(), WAKE)
-            .and_then(|()| watch.readable(self.queue.kick_fd(), KICK))
-            .inspect_err(|error| {
-                self.queue
-                    .break_down(&format!("cannot be watched: {error}"))
-            })?;
+        self.queue.watch((self.waker.fd(), WAKE), KICK, watch)?;
         self.serve();
         Ok(())
     }
