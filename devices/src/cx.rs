@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::backend::chardev::CharFrontend;
+use crate::backend::net::NetAttachment;
 use crate::clock::{Clock, Timers};
 use crate::irq::{IrqLine, IrqProvider};
 use crate::ram::RamHandle;
@@ -44,6 +45,8 @@ pub struct BuildCx {
     pub drive_name: Option<String>,
     /// The file descriptor source named by `rng`: an entropy object.
     pub entropy: Option<Arc<dyn crate::backend::rng::Entropy>>,
+    /// The netdev named by `netdev`, taken for this device; given back when dropped.
+    pub netdev: Option<NetAttachment>,
     /// Numbers by name that a bus hands out (port numbers and the like).
     pub hints: HashMap<&'static str, u64>,
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use api_spec::{DeviceDriver, QmpError, QmpResult};
 
+use crate::backend::net::Nic;
 use crate::bus::{BusDevice, SharedDevice};
 use crate::cx::BuildCx;
 use crate::model::{build as isa, isa_serial};
@@ -22,10 +23,46 @@ pub struct Region {
     pub len: u64,
 }
 
+/// What commands reach a plugged device by, beside its registers. Calls come from the control
+/// thread and never block.
+#[derive(Clone, Default)]
+pub enum Face {
+    /// Nothing: it is plugged and unplugged.
+    #[default]
+    None,
+    /// A logical unit of a SCSI bus.
+    Unit(Arc<Unit>),
+    /// A network interface.
+    Nic(Arc<dyn Nic>),
+}
+
+impl Face {
+    /// The logical unit.
+    pub fn unit(&self) -> Option<&Arc<Unit>> {
+        match self {
+            Face::Unit(unit) => Some(unit),
+            Face::None | Face::Nic(_) => None,
+        }
+    }
+
+    /// The network interface.
+    pub fn nic(&self) -> Option<&Arc<dyn Nic>> {
+        match self {
+            Face::Nic(nic) => Some(nic),
+            Face::None | Face::Unit(_) => None,
+        }
+    }
+}
+
 /// A built device, ready to be plugged.
 pub enum Attachable {
     /// A PCI function.
-    Pci(SharedFunction),
+    Pci {
+        /// The function.
+        function: SharedFunction,
+        /// What commands reach it by.
+        face: Face,
+    },
     /// A PCI Express port with a slot behind it.
     RootPort(Box<RootPort>),
     /// A PCI function with a bus of its own.
@@ -82,6 +119,18 @@ impl ChildBus {
 }
 
 impl Attachable {
+    /// What commands will reach it by.
+    pub fn face(&self) -> Face {
+        match self {
+            Attachable::Pci { face, .. } => face.clone(),
+            Attachable::Unit(unit) => Face::Unit(unit.clone()),
+            Attachable::RootPort(_)
+            | Attachable::Bus { .. }
+            | Attachable::Isa { .. }
+            | Attachable::Port => Face::None,
+        }
+    }
+
     /// An ISA device with its ports.
     pub fn isa(device: Arc<Mutex<impl BusDevice + 'static>>, ports: Vec<Region>) -> Self {
         Attachable::Isa { device, ports }
@@ -98,7 +147,10 @@ pub fn build(
     bus: Option<&ChildBus>,
 ) -> QmpResult<Attachable> {
     fn pci(function: impl crate::pci::PciFunction + 'static) -> Attachable {
-        Attachable::Pci(Arc::new(Mutex::new(function)))
+        Attachable::Pci {
+            function: Arc::new(Mutex::new(function)),
+            face: Face::None,
+        }
     }
     match driver {
         DeviceDriver::VirtioBlkPci(props) => blk::build(props, &cx).map(pci),

@@ -20,7 +20,7 @@ pub fn emit(schema: &Schema) -> String {
     }
     out.push_str("/// A driver with its typed properties.\n#[derive(Debug, Clone, PartialEq)]\npub enum DeviceDriver {\n");
     let (mut names, mut cases, mut takes) = (String::new(), String::new(), String::new());
-    let mut puts = String::new();
+    let (mut puts, mut places) = (String::new(), String::new());
     for driver in &drivers {
         let variant = camel(&driver.name);
         names.push_str(&format!(
@@ -30,6 +30,12 @@ pub fn emit(schema: &Schema) -> String {
         puts.push_str(&format!(
             "DeviceDriver::{variant}(props) => props.put(&mut out),\n"
         ));
+        let has = |name: &str| driver.properties.iter().any(|p| p.name == name);
+        places.push_str(&if has("addr") && has("multifunction") {
+            format!("DeviceDriver::{variant}(props) => (props.addr, props.multifunction),\n")
+        } else {
+            format!("DeviceDriver::{variant}(_) => (None, false),\n")
+        });
         cases.push_str(&format!(
             "    /// `{}`\n    {variant}({variant}Props),\n",
             driver.name
@@ -44,6 +50,10 @@ pub fn emit(schema: &Schema) -> String {
         impl DeviceDriver {{
             /// The driver's type name.
             pub const fn name(&self) -> &'static str {{ match self {{ {names} }} }}
+            /// For PCI functions: the place asked for, and whether the slot has more functions.
+            pub const fn pci_place(&self) -> (Option<crate::decode::PciAddr>, bool) {{
+                match self {{ {places} }}
+            }}
             /// The properties that have a value, as the JSON text of an object.
             pub fn properties_json(&self) -> String {{
                 let mut text = String::new();

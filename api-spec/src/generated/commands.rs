@@ -156,6 +156,8 @@ pub enum Command {
     BlockResize(BlockResizeArgs),
     /// `blockdev-snapshot-apply`
     BlockdevSnapshotApply(BlockdevSnapshotApplyArgs),
+    /// `query-rx-filter`
+    QueryRxFilter(QueryRxFilterArgs),
 }
 impl Command {
     /// The command's name on the wire.
@@ -236,6 +238,7 @@ impl Command {
             Command::ChangeBackingFile(_) => "change-backing-file",
             Command::BlockResize(_) => "block_resize",
             Command::BlockdevSnapshotApply(_) => "blockdev-snapshot-apply",
+            Command::QueryRxFilter(_) => "query-rx-filter",
         }
     }
 }
@@ -354,6 +357,7 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "blockdev-snapshot-apply" => {
             Command::BlockdevSnapshotApply(BlockdevSnapshotApplyArgs::take(&mut members)?)
         }
+        "query-rx-filter" => Command::QueryRxFilter(QueryRxFilterArgs::take(&mut members)?),
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -796,6 +800,15 @@ pub trait Commands {
         args: BlockdevSnapshotApplyArgs,
         reply: Reply<SnapshotInfo>,
     );
+    /// What network interfaces let through.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_rx_filter(
+        &mut self,
+        cx: &mut CommandContext,
+        args: QueryRxFilterArgs,
+    ) -> QmpResult<Vec<RxFilterInfo>>;
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -969,6 +982,9 @@ pub fn dispatch(
         Command::BlockResize(args) => commands.block_resize(cx, args, Reply::new(responder)),
         Command::BlockdevSnapshotApply(args) => {
             commands.blockdev_snapshot_apply(cx, args, Reply::new(responder))
+        }
+        Command::QueryRxFilter(args) => {
+            responder.send(commands.query_rx_filter(cx, args).map(|r| to_json(&r)))
         }
     }
 }

@@ -960,6 +960,23 @@ impl DeviceDriver {
             DeviceDriver::IsaDebugExit(_) => "isa-debug-exit",
         }
     }
+    /// For PCI functions: the place asked for, and whether the slot has more functions.
+    pub const fn pci_place(&self) -> (Option<crate::decode::PciAddr>, bool) {
+        match self {
+            DeviceDriver::VirtioBlkPci(props) => (props.addr, props.multifunction),
+            DeviceDriver::VirtioScsiPci(props) => (props.addr, props.multifunction),
+            DeviceDriver::ScsiHd(_) => (None, false),
+            DeviceDriver::ScsiCd(_) => (None, false),
+            DeviceDriver::VirtioSerialPci(props) => (props.addr, props.multifunction),
+            DeviceDriver::Virtconsole(_) => (None, false),
+            DeviceDriver::Virtserialport(_) => (None, false),
+            DeviceDriver::VirtioRngPci(props) => (props.addr, props.multifunction),
+            DeviceDriver::PcieRootPort(props) => (props.addr, props.multifunction),
+            DeviceDriver::IsaSerial(_) => (None, false),
+            DeviceDriver::Pvpanic(_) => (None, false),
+            DeviceDriver::IsaDebugExit(_) => (None, false),
+        }
+    }
     /// The properties that have a value, as the JSON text of an object.
     pub fn properties_json(&self) -> String {
         let mut text = String::new();

@@ -309,6 +309,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "query-rx-filter",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
         name: "query-status",
         allow_oob: false,
         allow_preconfig: true,
@@ -2982,5 +2987,10 @@ pub static EXAMPLES: &[Example] = &[
         command: "blockdev-snapshot-apply",
         request: "{\"execute\": \"blockdev-snapshot-apply\", \"arguments\": {\"device\":\"disk0\",\"name\":\"monday\"}}",
         reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Cannot find device='disk0' nor node-name='disk0'\"}}",
+    },
+    Example {
+        command: "query-rx-filter",
+        request: "{\"execute\": \"query-rx-filter\", \"arguments\": {\"name\":\"net9\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"invalid net client name: net9\"}}",
     },
 ];

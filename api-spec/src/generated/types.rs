@@ -5801,6 +5801,82 @@ impl EncodeMembers for TransactionAction {
     }
 }
 object!(TransactionAction);
+
+/// Which frames of a kind an interface takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RxState {
+    /// `normal`
+    Normal,
+    /// `none`
+    None,
+    /// `all`
+    All,
+}
+names!(RxState { Normal = "normal", None = "none", All = "all" });
+
+/// What an interface lets through.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RxFilterInfo {
+    /// The interface's name.
+    pub name: String,
+    /// It takes everything.
+    pub promiscuous: bool,
+    /// Frames to groups.
+    pub multicast: RxState,
+    /// Frames to one interface.
+    pub unicast: RxState,
+    /// Frames of VLANs.
+    pub vlan: RxState,
+    /// It takes broadcasts.
+    pub broadcast_allowed: bool,
+    /// The table of groups is too small.
+    pub multicast_overflow: bool,
+    /// The table of addresses is too small.
+    pub unicast_overflow: bool,
+    /// The interface's address.
+    pub main_mac: String,
+    /// VLANs it is in.
+    pub vlan_table: Vec<i64>,
+    /// Further addresses.
+    pub unicast_table: Vec<String>,
+    /// Groups.
+    pub multicast_table: Vec<String>,
+}
+impl DecodeMembers for RxFilterInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(RxFilterInfo {
+            name: members.required("name")?,
+            promiscuous: members.required("promiscuous")?,
+            multicast: members.required("multicast")?,
+            unicast: members.required("unicast")?,
+            vlan: members.required("vlan")?,
+            broadcast_allowed: members.required("broadcast-allowed")?,
+            multicast_overflow: members.required("multicast-overflow")?,
+            unicast_overflow: members.required("unicast-overflow")?,
+            main_mac: members.required("main-mac")?,
+            vlan_table: members.required("vlan-table")?,
+            unicast_table: members.required("unicast-table")?,
+            multicast_table: members.required("multicast-table")?,
+        })
+    }
+}
+impl EncodeMembers for RxFilterInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("name", &self.name);
+        out.put("promiscuous", &self.promiscuous);
+        out.put("multicast", &self.multicast);
+        out.put("unicast", &self.unicast);
+        out.put("vlan", &self.vlan);
+        out.put("broadcast-allowed", &self.broadcast_allowed);
+        out.put("multicast-overflow", &self.multicast_overflow);
+        out.put("unicast-overflow", &self.unicast_overflow);
+        out.put("main-mac", &self.main_mac);
+        out.put("vlan-table", &self.vlan_table);
+        out.put("unicast-table", &self.unicast_table);
+        out.put("multicast-table", &self.multicast_table);
+    }
+}
+object!(RxFilterInfo);
 /// Arguments of `set-action`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SetActionArgs {
@@ -6809,3 +6885,22 @@ impl EncodeMembers for BlockdevSnapshotApplyArgs {
     }
 }
 object!(BlockdevSnapshotApplyArgs);
+/// Arguments of `query-rx-filter`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct QueryRxFilterArgs {
+    /// One interface; all by default.
+    pub name: Option<String>,
+}
+impl DecodeMembers for QueryRxFilterArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(QueryRxFilterArgs {
+            name: members.optional("name")?,
+        })
+    }
+}
+impl EncodeMembers for QueryRxFilterArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("name", &self.name);
+    }
+}
+object!(QueryRxFilterArgs);

@@ -2,4 +2,5 @@
 
 pub mod chardev;
 mod kernel_random;
+pub mod net;
 pub mod rng;

@@ -82,6 +82,7 @@ impl FakeGuest {
             node: None,
             drive_name: None,
             entropy: None,
+            netdev: None,
             hints: HashMap::new(),
         }
     }

@@ -12,6 +12,7 @@ pub mod hmp;
 pub mod jobs;
 pub mod life;
 pub mod monitors;
+mod nets;
 pub mod objects;
 mod parts;
 pub mod sink;

@@ -77,6 +77,7 @@ impl Parts<'_> {
             node: None,
             drive_name: None,
             entropy: None,
+            netdev: None,
             hints: HashMap::new(),
         }
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use api_spec::{DRIVERS, DeviceDriver, DeviceOptions, QmpError, QmpResult};
 use devices::backend::chardev::CharFrontend;
+use devices::backend::net::NetAttachment;
 use devices::backend::rng::Entropy;
 use devices::bus::{SharedDevice, lock};
 use devices::cx::BuildCx;
@@ -13,8 +14,7 @@ use devices::irq::{IrqLine, NullInterrupt};
 use devices::map::Space;
 use devices::model::isa_serial;
 use devices::pci::{DevFn, Plugged, RootPort, SharedFunction};
-use devices::registry::{self, Attachable, ChildBus, Region};
-use devices::scsi::Unit;
+use devices::registry::{self, Attachable, ChildBus, Face, Region};
 use devices::worker::IoThread as IoThreadFace;
 
 use super::firmware::gsi_of;
@@ -125,8 +125,8 @@ pub struct Device {
     pub pvpanic: Option<u16>,
     /// For ports of a virtio-serial device: which one it is.
     pub nr: Option<u32>,
-    /// For logical units of a SCSI bus.
-    pub unit: Option<Arc<Unit>>,
+    /// What commands reach it by.
+    pub face: Face,
 }
 
 /// What the options of a device name, looked up and taken for it.
@@ -140,6 +140,8 @@ pub struct References {
     pub drive_name: Option<String>,
     /// `rng=`.
     pub entropy: Option<Arc<dyn Entropy>>,
+    /// `netdev=`, taken for this device alone.
+    pub netdev: Option<NetAttachment>,
     /// `iothread=`.
     pub io_thread: Option<Arc<IoThread>>,
 }
@@ -163,6 +165,8 @@ pub struct Wants<'a> {
     pub rng: Option<&'a str>,
     /// `iothread=`.
     pub io_thread: Option<&'a str>,
+    /// `netdev=`.
+    pub netdev: Option<&'a str>,
 }
 
 /// What the options of a device name.
@@ -218,41 +222,6 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
     }
 }
 
-fn wanted_address(driver: &DeviceDriver) -> Option<DevFn> {
-    let addr = match driver {
-        DeviceDriver::VirtioBlkPci(p) => p.addr,
-        DeviceDriver::VirtioScsiPci(p) => p.addr,
-        DeviceDriver::VirtioSerialPci(p) => p.addr,
-        DeviceDriver::VirtioRngPci(p) => p.addr,
-        DeviceDriver::PcieRootPort(p) => p.addr,
-        DeviceDriver::Virtconsole(_)
-        | DeviceDriver::Virtserialport(_)
-        | DeviceDriver::ScsiHd(_)
-        | DeviceDriver::ScsiCd(_)
-        | DeviceDriver::IsaSerial(_)
-        | DeviceDriver::Pvpanic(_)
-        | DeviceDriver::IsaDebugExit(_) => None,
-    };
-    addr.map(|addr| DevFn::new(addr.slot, addr.function))
-}
-
-fn is_multifunction(driver: &DeviceDriver) -> bool {
-    match driver {
-        DeviceDriver::VirtioBlkPci(p) => p.multifunction,
-        DeviceDriver::VirtioScsiPci(p) => p.multifunction,
-        DeviceDriver::VirtioSerialPci(p) => p.multifunction,
-        DeviceDriver::VirtioRngPci(p) => p.multifunction,
-        DeviceDriver::PcieRootPort(p) => p.multifunction,
-        DeviceDriver::Virtconsole(_)
-        | DeviceDriver::Virtserialport(_)
-        | DeviceDriver::ScsiHd(_)
-        | DeviceDriver::ScsiCd(_)
-        | DeviceDriver::IsaSerial(_)
-        | DeviceDriver::Pvpanic(_)
-        | DeviceDriver::IsaDebugExit(_) => false,
-    }
-}
-
 impl Machine {
     /// Makes a device and plugs it. For a machine that was not started yet.
     ///
@@ -285,15 +254,12 @@ impl Machine {
             registry::build(&options.driver, cx, child)
         });
         let placed = built.and_then(|built| {
-            let unit = match &built {
-                Attachable::Unit(unit) => Some(unit.clone()),
-                _ => None,
-            };
+            let face = built.face();
             self.attach(&key, name, bus, devfn, built, &options)?;
-            Ok(unit)
+            Ok(face)
         });
-        let unit = match placed {
-            Ok(unit) => unit,
+        let face = match placed {
+            Ok(face) => face,
             Err(error) => {
                 self.release_slot(bus, devfn);
                 return Err(error);
@@ -312,7 +278,7 @@ impl Machine {
             bus: self.buses[bus].name.clone(),
             serial,
             nr,
-            unit,
+            face,
             key,
             options,
             branch,
@@ -404,12 +370,14 @@ impl Machine {
         let BusKind::Pci { slots, .. } = &mut self.buses[bus].kind else {
             return Ok(None);
         };
+        let (addr, multifunction) = options.driver.pci_place();
         let tenant = Tenant {
             driver: options.driver.name().to_owned(),
             id: options.id.clone(),
-            multifunction: is_multifunction(&options.driver),
+            multifunction,
         };
-        let claimed = slots.claim(wanted_address(&options.driver), tenant);
+        let wanted = addr.map(|addr| DevFn::new(addr.slot, addr.function));
+        let claimed = slots.claim(wanted, tenant);
         claimed
             .map(Some)
             .map_err(|error| QmpError::generic(error.to_string()))
@@ -462,6 +430,7 @@ impl Machine {
             node: references.node,
             drive_name: references.drive_name,
             entropy: references.entropy,
+            netdev: references.netdev,
             hints,
         })
     }
@@ -507,7 +476,7 @@ impl Machine {
         options: &DeviceOptions,
     ) -> QmpResult<()> {
         match built {
-            Attachable::Pci(function) => self.attach_pci(key, bus, devfn, function),
+            Attachable::Pci { function, face: _ } => self.attach_pci(key, bus, devfn, function),
             Attachable::RootPort(port) => self.attach_root_port(key, bus, devfn, *port, options),
             Attachable::Bus {
                 function,

@@ -211,7 +211,7 @@ impl Machine {
                     .map_or_else(|| self.cpu_count().into(), Value::from),
             ),
             (DeviceDriver::ScsiHd(_) | DeviceDriver::ScsiCd(_), name) => {
-                unit_property(device.unit.as_deref()?, name)
+                unit_property(device.face.unit()?, name)
             }
             (_, "nr") => device.nr.map(Value::from),
             (_, "vectors") => self.vectors(device).map(Value::from),

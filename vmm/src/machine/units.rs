@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use devices::backend::net::Nic;
 use devices::scsi::{Media, Unit};
 
 use super::Machine;
@@ -14,12 +15,19 @@ impl Machine {
             let by_id = device.branch == Branch::Peripheral && *device.key == *name;
             by_id || device.branch.path(&device.key) == name
         };
-        self.devices.iter().find(is)?.unit.as_ref()
+        self.devices.iter().find(is)?.face.unit()
     }
 
     /// The same, where its medium can be taken out.
     pub fn media(&self, name: &str) -> Option<&Arc<Media>> {
         self.unit(name)?.media()
+    }
+
+    /// The network interfaces, with their keys, in the order in which they were plugged.
+    pub fn nics(&self) -> impl Iterator<Item = (&str, &Arc<dyn Nic>)> {
+        self.devices
+            .iter()
+            .filter_map(|device| Some((&*device.key, device.face.nic()?)))
     }
 
     /// Where the object tree has the device of that key.

@@ -386,6 +386,14 @@ impl Commands for Control {
         DONE
     }
 
+    fn query_rx_filter(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: QueryRxFilterArgs,
+    ) -> QmpResult<Vec<RxFilterInfo>> {
+        self.rx_filters(args.name.as_deref())
+    }
+
     fn query_chardev(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<ChardevInfo>> {
         Ok(self.list_chardevs())
     }
