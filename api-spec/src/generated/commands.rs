@@ -1,8 +1,9 @@
 //! Written by api-spec-gen; change `schema/` instead.
 #![allow(clippy::large_enum_variant, clippy::too_many_lines)] // generated
 
+use super::drivers::DeviceOptions;
 use super::types::*;
-use crate::decode::{At, DecodeMembers, Members, Mode};
+use crate::decode::{At, Decode, DecodeMembers, Members, Mode};
 use crate::encode::Members as Out;
 use crate::reply::{CommandContext, Empty, RawJson, Reply, Responder};
 use crate::tables::RateLimit;
@@ -158,6 +159,10 @@ pub enum Command {
     BlockdevSnapshotApply(BlockdevSnapshotApplyArgs),
     /// `query-rx-filter`
     QueryRxFilter(QueryRxFilterArgs),
+    /// `device_add`
+    DeviceAdd(DeviceOptions),
+    /// `device_del`
+    DeviceDel(DeviceDelArgs),
 }
 impl Command {
     /// The command's name on the wire.
@@ -239,6 +244,8 @@ impl Command {
             Command::BlockResize(_) => "block_resize",
             Command::BlockdevSnapshotApply(_) => "blockdev-snapshot-apply",
             Command::QueryRxFilter(_) => "query-rx-filter",
+            Command::DeviceAdd(_) => "device_add",
+            Command::DeviceDel(_) => "device_del",
         }
     }
 }
@@ -247,6 +254,11 @@ impl Command {
 /// # Errors
 /// CommandNotFound for a name that does not exist; else what is wrong with the arguments.
 pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Command> {
+    if name == "device_add" {
+        let value = Value::Object(arguments.unwrap_or_default());
+        return DeviceOptions::decode(value, &At::root(Mode::Lenient)).map(Command::DeviceAdd);
+    }
+
     let at = At::root(Mode::Strict);
     let mut members = Members::arguments(arguments, &at);
     let command = match name {
@@ -358,6 +370,7 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
             Command::BlockdevSnapshotApply(BlockdevSnapshotApplyArgs::take(&mut members)?)
         }
         "query-rx-filter" => Command::QueryRxFilter(QueryRxFilterArgs::take(&mut members)?),
+        "device_del" => Command::DeviceDel(DeviceDelArgs::take(&mut members)?),
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -809,6 +822,18 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: QueryRxFilterArgs,
     ) -> QmpResult<Vec<RxFilterInfo>>;
+    /// Makes a device and plugs it in. Its other properties are further arguments (see
+    /// device-list-properties). A running guest is told; its driver takes the device then.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn device_add(&mut self, cx: &mut CommandContext, args: DeviceOptions) -> QmpResult<Empty>;
+    /// Asks the guest to let go of a device. The device is gone, and all that it used is free,
+    /// when DEVICE_DELETED says so, which is at the next reset at the latest.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn device_del(&mut self, cx: &mut CommandContext, args: DeviceDelArgs) -> QmpResult<Empty>;
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -986,6 +1011,12 @@ pub fn dispatch(
         Command::QueryRxFilter(args) => {
             responder.send(commands.query_rx_filter(cx, args).map(|r| to_json(&r)))
         }
+        Command::DeviceAdd(args) => {
+            responder.send(commands.device_add(cx, args).map(|r| to_json(&r)))
+        }
+        Command::DeviceDel(args) => {
+            responder.send(commands.device_del(cx, args).map(|r| to_json(&r)))
+        }
     }
 }
 /// Something that happened, told to every monitor.
@@ -1092,6 +1123,20 @@ pub enum Event {
         /// The image is not used any more.
         fatal: bool,
     },
+    /// A device is gone, with all that it used. Parts of devices are told of before the whole.
+    DeviceDeleted {
+        /// Its id, if it had one.
+        device: Option<String>,
+        /// Where the object tree had it.
+        path: String,
+    },
+    /// The guest refused to let go of a device.
+    DeviceUnplugGuestError {
+        /// Its id, if it has one.
+        device: Option<String>,
+        /// Where the object tree has it.
+        path: String,
+    },
 }
 impl Event {
     /// The event's name on the wire.
@@ -1111,6 +1156,8 @@ impl Event {
             Event::BlockIoError { .. } => "BLOCK_IO_ERROR",
             Event::DeviceTrayMoved { .. } => "DEVICE_TRAY_MOVED",
             Event::BlockImageCorrupted { .. } => "BLOCK_IMAGE_CORRUPTED",
+            Event::DeviceDeleted { .. } => "DEVICE_DELETED",
+            Event::DeviceUnplugGuestError { .. } => "DEVICE_UNPLUG_GUEST_ERROR",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -1198,6 +1245,14 @@ impl Event {
                 out.put_some("size", size);
                 out.put("fatal", fatal);
             }
+            Event::DeviceDeleted { device, path } => {
+                out.put_some("device", device);
+                out.put("path", path);
+            }
+            Event::DeviceUnplugGuestError { device, path } => {
+                out.put_some("device", device);
+                out.put("path", path);
+            }
         }
         members.close();
         Some(text)
@@ -1228,6 +1283,8 @@ impl Event {
             }),
             Event::DeviceTrayMoved { .. } => None,
             Event::BlockImageCorrupted { .. } => None,
+            Event::DeviceDeleted { .. } => None,
+            Event::DeviceUnplugGuestError { .. } => None,
         }
     }
 }

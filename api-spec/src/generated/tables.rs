@@ -134,6 +134,16 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "device_add",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "device_del",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
         name: "eject",
         allow_oob: false,
         allow_preconfig: false,
@@ -402,6 +412,8 @@ pub static EVENTS: &[&str] = &[
     "BLOCK_IO_ERROR",
     "DEVICE_TRAY_MOVED",
     "BLOCK_IMAGE_CORRUPTED",
+    "DEVICE_DELETED",
+    "DEVICE_UNPLUG_GUEST_ERROR",
 ];
 /// Every type of device and object.
 pub static DRIVERS: &[DriverInfo] = &[
@@ -2992,5 +3004,15 @@ pub static EXAMPLES: &[Example] = &[
         command: "query-rx-filter",
         request: "{\"execute\": \"query-rx-filter\", \"arguments\": {\"name\":\"net9\"}}",
         reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"invalid net client name: net9\"}}",
+    },
+    Example {
+        command: "device_add",
+        request: "{\"execute\": \"device_add\", \"arguments\": {\"driver\":\"virtio-rng-pci\",\"id\":\"rng9\",\"bus\":\"nowhere\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Bus 'nowhere' not found\"}}",
+    },
+    Example {
+        command: "device_del",
+        request: "{\"execute\": \"device_del\", \"arguments\": {\"id\":\"rng9\"}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'rng9' not found\"}}",
     },
 ];
