@@ -2,6 +2,7 @@
 
 mod boot;
 mod devices;
+mod hotplug;
 mod images;
 mod life;
 mod memory;

@@ -1,8 +1,10 @@
 //! The text commands of human-monitor-command: one table for parsing and help.
 
+pub mod devices;
 pub mod disks;
 mod words;
 
+pub use devices::DeviceLine;
 pub use disks::{BlockQuery, DiskLine};
 use words::Words;
 
@@ -27,6 +29,8 @@ pub enum Verb {
     Nmi,
     /// A command about disks.
     Disk(disks::Verb),
+    /// A command about devices that come and go.
+    Device(devices::Verb),
 }
 
 /// What `info` tells about.
@@ -73,6 +77,8 @@ pub enum Line {
     Run(Verb),
     /// A command about disks.
     Disk(DiskLine),
+    /// A command about devices that come and go.
+    Device(DeviceLine),
     /// `info block`.
     InfoBlock(BlockQuery),
 }
@@ -101,7 +107,7 @@ const fn entry(
     }
 }
 
-static COMMANDS: [Entry; 17] = [
+static COMMANDS: &[Entry] = &[
     entry(
         "block_resize",
         None,
@@ -123,6 +129,20 @@ static COMMANDS: [Entry; 17] = [
         Verb::Disk(disks::Verb::Change),
         "[-f] device filename [format [read-only-mode]]",
         "put another medium into a device (-f: also a locked one)",
+    ),
+    entry(
+        "device_add",
+        None,
+        Verb::Device(devices::Verb::Add),
+        "driver[,prop=value][,...]",
+        "make a device and plug it in (help: what there is)",
+    ),
+    entry(
+        "device_del",
+        None,
+        Verb::Device(devices::Verb::Del),
+        "device",
+        "ask the guest to let go of a device",
     ),
     entry(
         "drive_add",
@@ -165,6 +185,20 @@ static COMMANDS: [Entry; 17] = [
         Verb::Nmi,
         "",
         "send a non-maskable interrupt to every vCPU",
+    ),
+    entry(
+        "pci_add",
+        None,
+        Verb::Device(devices::Verb::PciAdd),
+        "",
+        "replaced by device_add",
+    ),
+    entry(
+        "pci_del",
+        None,
+        Verb::Device(devices::Verb::PciDel),
+        "",
+        "replaced by device_del",
     ),
     entry("quit", Some("q"), Verb::Quit, "", "end the program"),
     entry(
@@ -311,6 +345,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             DiskLine::read(verb, words).map(Line::Disk)
         }
+        Verb::Device(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            DeviceLine::read(verb, words).map(Line::Device)
+        }
         verb => match words.next() {
             Some(_) => Err(extraneous(entry.name)),
             None => Ok(Line::Run(verb)),
@@ -390,7 +428,7 @@ mod tests {
     #[test]
     fn help_names_every_command() {
         let text = help(None);
-        for entry in &COMMANDS {
+        for entry in COMMANDS {
             assert!(text.contains(entry.name));
             assert!(!help(Some(entry.name)).is_empty());
         }
