@@ -1092,6 +1092,13 @@ pub enum Event {
         /// The image is not used any more.
         fatal: bool,
     },
+    /// The guest changed what an interface lets through. Told once until the next query-rx-filter.
+    NicRxFilterChanged {
+        /// The interface's id, if it has one.
+        name: Option<String>,
+        /// Its place in the object tree.
+        path: String,
+    },
 }
 impl Event {
     /// The event's name on the wire.
@@ -1111,6 +1118,7 @@ impl Event {
             Event::BlockIoError { .. } => "BLOCK_IO_ERROR",
             Event::DeviceTrayMoved { .. } => "DEVICE_TRAY_MOVED",
             Event::BlockImageCorrupted { .. } => "BLOCK_IMAGE_CORRUPTED",
+            Event::NicRxFilterChanged { .. } => "NIC_RX_FILTER_CHANGED",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -1198,6 +1206,10 @@ impl Event {
                 out.put_some("size", size);
                 out.put("fatal", fatal);
             }
+            Event::NicRxFilterChanged { name, path } => {
+                out.put_some("name", name);
+                out.put("path", path);
+            }
         }
         members.close();
         Some(text)
@@ -1228,6 +1240,7 @@ impl Event {
             }),
             Event::DeviceTrayMoved { .. } => None,
             Event::BlockImageCorrupted { .. } => None,
+            Event::NicRxFilterChanged { .. } => None,
         }
     }
 }
