@@ -139,6 +139,16 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "device_add",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "device_del",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
         name: "eject",
         allow_oob: false,
         allow_preconfig: false,
@@ -424,6 +434,8 @@ pub static EVENTS: &[&str] = &[
     "BLOCK_IMAGE_CORRUPTED",
     "NETDEV_STREAM_CONNECTED",
     "NETDEV_STREAM_DISCONNECTED",
+    "DEVICE_DELETED",
+    "DEVICE_UNPLUG_GUEST_ERROR",
 ];
 /// Every type of device and object.
 pub static DRIVERS: &[DriverInfo] = &[
@@ -3034,5 +3046,15 @@ pub static EXAMPLES: &[Example] = &[
         command: "announce-self",
         request: "{\"execute\": \"announce-self\", \"arguments\": {\"initial\":50,\"max\":550,\"rounds\":10,\"step\":50}}",
         reply: "{\"return\": {}}",
+    },
+    Example {
+        command: "device_add",
+        request: "{\"execute\": \"device_add\", \"arguments\": {\"driver\":\"virtio-rng-pci\",\"id\":\"rng9\",\"bus\":\"nowhere\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Bus 'nowhere' not found\"}}",
+    },
+    Example {
+        command: "device_del",
+        request: "{\"execute\": \"device_del\", \"arguments\": {\"id\":\"rng9\"}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'rng9' not found\"}}",
     },
 ];

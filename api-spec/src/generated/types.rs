@@ -7464,3 +7464,22 @@ impl EncodeMembers for SetLinkArgs {
     }
 }
 object!(SetLinkArgs);
+/// Arguments of `device_del`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceDelArgs {
+    /// The device's id, or its path in the object tree.
+    pub id: String,
+}
+impl DecodeMembers for DeviceDelArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(DeviceDelArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for DeviceDelArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(DeviceDelArgs);

@@ -9,6 +9,7 @@ mod disks;
 pub mod fds;
 mod graph;
 pub mod hmp;
+mod hotplug;
 pub mod jobs;
 pub mod life;
 pub mod monitors;

@@ -228,13 +228,19 @@ impl Control {
             return Err(QmpError::generic(text).into());
         };
         // Before anything is taken for it.
-        machine.check_bus(&options)?;
+        machine.check_place(&options)?;
         let path = machine.path_for(&options, builtin);
         let references = self.look_up(&options, &path)?;
+        let drive = references.node.as_ref().map(Arc::downgrade);
         match &mut self.machine {
-            Some(machine) => Ok(machine.add_device(options, references, builtin)?),
-            None => Ok(()),
+            Some(machine) => machine.add_device(options, references, builtin)?,
+            None => {}
         }
+        // From now on it goes with its device.
+        if let Some(drive) = drive.and_then(|drive| drive.upgrade()) {
+            drive.keep_drive(false);
+        }
+        Ok(())
     }
 
     /// `path` is where the object tree will have the device.
@@ -284,6 +290,7 @@ impl Control {
             (Some(drive), false) => blocks.attach(drive, device, how, owner)?,
             (None, false) => return Ok(None),
         };
+        attached.keep_drive(true);
         Ok(Some(attached))
     }
 

@@ -124,8 +124,11 @@ impl Machine {
             node.set(name, kind, value);
         }
         node.set("parent_bus", "link<bus>", self.bus_path(&device.bus));
-        node.set("hotplugged", "bool", false);
-        node.set("hotpluggable", "bool", device.devfn.is_some());
+        node.set("hotplugged", "bool", device.hotplugged);
+        let mut buses = self.buses.iter();
+        let bus = buses.find(|bus| bus.name == device.bus);
+        let hotpluggable = bus.is_some_and(|bus| bus.kind.hotplug());
+        node.set("hotpluggable", "bool", hotpluggable);
         node.set("realized", "bool", true);
         let buses = self.buses.iter().filter(|bus| is_below(bus, device));
         let buses: Vec<_> = buses
@@ -295,11 +298,7 @@ impl Machine {
 
 /// Whether `device` provides the bus.
 fn is_below(bus: &Bus, device: &Device) -> bool {
-    match &bus.kind {
-        BusKind::Pci { port, .. } => port.as_ref().is_some_and(|port| port.key == device.key),
-        BusKind::Child { device: key, .. } => *key == device.key,
-        BusKind::Isa => false,
-    }
+    bus.kind.is_of(&device.key)
 }
 
 /// What a logical unit's property became that may be left to the program.
@@ -318,7 +317,7 @@ fn unit_property(unit: &Unit, name: &str) -> Option<Value> {
 }
 
 /// The type of what is inside a virtio device's PCI function.
-fn virtio_backend(device: &Device) -> Option<String> {
+pub(super) fn virtio_backend(device: &Device) -> Option<String> {
     let name = device.options.driver.name();
     let kind = name.strip_suffix("-pci")?;
     kind.starts_with("virtio-")

@@ -387,6 +387,16 @@ impl Commands for Control {
         DONE
     }
 
+    fn device_add(&mut self, _cx: &mut CommandContext, args: DeviceOptions) -> QmpResult<Empty> {
+        Control::device_add(self, args)?;
+        DONE
+    }
+
+    fn device_del(&mut self, _cx: &mut CommandContext, args: DeviceDelArgs) -> QmpResult<Empty> {
+        Control::device_del(self, &args.id)?;
+        DONE
+    }
+
     fn query_rx_filter(
         &mut self,
         _cx: &mut CommandContext,
