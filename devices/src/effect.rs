@@ -79,6 +79,11 @@ pub enum Notice {
         /// Whether it is open now.
         open: bool,
     },
+    /// The guest changed what an interface lets through (NIC_RX_FILTER_CHANGED).
+    RxFilterChanged {
+        /// The interface's key, as in [`crate::cx::BuildCx::id`].
+        device: String,
+    },
     /// A drive's tray moved, as the guest wanted it or because of a reset (DEVICE_TRAY_MOVED).
     TrayMoved {
         /// The drive's key, as in [`crate::cx::BuildCx::id`].

@@ -154,6 +154,13 @@ pub fn build(
     }
     match driver {
         DeviceDriver::VirtioBlkPci(props) => blk::build(props, &cx).map(pci),
+        DeviceDriver::VirtioNetPci(props) => {
+            let (function, nic) = virtio::net::build(props, &mut cx)?;
+            Ok(Attachable::Pci {
+                function: Arc::new(Mutex::new(function)),
+                face: Face::Nic(nic),
+            })
+        }
         DeviceDriver::VirtioRngPci(props) => rng::build(props, &cx).map(pci),
         DeviceDriver::VirtioSerialPci(props) => {
             let (function, ports) = serial::build(props, &cx)?;

@@ -1190,6 +1190,13 @@ pub enum Event {
         /// Where the object tree has it.
         path: String,
     },
+    /// The guest changed what an interface lets through. Told once until the next query-rx-filter.
+    NicRxFilterChanged {
+        /// The interface's id, if it has one.
+        name: Option<String>,
+        /// Its place in the object tree.
+        path: String,
+    },
 }
 impl Event {
     /// The event's name on the wire.
@@ -1213,6 +1220,7 @@ impl Event {
             Event::NetdevStreamDisconnected { .. } => "NETDEV_STREAM_DISCONNECTED",
             Event::DeviceDeleted { .. } => "DEVICE_DELETED",
             Event::DeviceUnplugGuestError { .. } => "DEVICE_UNPLUG_GUEST_ERROR",
+            Event::NicRxFilterChanged { .. } => "NIC_RX_FILTER_CHANGED",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -1315,6 +1323,10 @@ impl Event {
                 out.put_some("device", device);
                 out.put("path", path);
             }
+            Event::NicRxFilterChanged { name, path } => {
+                out.put_some("name", name);
+                out.put("path", path);
+            }
         }
         members.close();
         Some(text)
@@ -1349,6 +1361,7 @@ impl Event {
             Event::NetdevStreamDisconnected { .. } => None,
             Event::DeviceDeleted { .. } => None,
             Event::DeviceUnplugGuestError { .. } => None,
+            Event::NicRxFilterChanged { .. } => None,
         }
     }
 }

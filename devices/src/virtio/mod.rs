@@ -5,6 +5,7 @@ mod chain;
 pub mod common;
 mod gather;
 pub mod layout;
+pub mod net;
 mod props;
 mod queue;
 pub mod rng;

@@ -204,12 +204,25 @@ impl Control {
                     .map_or_else(String::new, |m| m.rtc_path()),
             }),
             Notice::SerialPort { id, open } => self.emit(Event::VserportChange { id, open }),
+            Notice::RxFilterChanged { device } => self.rx_filter_changed(&device),
             Notice::TrayMoved { device, open } => self.tray_moved(&device, open),
         }
     }
 }
 
 impl Control {
+    /// NIC_RX_FILTER_CHANGED, for the interface of that key.
+    fn rx_filter_changed(&mut self, device: &str) {
+        let Some(path) = self.machine.as_ref().and_then(|m| m.path_of(device)) else {
+            return;
+        };
+        self.emit(Event::NicRxFilterChanged {
+            // Keys that are no ids begin with a slash.
+            name: (!device.starts_with('/')).then(|| device.to_owned()),
+            path: format!("{path}/virtio-backend"),
+        });
+    }
+
     /// DEVICE_TRAY_MOVED, for the device of that key.
     pub(super) fn tray_moved(&mut self, device: &str, open: bool) {
         let Some(path) = self.machine.as_ref().and_then(|m| m.path_of(device)) else {

@@ -259,6 +259,10 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
             chardev: p.chardev.as_deref(),
             ..none
         },
+        DeviceDriver::VirtioNetPci(p) => Wants {
+            netdev: p.netdev.as_deref(),
+            ..none
+        },
         DeviceDriver::VirtioSerialPci(_)
         | DeviceDriver::PcieRootPort(_)
         | DeviceDriver::Pvpanic(_)
@@ -461,6 +465,8 @@ impl Machine {
                 "serial-index",
                 u64::try_from(self.serial_count()).unwrap_or(0),
             ),
+            ("mac", self.free_mac().into()),
+            ("nic-index", u64::try_from(self.nics().count()).unwrap_or(0)),
         ]);
         let port = match &self.buses[bus].kind {
             BusKind::Pci { port, .. } => port.as_ref().map(|port| port.key.clone()),

@@ -6,6 +6,7 @@ use api_spec::{CpuInfoFast, CpuInstanceProperties, DRIVERS, DeviceDriver, SysEmu
 use devices::bus::lock;
 use devices::pci::{DevFn, regs};
 use devices::scsi::{Kind, Unit};
+use devices::virtio;
 use serde_json::Value;
 
 use super::Machine;
@@ -215,6 +216,10 @@ impl Machine {
             ),
             (DeviceDriver::ScsiHd(_) | DeviceDriver::ScsiCd(_), name) => {
                 unit_property(device.face.unit()?, name)
+            }
+            (DeviceDriver::VirtioNetPci(_), "mac") => {
+                let mac = device.face.nic()?.mac()?;
+                Some(Value::from(virtio::net::mac_text(mac)))
             }
             (_, "nr") => device.nr.map(Value::from),
             (_, "vectors") => self.vectors(device).map(Value::from),

@@ -79,6 +79,9 @@ pub trait NetPort: Send {
     fn send(&mut self, frame: &Buffers) -> Sent;
     /// Says which offloads frames from `receive` may use: what the driver took.
     fn set_guest_offloads(&mut self, _offloads: Offloads) {}
+    /// Says whether the driver uses this queue pair. Where not, nobody asks for its frames, and the
+    /// ports in use get them all. A port begins in use.
+    fn set_enabled(&mut self, _enabled: bool) {}
 }
 
 /// Serves the data queues of an interface in the NIC's place: the kernel or another process.
@@ -105,6 +108,10 @@ pub trait Nic: Send + Sync {
     /// Tells the network where the interface is (announce-self): by the driver where it can, else
     /// with a frame of its own.
     fn announce(&self);
+    /// The address that it has without its driver's doing; `None` where it has none.
+    fn mac(&self) -> Option<[u8; 6]> {
+        None
+    }
     /// As `info network` has it: `model=virtio-net-pci,macaddr=...`.
     fn describe(&self) -> String;
 }
