@@ -33,7 +33,8 @@ use std::sync::Arc;
 use api_spec::{QmpError, QmpResult};
 
 pub use crate::backend::socket::{
-    Attempt, Dialer, InetAddress, ListenSocket, Listener, Peer, SocketPath, UnixAddress, system_words,
+    Attempt, Dialer, InetAddress, ListenSocket, Listener, Peer, SocketPath, UnixAddress,
+    system_words,
 };
 pub use server::{ChardevHandle, ChardevServer};
 use shared::{Core, Door, Start};

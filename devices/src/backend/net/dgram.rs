@@ -10,7 +10,7 @@ use block::{Buffers, HostBuffer};
 
 use super::framing::MOST_FRAME;
 use super::stream::send_whole;
-use super::wire::{Line, Plug, Wire};
+use super::wire::Line;
 use super::{NetPort, Sent};
 use crate::backend::socket::sys::{self, RawAddress};
 use crate::backend::socket::{SocketPath, UnixAddress};
@@ -91,6 +91,16 @@ impl DgramSocket {
         Ok(Self::new(fd, None, None))
     }
 
+    /// Somebody else made it and bound it; it sends to a group.
+    ///
+    /// # Errors
+    /// When it is not a datagram socket.
+    pub fn passed_for(fd: OwnedFd, group: SocketAddrV4) -> io::Result<Self> {
+        let mut made = Self::passed(fd)?;
+        made.line.to = Some(RawAddress::inet(group.into()));
+        Ok(made)
+    }
+
     fn new(fd: OwnedFd, to: Option<RawAddress>, path: Option<SocketPath>) -> Self {
         DgramSocket {
             line: Line {
@@ -101,95 +111,54 @@ impl DgramSocket {
         }
     }
 
-    pub(super) fn into_line(self) -> Arc<Line> {
-        Arc::new(self.line)
-    }
-
     /// A port of its own.
     pub fn into_port(self) -> Box<dyn NetPort> {
         Box::new(DgramPort {
-            source: Source::Own(self.into_line()),
+            line: self.line,
             crowded: false,
         })
     }
 }
 
-enum Source {
-    /// From the beginning.
-    Own(Arc<Line>),
-    /// Once names are known.
-    Wire(Plug),
-}
-
 /// The port. Nothing of it blocks.
-pub(super) struct DgramPort {
-    source: Source,
+struct DgramPort {
+    line: Line,
     /// Connected to the receiver until that has room again (unix sockets only).
     crowded: bool,
 }
 
 impl DgramPort {
-    /// One that gets its socket later.
-    pub fn later(wire: Arc<Wire>) -> Self {
-        DgramPort {
-            source: Source::Wire(Plug::new(wire)),
-            crowded: false,
-        }
-    }
-
-    fn line(&mut self) -> Option<Arc<Line>> {
-        match &mut self.source {
-            Source::Own(line) => Some(line.clone()),
-            Source::Wire(plug) => {
-                plug.look();
-                plug.line().cloned()
-            }
-        }
-    }
-
-    fn watch_output(&mut self, watch: bool) {
-        if let Source::Wire(plug) = &mut self.source {
-            plug.watch_output(watch);
-        }
-    }
-
     /// The receiver's queue is full, and an unconnected unix socket does not tell when it has
     /// room again: it counts as writable all the time. So it is connected until then.
-    fn wait_for_room(&mut self, line: &Line) -> Sent {
+    fn wait_for_room(&mut self) -> Sent {
+        let line = &self.line;
         if let Some(to) = line.to.as_ref().filter(|to| to.is_unix() && !self.crowded) {
             if sys::connect_to(&line.fd, to).is_err() {
                 return Sent::Done;
             }
             self.crowded = true;
         }
-        self.watch_output(true);
         Sent::Full
     }
 
-    fn uncrowd(&mut self, line: &Line) {
-        self.watch_output(false);
+    fn uncrowd(&mut self) {
         if std::mem::take(&mut self.crowded) {
             // Everybody may send to it again.
-            let _ = sys::disconnect(&line.fd);
+            let _ = sys::disconnect(&self.line.fd);
         }
     }
 }
 
 impl NetPort for DgramPort {
     fn fd(&self) -> RawFd {
-        match &self.source {
-            Source::Own(line) => line.raw(),
-            Source::Wire(plug) => plug.fd(),
-        }
+        self.line.raw()
     }
 
     fn receive(&mut self, room: &Buffers) -> io::Result<Option<usize>> {
-        let Some(line) = self.line() else {
-            return Ok(None);
-        };
+        let line = &self.line;
         for _ in 0..MOST_TRIES {
             let received = match sys::receive(line.raw(), room) {
-                Err(error) if error.raw_os_error() == Some(libc::E2BIG) => scatter(&line, room),
+                Err(error) if error.raw_os_error() == Some(libc::E2BIG) => scatter(line, room),
                 result => result,
             };
             match received {
@@ -205,17 +174,14 @@ impl NetPort for DgramPort {
     }
 
     fn send(&mut self, frame: &Buffers) -> Sent {
-        let Some(line) = self.line() else {
-            return Sent::Done;
-        };
         if frame.is_empty() {
             return Sent::Done;
         }
-        match send_whole(&line, &[], frame) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_for_room(&line),
+        match send_whole(&self.line, &[], frame) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_for_room(),
             // The receiver is not there, or the frame is longer than a datagram can be.
             Ok(_) | Err(_) => {
-                self.uncrowd(&line);
+                self.uncrowd();
                 Sent::Done
             }
         }

@@ -10,6 +10,7 @@
 //! dropped; and while an interface does not run, the peer's leaving is noticed.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -17,14 +18,11 @@ use std::time::{Duration, Instant};
 use api_spec::{QmpError, QmpResult};
 use block::Buffers;
 
-use super::dgram::{DgramPort, DgramSocket};
-use super::server::{Cx, Found, NetGuard, NetHandle, News, Part, Served, token};
+use super::server::{Cx, NetGuard, NetHandle, News, Part, Served, token};
 use super::stream::StreamPort;
 use super::wire::{Line, Loss, Wire};
-use super::{NetPort, NetTraits, Netdev, NetdevOptions};
-use crate::backend::socket::{
-    Attempt, Dialer, InetAddress, Listener, Place, refused, sys, system_words,
-};
+use super::{NetTraits, Netdev, NetdevOptions};
+use crate::backend::socket::{Attempt, Dialer, Listener, Place, refused, sys, system_words};
 
 /// How long a client is left alone after it could not be accepted.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -35,12 +33,8 @@ const LOOK: Duration = Duration::from_millis(250);
 pub enum Way {
     /// It listens.
     Listen(Listener),
-    /// It will listen, at a host whose name is to be looked up.
-    ListenAt(InetAddress),
     /// It connects.
     Dial(Dialer),
-    /// It will send datagrams, once this has made the socket. May block.
-    Datagrams(Box<dyn FnOnce() -> QmpResult<DgramSocket> + Send>),
 }
 
 /// What control is told of.
@@ -72,18 +66,12 @@ pub fn open_link(
     let wire = Wire::new(Box::new(move |generation, why| {
         teller.tell(key, News::Lost { generation, why });
     }))?;
-    let port: Box<dyn NetPort> = match &way {
-        Way::Datagrams(_) => Box::new(DgramPort::later(wire.clone())),
-        Way::Listen(_) | Way::ListenAt(_) | Way::Dial(_) => {
-            Box::new(StreamPort::new(wire.clone()))
-        }
-    };
     let netdev = Netdev::new(NetdevOptions {
         id: names.id,
         kind: names.kind,
         description: names.description,
         traits: NetTraits::default(),
-        ports: vec![port],
+        ports: vec![Box::new(StreamPort::new(wire.clone()))],
         vhost: None,
         link_up: false,
     });
@@ -209,54 +197,30 @@ impl Link {
                     self.deadline = Some(Instant::now() + PAUSE);
                 }
             },
-            Way::ListenAt(address) => {
-                let address = address.clone();
-                self.look_up(cx, move || Found::Addresses(address.resolve()));
-            }
-            Way::Dial(dialer) => match dialer.wants_addresses() {
+            Way::Dial(dialer) => match dialer.wants_addresses().cloned() {
                 Some(address) => {
-                    let address = address.clone();
-                    self.look_up(cx, move || Found::Addresses(address.resolve()));
+                    self.state = State::LookingUp;
+                    cx.handle.look_up(self.key, address);
                 }
                 None => self.dial(cx),
             },
-            Way::Datagrams(make) => {
-                let spent: Box<dyn FnOnce() -> QmpResult<DgramSocket> + Send> =
-                    Box::new(|| Err(QmpError::generic("There is no socket")));
-                let make = std::mem::replace(make, spent);
-                self.look_up(cx, move || Found::Datagrams(make()));
-            }
         }
     }
 
-    fn look_up(&mut self, cx: &Cx, errand: impl FnOnce() -> Found + Send + 'static) {
-        self.state = State::LookingUp;
-        cx.handle.find(self.key, errand);
-    }
-
-    fn found(&mut self, found: Found, cx: &Cx) {
+    fn found(&mut self, found: QmpResult<Vec<SocketAddr>>, cx: &Cx) {
+        let Way::Dial(dialer) = &mut self.way else {
+            return;
+        };
         if !matches!(self.state, State::LookingUp) {
             return;
         }
         self.state = State::Waiting;
-        match (found, &mut self.way) {
-            (Found::Addresses(Ok(found)), Way::Dial(dialer)) => {
+        match found {
+            Ok(found) => {
                 dialer.set_addresses(found);
                 self.dial(cx);
             }
-            (Found::Addresses(Ok(found)), Way::ListenAt(address)) => {
-                match Listener::inet_at(address, found, true) {
-                    Ok(listener) => {
-                        self.listen_on(listener.as_raw_fd(), cx);
-                        self.way = Way::Listen(listener);
-                        self.seek(cx);
-                    }
-                    Err(error) => self.failed(error),
-                }
-            }
-            (Found::Datagrams(Ok(socket)), _) => self.plug(socket.into_line(), cx),
-            (Found::Addresses(Err(error)) | Found::Datagrams(Err(error)), _) => self.failed(error),
-            (Found::Addresses(Ok(_)), Way::Listen(_) | Way::Datagrams(_)) => {}
+            Err(error) => self.failed(error),
         }
     }
 
@@ -324,7 +288,7 @@ impl Link {
     fn try_again_later(&mut self) -> bool {
         let again = match &self.way {
             Way::Dial(dialer) => dialer.again(),
-            Way::Listen(_) | Way::ListenAt(_) | Way::Datagrams(_) => None,
+            Way::Listen(_) => None,
         };
         self.deadline = again.map(|wait| Instant::now() + wait);
         again.is_some()
@@ -422,7 +386,10 @@ impl Link {
             match why {
                 Loss::End => log::info!("The peer of a network has left ({place})"),
                 Loss::Error(error) => {
-                    log::info!("A network's connection broke ({place}): {}", system_words(&error));
+                    log::info!(
+                        "A network's connection broke ({place}): {}",
+                        system_words(&error)
+                    );
                 }
                 Loss::TooLong(len) => log::warn!(
                     "A network's peer announces a frame of {len} bytes; the connection ends ({place})"

@@ -13,11 +13,10 @@ use std::time::{Duration, Instant};
 use api_spec::QmpResult;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::dgram::DgramSocket;
 use super::hub::Bridge;
 use super::link::Link;
 use super::wire::Loss;
-use crate::backend::socket::{Epoll, Errands, Ready};
+use crate::backend::socket::{Epoll, Errands, InetAddress, Ready, refused};
 use crate::bus::lock;
 
 /// How long callers wait for the thread, which waits for nobody.
@@ -50,22 +49,14 @@ fn from_token(token: u64) -> (u64, Part) {
     (token / PARTS, part)
 }
 
-/// What an errand came back with.
-pub(super) enum Found {
-    /// A host's addresses.
-    Addresses(QmpResult<Vec<SocketAddr>>),
-    /// A socket between two hosts.
-    Datagrams(QmpResult<DgramSocket>),
-}
-
 /// What happened elsewhere.
 pub(super) enum News {
     /// A port cannot use its connection any more.
     Lost { generation: u64, why: Loss },
     /// An interface came to the netdev, or left.
     Use,
-    /// An errand is done.
-    Found(Found),
+    /// What a host's name stands for.
+    Found(QmpResult<Vec<SocketAddr>>),
     /// Frames were queued.
     Frames,
 }
@@ -265,12 +256,13 @@ impl NetHandle {
         self.post(Message::News(key, news));
     }
 
-    /// Looks something up elsewhere; the outcome comes as news.
-    pub(super) fn find(&self, key: u64, errand: impl FnOnce() -> Found + Send + 'static) {
+    /// Looks up a host's name elsewhere; the outcome comes as news.
+    pub(super) fn look_up(&self, key: u64, address: InetAddress) {
         let handle = self.clone();
-        let errand = move || handle.tell(key, News::Found(errand()));
+        let errand = move || handle.tell(key, News::Found(address.resolve()));
         if let Err(error) = (self.0.errands)(Box::new(errand)) {
-            log::error!("A name cannot be looked up: {error}");
+            let error = refused("A host's name cannot be looked up", &error);
+            self.tell(key, News::Found(Err(error)));
         }
     }
 

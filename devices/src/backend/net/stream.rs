@@ -56,7 +56,11 @@ impl StreamPort {
 
     /// Sends what is left of the last frame. Whether nothing is left.
     fn send_rest(&mut self, line: &Line) -> bool {
-        while let Some(rest) = self.rest.get(self.rest_done..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = self
+            .rest
+            .get(self.rest_done..)
+            .filter(|rest| !rest.is_empty())
+        {
             match sys::send(line.raw(), None, rest, &Buffers::new()) {
                 Ok(count) => self.rest_done = self.rest_done.saturating_add(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -174,10 +174,7 @@ impl Plug {
         {
             let output = if watch { libc::EPOLLOUT } else { 0 };
             // Fails only when the socket was taken away meanwhile.
-            let _ = self
-                .wire
-                .set
-                .change(line.raw(), libc::EPOLLIN | output, 0);
+            let _ = self.wire.set.change(line.raw(), libc::EPOLLIN | output, 0);
         }
     }
 

@@ -169,8 +169,7 @@ impl InetAddress {
                 SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port),
             ],
             Err(_) => {
-                let mut found =
-                    ask(host, port).ok_or_else(|| fail("Name or service not known"))?;
+                let mut found = ask(host, port).ok_or_else(|| fail("Name or service not known"))?;
                 found.sort_by_key(SocketAddr::is_ipv6);
                 found
             }

@@ -100,9 +100,16 @@ impl Dialer {
         Ok(dialer)
     }
 
+    /// Whether it connects again after a loss.
+    pub fn dials_again(&self) -> bool {
+        self.again.is_some()
+    }
+
     /// The host whose name is to be looked up before the next attempt.
     pub(in crate::backend) fn wants_addresses(&self) -> Option<&InetAddress> {
-        self.named.as_ref().filter(|_| self.turn == 0 && self.first.is_none())
+        self.named
+            .as_ref()
+            .filter(|_| self.turn == 0 && self.first.is_none())
     }
 
     /// What a name server said.
@@ -115,9 +122,11 @@ impl Dialer {
     pub(in crate::backend) fn target(&self) -> String {
         match &self.peer {
             Peer::Unix(address) => address.path.clone(),
-            Peer::Inet(_) | Peer::Passed => {
-                self.name.strip_prefix("tcp:").unwrap_or(&self.name).to_owned()
-            }
+            Peer::Inet(_) | Peer::Passed => self
+                .name
+                .strip_prefix("tcp:")
+                .unwrap_or(&self.name)
+                .to_owned(),
         }
     }
 

@@ -141,6 +141,22 @@ impl Listener {
         })
     }
 
+    /// Listens at one address, in the system's words when it fails.
+    ///
+    /// # Errors
+    /// Those of bind(2).
+    pub fn tcp(at: std::net::SocketAddr) -> io::Result<Self> {
+        let bound = TcpListener::bind(at)?;
+        Self::prepare(&bound)?;
+        Ok(Listener {
+            socket: ListenSocket::Tcp(bound),
+            path: None,
+            name: format!("tcp:{at}"),
+            nodelay: true,
+            keep_alive: false,
+        })
+    }
+
     /// Takes over a socket that listens already; `name` is how the user calls it.
     ///
     /// # Errors

@@ -13,6 +13,31 @@ pub use dialer::{Attempt, Dialer, Peer};
 pub(in crate::backend) use epoll::{Epoll, Ready};
 pub use listener::{ListenSocket, Listener, SocketPath};
 
+/// What a socket carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketKind {
+    /// Bytes.
+    Stream,
+    /// Messages.
+    Datagrams,
+    /// Something that we do not speak.
+    Other,
+}
+
+impl SocketKind {
+    /// Of an open descriptor.
+    ///
+    /// # Errors
+    /// ENOTSOCK for what is none.
+    pub fn of(fd: &std::os::fd::OwnedFd) -> std::io::Result<Self> {
+        Ok(match sys::socket_kind(fd)? {
+            libc::SOCK_STREAM => SocketKind::Stream,
+            libc::SOCK_DGRAM | libc::SOCK_SEQPACKET => SocketKind::Datagrams,
+            _ => SocketKind::Other,
+        })
+    }
+}
+
 /// Something that may take its time, as name servers do.
 pub type Errand = Box<dyn FnOnce() + Send>;
 

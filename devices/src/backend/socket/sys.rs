@@ -241,7 +241,12 @@ fn message(list: &mut [libc::iovec; PIECES], count: usize) -> libc::msghdr {
 ///
 /// # Errors
 /// Those of sendmsg(2).
-pub fn send(fd: RawFd, to: Option<&RawAddress>, head: &[u8], frame: &block::Buffers) -> io::Result<usize> {
+pub fn send(
+    fd: RawFd,
+    to: Option<&RawAddress>,
+    head: &[u8],
+    frame: &block::Buffers,
+) -> io::Result<usize> {
     let mut list = [NO_PIECE; PIECES];
     let Some(count) = pieces(head, frame.parts(), &mut list) else {
         return Err(io::Error::from_raw_os_error(libc::E2BIG));
@@ -338,7 +343,11 @@ impl RawAddress {
 /// # Errors
 /// Those of connect(2).
 pub fn connect_to(fd: &OwnedFd, address: &RawAddress) -> io::Result<()> {
-    connect(fd, address.pointer().cast_const().cast(), address.len as usize)
+    connect(
+        fd,
+        address.pointer().cast_const().cast(),
+        address.len as usize,
+    )
 }
 
 /// Dissolves the connection of a datagram socket.
