@@ -2,6 +2,7 @@
 //! never blocks, and publishes replies and events through one queue, so that their order holds.
 
 mod act;
+mod addresses;
 pub mod blockdev;
 pub mod chardevs;
 pub mod commands;
@@ -279,6 +280,7 @@ impl Control {
         flush(self.blockdevs.written());
         self.machine = None;
         drop(self.nets.take_all());
+        self.nets.service.shut_down();
         self.jobs.shut_down();
         self.blockdevs.end_turns();
         self.unfinished.wait();
