@@ -158,6 +158,10 @@ pub enum Command {
     BlockdevSnapshotApply(BlockdevSnapshotApplyArgs),
     /// `query-rx-filter`
     QueryRxFilter(QueryRxFilterArgs),
+    /// `query-balloon`
+    QueryBalloon,
+    /// `balloon`
+    Balloon(BalloonArgs),
 }
 impl Command {
     /// The command's name on the wire.
@@ -239,6 +243,8 @@ impl Command {
             Command::BlockResize(_) => "block_resize",
             Command::BlockdevSnapshotApply(_) => "blockdev-snapshot-apply",
             Command::QueryRxFilter(_) => "query-rx-filter",
+            Command::QueryBalloon => "query-balloon",
+            Command::Balloon(_) => "balloon",
         }
     }
 }
@@ -358,6 +364,8 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
             Command::BlockdevSnapshotApply(BlockdevSnapshotApplyArgs::take(&mut members)?)
         }
         "query-rx-filter" => Command::QueryRxFilter(QueryRxFilterArgs::take(&mut members)?),
+        "query-balloon" => Command::QueryBalloon,
+        "balloon" => Command::Balloon(BalloonArgs::take(&mut members)?),
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -809,6 +817,18 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: QueryRxFilterArgs,
     ) -> QmpResult<Vec<RxFilterInfo>>;
+    /// Tells how much memory the balloon leaves to the guest.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_balloon(&mut self, cx: &mut CommandContext) -> QmpResult<BalloonInfo>;
+    /// Asks the guest to give back memory, or to take it again, until it has so much. The answer
+    /// does not wait for the guest: BALLOON_CHANGE and query-balloon tell how far it is. More than
+    /// the machine has means all.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn balloon(&mut self, cx: &mut CommandContext, args: BalloonArgs) -> QmpResult<Empty>;
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -986,6 +1006,8 @@ pub fn dispatch(
         Command::QueryRxFilter(args) => {
             responder.send(commands.query_rx_filter(cx, args).map(|r| to_json(&r)))
         }
+        Command::QueryBalloon => responder.send(commands.query_balloon(cx).map(|r| to_json(&r))),
+        Command::Balloon(args) => responder.send(commands.balloon(cx, args).map(|r| to_json(&r))),
     }
 }
 /// Something that happened, told to every monitor.
@@ -1092,6 +1114,11 @@ pub enum Event {
         /// The image is not used any more.
         fatal: bool,
     },
+    /// The guest gave back memory or took it again.
+    BalloonChange {
+        /// Bytes of memory that the guest has now.
+        actual: i64,
+    },
 }
 impl Event {
     /// The event's name on the wire.
@@ -1111,6 +1138,7 @@ impl Event {
             Event::BlockIoError { .. } => "BLOCK_IO_ERROR",
             Event::DeviceTrayMoved { .. } => "DEVICE_TRAY_MOVED",
             Event::BlockImageCorrupted { .. } => "BLOCK_IMAGE_CORRUPTED",
+            Event::BalloonChange { .. } => "BALLOON_CHANGE",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -1198,6 +1226,9 @@ impl Event {
                 out.put_some("size", size);
                 out.put("fatal", fatal);
             }
+            Event::BalloonChange { actual } => {
+                out.put("actual", actual);
+            }
         }
         members.close();
         Some(text)
@@ -1228,6 +1259,10 @@ impl Event {
             }),
             Event::DeviceTrayMoved { .. } => None,
             Event::BlockImageCorrupted { .. } => None,
+            Event::BalloonChange { .. } => Some(RateLimit {
+                interval_ms: 1000,
+                key: self.name().to_string(),
+            }),
         }
     }
 }

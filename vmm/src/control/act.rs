@@ -202,6 +202,7 @@ impl Control {
                     .map_or_else(String::new, |m| m.rtc_path()),
             }),
             Notice::SerialPort { id, open } => self.emit(Event::VserportChange { id, open }),
+            Notice::BalloonChanged { pages } => self.balloon_changed(pages),
             Notice::TrayMoved { device, open } => self.tray_moved(&device, open),
         }
     }

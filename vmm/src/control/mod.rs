@@ -2,6 +2,7 @@
 //! never blocks, and publishes replies and events through one queue, so that their order holds.
 
 mod act;
+mod balloon;
 pub mod blockdev;
 pub mod chardevs;
 pub mod commands;

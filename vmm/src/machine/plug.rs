@@ -180,6 +180,10 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
             io_thread: p.iothread.as_deref(),
             ..none
         },
+        DeviceDriver::VirtioBalloonPci(p) => Wants {
+            io_thread: p.iothread.as_deref(),
+            ..none
+        },
         DeviceDriver::VirtioScsiPci(p) => Wants {
             io_thread: p.iothread.as_deref(),
             ..none
@@ -241,6 +245,7 @@ impl Machine {
                 return Err(QmpError::generic(format!("Duplicate ID '{id}' for device")));
             }
         }
+        self.check_only_one(&options.driver)?;
         let bus = self.find_bus(&options)?;
         let (key, branch) = self.name_device(&options, builtin);
         let devfn = self.claim_slot(bus, &options)?;

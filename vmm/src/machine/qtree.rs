@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::Machine;
 use super::plug::{Branch, Bus, BusKind, Device, ISA_BUS, ROOT_BUS};
+use super::properties::{add_live, live_value};
 use super::qom::Node;
 use crate::control::objects::memory_properties;
 
@@ -127,6 +128,7 @@ impl Machine {
         node.set("hotplugged", "bool", false);
         node.set("hotpluggable", "bool", device.devfn.is_some());
         node.set("realized", "bool", true);
+        add_live(&mut node, device);
         let buses = self.buses.iter().filter(|bus| is_below(bus, device));
         let buses: Vec<_> = buses
             .map(|bus| (bus.name.clone(), Node::new(bus.kind.type_name())))
@@ -134,7 +136,9 @@ impl Machine {
         match virtio_backend(device) {
             Some(kind) => {
                 let add = |node: Node, (name, bus)| node.child(name, bus);
-                let inner = buses.into_iter().fold(Node::new(&kind), add);
+                let mut inner = Node::new(&kind);
+                add_live(&mut inner, device);
+                let inner = buses.into_iter().fold(inner, add);
                 node.child("virtio-backend", inner)
             }
             None => buses
@@ -196,6 +200,9 @@ impl Machine {
 
     /// What a property became that may be left to the program.
     fn chosen(&self, device: &Device, property: &str) -> Option<Value> {
+        if let Some(live) = live_value(device, property) {
+            return Some(live);
+        }
         match (&device.options.driver, property) {
             (_, "addr") => device.devfn.map(|DevFn(devfn)| Value::from(devfn)),
             (DeviceDriver::IsaSerial(_), "index") => device.serial.map(|at| at.index.into()),
@@ -318,7 +325,7 @@ fn unit_property(unit: &Unit, name: &str) -> Option<Value> {
 }
 
 /// The type of what is inside a virtio device's PCI function.
-fn virtio_backend(device: &Device) -> Option<String> {
+pub(super) fn virtio_backend(device: &Device) -> Option<String> {
     let name = device.options.driver.name();
     let kind = name.strip_suffix("-pci")?;
     kind.starts_with("virtio-")

@@ -2,6 +2,7 @@
 //! one and in the parts of [`Control`].
 
 mod disk_text;
+mod guest_text;
 mod info;
 mod qom;
 mod text;
@@ -383,6 +384,15 @@ impl Commands for Control {
         } = args;
         self.blockdevs
             .set_write_threshold(&node_name, write_threshold)?;
+        DONE
+    }
+
+    fn query_balloon(&mut self, _cx: &mut CommandContext) -> QmpResult<BalloonInfo> {
+        self.balloon_info()
+    }
+
+    fn balloon(&mut self, _cx: &mut CommandContext, args: BalloonArgs) -> QmpResult<Empty> {
+        self.set_balloon(&args)?;
         DONE
     }
 
