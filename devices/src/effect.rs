@@ -91,4 +91,9 @@ pub enum Notice {
         /// Whether it is open now.
         open: bool,
     },
+    /// The driver of the balloon says how much is in it (BALLOON_CHANGE).
+    BalloonChanged {
+        /// Pages of 4 KiB.
+        pages: u32,
+    },
 }

@@ -171,6 +171,10 @@ pub enum Command {
     DeviceAdd(DeviceOptions),
     /// `device_del`
     DeviceDel(DeviceDelArgs),
+    /// `query-balloon`
+    QueryBalloon,
+    /// `balloon`
+    Balloon(BalloonArgs),
 }
 impl Command {
     /// The command's name on the wire.
@@ -258,6 +262,8 @@ impl Command {
             Command::AnnounceSelf(_) => "announce-self",
             Command::DeviceAdd(_) => "device_add",
             Command::DeviceDel(_) => "device_del",
+            Command::QueryBalloon => "query-balloon",
+            Command::Balloon(_) => "balloon",
         }
     }
 }
@@ -387,6 +393,8 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "set_link" => Command::SetLink(SetLinkArgs::take(&mut members)?),
         "announce-self" => Command::AnnounceSelf(AnnounceParameters::take(&mut members)?),
         "device_del" => Command::DeviceDel(DeviceDelArgs::take(&mut members)?),
+        "query-balloon" => Command::QueryBalloon,
+        "balloon" => Command::Balloon(BalloonArgs::take(&mut members)?),
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -869,6 +877,18 @@ pub trait Commands {
     /// # Errors
     /// What the client is told.
     fn device_del(&mut self, cx: &mut CommandContext, args: DeviceDelArgs) -> QmpResult<Empty>;
+    /// Tells how much memory the balloon leaves to the guest.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_balloon(&mut self, cx: &mut CommandContext) -> QmpResult<BalloonInfo>;
+    /// Asks the guest to give back memory, or to take it again, until it has so much. The answer
+    /// does not wait for the guest: BALLOON_CHANGE and query-balloon tell how far it is. More than
+    /// the machine has means all.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn balloon(&mut self, cx: &mut CommandContext, args: BalloonArgs) -> QmpResult<Empty>;
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -1058,6 +1078,8 @@ pub fn dispatch(
         Command::DeviceDel(args) => {
             responder.send(commands.device_del(cx, args).map(|r| to_json(&r)))
         }
+        Command::QueryBalloon => responder.send(commands.query_balloon(cx).map(|r| to_json(&r))),
+        Command::Balloon(args) => responder.send(commands.balloon(cx, args).map(|r| to_json(&r))),
     }
 }
 /// Something that happened, told to every monitor.
@@ -1197,6 +1219,11 @@ pub enum Event {
         /// Its place in the object tree.
         path: String,
     },
+    /// The guest gave back memory or took it again.
+    BalloonChange {
+        /// Bytes of memory that the guest has now.
+        actual: i64,
+    },
 }
 impl Event {
     /// The event's name on the wire.
@@ -1221,6 +1248,7 @@ impl Event {
             Event::DeviceDeleted { .. } => "DEVICE_DELETED",
             Event::DeviceUnplugGuestError { .. } => "DEVICE_UNPLUG_GUEST_ERROR",
             Event::NicRxFilterChanged { .. } => "NIC_RX_FILTER_CHANGED",
+            Event::BalloonChange { .. } => "BALLOON_CHANGE",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -1327,6 +1355,9 @@ impl Event {
                 out.put_some("name", name);
                 out.put("path", path);
             }
+            Event::BalloonChange { actual } => {
+                out.put("actual", actual);
+            }
         }
         members.close();
         Some(text)
@@ -1362,6 +1393,10 @@ impl Event {
             Event::DeviceDeleted { .. } => None,
             Event::DeviceUnplugGuestError { .. } => None,
             Event::NicRxFilterChanged { .. } => None,
+            Event::BalloonChange { .. } => Some(RateLimit {
+                interval_ms: 1000,
+                key: self.name().to_string(),
+            }),
         }
     }
 }

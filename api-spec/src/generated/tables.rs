@@ -14,6 +14,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: false,
     },
     CommandInfo {
+        name: "balloon",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
         name: "block-latency-histogram-set",
         allow_oob: false,
         allow_preconfig: true,
@@ -244,6 +249,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "query-balloon",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
         name: "query-block",
         allow_oob: false,
         allow_preconfig: true,
@@ -437,6 +447,7 @@ pub static EVENTS: &[&str] = &[
     "DEVICE_DELETED",
     "DEVICE_UNPLUG_GUEST_ERROR",
     "NIC_RX_FILTER_CHANGED",
+    "BALLOON_CHANGE",
 ];
 /// Every type of device and object.
 pub static DRIVERS: &[DriverInfo] = &[
@@ -2687,6 +2698,156 @@ pub static DRIVERS: &[DriverInfo] = &[
             },
         ],
     },
+    DriverInfo {
+        name: "virtio-balloon-pci",
+        parent: "virtio-pci",
+        is_abstract: false,
+        user_creatable: true,
+        alias: None,
+        bus: Some("PCI"),
+        description: "The guest gives memory back (virtio-balloon)",
+        category: "Misc devices",
+        properties: &[
+            PropertyInfo {
+                name: "deflate-on-oom",
+                kind: "bool",
+                default: Some("false"),
+                description: "The guest may take memory back before it runs out of it",
+            },
+            PropertyInfo {
+                name: "free-page-hint",
+                kind: "bool",
+                default: Some("false"),
+                description: "Offer hints at free pages, for migration; needs an iothread",
+            },
+            PropertyInfo {
+                name: "free-page-reporting",
+                kind: "bool",
+                default: Some("false"),
+                description: "Offer reports of free pages, which go back to the host at once",
+            },
+            PropertyInfo {
+                name: "page-poison",
+                kind: "bool",
+                default: Some("true"),
+                description: "Let the guest say what it fills free pages with",
+            },
+            PropertyInfo {
+                name: "qemu-4-0-config-size",
+                kind: "bool",
+                default: Some("false"),
+                description: "Configuration space has all fields, whatever is offered",
+            },
+            PropertyInfo {
+                name: "guest-stats-polling-interval",
+                kind: "int",
+                default: Some("0"),
+                description: "Seconds between two questions for statistics; 0 is never",
+            },
+            PropertyInfo {
+                name: "iothread",
+                kind: "link<iothread>",
+                default: None,
+                description: "The I/O thread that serves it",
+            },
+            PropertyInfo {
+                name: "addr",
+                kind: "str",
+                default: None,
+                description: "Slot and optional function number, example: 06.0 or 06",
+            },
+            PropertyInfo {
+                name: "romfile",
+                kind: "str",
+                default: None,
+                description: "Accepted empty; option ROMs are not run",
+            },
+            PropertyInfo {
+                name: "rombar",
+                kind: "int32",
+                default: Some("-1"),
+                description: "Accepted; option ROMs are not run",
+            },
+            PropertyInfo {
+                name: "multifunction",
+                kind: "bool",
+                default: Some("false"),
+                description: "The slot has more functions than this one",
+            },
+            PropertyInfo {
+                name: "failover_pair_id",
+                kind: "str",
+                default: None,
+                description: "Not used",
+            },
+            PropertyInfo {
+                name: "acpi-index",
+                kind: "uint32",
+                default: Some("0"),
+                description: "Index for predictable names of network interfaces",
+            },
+            PropertyInfo {
+                name: "disable-legacy",
+                kind: "OnOffAuto",
+                default: Some("\"auto\""),
+                description: "Leave out the interface of virtio 0.9; only that without is here",
+            },
+            PropertyInfo {
+                name: "disable-modern",
+                kind: "bool",
+                default: Some("false"),
+                description: "Leave out the interface of virtio 1; refused when on",
+            },
+            PropertyInfo {
+                name: "vectors",
+                kind: "uint32",
+                default: None,
+                description: "MSI-X vectors; chosen from the number of queues by default",
+            },
+            PropertyInfo {
+                name: "indirect_desc",
+                kind: "bool",
+                default: Some("true"),
+                description: "Offer indirect descriptors",
+            },
+            PropertyInfo {
+                name: "event_idx",
+                kind: "bool",
+                default: Some("true"),
+                description: "Offer event indexes",
+            },
+            PropertyInfo {
+                name: "iommu_platform",
+                kind: "bool",
+                default: Some("false"),
+                description: "Offer ACCESS_PLATFORM; refused when on",
+            },
+            PropertyInfo {
+                name: "packed",
+                kind: "bool",
+                default: Some("false"),
+                description: "Offer packed queues; refused when on",
+            },
+            PropertyInfo {
+                name: "ats",
+                kind: "bool",
+                default: Some("false"),
+                description: "Address translation services; refused when on",
+            },
+            PropertyInfo {
+                name: "ioeventfd",
+                kind: "bool",
+                default: Some("true"),
+                description: "Let the accelerator deliver notifications",
+            },
+            PropertyInfo {
+                name: "use-disabled-flag",
+                kind: "bool",
+                default: Some("true"),
+                description: "Accepted",
+            },
+        ],
+    },
 ];
 /// Every option of the command line.
 pub static OPTIONS: &[OptionInfo] = &[
@@ -3447,5 +3608,15 @@ pub static EXAMPLES: &[Example] = &[
         command: "device_del",
         request: "{\"execute\": \"device_del\", \"arguments\": {\"id\":\"rng9\"}}",
         reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'rng9' not found\"}}",
+    },
+    Example {
+        command: "query-balloon",
+        request: "{\"execute\": \"query-balloon\"}",
+        reply: "{\"error\": {\"class\":\"DeviceNotActive\",\"desc\":\"No balloon device has been activated\"}}",
+    },
+    Example {
+        command: "balloon",
+        request: "{\"execute\": \"balloon\", \"arguments\": {\"value\":536870912}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotActive\",\"desc\":\"No balloon device has been activated\"}}",
     },
 ];

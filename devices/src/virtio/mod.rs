@@ -1,5 +1,6 @@
 //! Virtio 1.2 devices and the PCI transport.
 
+pub mod balloon;
 pub mod blk;
 mod chain;
 pub mod common;

@@ -205,6 +205,7 @@ impl Control {
             }),
             Notice::SerialPort { id, open } => self.emit(Event::VserportChange { id, open }),
             Notice::RxFilterChanged { device } => self.rx_filter_changed(&device),
+            Notice::BalloonChanged { pages } => self.balloon_changed(pages),
             Notice::TrayMoved { device, open } => self.tray_moved(&device, open),
         }
     }

@@ -3,6 +3,7 @@
 
 mod act;
 mod addresses;
+mod balloon;
 pub mod blockdev;
 pub mod chardevs;
 pub mod commands;

@@ -5,6 +5,7 @@ mod chipset;
 mod firmware;
 mod pci_info;
 mod plug;
+mod properties;
 pub mod qom;
 mod qtree;
 pub mod slots;

@@ -224,6 +224,10 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
             io_thread: p.iothread.as_deref(),
             ..none
         },
+        DeviceDriver::VirtioBalloonPci(p) => Wants {
+            io_thread: p.iothread.as_deref(),
+            ..none
+        },
         DeviceDriver::VirtioScsiPci(p) => Wants {
             io_thread: p.iothread.as_deref(),
             ..none
@@ -283,6 +287,7 @@ impl Machine {
         references: References,
         builtin: bool,
     ) -> QmpResult<()> {
+        self.check_only_one(&options.driver)?;
         let bus = self.check_place(&options)?;
         let (key, branch) = self.name_device(&options, builtin);
         let ticket = PlugTicket::open(self, key.clone(), bus, &options)?;

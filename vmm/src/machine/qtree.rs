@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::Machine;
 use super::plug::{Branch, Bus, BusKind, Device, ISA_BUS, ROOT_BUS};
+use super::properties::{add_live, live_value};
 use super::qom::Node;
 use crate::control::objects::memory_properties;
 
@@ -131,6 +132,7 @@ impl Machine {
         let hotpluggable = bus.is_some_and(|bus| bus.kind.hotplug());
         node.set("hotpluggable", "bool", hotpluggable);
         node.set("realized", "bool", true);
+        add_live(&mut node, device);
         let buses = self.buses.iter().filter(|bus| is_below(bus, device));
         let buses: Vec<_> = buses
             .map(|bus| (bus.name.clone(), Node::new(bus.kind.type_name())))
@@ -138,7 +140,9 @@ impl Machine {
         match virtio_backend(device) {
             Some(kind) => {
                 let add = |node: Node, (name, bus)| node.child(name, bus);
-                let inner = buses.into_iter().fold(Node::new(&kind), add);
+                let mut inner = Node::new(&kind);
+                add_live(&mut inner, device);
+                let inner = buses.into_iter().fold(inner, add);
                 node.child("virtio-backend", inner)
             }
             None => buses
@@ -200,6 +204,9 @@ impl Machine {
 
     /// What a property became that may be left to the program.
     fn chosen(&self, device: &Device, property: &str) -> Option<Value> {
+        if let Some(live) = live_value(device, property) {
+            return Some(live);
+        }
         match (&device.options.driver, property) {
             (_, "addr") => device.devfn.map(|DevFn(devfn)| Value::from(devfn)),
             (DeviceDriver::IsaSerial(_), "index") => device.serial.map(|at| at.index.into()),
