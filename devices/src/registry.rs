@@ -10,7 +10,7 @@ use crate::cx::BuildCx;
 use crate::model::{build as isa, isa_serial};
 use crate::pci::{RootPort, SharedFunction, build_root_port};
 use crate::scsi::{self, ScsiBus, Unit};
-use crate::virtio::{self, blk, rng, serial};
+use crate::virtio::{self, blk, rng, serial, vsock};
 
 /// A region of a device in port or memory space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +155,7 @@ pub fn build(
     match driver {
         DeviceDriver::VirtioBlkPci(props) => blk::build(props, &cx).map(pci),
         DeviceDriver::VirtioRngPci(props) => rng::build(props, &cx).map(pci),
+        DeviceDriver::VhostVsockPci(props) => vsock::build(props, &mut cx).map(pci),
         DeviceDriver::VirtioSerialPci(props) => {
             let (function, ports) = serial::build(props, &cx)?;
             Ok(Attachable::Bus {

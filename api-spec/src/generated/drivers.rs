@@ -914,6 +914,96 @@ impl IsaDebugExitProps {
         out.put("iosize", &self.iosize);
     }
 }
+/// Properties of `vhost-vsock-pci`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VhostVsockPciProps {
+    /// The guest's address, 3 to 4294967295, which no other guest has
+    pub guest_cid: u64,
+    /// An open /dev/vhost-vsock: a number, or a name from getfd
+    pub vhostfd: Option<String>,
+    /// Offer sockets that keep record boundaries; on refuses a host without
+    pub seqpacket: OnOffAuto,
+    /// Slot and optional function number, example: 06.0 or 06
+    pub addr: Option<crate::decode::PciAddr>,
+    /// Accepted empty; option ROMs are not run
+    pub romfile: Option<String>,
+    /// Accepted; option ROMs are not run
+    pub rombar: i32,
+    /// The slot has more functions than this one
+    pub multifunction: bool,
+    /// Not used
+    pub failover_pair_id: Option<String>,
+    /// Index for predictable names of network interfaces
+    pub acpi_index: u32,
+    /// Leave out the interface of virtio 0.9; only that without is here
+    pub disable_legacy: OnOffAuto,
+    /// Leave out the interface of virtio 1; refused when on
+    pub disable_modern: bool,
+    /// MSI-X vectors; chosen from the number of queues by default
+    pub vectors: Option<u32>,
+    /// Offer indirect descriptors
+    pub indirect_desc: bool,
+    /// Offer event indexes
+    pub event_idx: bool,
+    /// Offer ACCESS_PLATFORM; refused when on
+    pub iommu_platform: bool,
+    /// Offer packed queues; refused when on
+    pub packed: bool,
+    /// Address translation services; refused when on
+    pub ats: bool,
+    /// Let the accelerator deliver notifications
+    pub ioeventfd: bool,
+    /// Accepted
+    pub use_disabled_flag: bool,
+}
+impl VhostVsockPciProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(VhostVsockPciProps {
+            guest_cid: members.optional("guest-cid")?.unwrap_or(0),
+            vhostfd: members.optional("vhostfd")?,
+            seqpacket: members.optional("seqpacket")?.unwrap_or(OnOffAuto::Auto),
+            addr: members.optional("addr")?,
+            romfile: members.optional("romfile")?,
+            rombar: members.optional("rombar")?.unwrap_or(-1),
+            multifunction: members.optional("multifunction")?.unwrap_or(false),
+            failover_pair_id: members.optional("failover_pair_id")?,
+            acpi_index: members.optional("acpi-index")?.unwrap_or(0),
+            disable_legacy: members
+                .optional("disable-legacy")?
+                .unwrap_or(OnOffAuto::Auto),
+            disable_modern: members.optional("disable-modern")?.unwrap_or(false),
+            vectors: members.optional("vectors")?,
+            indirect_desc: members.optional("indirect_desc")?.unwrap_or(true),
+            event_idx: members.optional("event_idx")?.unwrap_or(true),
+            iommu_platform: members.optional("iommu_platform")?.unwrap_or(false),
+            packed: members.optional("packed")?.unwrap_or(false),
+            ats: members.optional("ats")?.unwrap_or(false),
+            ioeventfd: members.optional("ioeventfd")?.unwrap_or(true),
+            use_disabled_flag: members.optional("use-disabled-flag")?.unwrap_or(true),
+        })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put("guest-cid", &self.guest_cid);
+        out.put_some("vhostfd", &self.vhostfd);
+        out.put("seqpacket", &self.seqpacket);
+        out.put_some("addr", &self.addr);
+        out.put_some("romfile", &self.romfile);
+        out.put("rombar", &self.rombar);
+        out.put("multifunction", &self.multifunction);
+        out.put_some("failover_pair_id", &self.failover_pair_id);
+        out.put("acpi-index", &self.acpi_index);
+        out.put("disable-legacy", &self.disable_legacy);
+        out.put("disable-modern", &self.disable_modern);
+        out.put_some("vectors", &self.vectors);
+        out.put("indirect_desc", &self.indirect_desc);
+        out.put("event_idx", &self.event_idx);
+        out.put("iommu_platform", &self.iommu_platform);
+        out.put("packed", &self.packed);
+        out.put("ats", &self.ats);
+        out.put("ioeventfd", &self.ioeventfd);
+        out.put("use-disabled-flag", &self.use_disabled_flag);
+    }
+}
 /// A driver with its typed properties.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DeviceDriver {
@@ -941,6 +1031,8 @@ pub enum DeviceDriver {
     Pvpanic(PvpanicProps),
     /// `isa-debug-exit`
     IsaDebugExit(IsaDebugExitProps),
+    /// `vhost-vsock-pci`
+    VhostVsockPci(VhostVsockPciProps),
 }
 impl DeviceDriver {
     /// The driver's type name.
@@ -958,6 +1050,7 @@ impl DeviceDriver {
             DeviceDriver::IsaSerial(_) => "isa-serial",
             DeviceDriver::Pvpanic(_) => "pvpanic",
             DeviceDriver::IsaDebugExit(_) => "isa-debug-exit",
+            DeviceDriver::VhostVsockPci(_) => "vhost-vsock-pci",
         }
     }
     /// For PCI functions: the place asked for, and whether the slot has more functions.
@@ -975,6 +1068,7 @@ impl DeviceDriver {
             DeviceDriver::IsaSerial(_) => (None, false),
             DeviceDriver::Pvpanic(_) => (None, false),
             DeviceDriver::IsaDebugExit(_) => (None, false),
+            DeviceDriver::VhostVsockPci(props) => (props.addr, props.multifunction),
         }
     }
     /// The properties that have a value, as the JSON text of an object.
@@ -994,6 +1088,7 @@ impl DeviceDriver {
             DeviceDriver::IsaSerial(props) => props.put(&mut out),
             DeviceDriver::Pvpanic(props) => props.put(&mut out),
             DeviceDriver::IsaDebugExit(props) => props.put(&mut out),
+            DeviceDriver::VhostVsockPci(props) => props.put(&mut out),
         }
         out.close();
         text
@@ -1034,6 +1129,9 @@ impl Decode for DeviceOptions {
             "isa-serial" => DeviceDriver::IsaSerial(IsaSerialProps::take(&mut members)?),
             "pvpanic" => DeviceDriver::Pvpanic(PvpanicProps::take(&mut members)?),
             "isa-debug-exit" => DeviceDriver::IsaDebugExit(IsaDebugExitProps::take(&mut members)?),
+            "vhost-vsock-pci" => {
+                DeviceDriver::VhostVsockPci(VhostVsockPciProps::take(&mut members)?)
+            }
 
             _ => {
                 return Err(QmpError::generic(format!(

@@ -24,8 +24,6 @@ mod worker;
 pub(crate) mod fake;
 #[cfg(test)]
 mod net_test;
-#[cfg(test)]
-mod worker_test;
 
 pub use kernel::{Kernel, Kind};
 pub use memory::{MemoryTable, Region};

@@ -73,12 +73,6 @@ impl Ring {
         })
     }
 
-    /// Bytes of the descriptor table, the available and the used ring, with their event indexes.
-    pub(super) fn lengths(&self) -> [u64; 3] {
-        let size = u64::from(self.size);
-        [16 * size, 6 + 2 * size, 6 + 8 * size]
-    }
-
     /// Tells the driver, if the party signalled what nobody has passed on.
     pub(super) fn pass_on(&self) {
         if self.call.read().is_ok() {

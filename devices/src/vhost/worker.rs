@@ -54,7 +54,7 @@ impl Calls {
         let Some(ring) = self.rings.get(at) else {
             return;
         };
-        if event.0 % 2 == 0 {
+        if event.0.is_multiple_of(2) {
             ring.pass_on();
         } else if ring.err.read().is_ok() {
             // Once is enough: it is over with this queue.

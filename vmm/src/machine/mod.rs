@@ -33,7 +33,7 @@ use plug::{Bus, Device};
 use spec::MachineSpec;
 
 pub use build::ChosenAccel;
-pub use plug::{References, Wants, wants};
+pub use plug::{References, VhostWant, Wants, wants};
 
 /// A device at fixed addresses.
 struct Fixed {
