@@ -11,7 +11,7 @@ use crate::model::{build as isa, isa_serial};
 use crate::pci::{RootPort, SharedFunction, build_root_port};
 use crate::scsi::{self, ScsiBus, Unit};
 use crate::virtio::balloon::{self, Balloon};
-use crate::virtio::{self, blk, rng, serial};
+use crate::virtio::{self, blk, rng, serial, vsock};
 
 /// A region of a device in port or memory space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +180,7 @@ pub fn build(
             })
         }
         DeviceDriver::VirtioRngPci(props) => rng::build(props, &cx).map(pci),
+        DeviceDriver::VhostVsockPci(props) => vsock::build(props, &mut cx).map(pci),
         DeviceDriver::VirtioSerialPci(props) => {
             let (function, ports) = serial::build(props, &cx)?;
             Ok(Attachable::Bus {

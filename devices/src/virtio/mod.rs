@@ -15,6 +15,7 @@ pub mod serial;
 mod signals;
 mod state;
 mod transport;
+pub mod vsock;
 
 #[cfg(test)]
 mod blk_test;

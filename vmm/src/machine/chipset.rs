@@ -78,6 +78,7 @@ impl Parts<'_> {
             drive_name: None,
             entropy: None,
             netdev: None,
+            vhost: None,
             hints: HashMap::new(),
         }
     }

@@ -37,7 +37,7 @@ use spec::MachineSpec;
 use unplug::Leaving;
 
 pub use build::ChosenAccel;
-pub use plug::{References, Wants, wants};
+pub use plug::{References, VhostWant, Wants, wants};
 pub use unplug::{Gone, Removed};
 
 /// A device at fixed addresses.

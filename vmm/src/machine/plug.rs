@@ -2,6 +2,7 @@
 //! machine is changed, or is undone.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use api_spec::{DRIVERS, DeviceDriver, DeviceOptions, QmpError, QmpResult};
@@ -15,6 +16,7 @@ use devices::map::Space;
 use devices::model::isa_serial;
 use devices::pci::{DevFn, Plugged, RootPort, SharedFunction};
 use devices::registry::{self, Attachable, ChildBus, Face, Region};
+use devices::virtio::vsock;
 use devices::worker::IoThread as IoThreadFace;
 
 use super::firmware::gsi_of;
@@ -186,6 +188,8 @@ pub struct References {
     pub entropy: Option<Arc<dyn Entropy>>,
     /// `netdev=`, taken for this device alone.
     pub netdev: Option<NetAttachment>,
+    /// The vhost device that the driver needs.
+    pub vhost: Option<OwnedFd>,
     /// `iothread=`.
     pub io_thread: Option<Arc<IoThread>>,
 }
@@ -211,6 +215,19 @@ pub struct Wants<'a> {
     pub io_thread: Option<&'a str>,
     /// `netdev=`.
     pub netdev: Option<&'a str>,
+    /// A vhost device of the kernel.
+    pub vhost: Option<VhostWant<'a>>,
+}
+
+/// A vhost device of the kernel that a driver needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VhostWant<'a> {
+    /// What messages call it.
+    pub name: &'static str,
+    /// Where it is.
+    pub path: &'static str,
+    /// `vhostfd=`: it is open already.
+    pub fd: Option<&'a str>,
 }
 
 /// What the options of a device name.
@@ -257,6 +274,15 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
         },
         DeviceDriver::VirtioRngPci(p) => Wants {
             rng: p.rng.as_deref(),
+            ..none
+        },
+        // Nothing is opened for a guest that cannot have its address.
+        DeviceDriver::VhostVsockPci(p) => Wants {
+            vhost: vsock::check_cid(p.guest_cid).is_ok().then(|| VhostWant {
+                name: "vhost-vsock",
+                path: "/dev/vhost-vsock",
+                fd: p.vhostfd.as_deref(),
+            }),
             ..none
         },
         DeviceDriver::IsaSerial(p) => Wants {
@@ -496,6 +522,7 @@ impl Machine {
             drive_name: references.drive_name,
             entropy: references.entropy,
             netdev: references.netdev,
+            vhost: references.vhost,
             hints,
         })
     }
