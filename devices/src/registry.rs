@@ -10,7 +10,8 @@ use crate::cx::BuildCx;
 use crate::model::{build as isa, isa_serial};
 use crate::pci::{RootPort, SharedFunction, build_root_port};
 use crate::scsi::{self, ScsiBus, Unit};
-use crate::virtio::{self, blk, rng, serial};
+use crate::virtio::balloon::{self, Balloon};
+use crate::virtio::{self, blk, rng, serial, vsock};
 
 /// A region of a device in port or memory space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub enum Face {
     Unit(Arc<Unit>),
     /// A network interface.
     Nic(Arc<dyn Nic>),
+    /// A balloon.
+    Balloon(Arc<Balloon>),
 }
 
 impl Face {
@@ -41,7 +44,7 @@ impl Face {
     pub fn unit(&self) -> Option<&Arc<Unit>> {
         match self {
             Face::Unit(unit) => Some(unit),
-            Face::None | Face::Nic(_) => None,
+            Face::None | Face::Nic(_) | Face::Balloon(_) => None,
         }
     }
 
@@ -49,7 +52,15 @@ impl Face {
     pub fn nic(&self) -> Option<&Arc<dyn Nic>> {
         match self {
             Face::Nic(nic) => Some(nic),
-            Face::None | Face::Unit(_) => None,
+            Face::None | Face::Unit(_) | Face::Balloon(_) => None,
+        }
+    }
+
+    /// The balloon.
+    pub fn balloon(&self) -> Option<&Arc<Balloon>> {
+        match self {
+            Face::Balloon(balloon) => Some(balloon),
+            Face::None | Face::Unit(_) | Face::Nic(_) => None,
         }
     }
 }
@@ -161,7 +172,15 @@ pub fn build(
                 face: Face::Nic(nic),
             })
         }
+        DeviceDriver::VirtioBalloonPci(props) => {
+            let (function, balloon) = balloon::build(props, &cx)?;
+            Ok(Attachable::Pci {
+                function: Arc::new(Mutex::new(function)),
+                face: Face::Balloon(balloon),
+            })
+        }
         DeviceDriver::VirtioRngPci(props) => rng::build(props, &cx).map(pci),
+        DeviceDriver::VhostVsockPci(props) => vsock::build(props, &mut cx).map(pci),
         DeviceDriver::VirtioSerialPci(props) => {
             let (function, ports) = serial::build(props, &cx)?;
             Ok(Attachable::Bus {

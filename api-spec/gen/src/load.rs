@@ -193,6 +193,7 @@ fn command(name: String, entry: &Entry) -> Result<CommandDef> {
         session: flag(entry, "session"),
         oob: flag(entry, "oob"),
         preconfig: flag(entry, "preconfig"),
+        reader: entry.get("reader").map(string).transpose()?,
         request,
         reply: match part("error") {
             Some(error) => format!(r#"{{"error": {error}}}"#),

@@ -66,6 +66,8 @@ pub struct CommandDef {
     pub session: bool,
     pub oob: bool,
     pub preconfig: bool,
+    /// The type that reads the arguments, where they say more than the schema has.
+    pub reader: Option<String>,
     pub request: String,
     pub reply: String,
 }

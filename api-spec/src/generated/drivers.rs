@@ -1148,6 +1148,207 @@ impl VirtioNetPciProps {
         out.put("use-disabled-flag", &self.use_disabled_flag);
     }
 }
+/// Properties of `virtio-balloon-pci`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VirtioBalloonPciProps {
+    /// The guest may take memory back before it runs out of it
+    pub deflate_on_oom: bool,
+    /// Offer hints at free pages, for migration; needs an iothread
+    pub free_page_hint: bool,
+    /// Offer reports of free pages, which go back to the host at once
+    pub free_page_reporting: bool,
+    /// Let the guest say what it fills free pages with
+    pub page_poison: bool,
+    /// Configuration space has all fields, whatever is offered
+    pub qemu_4_0_config_size: bool,
+    /// Seconds between two questions for statistics; 0 is never
+    pub guest_stats_polling_interval: i64,
+    /// The I/O thread that serves it
+    pub iothread: Option<String>,
+    /// Slot and optional function number, example: 06.0 or 06
+    pub addr: Option<crate::decode::PciAddr>,
+    /// Accepted empty; option ROMs are not run
+    pub romfile: Option<String>,
+    /// Accepted; option ROMs are not run
+    pub rombar: i32,
+    /// The slot has more functions than this one
+    pub multifunction: bool,
+    /// Not used
+    pub failover_pair_id: Option<String>,
+    /// Index for predictable names of network interfaces
+    pub acpi_index: u32,
+    /// Leave out the interface of virtio 0.9; only that without is here
+    pub disable_legacy: OnOffAuto,
+    /// Leave out the interface of virtio 1; refused when on
+    pub disable_modern: bool,
+    /// MSI-X vectors; chosen from the number of queues by default
+    pub vectors: Option<u32>,
+    /// Offer indirect descriptors
+    pub indirect_desc: bool,
+    /// Offer event indexes
+    pub event_idx: bool,
+    /// Offer ACCESS_PLATFORM; refused when on
+    pub iommu_platform: bool,
+    /// Offer packed queues; refused when on
+    pub packed: bool,
+    /// Address translation services; refused when on
+    pub ats: bool,
+    /// Let the accelerator deliver notifications
+    pub ioeventfd: bool,
+    /// Accepted
+    pub use_disabled_flag: bool,
+}
+impl VirtioBalloonPciProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(VirtioBalloonPciProps {
+            deflate_on_oom: members.optional("deflate-on-oom")?.unwrap_or(false),
+            free_page_hint: members.optional("free-page-hint")?.unwrap_or(false),
+            free_page_reporting: members.optional("free-page-reporting")?.unwrap_or(false),
+            page_poison: members.optional("page-poison")?.unwrap_or(true),
+            qemu_4_0_config_size: members.optional("qemu-4-0-config-size")?.unwrap_or(false),
+            guest_stats_polling_interval: members
+                .optional("guest-stats-polling-interval")?
+                .unwrap_or(0),
+            iothread: members.optional("iothread")?,
+            addr: members.optional("addr")?,
+            romfile: members.optional("romfile")?,
+            rombar: members.optional("rombar")?.unwrap_or(-1),
+            multifunction: members.optional("multifunction")?.unwrap_or(false),
+            failover_pair_id: members.optional("failover_pair_id")?,
+            acpi_index: members.optional("acpi-index")?.unwrap_or(0),
+            disable_legacy: members
+                .optional("disable-legacy")?
+                .unwrap_or(OnOffAuto::Auto),
+            disable_modern: members.optional("disable-modern")?.unwrap_or(false),
+            vectors: members.optional("vectors")?,
+            indirect_desc: members.optional("indirect_desc")?.unwrap_or(true),
+            event_idx: members.optional("event_idx")?.unwrap_or(true),
+            iommu_platform: members.optional("iommu_platform")?.unwrap_or(false),
+            packed: members.optional("packed")?.unwrap_or(false),
+            ats: members.optional("ats")?.unwrap_or(false),
+            ioeventfd: members.optional("ioeventfd")?.unwrap_or(true),
+            use_disabled_flag: members.optional("use-disabled-flag")?.unwrap_or(true),
+        })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put("deflate-on-oom", &self.deflate_on_oom);
+        out.put("free-page-hint", &self.free_page_hint);
+        out.put("free-page-reporting", &self.free_page_reporting);
+        out.put("page-poison", &self.page_poison);
+        out.put("qemu-4-0-config-size", &self.qemu_4_0_config_size);
+        out.put(
+            "guest-stats-polling-interval",
+            &self.guest_stats_polling_interval,
+        );
+        out.put_some("iothread", &self.iothread);
+        out.put_some("addr", &self.addr);
+        out.put_some("romfile", &self.romfile);
+        out.put("rombar", &self.rombar);
+        out.put("multifunction", &self.multifunction);
+        out.put_some("failover_pair_id", &self.failover_pair_id);
+        out.put("acpi-index", &self.acpi_index);
+        out.put("disable-legacy", &self.disable_legacy);
+        out.put("disable-modern", &self.disable_modern);
+        out.put_some("vectors", &self.vectors);
+        out.put("indirect_desc", &self.indirect_desc);
+        out.put("event_idx", &self.event_idx);
+        out.put("iommu_platform", &self.iommu_platform);
+        out.put("packed", &self.packed);
+        out.put("ats", &self.ats);
+        out.put("ioeventfd", &self.ioeventfd);
+        out.put("use-disabled-flag", &self.use_disabled_flag);
+    }
+}
+/// Properties of `vhost-vsock-pci`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VhostVsockPciProps {
+    /// The guest's address, 3 to 4294967295, which no other guest has
+    pub guest_cid: u64,
+    /// An open /dev/vhost-vsock: a number, or a name from getfd
+    pub vhostfd: Option<String>,
+    /// Offer sockets that keep record boundaries; on refuses a host without
+    pub seqpacket: OnOffAuto,
+    /// Slot and optional function number, example: 06.0 or 06
+    pub addr: Option<crate::decode::PciAddr>,
+    /// Accepted empty; option ROMs are not run
+    pub romfile: Option<String>,
+    /// Accepted; option ROMs are not run
+    pub rombar: i32,
+    /// The slot has more functions than this one
+    pub multifunction: bool,
+    /// Not used
+    pub failover_pair_id: Option<String>,
+    /// Index for predictable names of network interfaces
+    pub acpi_index: u32,
+    /// Leave out the interface of virtio 0.9; only that without is here
+    pub disable_legacy: OnOffAuto,
+    /// Leave out the interface of virtio 1; refused when on
+    pub disable_modern: bool,
+    /// MSI-X vectors; chosen from the number of queues by default
+    pub vectors: Option<u32>,
+    /// Offer indirect descriptors
+    pub indirect_desc: bool,
+    /// Offer event indexes
+    pub event_idx: bool,
+    /// Offer ACCESS_PLATFORM; refused when on
+    pub iommu_platform: bool,
+    /// Offer packed queues; refused when on
+    pub packed: bool,
+    /// Address translation services; refused when on
+    pub ats: bool,
+    /// Let the accelerator deliver notifications
+    pub ioeventfd: bool,
+    /// Accepted
+    pub use_disabled_flag: bool,
+}
+impl VhostVsockPciProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(VhostVsockPciProps {
+            guest_cid: members.optional("guest-cid")?.unwrap_or(0),
+            vhostfd: members.optional("vhostfd")?,
+            seqpacket: members.optional("seqpacket")?.unwrap_or(OnOffAuto::Auto),
+            addr: members.optional("addr")?,
+            romfile: members.optional("romfile")?,
+            rombar: members.optional("rombar")?.unwrap_or(-1),
+            multifunction: members.optional("multifunction")?.unwrap_or(false),
+            failover_pair_id: members.optional("failover_pair_id")?,
+            acpi_index: members.optional("acpi-index")?.unwrap_or(0),
+            disable_legacy: members
+                .optional("disable-legacy")?
+                .unwrap_or(OnOffAuto::Auto),
+            disable_modern: members.optional("disable-modern")?.unwrap_or(false),
+            vectors: members.optional("vectors")?,
+            indirect_desc: members.optional("indirect_desc")?.unwrap_or(true),
+            event_idx: members.optional("event_idx")?.unwrap_or(true),
+            iommu_platform: members.optional("iommu_platform")?.unwrap_or(false),
+            packed: members.optional("packed")?.unwrap_or(false),
+            ats: members.optional("ats")?.unwrap_or(false),
+            ioeventfd: members.optional("ioeventfd")?.unwrap_or(true),
+            use_disabled_flag: members.optional("use-disabled-flag")?.unwrap_or(true),
+        })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put("guest-cid", &self.guest_cid);
+        out.put_some("vhostfd", &self.vhostfd);
+        out.put("seqpacket", &self.seqpacket);
+        out.put_some("addr", &self.addr);
+        out.put_some("romfile", &self.romfile);
+        out.put("rombar", &self.rombar);
+        out.put("multifunction", &self.multifunction);
+        out.put_some("failover_pair_id", &self.failover_pair_id);
+        out.put("acpi-index", &self.acpi_index);
+        out.put("disable-legacy", &self.disable_legacy);
+        out.put("disable-modern", &self.disable_modern);
+        out.put_some("vectors", &self.vectors);
+        out.put("indirect_desc", &self.indirect_desc);
+        out.put("event_idx", &self.event_idx);
+        out.put("iommu_platform", &self.iommu_platform);
+        out.put("packed", &self.packed);
+        out.put("ats", &self.ats);
+        out.put("ioeventfd", &self.ioeventfd);
+        out.put("use-disabled-flag", &self.use_disabled_flag);
+    }
+}
 /// A driver with its typed properties.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DeviceDriver {
@@ -1177,6 +1378,10 @@ pub enum DeviceDriver {
     IsaDebugExit(IsaDebugExitProps),
     /// `virtio-net-pci`
     VirtioNetPci(VirtioNetPciProps),
+    /// `virtio-balloon-pci`
+    VirtioBalloonPci(VirtioBalloonPciProps),
+    /// `vhost-vsock-pci`
+    VhostVsockPci(VhostVsockPciProps),
 }
 impl DeviceDriver {
     /// The driver's type name.
@@ -1195,6 +1400,8 @@ impl DeviceDriver {
             DeviceDriver::Pvpanic(_) => "pvpanic",
             DeviceDriver::IsaDebugExit(_) => "isa-debug-exit",
             DeviceDriver::VirtioNetPci(_) => "virtio-net-pci",
+            DeviceDriver::VirtioBalloonPci(_) => "virtio-balloon-pci",
+            DeviceDriver::VhostVsockPci(_) => "vhost-vsock-pci",
         }
     }
     /// For PCI functions: the place asked for, and whether the slot has more functions.
@@ -1213,6 +1420,8 @@ impl DeviceDriver {
             DeviceDriver::Pvpanic(_) => (None, false),
             DeviceDriver::IsaDebugExit(_) => (None, false),
             DeviceDriver::VirtioNetPci(props) => (props.addr, props.multifunction),
+            DeviceDriver::VirtioBalloonPci(props) => (props.addr, props.multifunction),
+            DeviceDriver::VhostVsockPci(props) => (props.addr, props.multifunction),
         }
     }
     /// The properties that have a value, as the JSON text of an object.
@@ -1233,6 +1442,8 @@ impl DeviceDriver {
             DeviceDriver::Pvpanic(props) => props.put(&mut out),
             DeviceDriver::IsaDebugExit(props) => props.put(&mut out),
             DeviceDriver::VirtioNetPci(props) => props.put(&mut out),
+            DeviceDriver::VirtioBalloonPci(props) => props.put(&mut out),
+            DeviceDriver::VhostVsockPci(props) => props.put(&mut out),
         }
         out.close();
         text
@@ -1279,6 +1490,12 @@ impl Decode for DeviceOptions {
             "isa-debug-exit" => DeviceDriver::IsaDebugExit(IsaDebugExitProps::take(&mut members)?),
             "virtio-net-pci" | "virtio-net" => {
                 DeviceDriver::VirtioNetPci(VirtioNetPciProps::take(&mut members)?)
+            }
+            "virtio-balloon-pci" => {
+                DeviceDriver::VirtioBalloonPci(VirtioBalloonPciProps::take(&mut members)?)
+            }
+            "vhost-vsock-pci" => {
+                DeviceDriver::VhostVsockPci(VhostVsockPciProps::take(&mut members)?)
             }
 
             _ => {

@@ -6395,6 +6395,26 @@ impl EncodeMembers for AnnounceParameters {
     }
 }
 object!(AnnounceParameters);
+
+/// What the balloon leaves to the guest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BalloonInfo {
+    /// Bytes of memory that the guest has.
+    pub actual: i64,
+}
+impl DecodeMembers for BalloonInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BalloonInfo {
+            actual: members.required("actual")?,
+        })
+    }
+}
+impl EncodeMembers for BalloonInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("actual", &self.actual);
+    }
+}
+object!(BalloonInfo);
 /// Arguments of `set-action`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SetActionArgs {
@@ -7464,3 +7484,41 @@ impl EncodeMembers for SetLinkArgs {
     }
 }
 object!(SetLinkArgs);
+/// Arguments of `device_del`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceDelArgs {
+    /// The device's id, or its path in the object tree.
+    pub id: String,
+}
+impl DecodeMembers for DeviceDelArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(DeviceDelArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for DeviceDelArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(DeviceDelArgs);
+/// Arguments of `balloon`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BalloonArgs {
+    /// Bytes that the guest is to have.
+    pub value: i64,
+}
+impl DecodeMembers for BalloonArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BalloonArgs {
+            value: members.required("value")?,
+        })
+    }
+}
+impl EncodeMembers for BalloonArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("value", &self.value);
+    }
+}
+object!(BalloonArgs);

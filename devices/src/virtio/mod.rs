@@ -1,5 +1,6 @@
 //! Virtio 1.2 devices and the PCI transport.
 
+pub mod balloon;
 pub mod blk;
 mod chain;
 pub mod common;
@@ -14,6 +15,7 @@ pub mod serial;
 mod signals;
 mod state;
 mod transport;
+pub mod vsock;
 
 #[cfg(test)]
 mod blk_test;

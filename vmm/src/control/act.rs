@@ -35,6 +35,7 @@ impl Control {
                 self.flush_disks();
             }
             Action::ResetMachine => {
+                self.complete_unplugs();
                 let reset = self
                     .machine
                     .as_mut()
@@ -94,7 +95,8 @@ impl Control {
             Effect::Remap => self.with_machine(|machine| machine.remap()),
             Effect::StartQueues => self.with_machine(|machine| machine.start_queues(id)),
             Effect::StopQueues => self.with_machine(|machine| machine.stop_queues(id)),
-            Effect::Ejected => log::warn!("Device '{id}' was let go, but cannot be removed"),
+            Effect::Ejected => self.ejected(id),
+            Effect::EjectSlots(slots) => self.ejected_slots(slots),
             Effect::Power(power) => self.power(&power),
             Effect::Notice(notice) => self.notice(notice),
             Effect::DiskFailed(failure) => self.disk_failed(failure),
@@ -203,6 +205,7 @@ impl Control {
             }),
             Notice::SerialPort { id, open } => self.emit(Event::VserportChange { id, open }),
             Notice::RxFilterChanged { device } => self.rx_filter_changed(&device),
+            Notice::BalloonChanged { pages } => self.balloon_changed(pages),
             Notice::TrayMoved { device, open } => self.tray_moved(&device, open),
         }
     }

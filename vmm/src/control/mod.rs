@@ -2,6 +2,8 @@
 //! never blocks, and publishes replies and events through one queue, so that their order holds.
 
 mod act;
+mod addresses;
+mod balloon;
 pub mod blockdev;
 pub mod chardevs;
 pub mod commands;
@@ -9,6 +11,7 @@ mod disks;
 pub mod fds;
 mod graph;
 pub mod hmp;
+mod hotplug;
 pub mod jobs;
 pub mod life;
 pub mod monitors;
@@ -278,6 +281,7 @@ impl Control {
         flush(self.blockdevs.written());
         self.machine = None;
         drop(self.nets.take_all());
+        self.nets.service.shut_down();
         self.jobs.shut_down();
         self.blockdevs.end_turns();
         self.unfinished.wait();

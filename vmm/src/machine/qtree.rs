@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::Machine;
 use super::plug::{Branch, Bus, BusKind, Device, ISA_BUS, ROOT_BUS};
+use super::properties::{add_live, live_value};
 use super::qom::Node;
 use crate::control::objects::memory_properties;
 
@@ -125,9 +126,13 @@ impl Machine {
             node.set(name, kind, value);
         }
         node.set("parent_bus", "link<bus>", self.bus_path(&device.bus));
-        node.set("hotplugged", "bool", false);
-        node.set("hotpluggable", "bool", device.devfn.is_some());
+        node.set("hotplugged", "bool", device.hotplugged);
+        let mut buses = self.buses.iter();
+        let bus = buses.find(|bus| bus.name == device.bus);
+        let hotpluggable = bus.is_some_and(|bus| bus.kind.hotplug());
+        node.set("hotpluggable", "bool", hotpluggable);
         node.set("realized", "bool", true);
+        add_live(&mut node, device);
         let buses = self.buses.iter().filter(|bus| is_below(bus, device));
         let buses: Vec<_> = buses
             .map(|bus| (bus.name.clone(), Node::new(bus.kind.type_name())))
@@ -135,7 +140,9 @@ impl Machine {
         match virtio_backend(device) {
             Some(kind) => {
                 let add = |node: Node, (name, bus)| node.child(name, bus);
-                let inner = buses.into_iter().fold(Node::new(&kind), add);
+                let mut inner = Node::new(&kind);
+                add_live(&mut inner, device);
+                let inner = buses.into_iter().fold(inner, add);
                 node.child("virtio-backend", inner)
             }
             None => buses
@@ -197,6 +204,9 @@ impl Machine {
 
     /// What a property became that may be left to the program.
     fn chosen(&self, device: &Device, property: &str) -> Option<Value> {
+        if let Some(live) = live_value(device, property) {
+            return Some(live);
+        }
         match (&device.options.driver, property) {
             (_, "addr") => device.devfn.map(|DevFn(devfn)| Value::from(devfn)),
             (DeviceDriver::IsaSerial(_), "index") => device.serial.map(|at| at.index.into()),
@@ -300,11 +310,7 @@ impl Machine {
 
 /// Whether `device` provides the bus.
 fn is_below(bus: &Bus, device: &Device) -> bool {
-    match &bus.kind {
-        BusKind::Pci { port, .. } => port.as_ref().is_some_and(|port| port.key == device.key),
-        BusKind::Child { device: key, .. } => *key == device.key,
-        BusKind::Isa => false,
-    }
+    bus.kind.is_of(&device.key)
 }
 
 /// What a logical unit's property became that may be left to the program.
@@ -323,7 +329,7 @@ fn unit_property(unit: &Unit, name: &str) -> Option<Value> {
 }
 
 /// The type of what is inside a virtio device's PCI function.
-fn virtio_backend(device: &Device) -> Option<String> {
+pub(super) fn virtio_backend(device: &Device) -> Option<String> {
     let name = device.options.driver.name();
     let kind = name.strip_suffix("-pci")?;
     kind.starts_with("virtio-")

@@ -7,9 +7,24 @@
 //!           device_add --> NetAttachment --> the NIC's workers own a PortLease each while they run
 //! ```
 
+mod dgram;
+mod framing;
+mod hub;
+mod link;
 mod netdev;
+mod server;
+mod stream;
+mod wire;
 
+#[cfg(test)]
+#[path = "socket_test.rs"]
+mod socket_tests;
+
+pub use dgram::DgramSocket;
+pub use hub::{Hub, Hubs};
+pub use link::{LinkNames, LinkNews, LinkTell, Way, open_link};
 pub use netdev::{NetAttachment, Netdev, NetdevOptions, PortLease, PortStore};
+pub use server::{NetGuard, NetHandle, NetServer};
 
 use std::io;
 use std::os::fd::RawFd;

@@ -2,6 +2,7 @@
 //! one and in the parts of [`Control`].
 
 mod disk_text;
+mod guest_text;
 mod info;
 mod qom;
 mod text;
@@ -384,6 +385,25 @@ impl Commands for Control {
         } = args;
         self.blockdevs
             .set_write_threshold(&node_name, write_threshold)?;
+        DONE
+    }
+
+    fn device_add(&mut self, _cx: &mut CommandContext, args: DeviceOptions) -> QmpResult<Empty> {
+        Control::device_add(self, args)?;
+        DONE
+    }
+
+    fn device_del(&mut self, _cx: &mut CommandContext, args: DeviceDelArgs) -> QmpResult<Empty> {
+        Control::device_del(self, &args.id)?;
+        DONE
+    }
+
+    fn query_balloon(&mut self, _cx: &mut CommandContext) -> QmpResult<BalloonInfo> {
+        self.balloon_info()
+    }
+
+    fn balloon(&mut self, _cx: &mut CommandContext, args: BalloonArgs) -> QmpResult<Empty> {
+        self.set_balloon(&args)?;
         DONE
     }
 

@@ -28,6 +28,7 @@ impl Control {
             Ok(Line::Info(Some(topic), words)) => self.tell(topic, &words, cpu),
             Ok(Line::InfoBlock(query)) => self.tell_block(&query),
             Ok(Line::Run(verb)) => return self.run_verb(verb, reply),
+            Ok(Line::Guest(line)) => said(self.run_guest(line)),
             Ok(Line::Disk(line)) => return self.run_disk(line, reply),
         };
         reply.send(Ok(hmp::wire(&text)));
@@ -57,7 +58,9 @@ impl Control {
                 reply.send(Ok(String::new()));
             }
             Verb::Nmi => reply.send(Ok(hmp::wire(&said(self.nmi().map(|()| String::new()))))),
-            Verb::Help | Verb::Info | Verb::Disk(_) => reply.send(Ok(String::new())),
+            Verb::Help | Verb::Info | Verb::Disk(_) | Verb::Guest(_) => {
+                reply.send(Ok(String::new()))
+            }
         }
     }
 
@@ -111,6 +114,7 @@ impl Control {
             Topic::BlockStats => self.tell_block_stats(),
             Topic::Snapshots => self.tell_snapshots(),
             Topic::Chardev => self.tell_chardevs(),
+            Topic::Balloon => self.tell_balloon(),
         }
     }
 

@@ -1,9 +1,11 @@
 //! The text commands of human-monitor-command: one table for parsing and help.
 
 pub mod disks;
+pub mod guest;
 mod words;
 
 pub use disks::{BlockQuery, DiskLine};
+pub use guest::GuestLine;
 use words::Words;
 
 /// One text command.
@@ -27,6 +29,8 @@ pub enum Verb {
     Nmi,
     /// A command about disks.
     Disk(disks::Verb),
+    /// A command about what the guest has and does.
+    Guest(guest::Verb),
 }
 
 /// What `info` tells about.
@@ -58,6 +62,8 @@ pub enum Topic {
     Snapshots,
     /// Character devices.
     Chardev,
+    /// The balloon.
+    Balloon,
 }
 
 /// A parsed line.
@@ -73,6 +79,8 @@ pub enum Line {
     Run(Verb),
     /// A command about disks.
     Disk(DiskLine),
+    /// A command about what the guest has and does.
+    Guest(GuestLine),
     /// `info block`.
     InfoBlock(BlockQuery),
 }
@@ -101,7 +109,14 @@ const fn entry(
     }
 }
 
-static COMMANDS: [Entry; 17] = [
+static COMMANDS: &[Entry] = &[
+    entry(
+        "balloon",
+        None,
+        Verb::Guest(guest::Verb::Balloon),
+        "target",
+        "ask the guest to keep so much memory (MiB)",
+    ),
     entry(
         "block_resize",
         None,
@@ -226,7 +241,13 @@ const fn topic(
     }
 }
 
-static TOPICS: [TopicEntry; 13] = [
+static TOPICS: &[TopicEntry] = &[
+    topic(
+        "balloon",
+        Topic::Balloon,
+        "",
+        "what the balloon leaves to the guest",
+    ),
     topic(
         "block",
         Topic::Block,
@@ -311,6 +332,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             DiskLine::read(verb, words).map(Line::Disk)
         }
+        Verb::Guest(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            GuestLine::read(verb, words).map(Line::Guest)
+        }
         verb => match words.next() {
             Some(_) => Err(extraneous(entry.name)),
             None => Ok(Line::Run(verb)),
@@ -390,7 +415,7 @@ mod tests {
     #[test]
     fn help_names_every_command() {
         let text = help(None);
-        for entry in &COMMANDS {
+        for entry in COMMANDS {
             assert!(text.contains(entry.name));
             assert!(!help(Some(entry.name)).is_empty());
         }
