@@ -20,3 +20,4 @@ mod session;
 mod spec;
 mod text;
 mod transports;
+mod yank;
