@@ -175,6 +175,10 @@ pub enum Command {
     QueryBalloon,
     /// `balloon`
     Balloon(BalloonArgs),
+    /// `yank`
+    Yank(YankArgs),
+    /// `query-yank`
+    QueryYank,
 }
 impl Command {
     /// The command's name on the wire.
@@ -264,6 +268,8 @@ impl Command {
             Command::DeviceDel(_) => "device_del",
             Command::QueryBalloon => "query-balloon",
             Command::Balloon(_) => "balloon",
+            Command::Yank(_) => "yank",
+            Command::QueryYank => "query-yank",
         }
     }
 }
@@ -395,6 +401,8 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "device_del" => Command::DeviceDel(DeviceDelArgs::take(&mut members)?),
         "query-balloon" => Command::QueryBalloon,
         "balloon" => Command::Balloon(BalloonArgs::take(&mut members)?),
+        "yank" => Command::Yank(YankArgs::take(&mut members)?),
+        "query-yank" => Command::QueryYank,
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -889,6 +897,17 @@ pub trait Commands {
     /// # Errors
     /// What the client is told.
     fn balloon(&mut self, cx: &mut CommandContext, args: BalloonArgs) -> QmpResult<Empty>;
+    /// Breaks connections that hang: whoever waits for them goes on, as if the peer had left.
+    /// Nothing is done when one of the instances is not known.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn yank(&mut self, cx: &mut CommandContext, args: YankArgs) -> QmpResult<Empty>;
+    /// Lists what can be yanked.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_yank(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<YankInstance>>;
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -1080,6 +1099,8 @@ pub fn dispatch(
         }
         Command::QueryBalloon => responder.send(commands.query_balloon(cx).map(|r| to_json(&r))),
         Command::Balloon(args) => responder.send(commands.balloon(cx, args).map(|r| to_json(&r))),
+        Command::Yank(args) => responder.send(commands.yank(cx, args).map(|r| to_json(&r))),
+        Command::QueryYank => responder.send(commands.query_yank(cx).map(|r| to_json(&r))),
     }
 }
 /// Something that happened, told to every monitor.

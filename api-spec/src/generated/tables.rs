@@ -369,6 +369,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "query-yank",
+        allow_oob: true,
+        allow_preconfig: true,
+    },
+    CommandInfo {
         name: "quit",
         allow_oob: false,
         allow_preconfig: true,
@@ -416,6 +421,11 @@ pub static COMMANDS: &[CommandInfo] = &[
     CommandInfo {
         name: "transaction",
         allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "yank",
+        allow_oob: true,
         allow_preconfig: true,
     },
 ];
@@ -3744,5 +3754,15 @@ pub static EXAMPLES: &[Example] = &[
         command: "balloon",
         request: "{\"execute\": \"balloon\", \"arguments\": {\"value\":536870912}}",
         reply: "{\"error\": {\"class\":\"DeviceNotActive\",\"desc\":\"No balloon device has been activated\"}}",
+    },
+    Example {
+        command: "yank",
+        request: "{\"execute\": \"yank\", \"arguments\": {\"instances\":[{\"type\":\"block-node\",\"node-name\":\"nbd0\"}]}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Instance not found\"}}",
+    },
+    Example {
+        command: "query-yank",
+        request: "{\"execute\": \"query-yank\"}",
+        reply: "{\"return\": [{\"type\":\"chardev\",\"id\":\"compat_monitor0\"}]}",
     },
 ];
