@@ -198,6 +198,10 @@ pub fn build(
         DeviceDriver::PcieRootPort(props) => build_root_port(props, &cx)
             .map(Box::new)
             .map(Attachable::RootPort),
+        DeviceDriver::I6300esb(props) => Ok(Attachable::Pci {
+            function: isa::i6300esb(props, &cx)?,
+            face: Face::None,
+        }),
         DeviceDriver::IsaSerial(props) => isa_serial::build(props, &mut cx),
         DeviceDriver::Pvpanic(props) => isa::pvpanic(props, &cx),
         DeviceDriver::IsaDebugExit(props) => isa::isa_debug_exit(props, &cx),

@@ -162,6 +162,8 @@ pub enum Command {
     QueryBalloon,
     /// `balloon`
     Balloon(BalloonArgs),
+    /// `watchdog-set-action`
+    WatchdogSetAction(WatchdogSetActionArgs),
 }
 impl Command {
     /// The command's name on the wire.
@@ -245,6 +247,7 @@ impl Command {
             Command::QueryRxFilter(_) => "query-rx-filter",
             Command::QueryBalloon => "query-balloon",
             Command::Balloon(_) => "balloon",
+            Command::WatchdogSetAction(_) => "watchdog-set-action",
         }
     }
 }
@@ -366,6 +369,9 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "query-rx-filter" => Command::QueryRxFilter(QueryRxFilterArgs::take(&mut members)?),
         "query-balloon" => Command::QueryBalloon,
         "balloon" => Command::Balloon(BalloonArgs::take(&mut members)?),
+        "watchdog-set-action" => {
+            Command::WatchdogSetAction(WatchdogSetActionArgs::take(&mut members)?)
+        }
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -829,6 +835,15 @@ pub trait Commands {
     /// # Errors
     /// What the client is told.
     fn balloon(&mut self, cx: &mut CommandContext, args: BalloonArgs) -> QmpResult<Empty>;
+    /// Sets what an expired watchdog does, as set-action does.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn watchdog_set_action(
+        &mut self,
+        cx: &mut CommandContext,
+        args: WatchdogSetActionArgs,
+    ) -> QmpResult<Empty>;
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -1008,6 +1023,9 @@ pub fn dispatch(
         }
         Command::QueryBalloon => responder.send(commands.query_balloon(cx).map(|r| to_json(&r))),
         Command::Balloon(args) => responder.send(commands.balloon(cx, args).map(|r| to_json(&r))),
+        Command::WatchdogSetAction(args) => {
+            responder.send(commands.watchdog_set_action(cx, args).map(|r| to_json(&r)))
+        }
     }
 }
 /// Something that happened, told to every monitor.
@@ -1119,6 +1137,12 @@ pub enum Event {
         /// Bytes of memory that the guest has now.
         actual: i64,
     },
+    /// The watchdog expired: the guest did not feed it in time. What is done about it comes after
+    /// this event.
+    Watchdog {
+        /// What is done.
+        action: WatchdogAction,
+    },
 }
 impl Event {
     /// The event's name on the wire.
@@ -1139,6 +1163,7 @@ impl Event {
             Event::DeviceTrayMoved { .. } => "DEVICE_TRAY_MOVED",
             Event::BlockImageCorrupted { .. } => "BLOCK_IMAGE_CORRUPTED",
             Event::BalloonChange { .. } => "BALLOON_CHANGE",
+            Event::Watchdog { .. } => "WATCHDOG",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -1229,6 +1254,9 @@ impl Event {
             Event::BalloonChange { actual } => {
                 out.put("actual", actual);
             }
+            Event::Watchdog { action } => {
+                out.put("action", action);
+            }
         }
         members.close();
         Some(text)
@@ -1260,6 +1288,10 @@ impl Event {
             Event::DeviceTrayMoved { .. } => None,
             Event::BlockImageCorrupted { .. } => None,
             Event::BalloonChange { .. } => Some(RateLimit {
+                interval_ms: 1000,
+                key: self.name().to_string(),
+            }),
+            Event::Watchdog { .. } => Some(RateLimit {
                 interval_ms: 1000,
                 key: self.name().to_string(),
             }),

@@ -1025,6 +1025,42 @@ impl VirtioBalloonPciProps {
         out.put("use-disabled-flag", &self.use_disabled_flag);
     }
 }
+/// Properties of `i6300esb`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct I6300esbProps {
+    /// Slot and optional function number, example: 06.0 or 06
+    pub addr: Option<crate::decode::PciAddr>,
+    /// Accepted empty; option ROMs are not run
+    pub romfile: Option<String>,
+    /// Accepted; option ROMs are not run
+    pub rombar: i32,
+    /// The slot has more functions than this one
+    pub multifunction: bool,
+    /// Not used
+    pub failover_pair_id: Option<String>,
+    /// Index for predictable names of network interfaces
+    pub acpi_index: u32,
+}
+impl I6300esbProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(I6300esbProps {
+            addr: members.optional("addr")?,
+            romfile: members.optional("romfile")?,
+            rombar: members.optional("rombar")?.unwrap_or(-1),
+            multifunction: members.optional("multifunction")?.unwrap_or(false),
+            failover_pair_id: members.optional("failover_pair_id")?,
+            acpi_index: members.optional("acpi-index")?.unwrap_or(0),
+        })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put_some("addr", &self.addr);
+        out.put_some("romfile", &self.romfile);
+        out.put("rombar", &self.rombar);
+        out.put("multifunction", &self.multifunction);
+        out.put_some("failover_pair_id", &self.failover_pair_id);
+        out.put("acpi-index", &self.acpi_index);
+    }
+}
 /// A driver with its typed properties.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DeviceDriver {
@@ -1054,6 +1090,8 @@ pub enum DeviceDriver {
     IsaDebugExit(IsaDebugExitProps),
     /// `virtio-balloon-pci`
     VirtioBalloonPci(VirtioBalloonPciProps),
+    /// `i6300esb`
+    I6300esb(I6300esbProps),
 }
 impl DeviceDriver {
     /// The driver's type name.
@@ -1072,6 +1110,7 @@ impl DeviceDriver {
             DeviceDriver::Pvpanic(_) => "pvpanic",
             DeviceDriver::IsaDebugExit(_) => "isa-debug-exit",
             DeviceDriver::VirtioBalloonPci(_) => "virtio-balloon-pci",
+            DeviceDriver::I6300esb(_) => "i6300esb",
         }
     }
     /// For PCI functions: the place asked for, and whether the slot has more functions.
@@ -1090,6 +1129,7 @@ impl DeviceDriver {
             DeviceDriver::Pvpanic(_) => (None, false),
             DeviceDriver::IsaDebugExit(_) => (None, false),
             DeviceDriver::VirtioBalloonPci(props) => (props.addr, props.multifunction),
+            DeviceDriver::I6300esb(props) => (props.addr, props.multifunction),
         }
     }
     /// The properties that have a value, as the JSON text of an object.
@@ -1110,6 +1150,7 @@ impl DeviceDriver {
             DeviceDriver::Pvpanic(props) => props.put(&mut out),
             DeviceDriver::IsaDebugExit(props) => props.put(&mut out),
             DeviceDriver::VirtioBalloonPci(props) => props.put(&mut out),
+            DeviceDriver::I6300esb(props) => props.put(&mut out),
         }
         out.close();
         text
@@ -1153,6 +1194,7 @@ impl Decode for DeviceOptions {
             "virtio-balloon-pci" => {
                 DeviceDriver::VirtioBalloonPci(VirtioBalloonPciProps::take(&mut members)?)
             }
+            "i6300esb" => DeviceDriver::I6300esb(I6300esbProps::take(&mut members)?),
 
             _ => {
                 return Err(QmpError::generic(format!(

@@ -388,6 +388,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_oob: false,
         allow_preconfig: true,
     },
+    CommandInfo {
+        name: "watchdog-set-action",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
 ];
 /// The facts on a command.
 pub fn command_info(name: &str) -> Option<&'static CommandInfo> {
@@ -413,6 +418,7 @@ pub static EVENTS: &[&str] = &[
     "DEVICE_TRAY_MOVED",
     "BLOCK_IMAGE_CORRUPTED",
     "BALLOON_CHANGE",
+    "WATCHDOG",
 ];
 /// Every type of device and object.
 pub static DRIVERS: &[DriverInfo] = &[
@@ -2422,6 +2428,53 @@ pub static DRIVERS: &[DriverInfo] = &[
             },
         ],
     },
+    DriverInfo {
+        name: "i6300esb",
+        parent: "pci-device",
+        is_abstract: false,
+        user_creatable: true,
+        bus: Some("PCI"),
+        description: "Intel's 6300ESB watchdog",
+        category: "Watchdog devices",
+        properties: &[
+            PropertyInfo {
+                name: "addr",
+                kind: "str",
+                default: None,
+                description: "Slot and optional function number, example: 06.0 or 06",
+            },
+            PropertyInfo {
+                name: "romfile",
+                kind: "str",
+                default: None,
+                description: "Accepted empty; option ROMs are not run",
+            },
+            PropertyInfo {
+                name: "rombar",
+                kind: "int32",
+                default: Some("-1"),
+                description: "Accepted; option ROMs are not run",
+            },
+            PropertyInfo {
+                name: "multifunction",
+                kind: "bool",
+                default: Some("false"),
+                description: "The slot has more functions than this one",
+            },
+            PropertyInfo {
+                name: "failover_pair_id",
+                kind: "str",
+                default: None,
+                description: "Not used",
+            },
+            PropertyInfo {
+                name: "acpi-index",
+                kind: "uint32",
+                default: Some("0"),
+                description: "Index for predictable names of network interfaces",
+            },
+        ],
+    },
 ];
 /// Every option of the command line.
 pub static OPTIONS: &[OptionInfo] = &[
@@ -2636,6 +2689,27 @@ pub static OPTIONS: &[OptionInfo] = &[
         implied_key: Some("driver"),
     },
     OptionInfo {
+        name: "balloon",
+        has_arg: true,
+        usage: "-balloon none|virtio[,prop=value][,...]",
+        description: "The same as -device virtio-balloon-pci; none is nothing. QEMU had it until version 4.2.",
+        implied_key: None,
+    },
+    OptionInfo {
+        name: "watchdog",
+        has_arg: true,
+        usage: "-watchdog model",
+        description: "The same as -device of that model; `-watchdog help` lists them. QEMU had it until version 7.1.",
+        implied_key: None,
+    },
+    OptionInfo {
+        name: "watchdog-action",
+        has_arg: true,
+        usage: "-watchdog-action reset|shutdown|poweroff|inject-nmi|pause|debug|none",
+        description: "Set what an expired watchdog does, as watchdog-set-action does.",
+        implied_key: None,
+    },
+    OptionInfo {
         name: "nodefaults",
         has_arg: false,
         usage: "-nodefaults",
@@ -2701,7 +2775,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     OptionInfo {
         name: "action",
         has_arg: true,
-        usage: "-action reboot=reset|shutdown|shutdown=poweroff|pause|panic=pause|shutdown|exit-failure|none",
+        usage: "-action reboot=reset|shutdown|shutdown=poweroff|pause|panic=pause|shutdown|exit-failure|none|watchdog=reset|shutdown|poweroff|inject-nmi|pause|debug|none",
         description: "Set what happens then, as set-action does.",
         implied_key: None,
     },
@@ -3162,5 +3236,10 @@ pub static EXAMPLES: &[Example] = &[
         command: "balloon",
         request: "{\"execute\": \"balloon\", \"arguments\": {\"value\":536870912}}",
         reply: "{\"error\": {\"class\":\"DeviceNotActive\",\"desc\":\"No balloon device has been activated\"}}",
+    },
+    Example {
+        command: "watchdog-set-action",
+        request: "{\"execute\": \"watchdog-set-action\", \"arguments\": {\"action\":\"inject-nmi\"}}",
+        reply: "{\"return\": {}}",
     },
 ];

@@ -6943,3 +6943,22 @@ impl EncodeMembers for BalloonArgs {
     }
 }
 object!(BalloonArgs);
+/// Arguments of `watchdog-set-action`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WatchdogSetActionArgs {
+    /// What is to be done.
+    pub action: WatchdogAction,
+}
+impl DecodeMembers for WatchdogSetActionArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(WatchdogSetActionArgs {
+            action: members.required("action")?,
+        })
+    }
+}
+impl EncodeMembers for WatchdogSetActionArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("action", &self.action);
+    }
+}
+object!(WatchdogSetActionArgs);

@@ -2,6 +2,7 @@
 
 mod debug_exit;
 mod fw_cfg;
+mod i6300esb;
 mod i8042;
 pub mod isa_serial;
 mod lpc;
@@ -31,6 +32,7 @@ pub use rtc::{CmosMemory, Rtc};
 /// Saved state of the devices.
 pub mod state {
     pub use super::fw_cfg::state::FwCfgV1;
+    pub use super::i6300esb::I6300esbV1;
     pub use super::i8042::state::I8042V1;
     pub use super::lpc::pm::state::PmV1;
     pub use super::lpc::state::LpcV1;
@@ -42,5 +44,6 @@ pub mod state {
 pub mod build {
     //! Devices that a user asks for.
     pub use super::debug_exit::build as isa_debug_exit;
+    pub use super::i6300esb::build as i6300esb;
     pub use super::pvpanic::build as pvpanic;
 }

@@ -8,6 +8,7 @@ mod life;
 mod memory;
 mod scsi;
 mod scsi_changes;
+mod watchdog;
 
 use tests::artifacts::{self, Guest};
 use tests::{Serial, Vm, VmBuilder};

@@ -12,3 +12,4 @@ mod pci;
 mod protocol;
 mod rng;
 mod scsi;
+mod watchdog;

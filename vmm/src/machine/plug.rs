@@ -221,6 +221,7 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
         },
         DeviceDriver::VirtioSerialPci(_)
         | DeviceDriver::PcieRootPort(_)
+        | DeviceDriver::I6300esb(_)
         | DeviceDriver::Pvpanic(_)
         | DeviceDriver::IsaDebugExit(_) => none,
     }

@@ -102,14 +102,14 @@ impl Control {
     }
 
     /// Presses the power button: the guest sees it while it runs.
-    pub(super) fn power_button(&mut self) {
+    pub(in crate::control) fn power_button(&mut self) {
         if let Some(machine) = &mut self.machine {
             machine.power_button();
         }
         self.emit(Event::Powerdown);
     }
 
-    pub(super) fn nmi(&self) -> QmpResult<()> {
+    pub(in crate::control) fn nmi(&self) -> QmpResult<()> {
         self.machine()?.inject_nmi().map_err(QmpError::generic)
     }
 }

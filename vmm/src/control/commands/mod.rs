@@ -396,6 +396,15 @@ impl Commands for Control {
         DONE
     }
 
+    fn watchdog_set_action(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: WatchdogSetActionArgs,
+    ) -> QmpResult<Empty> {
+        self.life.policy_mut().watchdog = args.action;
+        DONE
+    }
+
     fn query_rx_filter(
         &mut self,
         _cx: &mut CommandContext,

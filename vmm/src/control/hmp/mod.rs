@@ -218,6 +218,13 @@ static COMMANDS: &[Entry] = &[
         "",
         "press the reset button",
     ),
+    entry(
+        "watchdog_action",
+        None,
+        Verb::Guest(guest::Verb::Watchdog),
+        "[reset|shutdown|poweroff|pause|debug|none|inject-nmi]",
+        "say what an expired watchdog does",
+    ),
 ];
 
 struct TopicEntry {
