@@ -22,6 +22,7 @@ pub mod registry;
 pub mod scsi;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod vhost;
 pub mod virtio;
 pub mod worker;
 

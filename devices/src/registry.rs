@@ -11,7 +11,7 @@ use crate::model::{build as isa, isa_serial};
 use crate::pci::{RootPort, SharedFunction, build_root_port};
 use crate::scsi::{self, ScsiBus, Unit};
 use crate::virtio::balloon::{self, Balloon};
-use crate::virtio::{self, blk, rng, serial};
+use crate::virtio::{self, blk, rng, serial, vsock};
 
 /// A region of a device in port or memory space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +165,13 @@ pub fn build(
     }
     match driver {
         DeviceDriver::VirtioBlkPci(props) => blk::build(props, &cx).map(pci),
+        DeviceDriver::VirtioNetPci(props) => {
+            let (function, nic) = virtio::net::build(props, &mut cx)?;
+            Ok(Attachable::Pci {
+                function: Arc::new(Mutex::new(function)),
+                face: Face::Nic(nic),
+            })
+        }
         DeviceDriver::VirtioBalloonPci(props) => {
             let (function, balloon) = balloon::build(props, &cx)?;
             Ok(Attachable::Pci {
@@ -173,6 +180,7 @@ pub fn build(
             })
         }
         DeviceDriver::VirtioRngPci(props) => rng::build(props, &cx).map(pci),
+        DeviceDriver::VhostVsockPci(props) => vsock::build(props, &mut cx).map(pci),
         DeviceDriver::VirtioSerialPci(props) => {
             let (function, ports) = serial::build(props, &cx)?;
             Ok(Attachable::Bus {

@@ -1,8 +1,9 @@
 //! Written by api-spec-gen; change `schema/` instead.
 #![allow(clippy::large_enum_variant, clippy::too_many_lines)] // generated
 
+use super::drivers::DeviceOptions;
 use super::types::*;
-use crate::decode::{At, DecodeMembers, Members, Mode};
+use crate::decode::{At, Decode, DecodeMembers, Members, Mode};
 use crate::encode::Members as Out;
 use crate::reply::{CommandContext, Empty, RawJson, Reply, Responder};
 use crate::tables::RateLimit;
@@ -158,6 +159,18 @@ pub enum Command {
     BlockdevSnapshotApply(BlockdevSnapshotApplyArgs),
     /// `query-rx-filter`
     QueryRxFilter(QueryRxFilterArgs),
+    /// `netdev_add`
+    NetdevAdd(Netdev),
+    /// `netdev_del`
+    NetdevDel(NetdevDelArgs),
+    /// `set_link`
+    SetLink(SetLinkArgs),
+    /// `announce-self`
+    AnnounceSelf(AnnounceParameters),
+    /// `device_add`
+    DeviceAdd(DeviceOptions),
+    /// `device_del`
+    DeviceDel(DeviceDelArgs),
     /// `query-balloon`
     QueryBalloon,
     /// `balloon`
@@ -245,6 +258,12 @@ impl Command {
             Command::BlockResize(_) => "block_resize",
             Command::BlockdevSnapshotApply(_) => "blockdev-snapshot-apply",
             Command::QueryRxFilter(_) => "query-rx-filter",
+            Command::NetdevAdd(_) => "netdev_add",
+            Command::NetdevDel(_) => "netdev_del",
+            Command::SetLink(_) => "set_link",
+            Command::AnnounceSelf(_) => "announce-self",
+            Command::DeviceAdd(_) => "device_add",
+            Command::DeviceDel(_) => "device_del",
             Command::QueryBalloon => "query-balloon",
             Command::Balloon(_) => "balloon",
             Command::WatchdogSetAction(_) => "watchdog-set-action",
@@ -256,6 +275,11 @@ impl Command {
 /// # Errors
 /// CommandNotFound for a name that does not exist; else what is wrong with the arguments.
 pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Command> {
+    if name == "device_add" {
+        let value = Value::Object(arguments.unwrap_or_default());
+        return DeviceOptions::decode(value, &At::root(Mode::Lenient)).map(Command::DeviceAdd);
+    }
+
     let at = At::root(Mode::Strict);
     let mut members = Members::arguments(arguments, &at);
     let command = match name {
@@ -367,6 +391,11 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
             Command::BlockdevSnapshotApply(BlockdevSnapshotApplyArgs::take(&mut members)?)
         }
         "query-rx-filter" => Command::QueryRxFilter(QueryRxFilterArgs::take(&mut members)?),
+        "netdev_add" => Command::NetdevAdd(Netdev::take(&mut members)?),
+        "netdev_del" => Command::NetdevDel(NetdevDelArgs::take(&mut members)?),
+        "set_link" => Command::SetLink(SetLinkArgs::take(&mut members)?),
+        "announce-self" => Command::AnnounceSelf(AnnounceParameters::take(&mut members)?),
+        "device_del" => Command::DeviceDel(DeviceDelArgs::take(&mut members)?),
         "query-balloon" => Command::QueryBalloon,
         "balloon" => Command::Balloon(BalloonArgs::take(&mut members)?),
         "watchdog-set-action" => {
@@ -823,6 +852,37 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: QueryRxFilterArgs,
     ) -> QmpResult<Vec<RxFilterInfo>>;
+    /// Makes the host's side of a network interface.
+    fn netdev_add(&mut self, cx: &mut CommandContext, args: Netdev, reply: Reply<Empty>);
+    /// Removes the host's side of a network interface. The link of an interface that uses it goes
+    /// down.
+    fn netdev_del(&mut self, cx: &mut CommandContext, args: NetdevDelArgs, reply: Reply<Empty>);
+    /// Pulls or plugs the cable of an interface or a netdev.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn set_link(&mut self, cx: &mut CommandContext, args: SetLinkArgs) -> QmpResult<Empty>;
+    /// Makes interfaces tell the network where they are, as after a migration.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn announce_self(
+        &mut self,
+        cx: &mut CommandContext,
+        args: AnnounceParameters,
+    ) -> QmpResult<Empty>;
+    /// Makes a device and plugs it in. Its other properties are further arguments (see
+    /// device-list-properties). A running guest is told; its driver takes the device then.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn device_add(&mut self, cx: &mut CommandContext, args: DeviceOptions) -> QmpResult<Empty>;
+    /// Asks the guest to let go of a device. The device is gone, and all that it used is free,
+    /// when DEVICE_DELETED says so, which is at the next reset at the latest.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn device_del(&mut self, cx: &mut CommandContext, args: DeviceDelArgs) -> QmpResult<Empty>;
     /// Tells how much memory the balloon leaves to the guest.
     ///
     /// # Errors
@@ -1021,6 +1081,18 @@ pub fn dispatch(
         Command::QueryRxFilter(args) => {
             responder.send(commands.query_rx_filter(cx, args).map(|r| to_json(&r)))
         }
+        Command::NetdevAdd(args) => commands.netdev_add(cx, args, Reply::new(responder)),
+        Command::NetdevDel(args) => commands.netdev_del(cx, args, Reply::new(responder)),
+        Command::SetLink(args) => responder.send(commands.set_link(cx, args).map(|r| to_json(&r))),
+        Command::AnnounceSelf(args) => {
+            responder.send(commands.announce_self(cx, args).map(|r| to_json(&r)))
+        }
+        Command::DeviceAdd(args) => {
+            responder.send(commands.device_add(cx, args).map(|r| to_json(&r)))
+        }
+        Command::DeviceDel(args) => {
+            responder.send(commands.device_del(cx, args).map(|r| to_json(&r)))
+        }
         Command::QueryBalloon => responder.send(commands.query_balloon(cx).map(|r| to_json(&r))),
         Command::Balloon(args) => responder.send(commands.balloon(cx, args).map(|r| to_json(&r))),
         Command::WatchdogSetAction(args) => {
@@ -1132,6 +1204,39 @@ pub enum Event {
         /// The image is not used any more.
         fatal: bool,
     },
+    /// A stream netdev has a peer.
+    NetdevStreamConnected {
+        /// The netdev.
+        netdev_id: String,
+        /// The peer.
+        addr: SocketAddress,
+    },
+    /// A stream netdev lost its peer.
+    NetdevStreamDisconnected {
+        /// The netdev.
+        netdev_id: String,
+    },
+    /// A device is gone, with all that it used. Parts of devices are told of before the whole.
+    DeviceDeleted {
+        /// Its id, if it had one.
+        device: Option<String>,
+        /// Where the object tree had it.
+        path: String,
+    },
+    /// The guest refused to let go of a device.
+    DeviceUnplugGuestError {
+        /// Its id, if it has one.
+        device: Option<String>,
+        /// Where the object tree has it.
+        path: String,
+    },
+    /// The guest changed what an interface lets through. Told once until the next query-rx-filter.
+    NicRxFilterChanged {
+        /// The interface's id, if it has one.
+        name: Option<String>,
+        /// Its place in the object tree.
+        path: String,
+    },
     /// The guest gave back memory or took it again.
     BalloonChange {
         /// Bytes of memory that the guest has now.
@@ -1162,6 +1267,11 @@ impl Event {
             Event::BlockIoError { .. } => "BLOCK_IO_ERROR",
             Event::DeviceTrayMoved { .. } => "DEVICE_TRAY_MOVED",
             Event::BlockImageCorrupted { .. } => "BLOCK_IMAGE_CORRUPTED",
+            Event::NetdevStreamConnected { .. } => "NETDEV_STREAM_CONNECTED",
+            Event::NetdevStreamDisconnected { .. } => "NETDEV_STREAM_DISCONNECTED",
+            Event::DeviceDeleted { .. } => "DEVICE_DELETED",
+            Event::DeviceUnplugGuestError { .. } => "DEVICE_UNPLUG_GUEST_ERROR",
+            Event::NicRxFilterChanged { .. } => "NIC_RX_FILTER_CHANGED",
             Event::BalloonChange { .. } => "BALLOON_CHANGE",
             Event::Watchdog { .. } => "WATCHDOG",
         }
@@ -1251,6 +1361,25 @@ impl Event {
                 out.put_some("size", size);
                 out.put("fatal", fatal);
             }
+            Event::NetdevStreamConnected { netdev_id, addr } => {
+                out.put("netdev-id", netdev_id);
+                out.put("addr", addr);
+            }
+            Event::NetdevStreamDisconnected { netdev_id } => {
+                out.put("netdev-id", netdev_id);
+            }
+            Event::DeviceDeleted { device, path } => {
+                out.put_some("device", device);
+                out.put("path", path);
+            }
+            Event::DeviceUnplugGuestError { device, path } => {
+                out.put_some("device", device);
+                out.put("path", path);
+            }
+            Event::NicRxFilterChanged { name, path } => {
+                out.put_some("name", name);
+                out.put("path", path);
+            }
             Event::BalloonChange { actual } => {
                 out.put("actual", actual);
             }
@@ -1287,6 +1416,11 @@ impl Event {
             }),
             Event::DeviceTrayMoved { .. } => None,
             Event::BlockImageCorrupted { .. } => None,
+            Event::NetdevStreamConnected { .. } => None,
+            Event::NetdevStreamDisconnected { .. } => None,
+            Event::DeviceDeleted { .. } => None,
+            Event::DeviceUnplugGuestError { .. } => None,
+            Event::NicRxFilterChanged { .. } => None,
             Event::BalloonChange { .. } => Some(RateLimit {
                 interval_ms: 1000,
                 key: self.name().to_string(),

@@ -8,10 +8,7 @@
 //!               CharFrontend --> device  <-------------------+
 //! ```
 
-mod address;
-mod dialer;
 mod host_port;
-mod listener;
 mod ring;
 mod server;
 mod shared;
@@ -35,9 +32,10 @@ use std::sync::Arc;
 
 use api_spec::{QmpError, QmpResult};
 
-pub use address::{InetAddress, UnixAddress, system_words};
-pub use dialer::{Attempt, Dialer, Peer};
-pub use listener::{ListenSocket, Listener, SocketPath};
+pub use crate::backend::socket::{
+    Attempt, Dialer, InetAddress, ListenSocket, Listener, Peer, SocketPath, UnixAddress,
+    system_words,
+};
 pub use server::{ChardevHandle, ChardevServer};
 use shared::{Core, Door, Start};
 pub use terminal::{Pty, Stdio};

@@ -6,6 +6,7 @@ mod chain;
 pub mod common;
 mod gather;
 pub mod layout;
+pub mod net;
 mod props;
 mod queue;
 pub mod rng;
@@ -14,6 +15,7 @@ pub mod serial;
 mod signals;
 mod state;
 mod transport;
+pub mod vsock;
 
 #[cfg(test)]
 mod blk_test;

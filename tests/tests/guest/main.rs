@@ -1,5 +1,6 @@
 //! A Linux guest: Debian's kernel, with a shell on the serial console. Runs where `QVMD_GUEST` is set.
 
+mod agent;
 mod balloon;
 mod boot;
 mod devices;

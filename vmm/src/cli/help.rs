@@ -92,6 +92,9 @@ fn devices() -> String {
         if let Some(bus) = info.bus {
             let _ = write!(text, ", bus {bus}");
         }
+        if let Some(alias) = info.alias {
+            let _ = write!(text, ", alias \"{alias}\"");
+        }
         let _ = writeln!(text, ", desc \"{}\"", info.description);
     }
     text
@@ -100,8 +103,8 @@ fn devices() -> String {
 fn properties(driver: &str) -> Option<String> {
     let info = DRIVERS
         .iter()
-        .find(|info| info.name == driver && info.user_creatable)?;
-    let mut text = format!("{driver} options:\n");
+        .find(|info| info.user_creatable && (info.name == driver || info.alias == Some(driver)))?;
+    let mut text = format!("{} options:\n", info.name);
     for property in info.properties {
         let head = format!("{}=<{}>", property.name, property.kind);
         let _ = write!(text, "  {head:<22} - {}", property.description);

@@ -36,6 +36,7 @@ impl Control {
                 self.flush_disks();
             }
             Action::ResetMachine => {
+                self.complete_unplugs();
                 let reset = self
                     .machine
                     .as_mut()
@@ -101,7 +102,8 @@ impl Control {
             Effect::Remap => self.with_machine(|machine| machine.remap()),
             Effect::StartQueues => self.with_machine(|machine| machine.start_queues(id)),
             Effect::StopQueues => self.with_machine(|machine| machine.stop_queues(id)),
-            Effect::Ejected => log::warn!("Device '{id}' was let go, but cannot be removed"),
+            Effect::Ejected => self.ejected(id),
+            Effect::EjectSlots(slots) => self.ejected_slots(slots),
             Effect::Power(power) => self.power(&power),
             Effect::Notice(notice) => self.notice(notice),
             Effect::DiskFailed(failure) => self.disk_failed(failure),
@@ -210,6 +212,7 @@ impl Control {
                     .map_or_else(String::new, |m| m.rtc_path()),
             }),
             Notice::SerialPort { id, open } => self.emit(Event::VserportChange { id, open }),
+            Notice::RxFilterChanged { device } => self.rx_filter_changed(&device),
             Notice::BalloonChanged { pages } => self.balloon_changed(pages),
             Notice::TrayMoved { device, open } => self.tray_moved(&device, open),
         }
@@ -217,6 +220,18 @@ impl Control {
 }
 
 impl Control {
+    /// NIC_RX_FILTER_CHANGED, for the interface of that key.
+    fn rx_filter_changed(&mut self, device: &str) {
+        let Some(path) = self.machine.as_ref().and_then(|m| m.path_of(device)) else {
+            return;
+        };
+        self.emit(Event::NicRxFilterChanged {
+            // Keys that are no ids begin with a slash.
+            name: (!device.starts_with('/')).then(|| device.to_owned()),
+            path: format!("{path}/virtio-backend"),
+        });
+    }
+
     /// DEVICE_TRAY_MOVED, for the device of that key.
     pub(super) fn tray_moved(&mut self, device: &str, open: bool) {
         let Some(path) = self.machine.as_ref().and_then(|m| m.path_of(device)) else {

@@ -2,6 +2,7 @@
 //! never blocks, and publishes replies and events through one queue, so that their order holds.
 
 mod act;
+mod addresses;
 mod balloon;
 pub mod blockdev;
 pub mod chardevs;
@@ -10,10 +11,11 @@ mod disks;
 pub mod fds;
 mod graph;
 pub mod hmp;
+mod hotplug;
 pub mod jobs;
 pub mod life;
 pub mod monitors;
-mod nets;
+pub mod nets;
 pub mod objects;
 mod parts;
 pub mod sink;
@@ -39,6 +41,7 @@ use fds::FdStore;
 use jobs::Jobs;
 use life::{Action, Input, Life, Policy, Ticket};
 use monitors::Monitors;
+use nets::Nets;
 use objects::Objects;
 use sink::Published;
 use unfinished::Unfinished;
@@ -66,6 +69,7 @@ pub struct Control {
     blockdevs: Blockdevs,
     jobs: Jobs,
     chardevs: Chardevs,
+    nets: Nets,
     fds: FdStore,
     expected_qtest: Option<parts::ExpectedQtest>,
     waiting: BTreeMap<Ticket, Waiter>,
@@ -107,6 +111,7 @@ impl Control {
             blockdevs,
             jobs: Jobs::default(),
             chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())),
+            nets: Nets::default(),
             fds,
             expected_qtest: None,
             mail,
@@ -275,6 +280,8 @@ impl Control {
         // While the devices still have their nodes: what nobody uses is neither listed nor locked.
         flush(self.blockdevs.written());
         self.machine = None;
+        drop(self.nets.take_all());
+        self.nets.service.shut_down();
         self.jobs.shut_down();
         self.blockdevs.end_turns();
         self.unfinished.wait();

@@ -9,7 +9,7 @@ use devices::pci::PciTopology;
 use kvm_ioctls::Cap;
 
 use super::chipset::Chipset;
-use super::plug::{Bus, BusKind, ISA_BUS, ROOT_BUS};
+use super::plug::{Bus, BusKind, Hotplug, ISA_BUS, ROOT_BUS};
 use super::slots::SlotMap;
 use super::spec::MachineSpec;
 use super::{Machine, RamBackend, SHADOW_SLOT};
@@ -119,7 +119,11 @@ impl Machine {
         let buses = vec![
             Bus {
                 name: ROOT_BUS.to_owned(),
-                kind: BusKind::Pci { port: None, slots },
+                kind: BusKind::Pci {
+                    port: None,
+                    slots,
+                    hotplug: Hotplug::None,
+                },
             },
             Bus {
                 name: ISA_BUS.to_owned(),
@@ -147,6 +151,10 @@ impl Machine {
             pci,
             buses,
             devices: Vec::new(),
+            anonymous: 0,
+            leaving: Vec::new(),
+            next_leave: 0,
+            ready: false,
             io_thread: None,
             running: false,
             shadow: shadow.into_iter().collect(),

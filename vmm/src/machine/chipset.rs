@@ -78,6 +78,7 @@ impl Parts<'_> {
             drive_name: None,
             entropy: None,
             netdev: None,
+            vhost: None,
             hints: HashMap::new(),
         }
     }
@@ -180,6 +181,15 @@ impl Chipset {
         lock(&self.host).set_up(ecam);
         lock(&self.lpc).set_up(&Setup::DEFAULT);
     }
+
+    /// Tells the guest by ACPI that something is in this slot of the bus with such hot-plug. A
+    /// chipset that has no such bus is not asked.
+    pub fn announce_plug(&self, _slot: u8) {}
+
+    /// Asks the guest by ACPI to let go of what is in this slot; [`Effect::EjectSlots`] answers.
+    ///
+    /// [`Effect::EjectSlots`]: devices::effect::Effect::EjectSlots
+    pub fn request_eject(&self, _slot: u8) {}
 
     /// Presses the power button.
     pub fn power_button(&self) {

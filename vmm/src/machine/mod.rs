@@ -10,8 +10,10 @@ pub mod qom;
 mod qtree;
 pub mod slots;
 pub mod spec;
+mod ticket;
 pub mod topology;
 mod units;
+mod unplug;
 
 use std::sync::Arc;
 
@@ -32,9 +34,11 @@ use crate::vcpu::{Entry, Vcpus};
 use chipset::Chipset;
 use plug::{Bus, Device};
 use spec::MachineSpec;
+use unplug::Leaving;
 
 pub use build::ChosenAccel;
-pub use plug::{References, Wants, wants};
+pub use plug::{References, VhostWant, Wants, wants};
+pub use unplug::{Gone, Removed};
 
 /// A device at fixed addresses.
 struct Fixed {
@@ -89,6 +93,14 @@ pub struct Machine {
     pci: PciTopology,
     buses: Vec<Bus>,
     devices: Vec<Device>,
+    /// Number of the next device without an id.
+    anonymous: usize,
+    /// Devices that are out of their places, and still let go of what they use.
+    leaving: Vec<Leaving>,
+    /// Names the next ones.
+    next_leave: u64,
+    /// Everything that was there at the start is plugged.
+    ready: bool,
     /// Shadow memory as the accelerator has it, from [`SHADOW_SLOT`] on.
     shadow: Vec<RamSlot>,
     /// Between `resume` and `quiesce`.
@@ -191,6 +203,18 @@ impl Machine {
         self.remap();
     }
 
+    /// Takes the queues of the device `id` back and hands them out again: what its workers hold
+    /// of the host may have changed.
+    pub fn restart_queues(&mut self, id: &str) {
+        let running = self.running;
+        self.with_queues(id, |queues| {
+            queues.stop_queues();
+            if running {
+                queues.start_queues();
+            }
+        });
+    }
+
     fn with_queues(&self, id: &str, act: impl FnOnce(&mut dyn devices::pci::QueueHost)) {
         if let Some(plugged) = self.pci.find(id)
             && let Some(queues) = lock(&plugged.function).queues()
@@ -276,6 +300,8 @@ impl Machine {
         for plugged in self.pci.functions() {
             lock(&plugged.function).reset();
         }
+        // What came while a slot had no power, has it now.
+        self.mark_occupied();
         self.accel
             .reset()
             .context("Cannot reset the interrupt controllers")?;
@@ -290,6 +316,7 @@ impl Machine {
     /// As [`Machine::reset`].
     pub fn power_on(&mut self) -> Result<()> {
         self.mark_occupied();
+        self.ready = true;
         let entry = self.prepare()?;
         self.vcpus.set_entry(entry)?;
         Ok(())
@@ -306,9 +333,21 @@ impl Machine {
         self.chipset.power_button();
     }
 
+    /// Nothing answers the guest any more: interrupts of the accelerator without a processor lead
+    /// to the devices that have them.
+    fn empty_map(&self) {
+        self.map.store(Arc::new(MapBuilder::new().build()));
+    }
+
     /// Ends the machine: no vCPU and no queue runs any more.
     pub fn end(&mut self) {
         self.vcpus.stop();
         self.take_queues_back();
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.empty_map();
     }
 }

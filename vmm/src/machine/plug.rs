@@ -2,6 +2,7 @@
 //! machine is changed, or is undone.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use api_spec::{DRIVERS, DeviceDriver, DeviceOptions, QmpError, QmpResult};
@@ -15,10 +16,12 @@ use devices::map::Space;
 use devices::model::isa_serial;
 use devices::pci::{DevFn, Plugged, RootPort, SharedFunction};
 use devices::registry::{self, Attachable, ChildBus, Face, Region};
+use devices::virtio::vsock;
 use devices::worker::IoThread as IoThreadFace;
 
 use super::firmware::gsi_of;
 use super::slots::{SlotMap, Tenant};
+use super::ticket::PlugTicket;
 use super::{Fixed, Machine};
 use crate::acpi::SerialPort;
 use crate::threads::io_thread::{IoThread, PollParameters};
@@ -45,6 +48,18 @@ pub struct Port {
     pub device: Arc<Mutex<RootPort>>,
 }
 
+/// Whether devices come and go on a bus while the machine is there, and who tells the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hotplug {
+    /// They do not.
+    None,
+    /// The port that the bus is behind.
+    Native,
+    /// The chipset, by ACPI.
+    #[allow(dead_code)] // the q35 has no such bus
+    Acpi,
+}
+
 /// What a bus takes.
 pub enum BusKind {
     /// PCI functions: the root bus, or the one behind the port of that key.
@@ -53,6 +68,8 @@ pub enum BusKind {
         port: Option<Port>,
         /// Who sits where.
         slots: SlotMap,
+        /// Whether devices come and go.
+        hotplug: Hotplug,
     },
     /// Devices with fixed ports.
     Isa,
@@ -72,6 +89,24 @@ impl BusKind {
             BusKind::Pci { .. } => "PCIE",
             BusKind::Isa => "ISA",
             BusKind::Child { bus, .. } => bus.type_name(),
+        }
+    }
+
+    /// Whether devices come and go while the machine is there.
+    pub const fn hotplug(&self) -> bool {
+        match self {
+            BusKind::Pci { hotplug, .. } => !matches!(hotplug, Hotplug::None),
+            BusKind::Isa => false,
+            BusKind::Child { .. } => true,
+        }
+    }
+
+    /// Whether the device of that key provides the bus.
+    pub fn is_of(&self, key: &str) -> bool {
+        match self {
+            BusKind::Pci { port, .. } => port.as_ref().is_some_and(|port| *port.key == *key),
+            BusKind::Child { device, .. } => **device == *key,
+            BusKind::Isa => false,
         }
     }
 
@@ -127,6 +162,17 @@ pub struct Device {
     pub nr: Option<u32>,
     /// What commands reach it by.
     pub face: Face,
+    /// It came while the machine was there.
+    pub hotplugged: bool,
+    /// The guest was asked to let go of it.
+    pub unplug: Option<Asked>,
+}
+
+/// The guest was asked to let go of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// When it can be asked again, in the guest's time; `None` for never.
+    pub again: Option<u64>,
 }
 
 /// What the options of a device name, looked up and taken for it.
@@ -142,6 +188,8 @@ pub struct References {
     pub entropy: Option<Arc<dyn Entropy>>,
     /// `netdev=`, taken for this device alone.
     pub netdev: Option<NetAttachment>,
+    /// The vhost device that the driver needs.
+    pub vhost: Option<OwnedFd>,
     /// `iothread=`.
     pub io_thread: Option<Arc<IoThread>>,
 }
@@ -167,6 +215,19 @@ pub struct Wants<'a> {
     pub io_thread: Option<&'a str>,
     /// `netdev=`.
     pub netdev: Option<&'a str>,
+    /// A vhost device of the kernel.
+    pub vhost: Option<VhostWant<'a>>,
+}
+
+/// A vhost device of the kernel that a driver needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VhostWant<'a> {
+    /// What messages call it.
+    pub name: &'static str,
+    /// Where it is.
+    pub path: &'static str,
+    /// `vhostfd=`: it is open already.
+    pub fd: Option<&'a str>,
 }
 
 /// What the options of a device name.
@@ -215,8 +276,21 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
             rng: p.rng.as_deref(),
             ..none
         },
+        // Nothing is opened for a guest that cannot have its address.
+        DeviceDriver::VhostVsockPci(p) => Wants {
+            vhost: vsock::check_cid(p.guest_cid).is_ok().then(|| VhostWant {
+                name: "vhost-vsock",
+                path: "/dev/vhost-vsock",
+                fd: p.vhostfd.as_deref(),
+            }),
+            ..none
+        },
         DeviceDriver::IsaSerial(p) => Wants {
             chardev: p.chardev.as_deref(),
+            ..none
+        },
+        DeviceDriver::VirtioNetPci(p) => Wants {
+            netdev: p.netdev.as_deref(),
             ..none
         },
         DeviceDriver::VirtioSerialPci(_)
@@ -228,60 +302,46 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
 }
 
 impl Machine {
-    /// Makes a device and plugs it. For a machine that was not started yet.
+    /// Makes a device and plugs it, before the machine is started or later. A guest that may be
+    /// there is told.
     ///
     /// # Errors
     /// QEMU's words for an id or place that is taken, a bus that is not there, and what the
-    /// device itself refuses.
+    /// device itself refuses. Nothing is left of it then.
     pub fn add_device(
         &mut self,
         options: DeviceOptions,
         references: References,
         builtin: bool,
     ) -> QmpResult<()> {
-        let name = options.driver.name();
-        if let Some(id) = &options.id {
-            crate::control::objects::check_id(id)?;
-            if self.devices.iter().any(|device| *device.key == **id) {
-                return Err(QmpError::generic(format!("Duplicate ID '{id}' for device")));
-            }
-        }
         self.check_only_one(&options.driver)?;
-        let bus = self.find_bus(&options)?;
+        let bus = self.check_place(&options)?;
         let (key, branch) = self.name_device(&options, builtin);
-        let devfn = self.claim_slot(bus, &options)?;
-        let cx = self.build_cx(&key, bus, devfn, references);
-        let numbers = self.port_numbers(bus);
-        let built = cx.and_then(|cx| {
-            let child = match &self.buses[bus].kind {
-                BusKind::Child { bus, .. } => Some(bus),
-                BusKind::Pci { .. } | BusKind::Isa => None,
-            };
-            registry::build(&options.driver, cx, child)
-        });
-        let placed = built.and_then(|built| {
-            let face = built.face();
-            self.attach(&key, name, bus, devfn, built, &options)?;
-            Ok(face)
-        });
-        let face = match placed {
-            Ok(face) => face,
-            Err(error) => {
-                self.release_slot(bus, devfn);
-                return Err(error);
-            }
+        let ticket = PlugTicket::open(self, key.clone(), bus, &options)?;
+        let (devfn, machine) = (ticket.devfn, &mut *ticket.machine);
+        let cx = machine.build_cx(&key, bus, devfn, references)?;
+        let numbers = machine.port_numbers(bus);
+        let child = match &machine.buses[bus].kind {
+            BusKind::Child { bus, .. } => Some(bus),
+            BusKind::Pci { .. } | BusKind::Isa => None,
         };
-        let serial = serial_port(&options.driver, self.serial_count());
-        let nr = self
+        let built = registry::build(&options.driver, cx, child)?;
+        let face = built.face();
+        let name = options.driver.name();
+        machine.attach(&key, name, bus, devfn, built, &options)?;
+        let serial = serial_port(&options.driver, machine.serial_count());
+        let nr = machine
             .port_numbers(bus)
             .into_iter()
             .find(|nr| !numbers.contains(nr));
-        self.devices.push(Device {
+        let device = Device {
             pvpanic: match &options.driver {
                 DeviceDriver::Pvpanic(p) => Some(p.ioport),
                 _ => None,
             },
-            bus: self.buses[bus].name.clone(),
+            bus: machine.buses[bus].name.clone(),
+            hotplugged: machine.ready,
+            unplug: None,
             serial,
             nr,
             face,
@@ -289,16 +349,38 @@ impl Machine {
             options,
             branch,
             devfn,
-        });
+        };
+        ticket.commit(device);
+        if self.ready {
+            self.announce(bus, devfn);
+        }
         Ok(())
     }
 
-    /// Whether there is a bus for such a device.
+    /// Which bus such a device goes on.
     ///
     /// # Errors
-    /// QEMU's words for a bus that is not there, or takes other devices.
-    pub fn check_bus(&self, options: &DeviceOptions) -> QmpResult<()> {
-        self.find_bus(options).map(drop)
+    /// QEMU's words for a bus that is not there, takes other devices or none any more, and for an
+    /// id that is none or taken.
+    pub fn check_place(&self, options: &DeviceOptions) -> QmpResult<usize> {
+        let bus = self.find_bus(options)?;
+        if let Some(place) = self.buses.get(bus).filter(|_| self.ready)
+            && !place.kind.hotplug()
+        {
+            return Err(no_hotplug(&place.name));
+        }
+        if let Some(id) = &options.id {
+            crate::control::objects::check_id(id)?;
+            let taken = self.devices.iter().any(|device| *device.key == **id);
+            if taken || self.is_leaving(id) {
+                let text = match self.ready {
+                    true => format!("Duplicate device ID '{id}'"),
+                    false => format!("Duplicate ID '{id}' for device"),
+                };
+                return Err(QmpError::generic(text));
+            }
+        }
+        Ok(bus)
     }
 
     /// The numbers that ports on this bus have.
@@ -366,13 +448,18 @@ impl Machine {
                 (format!("/unattached/{n}").into(), Branch::Unattached(n))
             }
             (None, false) => {
-                let n = count(|branch| matches!(branch, Branch::Anonymous(_)));
+                let n = self.anonymous;
                 (format!("/anonymous/{n}").into(), Branch::Anonymous(n))
             }
         }
     }
 
-    fn claim_slot(&mut self, bus: usize, options: &DeviceOptions) -> QmpResult<Option<DevFn>> {
+    pub(super) fn claim_slot(
+        &mut self,
+        bus: usize,
+        options: &DeviceOptions,
+    ) -> QmpResult<Option<DevFn>> {
+        let ready = self.ready;
         let BusKind::Pci { slots, .. } = &mut self.buses[bus].kind else {
             return Ok(None);
         };
@@ -383,16 +470,13 @@ impl Machine {
             multifunction,
         };
         let wanted = addr.map(|addr| DevFn::new(addr.slot, addr.function));
-        let claimed = slots.claim(wanted, tenant);
+        let claimed = match ready {
+            true => slots.claim_hot(wanted, tenant),
+            false => slots.claim(wanted, tenant),
+        };
         claimed
             .map(Some)
             .map_err(|error| QmpError::generic(error.to_string()))
-    }
-
-    fn release_slot(&mut self, bus: usize, devfn: Option<DevFn>) {
-        if let (BusKind::Pci { slots, .. }, Some(devfn)) = (&mut self.buses[bus].kind, devfn) {
-            slots.release(devfn);
-        }
     }
 
     /// All that the device may ask for.
@@ -413,6 +497,8 @@ impl Machine {
                 "serial-index",
                 u64::try_from(self.serial_count()).unwrap_or(0),
             ),
+            ("mac", self.free_mac().into()),
+            ("nic-index", u64::try_from(self.nics().count()).unwrap_or(0)),
         ]);
         let port = match &self.buses[bus].kind {
             BusKind::Pci { port, .. } => port.as_ref().map(|port| port.key.clone()),
@@ -437,6 +523,7 @@ impl Machine {
             drive_name: references.drive_name,
             entropy: references.entropy,
             netdev: references.netdev,
+            vhost: references.vhost,
             hints,
         })
     }
@@ -556,11 +643,16 @@ impl Machine {
             .count();
         // A port without an id gives its bus a number.
         let name = options.id.clone().unwrap_or_else(|| format!("pci.{count}"));
+        let hotplug = match &options.driver {
+            DeviceDriver::PcieRootPort(props) if props.hotplug => Hotplug::Native,
+            _ => Hotplug::None,
+        };
         self.buses.push(Bus {
             name,
             kind: BusKind::Pci {
                 port: Some(port),
                 slots: SlotMap::behind_port(),
+                hotplug,
             },
         });
         Ok(())
@@ -639,7 +731,26 @@ impl Machine {
             .count()
     }
 
-    /// Marks the slots of ports behind which something sits. Once all devices are plugged.
+    /// Tells a guest that may be there of a new device, which has its place already.
+    fn announce(&mut self, bus: usize, devfn: Option<DevFn>) {
+        self.remap();
+        let (Some(Bus { kind, .. }), Some(devfn)) = (self.buses.get(bus), devfn) else {
+            // Controllers of other buses tell their drivers themselves.
+            return;
+        };
+        let BusKind::Pci { port, hotplug, .. } = kind else {
+            return;
+        };
+        // Guests look for further functions when the first one comes.
+        match (hotplug, port) {
+            _ if devfn.function() != 0 => {}
+            (Hotplug::Native, Some(port)) => lock(&port.device).insert(),
+            (Hotplug::Acpi, _) => self.chipset.announce_plug(devfn.slot()),
+            (Hotplug::Native, None) | (Hotplug::None, _) => {}
+        }
+    }
+
+    /// Marks the slots of ports behind which something sits.
     pub(super) fn mark_occupied(&self) {
         for bus in &self.buses {
             if let BusKind::Pci {
@@ -651,6 +762,11 @@ impl Machine {
             }
         }
     }
+}
+
+/// The refusal of a bus on which nothing comes and goes.
+pub(super) fn no_hotplug(bus: &str) -> QmpError {
+    QmpError::generic(format!("Bus '{bus}' does not support hotplugging"))
 }
 
 /// Where a serial port is, which the firmware tables tell of.

@@ -6,6 +6,7 @@ use api_spec::{CpuInfoFast, CpuInstanceProperties, DRIVERS, DeviceDriver, SysEmu
 use devices::bus::lock;
 use devices::pci::{DevFn, regs};
 use devices::scsi::{Kind, Unit};
+use devices::virtio;
 use serde_json::Value;
 
 use super::Machine;
@@ -125,8 +126,11 @@ impl Machine {
             node.set(name, kind, value);
         }
         node.set("parent_bus", "link<bus>", self.bus_path(&device.bus));
-        node.set("hotplugged", "bool", false);
-        node.set("hotpluggable", "bool", device.devfn.is_some());
+        node.set("hotplugged", "bool", device.hotplugged);
+        let mut buses = self.buses.iter();
+        let bus = buses.find(|bus| bus.name == device.bus);
+        let hotpluggable = bus.is_some_and(|bus| bus.kind.hotplug());
+        node.set("hotpluggable", "bool", hotpluggable);
         node.set("realized", "bool", true);
         add_live(&mut node, device);
         let buses = self.buses.iter().filter(|bus| is_below(bus, device));
@@ -220,6 +224,10 @@ impl Machine {
             (DeviceDriver::ScsiHd(_) | DeviceDriver::ScsiCd(_), name) => {
                 unit_property(device.face.unit()?, name)
             }
+            (DeviceDriver::VirtioNetPci(_), "mac") => {
+                let mac = device.face.nic()?.mac()?;
+                Some(Value::from(virtio::net::mac_text(mac)))
+            }
             (_, "nr") => device.nr.map(Value::from),
             (_, "vectors") => self.vectors(device).map(Value::from),
             _ => None,
@@ -302,11 +310,7 @@ impl Machine {
 
 /// Whether `device` provides the bus.
 fn is_below(bus: &Bus, device: &Device) -> bool {
-    match &bus.kind {
-        BusKind::Pci { port, .. } => port.as_ref().is_some_and(|port| port.key == device.key),
-        BusKind::Child { device: key, .. } => *key == device.key,
-        BusKind::Isa => false,
-    }
+    bus.kind.is_of(&device.key)
 }
 
 /// What a logical unit's property became that may be left to the program.

@@ -16,12 +16,11 @@ use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-use super::dialer::{Attempt, Dialer};
-use super::listener::Listener;
 use super::shared::{Core, Door, DoorKeeper, OUT_RING};
 use super::stream::{Input, Moved, Stream};
 use super::terminal::SavedTerminal;
 use super::{Source, sys};
+use crate::backend::socket::{Attempt, Dialer, Listener};
 
 /// How often to look whether somebody opened a terminal, which the kernel does not tell.
 const TERMINAL_LOOK: Duration = Duration::from_secs(1);
