@@ -177,6 +177,8 @@ pub enum Command {
     Balloon(BalloonArgs),
     /// `watchdog-set-action`
     WatchdogSetAction(WatchdogSetActionArgs),
+    /// `query-vm-generation-id`
+    QueryVmGenerationId,
 }
 impl Command {
     /// The command's name on the wire.
@@ -267,6 +269,7 @@ impl Command {
             Command::QueryBalloon => "query-balloon",
             Command::Balloon(_) => "balloon",
             Command::WatchdogSetAction(_) => "watchdog-set-action",
+            Command::QueryVmGenerationId => "query-vm-generation-id",
         }
     }
 }
@@ -401,6 +404,7 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "watchdog-set-action" => {
             Command::WatchdogSetAction(WatchdogSetActionArgs::take(&mut members)?)
         }
+        "query-vm-generation-id" => Command::QueryVmGenerationId,
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -904,6 +908,11 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: WatchdogSetActionArgs,
     ) -> QmpResult<Empty>;
+    /// Tells the guest's generation id.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_vm_generation_id(&mut self, cx: &mut CommandContext) -> QmpResult<GuidInfo>;
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -1097,6 +1106,9 @@ pub fn dispatch(
         Command::Balloon(args) => responder.send(commands.balloon(cx, args).map(|r| to_json(&r))),
         Command::WatchdogSetAction(args) => {
             responder.send(commands.watchdog_set_action(cx, args).map(|r| to_json(&r)))
+        }
+        Command::QueryVmGenerationId => {
+            responder.send(commands.query_vm_generation_id(cx).map(|r| to_json(&r)))
         }
     }
 }

@@ -1385,6 +1385,22 @@ impl VhostVsockPciProps {
         out.put("use-disabled-flag", &self.use_disabled_flag);
     }
 }
+/// Properties of `vmgenid`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VmgenidProps {
+    /// UUID, or auto for a random one
+    pub guid: String,
+}
+impl VmgenidProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(VmgenidProps {
+            guid: members.optional("guid")?.unwrap_or(String::from("auto")),
+        })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put("guid", &self.guid);
+    }
+}
 /// A driver with its typed properties.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DeviceDriver {
@@ -1420,6 +1436,8 @@ pub enum DeviceDriver {
     I6300esb(I6300esbProps),
     /// `vhost-vsock-pci`
     VhostVsockPci(VhostVsockPciProps),
+    /// `vmgenid`
+    Vmgenid(VmgenidProps),
 }
 impl DeviceDriver {
     /// The driver's type name.
@@ -1441,6 +1459,7 @@ impl DeviceDriver {
             DeviceDriver::VirtioBalloonPci(_) => "virtio-balloon-pci",
             DeviceDriver::I6300esb(_) => "i6300esb",
             DeviceDriver::VhostVsockPci(_) => "vhost-vsock-pci",
+            DeviceDriver::Vmgenid(_) => "vmgenid",
         }
     }
     /// For PCI functions: the place asked for, and whether the slot has more functions.
@@ -1462,6 +1481,7 @@ impl DeviceDriver {
             DeviceDriver::VirtioBalloonPci(props) => (props.addr, props.multifunction),
             DeviceDriver::I6300esb(props) => (props.addr, props.multifunction),
             DeviceDriver::VhostVsockPci(props) => (props.addr, props.multifunction),
+            DeviceDriver::Vmgenid(_) => (None, false),
         }
     }
     /// The properties that have a value, as the JSON text of an object.
@@ -1485,6 +1505,7 @@ impl DeviceDriver {
             DeviceDriver::VirtioBalloonPci(props) => props.put(&mut out),
             DeviceDriver::I6300esb(props) => props.put(&mut out),
             DeviceDriver::VhostVsockPci(props) => props.put(&mut out),
+            DeviceDriver::Vmgenid(props) => props.put(&mut out),
         }
         out.close();
         text
@@ -1539,6 +1560,7 @@ impl Decode for DeviceOptions {
             "vhost-vsock-pci" => {
                 DeviceDriver::VhostVsockPci(VhostVsockPciProps::take(&mut members)?)
             }
+            "vmgenid" => DeviceDriver::Vmgenid(VmgenidProps::take(&mut members)?),
 
             _ => {
                 return Err(QmpError::generic(format!(

@@ -369,6 +369,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "query-vm-generation-id",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
         name: "quit",
         allow_oob: false,
         allow_preconfig: true,
@@ -3028,6 +3033,22 @@ pub static DRIVERS: &[DriverInfo] = &[
             },
         ],
     },
+    DriverInfo {
+        name: "vmgenid",
+        parent: "device",
+        is_abstract: false,
+        user_creatable: true,
+        alias: None,
+        bus: None,
+        description: "A number that changes with each life of the guest",
+        category: "Misc devices",
+        properties: &[PropertyInfo {
+            name: "guid",
+            kind: "str",
+            default: Some("\"auto\""),
+            description: "UUID, or auto for a random one",
+        }],
+    },
 ];
 /// Every option of the command line.
 pub static OPTIONS: &[OptionInfo] = &[
@@ -3824,5 +3845,10 @@ pub static EXAMPLES: &[Example] = &[
         command: "watchdog-set-action",
         request: "{\"execute\": \"watchdog-set-action\", \"arguments\": {\"action\":\"inject-nmi\"}}",
         reply: "{\"return\": {}}",
+    },
+    Example {
+        command: "query-vm-generation-id",
+        request: "{\"execute\": \"query-vm-generation-id\"}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"VM Generation ID device not found\"}}",
     },
 ];

@@ -6415,6 +6415,26 @@ impl EncodeMembers for BalloonInfo {
     }
 }
 object!(BalloonInfo);
+
+/// The guest's generation id.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GuidInfo {
+    /// The UUID.
+    pub guid: String,
+}
+impl DecodeMembers for GuidInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(GuidInfo {
+            guid: members.required("guid")?,
+        })
+    }
+}
+impl EncodeMembers for GuidInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("guid", &self.guid);
+    }
+}
+object!(GuidInfo);
 /// Arguments of `set-action`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SetActionArgs {

@@ -14,6 +14,7 @@ mod rtc;
 pub mod serial;
 pub mod shadow;
 mod timed;
+mod vmgenid;
 
 #[cfg(test)]
 mod fw_cfg_test;
@@ -28,6 +29,7 @@ pub use port61::Port61;
 pub use port92::Port92;
 pub use pvpanic::Pvpanic;
 pub use rtc::{CmosMemory, Rtc};
+pub use vmgenid::Generation;
 
 /// Saved state of the devices.
 pub mod state {

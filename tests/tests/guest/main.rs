@@ -9,6 +9,7 @@ mod life;
 mod memory;
 mod scsi;
 mod scsi_changes;
+mod vmgenid;
 mod watchdog;
 
 use tests::artifacts::{self, Guest};

@@ -102,6 +102,16 @@ impl Control {
     }
 
     /// Presses the power button: the guest sees it while it runs.
+    /// query-vm-generation-id.
+    pub(super) fn generation_id(&self) -> QmpResult<GuidInfo> {
+        let generation = self.machine.as_ref().and_then(|m| m.generation());
+        let generation =
+            generation.ok_or_else(|| QmpError::generic("VM Generation ID device not found"))?;
+        Ok(GuidInfo {
+            guid: generation.id().to_string(),
+        })
+    }
+
     pub(in crate::control) fn power_button(&mut self) {
         if let Some(machine) = &mut self.machine {
             machine.power_button();

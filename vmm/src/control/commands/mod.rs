@@ -407,6 +407,10 @@ impl Commands for Control {
         DONE
     }
 
+    fn query_vm_generation_id(&mut self, _cx: &mut CommandContext) -> QmpResult<GuidInfo> {
+        self.generation_id()
+    }
+
     fn watchdog_set_action(
         &mut self,
         _cx: &mut CommandContext,

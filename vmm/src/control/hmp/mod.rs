@@ -64,6 +64,8 @@ pub enum Topic {
     Chardev,
     /// The balloon.
     Balloon,
+    /// The generation id.
+    Generation,
 }
 
 /// A parsed line.
@@ -287,6 +289,12 @@ static TOPICS: &[TopicEntry] = &[
     ),
     topic("status", Topic::Status, "", "whether the guest runs"),
     topic("uuid", Topic::Uuid, "", "the guest's UUID"),
+    topic(
+        "vm-generation-id",
+        Topic::Generation,
+        "",
+        "the guest's generation id",
+    ),
     topic("version", Topic::Version, "", "the version of this program"),
 ];
 
