@@ -9,6 +9,8 @@ mod life;
 mod memory;
 mod scsi;
 mod scsi_changes;
+mod vmgenid;
+mod watchdog;
 
 use tests::artifacts::{self, Guest};
 use tests::{Serial, Vm, VmBuilder};

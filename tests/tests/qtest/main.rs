@@ -12,3 +12,5 @@ mod pci;
 mod protocol;
 mod rng;
 mod scsi;
+mod vmgenid;
+mod watchdog;

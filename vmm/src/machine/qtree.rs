@@ -10,7 +10,7 @@ use devices::virtio;
 use serde_json::Value;
 
 use super::Machine;
-use super::plug::{Branch, Bus, BusKind, Device, ISA_BUS, ROOT_BUS};
+use super::plug::{Branch, Bus, BusKind, Device, ISA_BUS, ROOT_BUS, SYSTEM_BUS};
 use super::properties::{add_live, live_value};
 use super::qom::Node;
 use crate::control::objects::memory_properties;
@@ -164,6 +164,7 @@ impl Machine {
         }
         match name {
             ROOT_BUS => format!("/machine/q35/{name}"),
+            SYSTEM_BUS => String::new(),
             _ => format!("{}/{name}", self.chipset_path("ICH9-LPC")),
         }
     }
