@@ -2,6 +2,7 @@
 
 mod debug_exit;
 mod fw_cfg;
+mod i6300esb;
 mod i8042;
 pub mod isa_serial;
 mod lpc;
@@ -13,6 +14,7 @@ mod rtc;
 pub mod serial;
 pub mod shadow;
 mod timed;
+mod vmgenid;
 
 #[cfg(test)]
 mod fw_cfg_test;
@@ -27,10 +29,12 @@ pub use port61::Port61;
 pub use port92::Port92;
 pub use pvpanic::Pvpanic;
 pub use rtc::{CmosMemory, Rtc};
+pub use vmgenid::Generation;
 
 /// Saved state of the devices.
 pub mod state {
     pub use super::fw_cfg::state::FwCfgV1;
+    pub use super::i6300esb::I6300esbV1;
     pub use super::i8042::state::I8042V1;
     pub use super::lpc::pm::state::PmV1;
     pub use super::lpc::state::LpcV1;
@@ -42,5 +46,6 @@ pub mod state {
 pub mod build {
     //! Devices that a user asks for.
     pub use super::debug_exit::build as isa_debug_exit;
+    pub use super::i6300esb::build as i6300esb;
     pub use super::pvpanic::build as pvpanic;
 }

@@ -1,5 +1,7 @@
 //! A Linux guest: Debian's kernel, with a shell on the serial console. Runs where `QVMD_GUEST` is set.
 
+mod agent;
+mod balloon;
 mod boot;
 mod devices;
 mod hotplug;
@@ -8,6 +10,8 @@ mod life;
 mod memory;
 mod scsi;
 mod scsi_changes;
+mod vmgenid;
+mod watchdog;
 
 use tests::artifacts::{self, Guest};
 use tests::{Serial, Vm, VmBuilder};

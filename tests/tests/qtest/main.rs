@@ -1,5 +1,6 @@
 //! A test plays the processor: devices, without a guest and without KVM.
 
+mod balloon;
 mod blk;
 mod blk_changes;
 mod blk_limits;
@@ -12,3 +13,5 @@ mod pci;
 mod protocol;
 mod rng;
 mod scsi;
+mod vmgenid;
+mod watchdog;

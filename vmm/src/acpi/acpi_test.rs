@@ -19,6 +19,7 @@ fn config(cpus: u32) -> AcpiConfig {
             },
         ],
         pvpanic: Some(0x505),
+        generation: true,
         keyboard: false,
         last_bus: 15,
         mmio64: Some(layout.mmio64()),

@@ -9,7 +9,7 @@ use acpi_tables::aml::{
 };
 use acpi_tables::sdt::Sdt;
 
-use super::{AcpiConfig, OEM, OEM_TABLE, REVISION, Raw, SerialPort, bytes};
+use super::{AcpiConfig, OEM, OEM_TABLE, REVISION, Raw, SerialPort, bytes, generation};
 use crate::layout::{self, ECAM, MMIO32};
 
 /// The interrupt links A to H.
@@ -27,6 +27,9 @@ pub fn build(config: &AcpiConfig) -> Vec<u8> {
     let mut body = Vec::new();
     picture_mode().to_aml_bytes(&mut body);
     system_bus(config).to_aml_bytes(&mut body);
+    if config.generation {
+        generation::add_to(&mut body);
+    }
     // SLP_TYP values for soft off (section 7.4.2).
     let values = Package::new(vec![&0u8, &0u8, &0u8, &0u8]);
     Name::new("_S5_".into(), &values).to_aml_bytes(&mut body);

@@ -9,7 +9,7 @@ use devices::pci::PciTopology;
 use kvm_ioctls::Cap;
 
 use super::chipset::Chipset;
-use super::plug::{Bus, BusKind, Hotplug, ISA_BUS, ROOT_BUS};
+use super::plug::{Bus, BusKind, Hotplug, ISA_BUS, ROOT_BUS, SYSTEM_BUS};
 use super::slots::SlotMap;
 use super::spec::MachineSpec;
 use super::{Machine, RamBackend, SHADOW_SLOT};
@@ -128,6 +128,10 @@ impl Machine {
             Bus {
                 name: ISA_BUS.to_owned(),
                 kind: BusKind::Isa,
+            },
+            Bus {
+                name: SYSTEM_BUS.to_owned(),
+                kind: BusKind::System,
             },
         ];
         let machine = Machine {

@@ -78,6 +78,7 @@ impl Parts<'_> {
             drive_name: None,
             entropy: None,
             netdev: None,
+            vhost: None,
             hints: HashMap::new(),
         }
     }
@@ -189,6 +190,11 @@ impl Chipset {
     ///
     /// [`Effect::EjectSlots`]: devices::effect::Effect::EjectSlots
     pub fn request_eject(&self, _slot: u8) {}
+
+    /// Raises a general purpose event (ACPI 6.5, section 4.8.4.1).
+    pub fn general_event(&self, index: u8) {
+        lock(&self.lpc).general_event(index);
+    }
 
     /// Presses the power button.
     pub fn power_button(&self) {

@@ -29,6 +29,7 @@ impl Control {
             Ok(Line::Info(Some(topic), words)) => self.tell(topic, &words, cpu),
             Ok(Line::InfoBlock(query)) => self.tell_block(&query),
             Ok(Line::Run(verb)) => return self.run_verb(verb, reply),
+            Ok(Line::Guest(line)) => said(self.run_guest(line)),
             Ok(Line::Disk(line)) => return self.run_disk(line, reply),
             Ok(Line::Device(line)) => self.run_device(&line),
         };
@@ -59,7 +60,7 @@ impl Control {
                 reply.send(Ok(String::new()));
             }
             Verb::Nmi => reply.send(Ok(hmp::wire(&said(self.nmi().map(|()| String::new()))))),
-            Verb::Help | Verb::Info | Verb::Disk(_) | Verb::Device(_) => {
+            Verb::Help | Verb::Info | Verb::Disk(_) | Verb::Device(_) | Verb::Guest(_) => {
                 reply.send(Ok(String::new()))
             }
         }
@@ -125,6 +126,8 @@ impl Control {
             Topic::BlockStats => self.tell_block_stats(),
             Topic::Snapshots => self.tell_snapshots(),
             Topic::Chardev => self.tell_chardevs(),
+            Topic::Balloon => self.tell_balloon(),
+            Topic::Generation => said(self.generation_id().map(|info| format!("{}\n", info.guid))),
         }
     }
 

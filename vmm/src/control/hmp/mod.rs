@@ -2,10 +2,12 @@
 
 pub mod devices;
 pub mod disks;
+pub mod guest;
 mod words;
 
 pub use devices::DeviceLine;
 pub use disks::{BlockQuery, DiskLine};
+pub use guest::GuestLine;
 use words::Words;
 
 /// One text command.
@@ -31,6 +33,8 @@ pub enum Verb {
     Disk(disks::Verb),
     /// A command about devices that come and go.
     Device(devices::Verb),
+    /// A command about what the guest has and does.
+    Guest(guest::Verb),
 }
 
 /// What `info` tells about.
@@ -62,6 +66,10 @@ pub enum Topic {
     Snapshots,
     /// Character devices.
     Chardev,
+    /// The balloon.
+    Balloon,
+    /// The generation id.
+    Generation,
 }
 
 /// A parsed line.
@@ -79,6 +87,8 @@ pub enum Line {
     Disk(DiskLine),
     /// A command about devices that come and go.
     Device(DeviceLine),
+    /// A command about what the guest has and does.
+    Guest(GuestLine),
     /// `info block`.
     InfoBlock(BlockQuery),
 }
@@ -108,6 +118,13 @@ const fn entry(
 }
 
 static COMMANDS: &[Entry] = &[
+    entry(
+        "balloon",
+        None,
+        Verb::Guest(guest::Verb::Balloon),
+        "target",
+        "ask the guest to keep so much memory (MiB)",
+    ),
     entry(
         "block_resize",
         None,
@@ -237,6 +254,13 @@ static COMMANDS: &[Entry] = &[
         "",
         "press the reset button",
     ),
+    entry(
+        "watchdog_action",
+        None,
+        Verb::Guest(guest::Verb::Watchdog),
+        "[reset|shutdown|poweroff|pause|debug|none|inject-nmi]",
+        "say what an expired watchdog does",
+    ),
 ];
 
 struct TopicEntry {
@@ -260,7 +284,13 @@ const fn topic(
     }
 }
 
-static TOPICS: [TopicEntry; 13] = [
+static TOPICS: &[TopicEntry] = &[
+    topic(
+        "balloon",
+        Topic::Balloon,
+        "",
+        "what the balloon leaves to the guest",
+    ),
     topic(
         "block",
         Topic::Block,
@@ -293,6 +323,12 @@ static TOPICS: [TopicEntry; 13] = [
     ),
     topic("status", Topic::Status, "", "whether the guest runs"),
     topic("uuid", Topic::Uuid, "", "the guest's UUID"),
+    topic(
+        "vm-generation-id",
+        Topic::Generation,
+        "",
+        "the guest's generation id",
+    ),
     topic("version", Topic::Version, "", "the version of this program"),
 ];
 
@@ -348,6 +384,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
         Verb::Device(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             DeviceLine::read(verb, words).map(Line::Device)
+        }
+        Verb::Guest(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            GuestLine::read(verb, words).map(Line::Guest)
         }
         verb => match words.next() {
             Some(_) => Err(extraneous(entry.name)),
