@@ -33,7 +33,9 @@ fn wait_deleted(vm: &mut Vm, id: &str) {
 }
 
 fn wait_for(serial: &mut Serial, test: &str) {
-    let line = format!("n=0; until {test}; do sleep 0.1; n=$((n+1)); test $n -lt 150; done");
+    let line = format!(
+        "n=0; until {test}; do sleep 0.1; n=$((n+1)); test $n -lt 150 || break; done; {test}"
+    );
     serial.run(&line);
 }
 
@@ -98,7 +100,7 @@ fn all_kinds(cpus: &str) {
         serial.run(&format!("echo {word} > /dev/vda; sync"));
         serial.run("dd if=/dev/sda of=/dev/null bs=64k 2>/dev/null");
         serial.run("dd if=/dev/hwrng of=/dev/null bs=64 count=1 2>/dev/null");
-        serial.run(&format!("echo {word} > /dev/vport*p1"));
+        serial.run(&format!("for p in /dev/vport*; do echo {word} > $p; done"));
         let read = json!({"device": "ring", "size": 64});
         assert_eq!(vm.exec("ringbuf-read", read), format!("{word}\n"));
         // A unit and a port go alone, and come again.
@@ -167,16 +169,17 @@ fn hotplug_under_load_with_stop_and_reset_in_the_middle() {
     add(&mut vm, blk());
     vm.query("cont");
     wait_for(&mut serial, "test -b /dev/vda");
-    let load = "for i in 1 2 3; do (while dd if=/dev/zero of=/dev/vda bs=64k count=500 conv=notrunc 2>/dev/null; do :; done) & done";
-    serial.run(load);
+    let write = "dd if=/dev/zero of=/dev/vda bs=64k count=500 conv=notrunc 2>/dev/null";
+    let load = format!("for i in 1 2 3; do (while test -b /dev/vda; do {write}; done) & done");
+    serial.run(&load);
     del(&mut vm, "blk");
     let again = vm.refused("device_del", json!({"id": "blk"}));
     assert_eq!(again.desc, "Device blk is already in the process of unplug");
     vm.query("stop");
     vm.query("cont");
     wait_deleted(&mut vm, "blk");
-    wait_for(&mut serial, "! test -e /dev/vda");
-    serial.run("killall dd 2>/dev/null; true");
+    wait_for(&mut serial, "! test -b /dev/vda");
+    serial.run("killall dd 2>/dev/null; wait; rm -f /dev/vda");
     // With the reset in the middle of it.
     add(&mut vm, blk());
     wait_for(&mut serial, "test -b /dev/vda");
@@ -184,7 +187,7 @@ fn hotplug_under_load_with_stop_and_reset_in_the_middle() {
     vm.query("system_reset");
     wait_deleted(&mut vm, "blk");
     crate::wait(&mut serial);
-    serial.run("! test -e /dev/vda");
+    serial.run("! test -b /dev/vda");
     // And after it, before Linux looks.
     vm.query("system_reset");
     add(&mut vm, blk());
