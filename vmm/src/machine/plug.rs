@@ -24,8 +24,6 @@ use super::{Fixed, Machine};
 use crate::acpi::SerialPort;
 use crate::threads::io_thread::{IoThread, PollParameters};
 
-/// The name of the root bus.
-pub const ROOT_BUS: &str = "pcie.0";
 /// The name of the bus of devices with fixed ports.
 pub const ISA_BUS: &str = "isa.0";
 
@@ -53,8 +51,7 @@ pub enum Hotplug {
     None,
     /// The port that the bus is behind.
     Native,
-    /// The chipset, by ACPI.
-    #[allow(dead_code)] // the q35 has no such bus
+    /// The chipset, by ACPI: a bus of conventional PCI.
     Acpi,
 }
 
@@ -84,6 +81,10 @@ impl BusKind {
     /// The type's name, as messages have it.
     pub const fn type_name(&self) -> &'static str {
         match self {
+            BusKind::Pci {
+                hotplug: Hotplug::Acpi,
+                ..
+            } => "PCI",
             BusKind::Pci { .. } => "PCIE",
             BusKind::Isa => "ISA",
             BusKind::Child { bus, .. } => bus.type_name(),

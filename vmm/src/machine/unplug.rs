@@ -154,7 +154,8 @@ impl Machine {
             }
             (Hotplug::Acpi, _) => {
                 self.chipset.request_eject(devfn.slot());
-                None
+                // A guest that boots misses the event: it can be asked again at any time.
+                Some(now)
             }
             (Hotplug::Native, None) | (Hotplug::None, _) => return Err(no_hotplug(&bus.name)),
         };
