@@ -101,7 +101,7 @@ fn root_bridge(config: &AcpiConfig) -> Raw {
             name("_CID", &EISAName::new("PNP0A03")),
             native_control(),
         ],
-        Board::I440fx => vec![name("_HID", &EISAName::new("PNP0A03")), name("_ADR", &0u8)],
+        Board::I440fx => vec![name("_HID", &EISAName::new("PNP0A03"))],
     };
     parts.extend([
         name("_SEG", &0u8),
