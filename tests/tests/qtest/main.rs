@@ -8,6 +8,7 @@ mod chipset;
 mod console;
 mod garbage;
 mod interrupts;
+mod pc;
 mod pci;
 mod protocol;
 mod rng;
