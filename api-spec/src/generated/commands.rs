@@ -158,6 +158,14 @@ pub enum Command {
     BlockdevSnapshotApply(BlockdevSnapshotApplyArgs),
     /// `query-rx-filter`
     QueryRxFilter(QueryRxFilterArgs),
+    /// `netdev_add`
+    NetdevAdd(Netdev),
+    /// `netdev_del`
+    NetdevDel(NetdevDelArgs),
+    /// `set_link`
+    SetLink(SetLinkArgs),
+    /// `announce-self`
+    AnnounceSelf(AnnounceParameters),
 }
 impl Command {
     /// The command's name on the wire.
@@ -239,6 +247,10 @@ impl Command {
             Command::BlockResize(_) => "block_resize",
             Command::BlockdevSnapshotApply(_) => "blockdev-snapshot-apply",
             Command::QueryRxFilter(_) => "query-rx-filter",
+            Command::NetdevAdd(_) => "netdev_add",
+            Command::NetdevDel(_) => "netdev_del",
+            Command::SetLink(_) => "set_link",
+            Command::AnnounceSelf(_) => "announce-self",
         }
     }
 }
@@ -358,6 +370,10 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
             Command::BlockdevSnapshotApply(BlockdevSnapshotApplyArgs::take(&mut members)?)
         }
         "query-rx-filter" => Command::QueryRxFilter(QueryRxFilterArgs::take(&mut members)?),
+        "netdev_add" => Command::NetdevAdd(Netdev::take(&mut members)?),
+        "netdev_del" => Command::NetdevDel(NetdevDelArgs::take(&mut members)?),
+        "set_link" => Command::SetLink(SetLinkArgs::take(&mut members)?),
+        "announce-self" => Command::AnnounceSelf(AnnounceParameters::take(&mut members)?),
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -809,6 +825,25 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: QueryRxFilterArgs,
     ) -> QmpResult<Vec<RxFilterInfo>>;
+    /// Makes the host's side of a network interface.
+    fn netdev_add(&mut self, cx: &mut CommandContext, args: Netdev, reply: Reply<Empty>);
+    /// Removes the host's side of a network interface. The link of an interface that uses it goes
+    /// down.
+    fn netdev_del(&mut self, cx: &mut CommandContext, args: NetdevDelArgs, reply: Reply<Empty>);
+    /// Pulls or plugs the cable of an interface or a netdev.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn set_link(&mut self, cx: &mut CommandContext, args: SetLinkArgs) -> QmpResult<Empty>;
+    /// Makes interfaces tell the network where they are, as after a migration.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn announce_self(
+        &mut self,
+        cx: &mut CommandContext,
+        args: AnnounceParameters,
+    ) -> QmpResult<Empty>;
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -986,6 +1021,12 @@ pub fn dispatch(
         Command::QueryRxFilter(args) => {
             responder.send(commands.query_rx_filter(cx, args).map(|r| to_json(&r)))
         }
+        Command::NetdevAdd(args) => commands.netdev_add(cx, args, Reply::new(responder)),
+        Command::NetdevDel(args) => commands.netdev_del(cx, args, Reply::new(responder)),
+        Command::SetLink(args) => responder.send(commands.set_link(cx, args).map(|r| to_json(&r))),
+        Command::AnnounceSelf(args) => {
+            responder.send(commands.announce_self(cx, args).map(|r| to_json(&r)))
+        }
     }
 }
 /// Something that happened, told to every monitor.
@@ -1092,6 +1133,18 @@ pub enum Event {
         /// The image is not used any more.
         fatal: bool,
     },
+    /// A stream netdev has a peer.
+    NetdevStreamConnected {
+        /// The netdev.
+        netdev_id: String,
+        /// The peer.
+        addr: SocketAddress,
+    },
+    /// A stream netdev lost its peer.
+    NetdevStreamDisconnected {
+        /// The netdev.
+        netdev_id: String,
+    },
 }
 impl Event {
     /// The event's name on the wire.
@@ -1111,6 +1164,8 @@ impl Event {
             Event::BlockIoError { .. } => "BLOCK_IO_ERROR",
             Event::DeviceTrayMoved { .. } => "DEVICE_TRAY_MOVED",
             Event::BlockImageCorrupted { .. } => "BLOCK_IMAGE_CORRUPTED",
+            Event::NetdevStreamConnected { .. } => "NETDEV_STREAM_CONNECTED",
+            Event::NetdevStreamDisconnected { .. } => "NETDEV_STREAM_DISCONNECTED",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -1198,6 +1253,13 @@ impl Event {
                 out.put_some("size", size);
                 out.put("fatal", fatal);
             }
+            Event::NetdevStreamConnected { netdev_id, addr } => {
+                out.put("netdev-id", netdev_id);
+                out.put("addr", addr);
+            }
+            Event::NetdevStreamDisconnected { netdev_id } => {
+                out.put("netdev-id", netdev_id);
+            }
         }
         members.close();
         Some(text)
@@ -1228,6 +1290,8 @@ impl Event {
             }),
             Event::DeviceTrayMoved { .. } => None,
             Event::BlockImageCorrupted { .. } => None,
+            Event::NetdevStreamConnected { .. } => None,
+            Event::NetdevStreamDisconnected { .. } => None,
         }
     }
 }

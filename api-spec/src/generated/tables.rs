@@ -9,6 +9,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "announce-self",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
         name: "block-latency-histogram-set",
         allow_oob: false,
         allow_preconfig: true,
@@ -182,6 +187,16 @@ pub static COMMANDS: &[CommandInfo] = &[
         name: "job-resume",
         allow_oob: false,
         allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "netdev_add",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "netdev_del",
+        allow_oob: false,
+        allow_preconfig: false,
     },
     CommandInfo {
         name: "object-add",
@@ -359,6 +374,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "set_link",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
         name: "stop",
         allow_oob: false,
         allow_preconfig: false,
@@ -402,6 +422,8 @@ pub static EVENTS: &[&str] = &[
     "BLOCK_IO_ERROR",
     "DEVICE_TRAY_MOVED",
     "BLOCK_IMAGE_CORRUPTED",
+    "NETDEV_STREAM_CONNECTED",
+    "NETDEV_STREAM_DISCONNECTED",
 ];
 /// Every type of device and object.
 pub static DRIVERS: &[DriverInfo] = &[
@@ -2992,5 +3014,25 @@ pub static EXAMPLES: &[Example] = &[
         command: "query-rx-filter",
         request: "{\"execute\": \"query-rx-filter\", \"arguments\": {\"name\":\"net9\"}}",
         reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"invalid net client name: net9\"}}",
+    },
+    Example {
+        command: "netdev_add",
+        request: "{\"execute\": \"netdev_add\", \"arguments\": {\"type\":\"foo\",\"id\":\"net0\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Parameter 'type' does not accept value 'foo'\"}}",
+    },
+    Example {
+        command: "netdev_del",
+        request: "{\"execute\": \"netdev_del\", \"arguments\": {\"id\":\"netdev1\"}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'netdev1' not found\"}}",
+    },
+    Example {
+        command: "set_link",
+        request: "{\"execute\": \"set_link\", \"arguments\": {\"name\":\"e1000.0\",\"up\":false}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Device 'e1000.0' not found\"}}",
+    },
+    Example {
+        command: "announce-self",
+        request: "{\"execute\": \"announce-self\", \"arguments\": {\"initial\":50,\"max\":550,\"rounds\":10,\"step\":50}}",
+        reply: "{\"return\": {}}",
     },
 ];

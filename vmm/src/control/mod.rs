@@ -12,7 +12,7 @@ pub mod hmp;
 pub mod jobs;
 pub mod life;
 pub mod monitors;
-mod nets;
+pub mod nets;
 pub mod objects;
 mod parts;
 pub mod sink;
@@ -38,6 +38,7 @@ use fds::FdStore;
 use jobs::Jobs;
 use life::{Action, Input, Life, Policy, Ticket};
 use monitors::Monitors;
+use nets::Nets;
 use objects::Objects;
 use sink::Published;
 use unfinished::Unfinished;
@@ -65,6 +66,7 @@ pub struct Control {
     blockdevs: Blockdevs,
     jobs: Jobs,
     chardevs: Chardevs,
+    nets: Nets,
     fds: FdStore,
     expected_qtest: Option<parts::ExpectedQtest>,
     waiting: BTreeMap<Ticket, Waiter>,
@@ -106,6 +108,7 @@ impl Control {
             blockdevs,
             jobs: Jobs::default(),
             chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())),
+            nets: Nets::default(),
             fds,
             expected_qtest: None,
             mail,
@@ -274,6 +277,7 @@ impl Control {
         // While the devices still have their nodes: what nobody uses is neither listed nor locked.
         flush(self.blockdevs.written());
         self.machine = None;
+        drop(self.nets.take_all());
         self.jobs.shut_down();
         self.blockdevs.end_turns();
         self.unfinished.wait();

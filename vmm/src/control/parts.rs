@@ -251,6 +251,10 @@ impl Control {
         if let Some(id) = wants.chardev {
             references.chardev = Some(self.take_frontend(id, name)?);
         }
+        if let Some(id) = wants.netdev {
+            let owner = drive_user(options, path).owner;
+            references.netdev = Some(self.nets.attach(id, &owner)?);
+        }
         if wants.drive.is_none() && wants.needs_drive {
             return Err(QmpError::generic("drive property not set").into());
         }

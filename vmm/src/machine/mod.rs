@@ -190,6 +190,18 @@ impl Machine {
         self.remap();
     }
 
+    /// Takes the queues of the device `id` back and hands them out again: what its workers hold
+    /// of the host may have changed.
+    pub fn restart_queues(&mut self, id: &str) {
+        let running = self.running;
+        self.with_queues(id, |queues| {
+            queues.stop_queues();
+            if running {
+                queues.start_queues();
+            }
+        });
+    }
+
     fn with_queues(&self, id: &str, act: impl FnOnce(&mut dyn devices::pci::QueueHost)) {
         if let Some(plugged) = self.pci.find(id)
             && let Some(queues) = lock(&plugged.function).queues()

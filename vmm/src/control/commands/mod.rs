@@ -14,6 +14,7 @@ use api_spec::*;
 use super::Control;
 use super::blockdev::media::Place;
 use super::life::Input;
+use super::nets::NetCaller;
 
 pub use info::version;
 
@@ -392,6 +393,28 @@ impl Commands for Control {
         args: QueryRxFilterArgs,
     ) -> QmpResult<Vec<RxFilterInfo>> {
         self.rx_filters(args.name.as_deref())
+    }
+
+    fn netdev_add(&mut self, cx: &mut CommandContext, args: Netdev, reply: Reply<Empty>) {
+        self.add_netdev_for(cx.monitor, NetCaller::Command, args, reply, empty);
+    }
+
+    fn netdev_del(&mut self, _cx: &mut CommandContext, args: NetdevDelArgs, reply: Reply<Empty>) {
+        self.delete_netdev(&args.id, reply);
+    }
+
+    fn set_link(&mut self, _cx: &mut CommandContext, args: SetLinkArgs) -> QmpResult<Empty> {
+        self.move_link(&args.name, args.up)?;
+        DONE
+    }
+
+    fn announce_self(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: AnnounceParameters,
+    ) -> QmpResult<Empty> {
+        self.announce(args)?;
+        DONE
     }
 
     fn query_chardev(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<ChardevInfo>> {
