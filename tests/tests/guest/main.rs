@@ -4,6 +4,7 @@ mod agent;
 mod balloon;
 mod boot;
 mod devices;
+mod hotplug;
 mod images;
 mod life;
 mod memory;

@@ -7,6 +7,7 @@ mod blk_limits;
 mod chipset;
 mod console;
 mod garbage;
+mod hotplug;
 mod interrupts;
 mod pc;
 mod pci;
