@@ -369,6 +369,16 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "query-vm-generation-id",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "query-yank",
+        allow_oob: true,
+        allow_preconfig: true,
+    },
+    CommandInfo {
         name: "quit",
         allow_oob: false,
         allow_preconfig: true,
@@ -418,6 +428,16 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_oob: false,
         allow_preconfig: true,
     },
+    CommandInfo {
+        name: "watchdog-set-action",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "yank",
+        allow_oob: true,
+        allow_preconfig: true,
+    },
 ];
 /// The facts on a command.
 pub fn command_info(name: &str) -> Option<&'static CommandInfo> {
@@ -448,6 +468,7 @@ pub static EVENTS: &[&str] = &[
     "DEVICE_UNPLUG_GUEST_ERROR",
     "NIC_RX_FILTER_CHANGED",
     "BALLOON_CHANGE",
+    "WATCHDOG",
 ];
 /// Every type of device and object.
 pub static DRIVERS: &[DriverInfo] = &[
@@ -2093,6 +2114,50 @@ pub static DRIVERS: &[DriverInfo] = &[
         properties: &[],
     },
     DriverInfo {
+        name: "i440FX",
+        parent: "pci-device",
+        is_abstract: false,
+        user_creatable: false,
+        alias: None,
+        bus: None,
+        description: "Host bridge of a PC with PIIX3, as a PCI function",
+        category: "Misc",
+        properties: &[],
+    },
+    DriverInfo {
+        name: "i440FX-pcihost",
+        parent: "device",
+        is_abstract: false,
+        user_creatable: false,
+        alias: None,
+        bus: None,
+        description: "Host bridge of a PC with PIIX3",
+        category: "Misc",
+        properties: &[],
+    },
+    DriverInfo {
+        name: "PIIX3",
+        parent: "pci-device",
+        is_abstract: false,
+        user_creatable: false,
+        alias: None,
+        bus: None,
+        description: "ISA bridge of a PC with i440FX",
+        category: "Misc",
+        properties: &[],
+    },
+    DriverInfo {
+        name: "PIIX4_PM",
+        parent: "pci-device",
+        is_abstract: false,
+        user_creatable: false,
+        alias: None,
+        bus: None,
+        description: "Power management of a PC with i440FX",
+        category: "Misc",
+        properties: &[],
+    },
+    DriverInfo {
         name: "mc146818rtc",
         parent: "device",
         is_abstract: false,
@@ -2210,6 +2275,17 @@ pub static DRIVERS: &[DriverInfo] = &[
         alias: None,
         bus: None,
         description: "An empty machine",
+        category: "Misc",
+        properties: &[],
+    },
+    DriverInfo {
+        name: "pc-i440fx-10.0-machine",
+        parent: "machine",
+        is_abstract: false,
+        user_creatable: false,
+        alias: None,
+        bus: None,
+        description: "A PC with i440FX and PIIX",
         category: "Misc",
         properties: &[],
     },
@@ -2849,6 +2925,54 @@ pub static DRIVERS: &[DriverInfo] = &[
         ],
     },
     DriverInfo {
+        name: "i6300esb",
+        parent: "pci-device",
+        is_abstract: false,
+        user_creatable: true,
+        alias: None,
+        bus: Some("PCI"),
+        description: "Intel's 6300ESB watchdog",
+        category: "Watchdog devices",
+        properties: &[
+            PropertyInfo {
+                name: "addr",
+                kind: "str",
+                default: None,
+                description: "Slot and optional function number, example: 06.0 or 06",
+            },
+            PropertyInfo {
+                name: "romfile",
+                kind: "str",
+                default: None,
+                description: "Accepted empty; option ROMs are not run",
+            },
+            PropertyInfo {
+                name: "rombar",
+                kind: "int32",
+                default: Some("-1"),
+                description: "Accepted; option ROMs are not run",
+            },
+            PropertyInfo {
+                name: "multifunction",
+                kind: "bool",
+                default: Some("false"),
+                description: "The slot has more functions than this one",
+            },
+            PropertyInfo {
+                name: "failover_pair_id",
+                kind: "str",
+                default: None,
+                description: "Not used",
+            },
+            PropertyInfo {
+                name: "acpi-index",
+                kind: "uint32",
+                default: Some("0"),
+                description: "Index for predictable names of network interfaces",
+            },
+        ],
+    },
+    DriverInfo {
         name: "vhost-vsock-pci",
         parent: "virtio-pci",
         is_abstract: false,
@@ -2973,6 +3097,22 @@ pub static DRIVERS: &[DriverInfo] = &[
                 description: "Accepted",
             },
         ],
+    },
+    DriverInfo {
+        name: "vmgenid",
+        parent: "device",
+        is_abstract: false,
+        user_creatable: true,
+        alias: None,
+        bus: None,
+        description: "A number that changes with each life of the guest",
+        category: "Misc devices",
+        properties: &[PropertyInfo {
+            name: "guid",
+            kind: "str",
+            default: Some("\"auto\""),
+            description: "UUID, or auto for a random one",
+        }],
     },
 ];
 /// Every option of the command line.
@@ -3188,6 +3328,27 @@ pub static OPTIONS: &[OptionInfo] = &[
         implied_key: Some("driver"),
     },
     OptionInfo {
+        name: "balloon",
+        has_arg: true,
+        usage: "-balloon none|virtio[,prop=value][,...]",
+        description: "The same as -device virtio-balloon-pci; none is nothing. QEMU had it until version 4.2.",
+        implied_key: None,
+    },
+    OptionInfo {
+        name: "watchdog",
+        has_arg: true,
+        usage: "-watchdog model",
+        description: "The same as -device of that model; `-watchdog help` lists them. QEMU had it until version 7.1.",
+        implied_key: None,
+    },
+    OptionInfo {
+        name: "watchdog-action",
+        has_arg: true,
+        usage: "-watchdog-action reset|shutdown|poweroff|inject-nmi|pause|debug|none",
+        description: "Set what an expired watchdog does, as watchdog-set-action does.",
+        implied_key: None,
+    },
+    OptionInfo {
         name: "nodefaults",
         has_arg: false,
         usage: "-nodefaults",
@@ -3253,7 +3414,7 @@ pub static OPTIONS: &[OptionInfo] = &[
     OptionInfo {
         name: "action",
         has_arg: true,
-        usage: "-action reboot=reset|shutdown|shutdown=poweroff|pause|panic=pause|shutdown|exit-failure|none",
+        usage: "-action reboot=reset|shutdown|shutdown=poweroff|pause|panic=pause|shutdown|exit-failure|none|watchdog=reset|shutdown|poweroff|inject-nmi|pause|debug|none",
         description: "Set what happens then, as set-action does.",
         implied_key: None,
     },
@@ -3744,5 +3905,25 @@ pub static EXAMPLES: &[Example] = &[
         command: "balloon",
         request: "{\"execute\": \"balloon\", \"arguments\": {\"value\":536870912}}",
         reply: "{\"error\": {\"class\":\"DeviceNotActive\",\"desc\":\"No balloon device has been activated\"}}",
+    },
+    Example {
+        command: "watchdog-set-action",
+        request: "{\"execute\": \"watchdog-set-action\", \"arguments\": {\"action\":\"inject-nmi\"}}",
+        reply: "{\"return\": {}}",
+    },
+    Example {
+        command: "yank",
+        request: "{\"execute\": \"yank\", \"arguments\": {\"instances\":[{\"type\":\"block-node\",\"node-name\":\"nbd0\"}]}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotFound\",\"desc\":\"Instance not found\"}}",
+    },
+    Example {
+        command: "query-yank",
+        request: "{\"execute\": \"query-yank\"}",
+        reply: "{\"return\": [{\"type\":\"chardev\",\"id\":\"compat_monitor0\"}]}",
+    },
+    Example {
+        command: "query-vm-generation-id",
+        request: "{\"execute\": \"query-vm-generation-id\"}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"VM Generation ID device not found\"}}",
     },
 ];

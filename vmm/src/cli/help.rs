@@ -31,6 +31,7 @@ pub fn asked_for(arg: &Arg) -> Option<String> {
         "cpu" if wants => Some(cpuid::help()),
         "device" if wants => Some(devices()),
         "device" if asks_for_properties(&arg.value) => properties(bare),
+        "watchdog" if wants => Some("i6300esb             Intel 6300ESB\n".to_owned()),
         "object" if wants => Some(objects()),
         "chardev" if wants => Some(chardevs()),
         _ => None,

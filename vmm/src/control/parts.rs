@@ -180,7 +180,8 @@ impl Control {
     /// When there is no such chardev, it is in use, or cannot carry a monitor.
     pub fn add_monitor(&mut self, chardev: &str, options: MonitorOptions) -> Result<()> {
         let endpoint = self.chardevs.take_endpoint(chardev)?;
-        self.monitors.add(chardev, endpoint, options)?;
+        let id = self.monitors.add(chardev, endpoint, options)?;
+        self.chardevs.set_yanker(chardev, self.monitors.yanker(id));
         Ok(())
     }
 

@@ -407,6 +407,19 @@ impl Commands for Control {
         DONE
     }
 
+    fn query_vm_generation_id(&mut self, _cx: &mut CommandContext) -> QmpResult<GuidInfo> {
+        self.generation_id()
+    }
+
+    fn watchdog_set_action(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: WatchdogSetActionArgs,
+    ) -> QmpResult<Empty> {
+        self.life.policy_mut().watchdog = args.action;
+        DONE
+    }
+
     fn query_rx_filter(
         &mut self,
         _cx: &mut CommandContext,
@@ -435,6 +448,15 @@ impl Commands for Control {
     ) -> QmpResult<Empty> {
         self.announce(args)?;
         DONE
+    }
+
+    fn yank(&mut self, _cx: &mut CommandContext, args: YankArgs) -> QmpResult<Empty> {
+        self.published.yanks().yank(&args.instances)?;
+        DONE
+    }
+
+    fn query_yank(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<YankInstance>> {
+        Ok(self.published.yanks().query())
     }
 
     fn query_chardev(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<ChardevInfo>> {

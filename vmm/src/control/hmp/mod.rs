@@ -64,6 +64,8 @@ pub enum Topic {
     Chardev,
     /// The balloon.
     Balloon,
+    /// The generation id.
+    Generation,
 }
 
 /// A parsed line.
@@ -218,6 +220,13 @@ static COMMANDS: &[Entry] = &[
         "",
         "press the reset button",
     ),
+    entry(
+        "watchdog_action",
+        None,
+        Verb::Guest(guest::Verb::Watchdog),
+        "[reset|shutdown|poweroff|pause|debug|none|inject-nmi]",
+        "say what an expired watchdog does",
+    ),
 ];
 
 struct TopicEntry {
@@ -280,6 +289,12 @@ static TOPICS: &[TopicEntry] = &[
     ),
     topic("status", Topic::Status, "", "whether the guest runs"),
     topic("uuid", Topic::Uuid, "", "the guest's UUID"),
+    topic(
+        "vm-generation-id",
+        Topic::Generation,
+        "",
+        "the guest's generation id",
+    ),
     topic("version", Topic::Version, "", "the version of this program"),
 ];
 
