@@ -6,21 +6,15 @@ mod flow;
 mod frames;
 mod garbage;
 
-use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::UnixDatagram;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use api_spec::{DeviceDriver, VirtioNetPciProps};
-use block::Buffers;
 
 use super::build;
-use crate::backend::net::{
-    HEADER, NetPort, NetTraits, Netdev, NetdevOptions, Nic, Offloads, Sent, VhostBackend,
-};
+use crate::backend::net::{HEADER, NetTraits, Netdev, NetdevOptions, Nic, Offloads, VhostBackend};
 use crate::bus::lock;
-use crate::testing::{Buffer, Driver, FakeGuest, Ring};
+use crate::testing::{Buffer, Driver, FakeGuest, Ring, Wire, wire};
 
 const ALL: Offloads = Offloads {
     csum: true,
@@ -40,98 +34,6 @@ const BARE: NetTraits = NetTraits {
     header: false,
     offloads: ALL,
 };
-
-/// What a port was told.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Told {
-    enabled: Option<bool>,
-    offloads: Option<Offloads>,
-}
-
-/// A port whose frames are datagrams.
-struct DatagramPort {
-    socket: UnixDatagram,
-    told: Arc<Mutex<Told>>,
-    broken: Arc<AtomicBool>,
-}
-
-impl NetPort for DatagramPort {
-    fn fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
-    }
-
-    fn receive(&mut self, room: &Buffers) -> io::Result<Option<usize>> {
-        if self.broken.load(Ordering::SeqCst) {
-            return Err(ErrorKind::BrokenPipe.into());
-        }
-        assert!(room.parts().len() <= 1024, "more than the host takes");
-        let mut frame = vec![0; 100_000];
-        match self.socket.recv(&mut frame) {
-            Ok(len) => Ok(Some(room.write_at(0, &frame[..len]))),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn send(&mut self, frame: &Buffers) -> Sent {
-        let mut bytes = vec![0; frame.len() as usize];
-        frame.read_at(0, &mut bytes);
-        match self.socket.send(&bytes) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Sent::Full,
-            _ => Sent::Done,
-        }
-    }
-
-    fn set_guest_offloads(&mut self, offloads: Offloads) {
-        lock(&self.told).offloads = Some(offloads);
-    }
-
-    fn set_enabled(&mut self, enabled: bool) {
-        lock(&self.told).enabled = Some(enabled);
-    }
-}
-
-/// The test's end of a port.
-struct Wire {
-    socket: UnixDatagram,
-    told: Arc<Mutex<Told>>,
-    broken: Arc<AtomicBool>,
-}
-
-impl Wire {
-    fn send(&self, frame: &[u8]) {
-        self.socket.send(frame).unwrap();
-    }
-
-    fn receive(&self) -> Option<Vec<u8>> {
-        let mut frame = vec![0; 100_000];
-        let len = self.socket.recv(&mut frame).ok()?;
-        frame.truncate(len);
-        Some(frame)
-    }
-
-    fn told(&self) -> Told {
-        *lock(&self.told)
-    }
-}
-
-fn wire() -> (Box<dyn NetPort>, Wire) {
-    let (ours, theirs) = UnixDatagram::pair().unwrap();
-    ours.set_nonblocking(true).unwrap();
-    theirs.set_nonblocking(true).unwrap();
-    let (told, broken) = (Arc::default(), Arc::default());
-    let port = DatagramPort {
-        socket: ours,
-        told: Arc::clone(&told),
-        broken: Arc::clone(&broken),
-    };
-    let wire = Wire {
-        socket: theirs,
-        told,
-        broken,
-    };
-    (Box::new(port), wire)
-}
 
 fn netdev(
     traits: NetTraits,
