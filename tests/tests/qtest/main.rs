@@ -4,6 +4,7 @@ mod balloon;
 mod blk;
 mod blk_changes;
 mod blk_limits;
+mod chardevs;
 mod chipset;
 mod console;
 mod garbage;
