@@ -179,10 +179,14 @@ pub enum Command {
     QueryBalloon,
     /// `balloon`
     Balloon(BalloonArgs),
+    /// `watchdog-set-action`
+    WatchdogSetAction(WatchdogSetActionArgs),
     /// `yank`
     Yank(YankArgs),
     /// `query-yank`
     QueryYank,
+    /// `query-vm-generation-id`
+    QueryVmGenerationId,
 }
 impl Command {
     /// The command's name on the wire.
@@ -274,8 +278,10 @@ impl Command {
             Command::DeviceDel(_) => "device_del",
             Command::QueryBalloon => "query-balloon",
             Command::Balloon(_) => "balloon",
+            Command::WatchdogSetAction(_) => "watchdog-set-action",
             Command::Yank(_) => "yank",
             Command::QueryYank => "query-yank",
+            Command::QueryVmGenerationId => "query-vm-generation-id",
         }
     }
 }
@@ -411,8 +417,12 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "device_del" => Command::DeviceDel(DeviceDelArgs::take(&mut members)?),
         "query-balloon" => Command::QueryBalloon,
         "balloon" => Command::Balloon(BalloonArgs::take(&mut members)?),
+        "watchdog-set-action" => {
+            Command::WatchdogSetAction(WatchdogSetActionArgs::take(&mut members)?)
+        }
         "yank" => Command::Yank(YankArgs::take(&mut members)?),
         "query-yank" => Command::QueryYank,
+        "query-vm-generation-id" => Command::QueryVmGenerationId,
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -921,6 +931,15 @@ pub trait Commands {
     /// # Errors
     /// What the client is told.
     fn balloon(&mut self, cx: &mut CommandContext, args: BalloonArgs) -> QmpResult<Empty>;
+    /// Sets what an expired watchdog does, as set-action does.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn watchdog_set_action(
+        &mut self,
+        cx: &mut CommandContext,
+        args: WatchdogSetActionArgs,
+    ) -> QmpResult<Empty>;
     /// Breaks connections that hang: whoever waits for them goes on, as if the peer had left.
     /// Nothing is done when one of the instances is not known.
     ///
@@ -932,6 +951,11 @@ pub trait Commands {
     /// # Errors
     /// What the client is told.
     fn query_yank(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<YankInstance>>;
+    /// Tells the guest's generation id.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_vm_generation_id(&mut self, cx: &mut CommandContext) -> QmpResult<GuidInfo>;
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -1125,8 +1149,14 @@ pub fn dispatch(
         }
         Command::QueryBalloon => responder.send(commands.query_balloon(cx).map(|r| to_json(&r))),
         Command::Balloon(args) => responder.send(commands.balloon(cx, args).map(|r| to_json(&r))),
+        Command::WatchdogSetAction(args) => {
+            responder.send(commands.watchdog_set_action(cx, args).map(|r| to_json(&r)))
+        }
         Command::Yank(args) => responder.send(commands.yank(cx, args).map(|r| to_json(&r))),
         Command::QueryYank => responder.send(commands.query_yank(cx).map(|r| to_json(&r))),
+        Command::QueryVmGenerationId => {
+            responder.send(commands.query_vm_generation_id(cx).map(|r| to_json(&r)))
+        }
     }
 }
 /// Something that happened, told to every monitor.
@@ -1271,6 +1301,12 @@ pub enum Event {
         /// Bytes of memory that the guest has now.
         actual: i64,
     },
+    /// The watchdog expired: the guest did not feed it in time. What is done about it comes after
+    /// this event.
+    Watchdog {
+        /// What is done.
+        action: WatchdogAction,
+    },
 }
 impl Event {
     /// The event's name on the wire.
@@ -1296,6 +1332,7 @@ impl Event {
             Event::DeviceUnplugGuestError { .. } => "DEVICE_UNPLUG_GUEST_ERROR",
             Event::NicRxFilterChanged { .. } => "NIC_RX_FILTER_CHANGED",
             Event::BalloonChange { .. } => "BALLOON_CHANGE",
+            Event::Watchdog { .. } => "WATCHDOG",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -1405,6 +1442,9 @@ impl Event {
             Event::BalloonChange { actual } => {
                 out.put("actual", actual);
             }
+            Event::Watchdog { action } => {
+                out.put("action", action);
+            }
         }
         members.close();
         Some(text)
@@ -1441,6 +1481,10 @@ impl Event {
             Event::DeviceUnplugGuestError { .. } => None,
             Event::NicRxFilterChanged { .. } => None,
             Event::BalloonChange { .. } => Some(RateLimit {
+                interval_ms: 1000,
+                key: self.name().to_string(),
+            }),
+            Event::Watchdog { .. } => Some(RateLimit {
                 interval_ms: 1000,
                 key: self.name().to_string(),
             }),

@@ -6521,6 +6521,26 @@ impl EncodeMembers for YankInstance {
     }
 }
 object!(YankInstance);
+
+/// The guest's generation id.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GuidInfo {
+    /// The UUID.
+    pub guid: String,
+}
+impl DecodeMembers for GuidInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(GuidInfo {
+            guid: members.required("guid")?,
+        })
+    }
+}
+impl EncodeMembers for GuidInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("guid", &self.guid);
+    }
+}
+object!(GuidInfo);
 /// Arguments of `set-action`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SetActionArgs {
@@ -7670,6 +7690,25 @@ impl EncodeMembers for BalloonArgs {
     }
 }
 object!(BalloonArgs);
+/// Arguments of `watchdog-set-action`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WatchdogSetActionArgs {
+    /// What is to be done.
+    pub action: WatchdogAction,
+}
+impl DecodeMembers for WatchdogSetActionArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(WatchdogSetActionArgs {
+            action: members.required("action")?,
+        })
+    }
+}
+impl EncodeMembers for WatchdogSetActionArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("action", &self.action);
+    }
+}
+object!(WatchdogSetActionArgs);
 /// Arguments of `yank`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct YankArgs {

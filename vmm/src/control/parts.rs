@@ -214,7 +214,10 @@ impl Control {
     pub fn plug(&mut self, options: DeviceOptions, builtin: bool) -> Result<(), Refusal> {
         let Some(machine) = &self.machine else {
             let name = options.driver.name();
-            let text = format!("No 'PCI' bus found for device '{name}'");
+            let text = match &options.bus {
+                Some(bus) => format!("Bus '{bus}' not found"),
+                None => format!("No 'PCI' bus found for device '{name}'"),
+            };
             return Err(QmpError::generic(text).into());
         };
         // Before anything is taken for it.

@@ -10,6 +10,7 @@ impl Control {
     pub(super) fn run_guest(&mut self, line: GuestLine) -> Result<String, QmpError> {
         match line {
             GuestLine::Balloon { value } => self.set_balloon(&BalloonArgs { value })?,
+            GuestLine::Watchdog(action) => self.life.policy_mut().watchdog = action,
         }
         Ok(String::new())
     }

@@ -410,6 +410,19 @@ impl Commands for Control {
         DONE
     }
 
+    fn query_vm_generation_id(&mut self, _cx: &mut CommandContext) -> QmpResult<GuidInfo> {
+        self.generation_id()
+    }
+
+    fn watchdog_set_action(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: WatchdogSetActionArgs,
+    ) -> QmpResult<Empty> {
+        self.life.policy_mut().watchdog = args.action;
+        DONE
+    }
+
     fn query_rx_filter(
         &mut self,
         _cx: &mut CommandContext,

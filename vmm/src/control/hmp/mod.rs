@@ -1,11 +1,13 @@
 //! The text commands of human-monitor-command: one table for parsing and help.
 
 pub mod chardevs;
+pub mod devices;
 pub mod disks;
 pub mod guest;
 mod words;
 
 pub use chardevs::ChardevLine;
+pub use devices::DeviceLine;
 pub use disks::{BlockQuery, DiskLine};
 pub use guest::GuestLine;
 use words::Words;
@@ -33,6 +35,8 @@ pub enum Verb {
     Chardev(chardevs::Verb),
     /// A command about disks.
     Disk(disks::Verb),
+    /// A command about devices that come and go.
+    Device(devices::Verb),
     /// A command about what the guest has and does.
     Guest(guest::Verb),
 }
@@ -68,6 +72,8 @@ pub enum Topic {
     Chardev,
     /// The balloon.
     Balloon,
+    /// The generation id.
+    Generation,
 }
 
 /// A parsed line.
@@ -85,6 +91,8 @@ pub enum Line {
     Chardev(ChardevLine),
     /// A command about disks.
     Disk(DiskLine),
+    /// A command about devices that come and go.
+    Device(DeviceLine),
     /// A command about what the guest has and does.
     Guest(GuestLine),
     /// `info block`.
@@ -174,6 +182,20 @@ static COMMANDS: &[Entry] = &[
         "put another medium into a device (-f: also a locked one)",
     ),
     entry(
+        "device_add",
+        None,
+        Verb::Device(devices::Verb::Add),
+        "driver[,prop=value][,...]",
+        "make a device and plug it in (help: what there is)",
+    ),
+    entry(
+        "device_del",
+        None,
+        Verb::Device(devices::Verb::Del),
+        "device",
+        "ask the guest to let go of a device",
+    ),
+    entry(
         "drive_add",
         None,
         Verb::Disk(disks::Verb::DriveAdd),
@@ -215,6 +237,20 @@ static COMMANDS: &[Entry] = &[
         "",
         "send a non-maskable interrupt to every vCPU",
     ),
+    entry(
+        "pci_add",
+        None,
+        Verb::Device(devices::Verb::PciAdd),
+        "",
+        "replaced by device_add",
+    ),
+    entry(
+        "pci_del",
+        None,
+        Verb::Device(devices::Verb::PciDel),
+        "",
+        "replaced by device_del",
+    ),
     entry("quit", Some("q"), Verb::Quit, "", "end the program"),
     entry(
         "snapshot_blkdev",
@@ -251,6 +287,13 @@ static COMMANDS: &[Entry] = &[
         Verb::SystemReset,
         "",
         "press the reset button",
+    ),
+    entry(
+        "watchdog_action",
+        None,
+        Verb::Guest(guest::Verb::Watchdog),
+        "[reset|shutdown|poweroff|pause|debug|none|inject-nmi]",
+        "say what an expired watchdog does",
     ),
 ];
 
@@ -314,6 +357,12 @@ static TOPICS: &[TopicEntry] = &[
     ),
     topic("status", Topic::Status, "", "whether the guest runs"),
     topic("uuid", Topic::Uuid, "", "the guest's UUID"),
+    topic(
+        "vm-generation-id",
+        Topic::Generation,
+        "",
+        "the guest's generation id",
+    ),
     topic("version", Topic::Version, "", "the version of this program"),
 ];
 
@@ -369,6 +418,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
         Verb::Disk(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             DiskLine::read(verb, words).map(Line::Disk)
+        }
+        Verb::Device(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            DeviceLine::read(verb, words).map(Line::Device)
         }
         Verb::Guest(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
