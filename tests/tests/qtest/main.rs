@@ -10,6 +10,7 @@ mod console;
 mod garbage;
 mod hotplug;
 mod interrupts;
+mod netsock;
 mod pc;
 mod pci;
 mod protocol;
