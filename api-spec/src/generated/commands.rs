@@ -1260,6 +1260,8 @@ pub enum Event {
         /// What is done.
         action: WatchdogAction,
     },
+    /// The guest told through pvpanic that it switches itself off. SHUTDOWN follows.
+    GuestPvshutdown,
 }
 impl Event {
     /// The event's name on the wire.
@@ -1286,6 +1288,7 @@ impl Event {
             Event::NicRxFilterChanged { .. } => "NIC_RX_FILTER_CHANGED",
             Event::BalloonChange { .. } => "BALLOON_CHANGE",
             Event::Watchdog { .. } => "WATCHDOG",
+            Event::GuestPvshutdown => "GUEST_PVSHUTDOWN",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -1398,6 +1401,7 @@ impl Event {
             Event::Watchdog { action } => {
                 out.put("action", action);
             }
+            Event::GuestPvshutdown => return None,
         }
         members.close();
         Some(text)
@@ -1441,6 +1445,7 @@ impl Event {
                 interval_ms: 1000,
                 key: self.name().to_string(),
             }),
+            Event::GuestPvshutdown => None,
         }
     }
 }

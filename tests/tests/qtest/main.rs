@@ -10,6 +10,7 @@ mod garbage;
 mod interrupts;
 mod pci;
 mod protocol;
+mod pvpanic;
 mod rng;
 mod scsi;
 mod vmgenid;
