@@ -177,6 +177,10 @@ pub enum Command {
     Balloon(BalloonArgs),
     /// `watchdog-set-action`
     WatchdogSetAction(WatchdogSetActionArgs),
+    /// `yank`
+    Yank(YankArgs),
+    /// `query-yank`
+    QueryYank,
     /// `query-vm-generation-id`
     QueryVmGenerationId,
 }
@@ -269,6 +273,8 @@ impl Command {
             Command::QueryBalloon => "query-balloon",
             Command::Balloon(_) => "balloon",
             Command::WatchdogSetAction(_) => "watchdog-set-action",
+            Command::Yank(_) => "yank",
+            Command::QueryYank => "query-yank",
             Command::QueryVmGenerationId => "query-vm-generation-id",
         }
     }
@@ -404,6 +410,8 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "watchdog-set-action" => {
             Command::WatchdogSetAction(WatchdogSetActionArgs::take(&mut members)?)
         }
+        "yank" => Command::Yank(YankArgs::take(&mut members)?),
+        "query-yank" => Command::QueryYank,
         "query-vm-generation-id" => Command::QueryVmGenerationId,
 
         _ => return Err(QmpError::command_not_found(name)),
@@ -908,6 +916,17 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: WatchdogSetActionArgs,
     ) -> QmpResult<Empty>;
+    /// Breaks connections that hang: whoever waits for them goes on, as if the peer had left.
+    /// Nothing is done when one of the instances is not known.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn yank(&mut self, cx: &mut CommandContext, args: YankArgs) -> QmpResult<Empty>;
+    /// Lists what can be yanked.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_yank(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<YankInstance>>;
     /// Tells the guest's generation id.
     ///
     /// # Errors
@@ -1107,6 +1126,8 @@ pub fn dispatch(
         Command::WatchdogSetAction(args) => {
             responder.send(commands.watchdog_set_action(cx, args).map(|r| to_json(&r)))
         }
+        Command::Yank(args) => responder.send(commands.yank(cx, args).map(|r| to_json(&r))),
+        Command::QueryYank => responder.send(commands.query_yank(cx).map(|r| to_json(&r))),
         Command::QueryVmGenerationId => {
             responder.send(commands.query_vm_generation_id(cx).map(|r| to_json(&r)))
         }

@@ -6416,6 +6416,112 @@ impl EncodeMembers for BalloonInfo {
 }
 object!(BalloonInfo);
 
+/// What can be yanked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum YankInstanceType {
+    /// `block-node`
+    BlockNode,
+    /// `chardev`
+    Chardev,
+    /// `migration`
+    Migration,
+}
+names!(YankInstanceType { BlockNode = "block-node", Chardev = "chardev", Migration = "migration" });
+
+/// A block node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct YankInstanceBlockNode {
+    /// Its name.
+    pub node_name: String,
+}
+impl DecodeMembers for YankInstanceBlockNode {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(YankInstanceBlockNode {
+            node_name: members.required("node-name")?,
+        })
+    }
+}
+impl EncodeMembers for YankInstanceBlockNode {
+    fn put(&self, out: &mut Out) {
+        out.put("node-name", &self.node_name);
+    }
+}
+object!(YankInstanceBlockNode);
+
+/// A character device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct YankInstanceChardev {
+    /// Its id.
+    pub id: String,
+}
+impl DecodeMembers for YankInstanceChardev {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(YankInstanceChardev {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for YankInstanceChardev {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(YankInstanceChardev);
+
+/// Something with a connection that can be yanked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct YankInstance {
+    /// What `type` says, with what belongs to it.
+    pub r#type: YankInstanceBranch,
+}
+/// The branches of [`YankInstance`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum YankInstanceBranch {
+    /// `block-node`
+    BlockNode(YankInstanceBlockNode),
+    /// `chardev`
+    Chardev(YankInstanceChardev),
+    /// `migration`
+    Migration,
+}
+impl YankInstanceBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> YankInstanceType {
+        match self {
+            YankInstanceBranch::BlockNode(_) => YankInstanceType::BlockNode,
+            YankInstanceBranch::Chardev(_) => YankInstanceType::Chardev,
+            YankInstanceBranch::Migration => YankInstanceType::Migration,
+        }
+    }
+}
+impl DecodeMembers for YankInstance {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<YankInstanceType>("type")?;
+
+        let r#type = match kind {
+            YankInstanceType::BlockNode => {
+                YankInstanceBranch::BlockNode(YankInstanceBlockNode::take(members)?)
+            }
+            YankInstanceType::Chardev => {
+                YankInstanceBranch::Chardev(YankInstanceChardev::take(members)?)
+            }
+            YankInstanceType::Migration => YankInstanceBranch::Migration,
+        };
+        Ok(YankInstance { r#type })
+    }
+}
+impl EncodeMembers for YankInstance {
+    fn put(&self, out: &mut Out) {
+        out.put("type", &self.r#type.kind());
+        match &self.r#type {
+            YankInstanceBranch::BlockNode(branch) => branch.put(out),
+            YankInstanceBranch::Chardev(branch) => branch.put(out),
+            YankInstanceBranch::Migration => {}
+        }
+    }
+}
+object!(YankInstance);
+
 /// The guest's generation id.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GuidInfo {
@@ -7561,3 +7667,22 @@ impl EncodeMembers for WatchdogSetActionArgs {
     }
 }
 object!(WatchdogSetActionArgs);
+/// Arguments of `yank`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct YankArgs {
+    /// Whose connections.
+    pub instances: Vec<YankInstance>,
+}
+impl DecodeMembers for YankArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(YankArgs {
+            instances: members.required("instances")?,
+        })
+    }
+}
+impl EncodeMembers for YankArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("instances", &self.instances);
+    }
+}
+object!(YankArgs);

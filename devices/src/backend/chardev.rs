@@ -214,6 +214,12 @@ impl Chardev {
         self.core.frontend_open()
     }
 
+    /// Something that breaks a socket's connection, from any thread; `None` for other devices.
+    pub fn yanker(&self) -> Option<Box<dyn Fn() + Send + Sync>> {
+        let core = self.socket.then(|| self.core.clone())?;
+        Some(Box::new(move || core.yank()))
+    }
+
     /// Whether a peer is there.
     pub fn is_open(&self) -> bool {
         self.core.is_open()

@@ -96,7 +96,7 @@ impl Control {
     }
 
     /// Carries out what the device `id` asked for.
-    pub(super) fn effect(&mut self, id: &str, effect: Effect) {
+    pub(crate) fn effect(&mut self, id: &str, effect: Effect) {
         match effect {
             Effect::None => {}
             Effect::Remap => self.with_machine(|machine| machine.remap()),

@@ -20,6 +20,7 @@ pub mod objects;
 mod parts;
 pub mod sink;
 mod unfinished;
+pub mod yank;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -97,6 +98,7 @@ impl Control {
         poll.watch(&signals, SIGNALS, Trigger::Level)?;
         let mail = mailbox.sender();
         let fds = FdStore::default();
+        let yanks = published.yanks().clone();
         let blockdevs = Blockdevs::new(blockdev::pool(mail.clone())).with_notices(notices(&mail));
         Ok(Control {
             monitors: Monitors::new(mail.clone(), published.clone()),
@@ -110,7 +112,7 @@ impl Control {
             published,
             blockdevs,
             jobs: Jobs::default(),
-            chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())),
+            chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())).with_yanks(yanks),
             nets: Nets::default(),
             fds,
             expected_qtest: None,

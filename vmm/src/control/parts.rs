@@ -180,7 +180,8 @@ impl Control {
     /// When there is no such chardev, it is in use, or cannot carry a monitor.
     pub fn add_monitor(&mut self, chardev: &str, options: MonitorOptions) -> Result<()> {
         let endpoint = self.chardevs.take_endpoint(chardev)?;
-        self.monitors.add(chardev, endpoint, options)?;
+        let id = self.monitors.add(chardev, endpoint, options)?;
+        self.chardevs.set_yanker(chardev, self.monitors.yanker(id));
         Ok(())
     }
 
@@ -224,7 +225,10 @@ impl Control {
     pub fn plug(&mut self, options: DeviceOptions, builtin: bool) -> Result<(), Refusal> {
         let Some(machine) = &self.machine else {
             let name = options.driver.name();
-            let text = format!("No 'PCI' bus found for device '{name}'");
+            let text = match &options.bus {
+                Some(bus) => format!("Bus '{bus}' not found"),
+                None => format!("No 'PCI' bus found for device '{name}'"),
+            };
             return Err(QmpError::generic(text).into());
         };
         // Before anything is taken for it.

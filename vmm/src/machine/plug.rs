@@ -26,8 +26,6 @@ use super::{Fixed, Machine};
 use crate::acpi::SerialPort;
 use crate::threads::io_thread::{IoThread, PollParameters};
 
-/// The name of the root bus.
-pub const ROOT_BUS: &str = "pcie.0";
 /// The name of what holds devices that are on no bus.
 pub const SYSTEM_BUS: &str = "main-system-bus";
 /// The name of the bus of devices with fixed ports.
@@ -57,8 +55,7 @@ pub enum Hotplug {
     None,
     /// The port that the bus is behind.
     Native,
-    /// The chipset, by ACPI.
-    #[allow(dead_code)] // the q35 has no such bus
+    /// The chipset, by ACPI: a bus of conventional PCI.
     Acpi,
 }
 
@@ -90,6 +87,10 @@ impl BusKind {
     /// The type's name, as messages have it.
     pub const fn type_name(&self) -> &'static str {
         match self {
+            BusKind::Pci {
+                hotplug: Hotplug::Acpi,
+                ..
+            } => "PCI",
             BusKind::Pci { .. } => "PCIE",
             BusKind::Isa => "ISA",
             BusKind::System => "System",

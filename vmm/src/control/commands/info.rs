@@ -24,7 +24,7 @@ pub fn machines(_args: &QueryMachinesArgs) -> Vec<MachineInfo> {
         MachineInfo {
             name: kind.name().to_owned(),
             alias: kind.alias().map(str::to_owned),
-            is_default: (kind == MachineKind::Q35).then_some(true),
+            is_default: (kind == MachineKind::DEFAULT).then_some(true),
             cpu_max: i64::from(kind.max_cpus()),
             hotpluggable_cpus: false,
             numa_mem_supported: false,

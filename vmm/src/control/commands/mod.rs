@@ -450,6 +450,15 @@ impl Commands for Control {
         DONE
     }
 
+    fn yank(&mut self, _cx: &mut CommandContext, args: YankArgs) -> QmpResult<Empty> {
+        self.published.yanks().yank(&args.instances)?;
+        DONE
+    }
+
+    fn query_yank(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<YankInstance>> {
+        Ok(self.published.yanks().query())
+    }
+
     fn query_chardev(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<ChardevInfo>> {
         Ok(self.list_chardevs())
     }

@@ -1,9 +1,11 @@
 //! The text commands of human-monitor-command: one table for parsing and help.
 
+pub mod devices;
 pub mod disks;
 pub mod guest;
 mod words;
 
+pub use devices::DeviceLine;
 pub use disks::{BlockQuery, DiskLine};
 pub use guest::GuestLine;
 use words::Words;
@@ -29,6 +31,8 @@ pub enum Verb {
     Nmi,
     /// A command about disks.
     Disk(disks::Verb),
+    /// A command about devices that come and go.
+    Device(devices::Verb),
     /// A command about what the guest has and does.
     Guest(guest::Verb),
 }
@@ -81,6 +85,8 @@ pub enum Line {
     Run(Verb),
     /// A command about disks.
     Disk(DiskLine),
+    /// A command about devices that come and go.
+    Device(DeviceLine),
     /// A command about what the guest has and does.
     Guest(GuestLine),
     /// `info block`.
@@ -142,6 +148,20 @@ static COMMANDS: &[Entry] = &[
         "put another medium into a device (-f: also a locked one)",
     ),
     entry(
+        "device_add",
+        None,
+        Verb::Device(devices::Verb::Add),
+        "driver[,prop=value][,...]",
+        "make a device and plug it in (help: what there is)",
+    ),
+    entry(
+        "device_del",
+        None,
+        Verb::Device(devices::Verb::Del),
+        "device",
+        "ask the guest to let go of a device",
+    ),
+    entry(
         "drive_add",
         None,
         Verb::Disk(disks::Verb::DriveAdd),
@@ -182,6 +202,20 @@ static COMMANDS: &[Entry] = &[
         Verb::Nmi,
         "",
         "send a non-maskable interrupt to every vCPU",
+    ),
+    entry(
+        "pci_add",
+        None,
+        Verb::Device(devices::Verb::PciAdd),
+        "",
+        "replaced by device_add",
+    ),
+    entry(
+        "pci_del",
+        None,
+        Verb::Device(devices::Verb::PciDel),
+        "",
+        "replaced by device_del",
     ),
     entry("quit", Some("q"), Verb::Quit, "", "end the program"),
     entry(
@@ -346,6 +380,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
         Verb::Disk(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             DiskLine::read(verb, words).map(Line::Disk)
+        }
+        Verb::Device(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            DeviceLine::read(verb, words).map(Line::Device)
         }
         Verb::Guest(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
