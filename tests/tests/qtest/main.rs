@@ -9,6 +9,7 @@ mod console;
 mod garbage;
 mod hotplug;
 mod interrupts;
+mod iothreads;
 mod pc;
 mod pci;
 mod protocol;
