@@ -131,6 +131,7 @@ impl Control {
             Topic::Snapshots => self.tell_snapshots(),
             Topic::Chardev => self.tell_chardevs(),
             Topic::Balloon => self.tell_balloon(),
+            Topic::IoThreads => self.tell_io_threads(),
             Topic::Generation => said(self.generation_id().map(|info| format!("{}\n", info.guid))),
         }
     }
