@@ -9,6 +9,7 @@ pub mod backend;
 pub mod bus;
 pub mod clock;
 pub mod cx;
+pub mod discard;
 mod disk;
 mod disk_failure;
 pub mod effect;

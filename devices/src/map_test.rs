@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::bus::{Access, BusDevice, SharedDevice, lock};
 use crate::effect::{Effect, PowerEffect};
+use crate::irq::NullInterrupt;
 use crate::map::{AddressMap, MapBuilder, Space};
 use crate::pci::{
     DevFn, HostBridge, PciFunction, PciTopology, PlugError, Plugged, Reserve, RootPort,
@@ -44,8 +45,16 @@ fn plug(
     topology.plug(plugged).unwrap();
 }
 
+/// A port whose slot has power.
+fn root_port(props: RootPortProps) -> RootPort {
+    let pin = Arc::new(NullInterrupt);
+    let mut port = RootPort::new(props, &FakeIrqs::default(), pin).unwrap();
+    port.set_occupied(true);
+    port
+}
+
 fn port() -> RootPort {
-    RootPort::new(RootPortProps::default(), &FakeIrqs::default()).unwrap()
+    root_port(RootPortProps::default())
 }
 
 fn topology() -> PciTopology {
@@ -202,7 +211,7 @@ fn firmware_keeps_what_bridges_reserve() {
             reserve,
             ..RootPortProps::default()
         };
-        RootPort::new(props, &FakeIrqs::default()).unwrap()
+        root_port(props)
     };
     let roomy = Reserve {
         buses: Some(3),

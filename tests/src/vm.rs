@@ -139,13 +139,25 @@ impl VmBuilder {
         self.args(["-machine", "q35", "-accel", "qtest", "-m", "64"])
     }
 
+    /// The older PC that no processor runs, in the state `running`.
+    #[must_use]
+    pub fn idle_pc(self) -> Self {
+        self.args(["-machine", "pc", "-accel", "qtest", "-m", "64"])
+    }
+
     /// A q35 on the accelerator that runs guests, with a serial console: see [`Vm::serial`].
     #[must_use]
     pub fn guest(self) -> Self {
+        self.guest_on("q35")
+    }
+
+    /// The same on another machine.
+    #[must_use]
+    pub fn guest_on(self, machine: &str) -> Self {
         let accel = artifacts::accelerator();
         let cpu = if accel == "kvm" { "host" } else { "max" };
         let console = self.path("serial.sock");
-        self.args(["-machine", "q35", "-accel", &accel, "-cpu", cpu])
+        self.args(["-machine", machine, "-accel", &accel, "-cpu", cpu])
             .arg("-chardev")
             .arg(format!(
                 "socket,id=serial0,path={},server=on,wait=off",

@@ -8,7 +8,8 @@ const HEAD: &str = "//! Written by api-spec-gen; change `schema/` instead.
 #![allow(clippy::large_enum_variant, clippy::too_many_lines)] // generated
 
 use super::types::*;
-use crate::decode::{At, DecodeMembers, Members, Mode};
+use super::drivers::DeviceOptions;
+use crate::decode::{At, Decode, DecodeMembers, Members, Mode};
 use crate::encode::Members as Out;
 use crate::reply::{CommandContext, Empty, RawJson, Reply, Responder};
 use crate::tables::RateLimit;
@@ -27,6 +28,9 @@ pub fn emit(schema: &Schema) -> String {
 }
 
 fn args_type(command: &CommandDef) -> Option<String> {
+    if let Some(reader) = &command.reader {
+        return Some(reader.clone());
+    }
     match &command.arguments {
         Arguments::None => None,
         Arguments::Inline(_) => Some(format!("{}Args", camel(&command.name))),
@@ -74,11 +78,22 @@ fn emit_enum(out: &mut String, commands: &[&CommandDef]) {
     ));
 }
 
-/// Arguments of structs and unions are taken straight from the members.
+/// Arguments of structs and unions are taken straight from the members. Those with a reader of
+/// their own are read with text for any value, as older clients send it.
 fn emit_decode(out: &mut String, commands: &[&CommandDef]) {
-    let mut cases = String::new();
+    let (mut cases, mut own) = (String::new(), String::new());
     for command in commands {
         let variant = camel(&command.name);
+        if let Some(reader) = &command.reader {
+            own.push_str(&format!(
+                "if name == {} {{
+                    let value = Value::Object(arguments.unwrap_or_default());
+                    return {reader}::decode(value, &At::root(Mode::Lenient)).map(Command::{variant});
+                }}\n",
+                quoted(&command.name)
+            ));
+            continue;
+        }
         let build = match args_type(command) {
             None => format!("Command::{variant}"),
             Some(args) => format!("Command::{variant}({args}::take(&mut members)?)"),
@@ -91,6 +106,7 @@ fn emit_decode(out: &mut String, commands: &[&CommandDef]) {
         /// # Errors
         /// CommandNotFound for a name that does not exist; else what is wrong with the arguments.
         pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Command> {{
+            {own}
             let at = At::root(Mode::Strict);
             let mut members = Members::arguments(arguments, &at);
             let command = match name {{

@@ -193,6 +193,7 @@ fn command(name: String, entry: &Entry) -> Result<CommandDef> {
         session: flag(entry, "session"),
         oob: flag(entry, "oob"),
         preconfig: flag(entry, "preconfig"),
+        reader: entry.get("reader").map(string).transpose()?,
         request,
         reply: match part("error") {
             Some(error) => format!(r#"{{"error": {error}}}"#),
@@ -243,6 +244,7 @@ fn driver(name: String, entry: &Entry, sets: &Sets) -> Result<DriverDef> {
             .unwrap_or_else(|| "device".into()),
         is_abstract: flag(entry, "abstract"),
         creatable: flag(entry, "creatable"),
+        alias: entry.get("alias").map(string).transpose()?,
         bus: entry.get("bus").map(string).transpose()?,
         category: entry
             .get("category")

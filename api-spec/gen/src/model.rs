@@ -66,6 +66,8 @@ pub struct CommandDef {
     pub session: bool,
     pub oob: bool,
     pub preconfig: bool,
+    /// The type that reads the arguments, where they say more than the schema has.
+    pub reader: Option<String>,
     pub request: String,
     pub reply: String,
 }
@@ -98,6 +100,8 @@ pub struct DriverDef {
     pub parent: String,
     pub is_abstract: bool,
     pub creatable: bool,
+    /// Another name that users may call it by.
+    pub alias: Option<String>,
     pub bus: Option<String>,
     pub category: String,
     pub properties: Vec<Property>,

@@ -80,7 +80,7 @@ pub fn emit(schema: &Schema) -> String {
         }
     }
     for command in &schema.commands {
-        if let Arguments::Inline(members) = &command.arguments {
+        if let (Arguments::Inline(members), None) = (&command.arguments, &command.reader) {
             out.push_str(&doc(&format!("Arguments of `{}`.", command.name), ""));
             emit_struct(&mut out, &format!("{}Args", camel(&command.name)), members);
         }

@@ -1,8 +1,9 @@
 //! Written by api-spec-gen; change `schema/` instead.
 #![allow(clippy::large_enum_variant, clippy::too_many_lines)] // generated
 
+use super::drivers::DeviceOptions;
 use super::types::*;
-use crate::decode::{At, DecodeMembers, Members, Mode};
+use crate::decode::{At, Decode, DecodeMembers, Members, Mode};
 use crate::encode::Members as Out;
 use crate::reply::{CommandContext, Empty, RawJson, Reply, Responder};
 use crate::tables::RateLimit;
@@ -166,6 +167,22 @@ pub enum Command {
     SetLink(SetLinkArgs),
     /// `announce-self`
     AnnounceSelf(AnnounceParameters),
+    /// `device_add`
+    DeviceAdd(DeviceOptions),
+    /// `device_del`
+    DeviceDel(DeviceDelArgs),
+    /// `query-balloon`
+    QueryBalloon,
+    /// `balloon`
+    Balloon(BalloonArgs),
+    /// `watchdog-set-action`
+    WatchdogSetAction(WatchdogSetActionArgs),
+    /// `yank`
+    Yank(YankArgs),
+    /// `query-yank`
+    QueryYank,
+    /// `query-vm-generation-id`
+    QueryVmGenerationId,
 }
 impl Command {
     /// The command's name on the wire.
@@ -251,6 +268,14 @@ impl Command {
             Command::NetdevDel(_) => "netdev_del",
             Command::SetLink(_) => "set_link",
             Command::AnnounceSelf(_) => "announce-self",
+            Command::DeviceAdd(_) => "device_add",
+            Command::DeviceDel(_) => "device_del",
+            Command::QueryBalloon => "query-balloon",
+            Command::Balloon(_) => "balloon",
+            Command::WatchdogSetAction(_) => "watchdog-set-action",
+            Command::Yank(_) => "yank",
+            Command::QueryYank => "query-yank",
+            Command::QueryVmGenerationId => "query-vm-generation-id",
         }
     }
 }
@@ -259,6 +284,11 @@ impl Command {
 /// # Errors
 /// CommandNotFound for a name that does not exist; else what is wrong with the arguments.
 pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Command> {
+    if name == "device_add" {
+        let value = Value::Object(arguments.unwrap_or_default());
+        return DeviceOptions::decode(value, &At::root(Mode::Lenient)).map(Command::DeviceAdd);
+    }
+
     let at = At::root(Mode::Strict);
     let mut members = Members::arguments(arguments, &at);
     let command = match name {
@@ -374,6 +404,15 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "netdev_del" => Command::NetdevDel(NetdevDelArgs::take(&mut members)?),
         "set_link" => Command::SetLink(SetLinkArgs::take(&mut members)?),
         "announce-self" => Command::AnnounceSelf(AnnounceParameters::take(&mut members)?),
+        "device_del" => Command::DeviceDel(DeviceDelArgs::take(&mut members)?),
+        "query-balloon" => Command::QueryBalloon,
+        "balloon" => Command::Balloon(BalloonArgs::take(&mut members)?),
+        "watchdog-set-action" => {
+            Command::WatchdogSetAction(WatchdogSetActionArgs::take(&mut members)?)
+        }
+        "yank" => Command::Yank(YankArgs::take(&mut members)?),
+        "query-yank" => Command::QueryYank,
+        "query-vm-generation-id" => Command::QueryVmGenerationId,
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -844,6 +883,55 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: AnnounceParameters,
     ) -> QmpResult<Empty>;
+    /// Makes a device and plugs it in. Its other properties are further arguments (see
+    /// device-list-properties). A running guest is told; its driver takes the device then.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn device_add(&mut self, cx: &mut CommandContext, args: DeviceOptions) -> QmpResult<Empty>;
+    /// Asks the guest to let go of a device. The device is gone, and all that it used is free,
+    /// when DEVICE_DELETED says so, which is at the next reset at the latest.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn device_del(&mut self, cx: &mut CommandContext, args: DeviceDelArgs) -> QmpResult<Empty>;
+    /// Tells how much memory the balloon leaves to the guest.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_balloon(&mut self, cx: &mut CommandContext) -> QmpResult<BalloonInfo>;
+    /// Asks the guest to give back memory, or to take it again, until it has so much. The answer
+    /// does not wait for the guest: BALLOON_CHANGE and query-balloon tell how far it is. More than
+    /// the machine has means all.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn balloon(&mut self, cx: &mut CommandContext, args: BalloonArgs) -> QmpResult<Empty>;
+    /// Sets what an expired watchdog does, as set-action does.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn watchdog_set_action(
+        &mut self,
+        cx: &mut CommandContext,
+        args: WatchdogSetActionArgs,
+    ) -> QmpResult<Empty>;
+    /// Breaks connections that hang: whoever waits for them goes on, as if the peer had left.
+    /// Nothing is done when one of the instances is not known.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn yank(&mut self, cx: &mut CommandContext, args: YankArgs) -> QmpResult<Empty>;
+    /// Lists what can be yanked.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_yank(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<YankInstance>>;
+    /// Tells the guest's generation id.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_vm_generation_id(&mut self, cx: &mut CommandContext) -> QmpResult<GuidInfo>;
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -1027,6 +1115,22 @@ pub fn dispatch(
         Command::AnnounceSelf(args) => {
             responder.send(commands.announce_self(cx, args).map(|r| to_json(&r)))
         }
+        Command::DeviceAdd(args) => {
+            responder.send(commands.device_add(cx, args).map(|r| to_json(&r)))
+        }
+        Command::DeviceDel(args) => {
+            responder.send(commands.device_del(cx, args).map(|r| to_json(&r)))
+        }
+        Command::QueryBalloon => responder.send(commands.query_balloon(cx).map(|r| to_json(&r))),
+        Command::Balloon(args) => responder.send(commands.balloon(cx, args).map(|r| to_json(&r))),
+        Command::WatchdogSetAction(args) => {
+            responder.send(commands.watchdog_set_action(cx, args).map(|r| to_json(&r)))
+        }
+        Command::Yank(args) => responder.send(commands.yank(cx, args).map(|r| to_json(&r))),
+        Command::QueryYank => responder.send(commands.query_yank(cx).map(|r| to_json(&r))),
+        Command::QueryVmGenerationId => {
+            responder.send(commands.query_vm_generation_id(cx).map(|r| to_json(&r)))
+        }
     }
 }
 /// Something that happened, told to every monitor.
@@ -1145,6 +1249,38 @@ pub enum Event {
         /// The netdev.
         netdev_id: String,
     },
+    /// A device is gone, with all that it used. Parts of devices are told of before the whole.
+    DeviceDeleted {
+        /// Its id, if it had one.
+        device: Option<String>,
+        /// Where the object tree had it.
+        path: String,
+    },
+    /// The guest refused to let go of a device.
+    DeviceUnplugGuestError {
+        /// Its id, if it has one.
+        device: Option<String>,
+        /// Where the object tree has it.
+        path: String,
+    },
+    /// The guest changed what an interface lets through. Told once until the next query-rx-filter.
+    NicRxFilterChanged {
+        /// The interface's id, if it has one.
+        name: Option<String>,
+        /// Its place in the object tree.
+        path: String,
+    },
+    /// The guest gave back memory or took it again.
+    BalloonChange {
+        /// Bytes of memory that the guest has now.
+        actual: i64,
+    },
+    /// The watchdog expired: the guest did not feed it in time. What is done about it comes after
+    /// this event.
+    Watchdog {
+        /// What is done.
+        action: WatchdogAction,
+    },
 }
 impl Event {
     /// The event's name on the wire.
@@ -1166,6 +1302,11 @@ impl Event {
             Event::BlockImageCorrupted { .. } => "BLOCK_IMAGE_CORRUPTED",
             Event::NetdevStreamConnected { .. } => "NETDEV_STREAM_CONNECTED",
             Event::NetdevStreamDisconnected { .. } => "NETDEV_STREAM_DISCONNECTED",
+            Event::DeviceDeleted { .. } => "DEVICE_DELETED",
+            Event::DeviceUnplugGuestError { .. } => "DEVICE_UNPLUG_GUEST_ERROR",
+            Event::NicRxFilterChanged { .. } => "NIC_RX_FILTER_CHANGED",
+            Event::BalloonChange { .. } => "BALLOON_CHANGE",
+            Event::Watchdog { .. } => "WATCHDOG",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -1260,6 +1401,24 @@ impl Event {
             Event::NetdevStreamDisconnected { netdev_id } => {
                 out.put("netdev-id", netdev_id);
             }
+            Event::DeviceDeleted { device, path } => {
+                out.put_some("device", device);
+                out.put("path", path);
+            }
+            Event::DeviceUnplugGuestError { device, path } => {
+                out.put_some("device", device);
+                out.put("path", path);
+            }
+            Event::NicRxFilterChanged { name, path } => {
+                out.put_some("name", name);
+                out.put("path", path);
+            }
+            Event::BalloonChange { actual } => {
+                out.put("actual", actual);
+            }
+            Event::Watchdog { action } => {
+                out.put("action", action);
+            }
         }
         members.close();
         Some(text)
@@ -1292,6 +1451,17 @@ impl Event {
             Event::BlockImageCorrupted { .. } => None,
             Event::NetdevStreamConnected { .. } => None,
             Event::NetdevStreamDisconnected { .. } => None,
+            Event::DeviceDeleted { .. } => None,
+            Event::DeviceUnplugGuestError { .. } => None,
+            Event::NicRxFilterChanged { .. } => None,
+            Event::BalloonChange { .. } => Some(RateLimit {
+                interval_ms: 1000,
+                key: self.name().to_string(),
+            }),
+            Event::Watchdog { .. } => Some(RateLimit {
+                interval_ms: 1000,
+                key: self.name().to_string(),
+            }),
         }
     }
 }

@@ -6395,6 +6395,152 @@ impl EncodeMembers for AnnounceParameters {
     }
 }
 object!(AnnounceParameters);
+
+/// What the balloon leaves to the guest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BalloonInfo {
+    /// Bytes of memory that the guest has.
+    pub actual: i64,
+}
+impl DecodeMembers for BalloonInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BalloonInfo {
+            actual: members.required("actual")?,
+        })
+    }
+}
+impl EncodeMembers for BalloonInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("actual", &self.actual);
+    }
+}
+object!(BalloonInfo);
+
+/// What can be yanked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum YankInstanceType {
+    /// `block-node`
+    BlockNode,
+    /// `chardev`
+    Chardev,
+    /// `migration`
+    Migration,
+}
+names!(YankInstanceType { BlockNode = "block-node", Chardev = "chardev", Migration = "migration" });
+
+/// A block node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct YankInstanceBlockNode {
+    /// Its name.
+    pub node_name: String,
+}
+impl DecodeMembers for YankInstanceBlockNode {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(YankInstanceBlockNode {
+            node_name: members.required("node-name")?,
+        })
+    }
+}
+impl EncodeMembers for YankInstanceBlockNode {
+    fn put(&self, out: &mut Out) {
+        out.put("node-name", &self.node_name);
+    }
+}
+object!(YankInstanceBlockNode);
+
+/// A character device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct YankInstanceChardev {
+    /// Its id.
+    pub id: String,
+}
+impl DecodeMembers for YankInstanceChardev {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(YankInstanceChardev {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for YankInstanceChardev {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(YankInstanceChardev);
+
+/// Something with a connection that can be yanked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct YankInstance {
+    /// What `type` says, with what belongs to it.
+    pub r#type: YankInstanceBranch,
+}
+/// The branches of [`YankInstance`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum YankInstanceBranch {
+    /// `block-node`
+    BlockNode(YankInstanceBlockNode),
+    /// `chardev`
+    Chardev(YankInstanceChardev),
+    /// `migration`
+    Migration,
+}
+impl YankInstanceBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> YankInstanceType {
+        match self {
+            YankInstanceBranch::BlockNode(_) => YankInstanceType::BlockNode,
+            YankInstanceBranch::Chardev(_) => YankInstanceType::Chardev,
+            YankInstanceBranch::Migration => YankInstanceType::Migration,
+        }
+    }
+}
+impl DecodeMembers for YankInstance {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<YankInstanceType>("type")?;
+
+        let r#type = match kind {
+            YankInstanceType::BlockNode => {
+                YankInstanceBranch::BlockNode(YankInstanceBlockNode::take(members)?)
+            }
+            YankInstanceType::Chardev => {
+                YankInstanceBranch::Chardev(YankInstanceChardev::take(members)?)
+            }
+            YankInstanceType::Migration => YankInstanceBranch::Migration,
+        };
+        Ok(YankInstance { r#type })
+    }
+}
+impl EncodeMembers for YankInstance {
+    fn put(&self, out: &mut Out) {
+        out.put("type", &self.r#type.kind());
+        match &self.r#type {
+            YankInstanceBranch::BlockNode(branch) => branch.put(out),
+            YankInstanceBranch::Chardev(branch) => branch.put(out),
+            YankInstanceBranch::Migration => {}
+        }
+    }
+}
+object!(YankInstance);
+
+/// The guest's generation id.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GuidInfo {
+    /// The UUID.
+    pub guid: String,
+}
+impl DecodeMembers for GuidInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(GuidInfo {
+            guid: members.required("guid")?,
+        })
+    }
+}
+impl EncodeMembers for GuidInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("guid", &self.guid);
+    }
+}
+object!(GuidInfo);
 /// Arguments of `set-action`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SetActionArgs {
@@ -7464,3 +7610,79 @@ impl EncodeMembers for SetLinkArgs {
     }
 }
 object!(SetLinkArgs);
+/// Arguments of `device_del`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceDelArgs {
+    /// The device's id, or its path in the object tree.
+    pub id: String,
+}
+impl DecodeMembers for DeviceDelArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(DeviceDelArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for DeviceDelArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(DeviceDelArgs);
+/// Arguments of `balloon`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BalloonArgs {
+    /// Bytes that the guest is to have.
+    pub value: i64,
+}
+impl DecodeMembers for BalloonArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BalloonArgs {
+            value: members.required("value")?,
+        })
+    }
+}
+impl EncodeMembers for BalloonArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("value", &self.value);
+    }
+}
+object!(BalloonArgs);
+/// Arguments of `watchdog-set-action`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WatchdogSetActionArgs {
+    /// What is to be done.
+    pub action: WatchdogAction,
+}
+impl DecodeMembers for WatchdogSetActionArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(WatchdogSetActionArgs {
+            action: members.required("action")?,
+        })
+    }
+}
+impl EncodeMembers for WatchdogSetActionArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("action", &self.action);
+    }
+}
+object!(WatchdogSetActionArgs);
+/// Arguments of `yank`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct YankArgs {
+    /// Whose connections.
+    pub instances: Vec<YankInstance>,
+}
+impl DecodeMembers for YankArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(YankArgs {
+            instances: members.required("instances")?,
+        })
+    }
+}
+impl EncodeMembers for YankArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("instances", &self.instances);
+    }
+}
+object!(YankArgs);

@@ -2,6 +2,7 @@
 
 use super::config::ConfigSpace;
 use super::regs::capability;
+use super::slot::SlotState;
 
 /// Registers of the PCI Express capability, from its start (PCI Express Base 3.0, section 7.8).
 pub mod express {
@@ -50,8 +51,6 @@ pub struct Slot {
 const SLOT_STATUS_CLEARS: u16 = 0x011f;
 /// Slot status: presence detect state and data link layer state.
 const SLOT_STATUS_DRIVEN: u16 = 0x011f | 1 << 5 | 1 << 6 | 1 << 7;
-/// Slot status: a card is there.
-pub const SLOT_PRESENT: u16 = 1 << 6;
 /// Link status: the data link layer is up.
 pub const LINK_ACTIVE: u16 = 1 << 13;
 /// 2.5 GT/s, one lane.
@@ -123,9 +122,8 @@ impl ConfigSpace {
         let features = if slot.hot_plug { 0x7b } else { 0 };
         let slot_bits = u32::from(slot.number & 0x1fff) << 19 | features;
         self.init(at(express::SLOT_CAPABILITIES), &slot_bits.to_le_bytes());
-        // Indicators off, power on.
-        let control: u16 = if slot.hot_plug { 0x03c0 } else { 0 };
-        self.init(at(express::SLOT_CONTROL), &control.to_le_bytes());
+        let empty = SlotState::new(slot.hot_plug, false);
+        self.init(at(express::SLOT_CONTROL), &empty.control.to_le_bytes());
         self.allow(at(express::SLOT_CONTROL), &0x17ff_u16.to_le_bytes());
         self.clear_by_one(at(express::SLOT_STATUS), &SLOT_STATUS_CLEARS.to_le_bytes());
         self.drive(at(express::SLOT_STATUS), &SLOT_STATUS_DRIVEN.to_le_bytes());

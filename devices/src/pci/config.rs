@@ -57,6 +57,8 @@ pub struct BridgeWindows {
     pub secondary: u8,
     /// Highest bus behind.
     pub subordinate: u8,
+    /// Nothing gets through, whatever the rest says: what is behind has no power.
+    pub cut_off: bool,
     /// Ports, first and last.
     pub io: Option<(u64, u64)>,
     /// Memory, first and last.
@@ -79,6 +81,7 @@ pub struct ConfigSpace {
     driven: Box<[u8]>,
     next_capability: usize,
     last_link: usize,
+    cut_off: bool,
 }
 
 impl ConfigSpace {
@@ -121,6 +124,7 @@ impl ConfigSpace {
             driven: zeros(),
             next_capability: FIRST_CAPABILITY,
             last_link: usize::from(CAPABILITIES),
+            cut_off: false,
         };
         space.init(VENDOR, &identity.vendor.to_le_bytes());
         space.init(DEVICE, &identity.device.to_le_bytes());
@@ -366,6 +370,7 @@ impl ConfigSpace {
             primary: self.byte(PRIMARY_BUS),
             secondary: self.byte(SECONDARY_BUS),
             subordinate: self.byte(SUBORDINATE_BUS),
+            cut_off: self.cut_off,
             io: window(
                 io(IO_BASE, IO_BASE_UPPER),
                 io(IO_LIMIT, IO_LIMIT_UPPER) | 0xfff,
@@ -382,6 +387,12 @@ impl ConfigSpace {
                 command::MEMORY,
             ),
         })
+    }
+
+    /// Says whether anything gets through a bridge at all. True when that is new, which asks for a
+    /// new address map.
+    pub fn set_cut_off(&mut self, cut_off: bool) -> bool {
+        std::mem::replace(&mut self.cut_off, cut_off) != cut_off
     }
 
     fn decode_state(&self) -> ([Option<u64>; 6], Option<BridgeWindows>) {

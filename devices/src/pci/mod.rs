@@ -5,11 +5,13 @@ mod bar;
 mod caps;
 mod config;
 mod host;
+mod i440fx;
 mod msix;
 mod pirq;
 pub mod regs;
 mod reserve;
 mod root_port;
+pub mod slot;
 mod topology;
 
 #[cfg(test)]
@@ -23,15 +25,17 @@ use vmm_sys_util::eventfd::EventFd;
 
 pub use assign::{Windows, assign, swizzle};
 pub use bar::{BarAddress, BarKind};
-pub use caps::{ExpressRole, LINK_ACTIVE, SLOT_PRESENT, Slot, express};
+pub use caps::{ExpressRole, LINK_ACTIVE, Slot, express};
 pub use config::state::ConfigSpaceV1;
 pub use config::{BridgeWindows, ConfigChange, ConfigSpace, HeaderKind, Identity};
 pub use host::HostBridge;
+pub use i440fx::I440fx;
 pub use msix::state::MsixV1;
 pub use msix::{MAX_VECTORS, Msix, MsixVector};
 pub use pirq::{InterruptRouter, LINKS};
 pub use reserve::Reserve;
 pub use root_port::{RootPort, RootPortProps, build as build_root_port};
+pub use slot::{SlotState, Unplug};
 pub use topology::{PciTopology, PlugError, Plugged, Seen, SeenFunction};
 
 use crate::bus::SharedDevice;

@@ -1,17 +1,21 @@
 //! `pcie-root-port`: a bridge from the root complex to one slot.
 
+use std::sync::Arc;
+
 use api_spec::{PcieRootPortProps, QmpError, QmpResult};
 use serde::{Deserialize, Serialize};
 use vmstate::{Snapshot, StateError};
 
 use super::PciFunction;
-use super::caps::{ExpressRole, LINK_ACTIVE, SLOT_PRESENT, Slot, express};
+use super::caps::{ExpressRole, LINK_ACTIVE, Slot, express};
 use super::config::{ConfigSpace, Identity, state::ConfigSpaceV1};
 use super::msix::{Msix, state::MsixV1};
+use super::regs::{STATUS, status as pci_status};
 use super::reserve::Reserve;
+use super::slot::{SlotState, Unplug};
 use crate::cx::BuildCx;
 use crate::effect::Effect;
-use crate::irq::IrqProvider;
+use crate::irq::{Interrupt, IrqLine, IrqProvider};
 
 /// The BAR with the port's own vector.
 const MSIX_BAR: u8 = 0;
@@ -94,7 +98,8 @@ pub fn build(props: &PcieRootPortProps, cx: &BuildCx) -> QmpResult<RootPort> {
         hotplug: props.hotplug,
         multifunction: props.multifunction,
     };
-    RootPort::new(props, &*cx.irqs).map_err(|error| QmpError::generic(error.to_string()))
+    RootPort::new(props, &*cx.irqs, cx.intx.clone())
+        .map_err(|error| QmpError::generic(error.to_string()))
 }
 
 /// 1b36:000c.
@@ -102,7 +107,11 @@ pub struct RootPort {
     config: ConfigSpace,
     msix: Msix,
     express: u16,
+    hot_plug: bool,
     occupied: bool,
+    pin: Arc<dyn IrqLine>,
+    /// The guest was interrupted for what is in slot status now.
+    notified: bool,
 }
 
 impl RootPort {
@@ -110,7 +119,11 @@ impl RootPort {
     ///
     /// # Errors
     /// When the accelerator has no interrupt route left.
-    pub fn new(props: RootPortProps, irqs: &dyn IrqProvider) -> std::io::Result<Self> {
+    pub fn new(
+        props: RootPortProps,
+        irqs: &dyn IrqProvider,
+        pin: Arc<dyn IrqLine>,
+    ) -> std::io::Result<Self> {
         let mut config = ConfigSpace::bridge(Identity {
             vendor: 0x1b36,
             device: 0x000c,
@@ -138,26 +151,106 @@ impl RootPort {
         if !config.add_reserve(props.reserve) {
             return Err(no_room());
         }
-        Ok(RootPort {
+        let mut port = RootPort {
             config,
             msix,
             express,
+            hot_plug: props.hotplug,
             occupied: false,
-        })
+            pin,
+            notified: false,
+        };
+        port.update_passage();
+        Ok(port)
     }
 
     /// Says whether a device is in the slot; tells the guest nothing (a machine being made).
     pub fn set_occupied(&mut self, occupied: bool) {
         self.occupied = occupied;
-        let at = |offset: u16| self.express.saturating_add(offset);
-        let (status, link) = (at(express::SLOT_STATUS), at(express::LINK_STATUS));
-        self.config.set_bits(status, SLOT_PRESENT, occupied);
-        self.config.set_bits(link, LINK_ACTIVE, occupied);
+        self.set_slot(SlotState::new(self.hot_plug, occupied));
     }
 
-    /// Whether a device is in the slot.
-    pub fn occupied(&self) -> bool {
-        self.occupied
+    /// A device was put into the slot: tells the guest.
+    pub fn insert(&mut self) {
+        self.occupied = true;
+        self.change(SlotState::insert);
+    }
+
+    /// The device was taken out of the slot: tells the guest.
+    pub fn remove(&mut self) {
+        self.occupied = false;
+        self.change(SlotState::remove);
+    }
+
+    /// Asks the guest to let go of what is in the slot, where it uses that.
+    pub fn request_unplug(&mut self) -> Unplug {
+        self.change(SlotState::request_unplug)
+    }
+
+    fn change<T>(&mut self, change: impl FnOnce(&mut SlotState) -> T) -> T {
+        let mut slot = self.slot();
+        let result = change(&mut slot);
+        self.set_slot(slot);
+        result
+    }
+
+    fn slot(&self) -> SlotState {
+        let word = |offset: u16| self.config.word(self.express.saturating_add(offset));
+        SlotState {
+            hot_plug: self.hot_plug,
+            control: word(express::SLOT_CONTROL),
+            status: word(express::SLOT_STATUS),
+            link: word(express::LINK_STATUS) & LINK_ACTIVE != 0,
+        }
+    }
+
+    fn set_slot(&mut self, slot: SlotState) {
+        let at = |offset: u16| self.express.saturating_add(offset);
+        let (control, status) = (at(express::SLOT_CONTROL), at(express::SLOT_STATUS));
+        let link = at(express::LINK_STATUS);
+        self.config.set_word(control, slot.control);
+        self.config.set_word(status, slot.status);
+        self.config.set_bits(link, LINK_ACTIVE, slot.link);
+        self.update_passage();
+        self.interrupt();
+    }
+
+    /// Nothing reaches a card without power. True when that changed.
+    fn update_passage(&mut self) -> bool {
+        let powered = self.slot().powered();
+        self.config.set_cut_off(!powered)
+    }
+
+    /// Drives vector and pin: one message for each time that something comes up, a level on the
+    /// pin for as long as it lasts.
+    fn interrupt(&mut self) {
+        let wanted = self.slot().wants_interrupt();
+        if wanted && !self.notified && self.msix.enabled() {
+            // Interrupt message number 0.
+            if let Some(vector) = self.msix.vectors().first() {
+                vector.signal();
+            }
+        }
+        self.notified = wanted;
+        self.drive_pin();
+    }
+
+    fn drive_pin(&mut self) {
+        let asserted = self.notified && !self.msix.enabled();
+        self.config
+            .set_bits(STATUS, pci_status::INTERRUPT, asserted);
+        self.pin.set(asserted && self.config.intx_enabled());
+    }
+
+    /// After a write to configuration space: what the slot does about it. True when the guest let
+    /// go of what is in it.
+    fn slot_written(&mut self, offset: u16, len: usize, before: SlotState) -> bool {
+        let start = usize::from(offset);
+        let control = usize::from(self.express.saturating_add(express::SLOT_CONTROL));
+        let commanded = start < control + 2 && control < start.saturating_add(len);
+        let ejected = commanded && self.change(|slot| slot.commanded(before.control));
+        self.interrupt();
+        ejected
     }
 }
 
@@ -167,9 +260,14 @@ impl PciFunction for RootPort {
     }
 
     fn config_write(&mut self, offset: u16, data: &[u8]) -> Effect {
+        let before = self.slot();
         let changed = self.config.write(offset, data);
         self.msix.config_written(&self.config);
-        if changed.decode {
+        let ejected = self.slot_written(offset, data.len(), before);
+        let switched = before.powered() != self.slot().powered();
+        if ejected {
+            Effect::Ejected
+        } else if changed.decode || switched {
             Effect::Remap
         } else {
             Effect::None
@@ -225,7 +323,10 @@ impl Snapshot for RootPort {
             config,
             msix,
             express: _,
+            hot_plug: _,
             occupied: _,
+            pin: _,
+            notified: _,
         } = self;
         state::RootPortV1 {
             config: config.save(),
@@ -236,13 +337,18 @@ impl Snapshot for RootPort {
     fn restore(&mut self, state: Self::State) -> Result<(), StateError> {
         let state::RootPortV1 { config, msix } = state;
         self.config.restore(config)?;
-        self.msix.restore(msix)
+        self.msix.restore(msix)?;
+        self.update_passage();
+        // What there is to tell, was told before the state was saved.
+        self.notified = self.slot().wants_interrupt();
+        self.drive_pin();
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use api_spec::decode::Size;
 

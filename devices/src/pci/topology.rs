@@ -188,7 +188,7 @@ impl SeenFunction {
     }
 
     fn reach_behind(&self) -> Reach {
-        let Some(bridge) = self.bridge else {
+        let Some(bridge) = self.bridge.filter(|bridge| !bridge.cut_off) else {
             return Reach::nowhere();
         };
         Reach {

@@ -53,7 +53,7 @@ fn help_as_a_value() {
             machines.starts_with("Supported machines are:\n"),
             "{machines}"
         );
-        for name in ["q35", "pc-q35-10.0", "none"] {
+        for name in ["pc", "pc-i440fx-10.0", "q35", "pc-q35-10.0", "none"] {
             assert!(
                 machines
                     .lines()

@@ -2,6 +2,7 @@
 
 use api_spec::{
     BlockErrorAction, Event, GuestPanicAction, IoOperationType, QmpError, ShutdownCause,
+    WatchdogAction,
 };
 use block::{ErrorAction, Failed};
 use devices::effect::{DiskFailure, Effect, Notice, PowerEffect};
@@ -35,6 +36,7 @@ impl Control {
                 self.flush_disks();
             }
             Action::ResetMachine => {
+                self.complete_unplugs();
                 let reset = self
                     .machine
                     .as_mut()
@@ -59,6 +61,12 @@ impl Control {
                     waiter(Err(QmpError::generic(
                         "Resetting the Virtual Machine is required",
                     )));
+                }
+            }
+            Action::PowerButton => self.power_button(),
+            Action::Nmi => {
+                if let Err(error) = self.nmi() {
+                    log::warn!("The watchdog's NMI: {}", error.desc);
                 }
             }
             Action::Exit(status) => self.exit = Some(status),
@@ -88,13 +96,14 @@ impl Control {
     }
 
     /// Carries out what the device `id` asked for.
-    pub(super) fn effect(&mut self, id: &str, effect: Effect) {
+    pub(crate) fn effect(&mut self, id: &str, effect: Effect) {
         match effect {
             Effect::None => {}
             Effect::Remap => self.with_machine(|machine| machine.remap()),
             Effect::StartQueues => self.with_machine(|machine| machine.start_queues(id)),
             Effect::StopQueues => self.with_machine(|machine| machine.stop_queues(id)),
-            Effect::Ejected => log::warn!("Device '{id}' was let go, but cannot be removed"),
+            Effect::Ejected => self.ejected(id),
+            Effect::EjectSlots(slots) => self.ejected_slots(slots),
             Effect::Power(power) => self.power(&power),
             Effect::Notice(notice) => self.notice(notice),
             Effect::DiskFailed(failure) => self.disk_failed(failure),
@@ -117,6 +126,7 @@ impl Control {
                 self.exit = Some(*status);
                 return;
             }
+            PowerEffect::Watchdog => Input::Watchdog,
             PowerEffect::Panicked => Input::Panic {
                 crash_loaded: false,
             },
@@ -202,12 +212,26 @@ impl Control {
                     .map_or_else(String::new, |m| m.rtc_path()),
             }),
             Notice::SerialPort { id, open } => self.emit(Event::VserportChange { id, open }),
+            Notice::RxFilterChanged { device } => self.rx_filter_changed(&device),
+            Notice::BalloonChanged { pages } => self.balloon_changed(pages),
             Notice::TrayMoved { device, open } => self.tray_moved(&device, open),
         }
     }
 }
 
 impl Control {
+    /// NIC_RX_FILTER_CHANGED, for the interface of that key.
+    fn rx_filter_changed(&mut self, device: &str) {
+        let Some(path) = self.machine.as_ref().and_then(|m| m.path_of(device)) else {
+            return;
+        };
+        self.emit(Event::NicRxFilterChanged {
+            // Keys that are no ids begin with a slash.
+            name: (!device.starts_with('/')).then(|| device.to_owned()),
+            path: format!("{path}/virtio-backend"),
+        });
+    }
+
     /// DEVICE_TRAY_MOVED, for the device of that key.
     pub(super) fn tray_moved(&mut self, device: &str, open: bool) {
         let Some(path) = self.machine.as_ref().and_then(|m| m.path_of(device)) else {
@@ -235,6 +259,12 @@ fn event(what: Emit) -> Event {
             reason,
         },
         Emit::Panicked(action) => Event::GuestPanicked { action },
+        Emit::Watchdog(action) => {
+            if action == WatchdogAction::Debug {
+                log::error!("watchdog: timer fired");
+            }
+            Event::Watchdog { action }
+        }
         Emit::CrashLoaded => Event::GuestCrashloaded {
             action: GuestPanicAction::Run,
         },

@@ -2,6 +2,8 @@
 //! never blocks, and publishes replies and events through one queue, so that their order holds.
 
 mod act;
+mod addresses;
+mod balloon;
 pub mod blockdev;
 pub mod chardevs;
 pub mod commands;
@@ -9,6 +11,7 @@ mod disks;
 pub mod fds;
 mod graph;
 pub mod hmp;
+mod hotplug;
 pub mod jobs;
 pub mod life;
 pub mod monitors;
@@ -17,6 +20,7 @@ pub mod objects;
 mod parts;
 pub mod sink;
 mod unfinished;
+pub mod yank;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -94,6 +98,7 @@ impl Control {
         poll.watch(&signals, SIGNALS, Trigger::Level)?;
         let mail = mailbox.sender();
         let fds = FdStore::default();
+        let yanks = published.yanks().clone();
         let blockdevs = Blockdevs::new(blockdev::pool(mail.clone())).with_notices(notices(&mail));
         Ok(Control {
             monitors: Monitors::new(mail.clone(), published.clone()),
@@ -107,7 +112,7 @@ impl Control {
             published,
             blockdevs,
             jobs: Jobs::default(),
-            chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())),
+            chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())).with_yanks(yanks),
             nets: Nets::default(),
             fds,
             expected_qtest: None,
@@ -278,6 +283,7 @@ impl Control {
         flush(self.blockdevs.written());
         self.machine = None;
         drop(self.nets.take_all());
+        self.nets.service.shut_down();
         self.jobs.shut_down();
         self.blockdevs.end_turns();
         self.unfinished.wait();

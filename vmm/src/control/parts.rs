@@ -180,7 +180,8 @@ impl Control {
     /// When there is no such chardev, it is in use, or cannot carry a monitor.
     pub fn add_monitor(&mut self, chardev: &str, options: MonitorOptions) -> Result<()> {
         let endpoint = self.chardevs.take_endpoint(chardev)?;
-        self.monitors.add(chardev, endpoint, options)?;
+        let id = self.monitors.add(chardev, endpoint, options)?;
+        self.chardevs.set_yanker(chardev, self.monitors.yanker(id));
         Ok(())
     }
 
@@ -224,17 +225,26 @@ impl Control {
     pub fn plug(&mut self, options: DeviceOptions, builtin: bool) -> Result<(), Refusal> {
         let Some(machine) = &self.machine else {
             let name = options.driver.name();
-            let text = format!("No 'PCI' bus found for device '{name}'");
+            let text = match &options.bus {
+                Some(bus) => format!("Bus '{bus}' not found"),
+                None => format!("No 'PCI' bus found for device '{name}'"),
+            };
             return Err(QmpError::generic(text).into());
         };
         // Before anything is taken for it.
-        machine.check_bus(&options)?;
+        machine.check_place(&options)?;
         let path = machine.path_for(&options, builtin);
         let references = self.look_up(&options, &path)?;
+        let drive = references.node.as_ref().map(Arc::downgrade);
         match &mut self.machine {
-            Some(machine) => Ok(machine.add_device(options, references, builtin)?),
-            None => Ok(()),
+            Some(machine) => machine.add_device(options, references, builtin)?,
+            None => {}
         }
+        // From now on it goes with its device.
+        if let Some(drive) = drive.and_then(|drive| drive.upgrade()) {
+            drive.keep_drive(false);
+        }
+        Ok(())
     }
 
     /// `path` is where the object tree will have the device.
@@ -312,6 +322,7 @@ impl Control {
             (Some(drive), false) => blocks.attach(drive, device, how, owner)?,
             (None, false) => return Ok(None),
         };
+        attached.keep_drive(true);
         Ok(Some(attached))
     }
 

@@ -3,14 +3,18 @@
 mod build;
 mod chipset;
 mod firmware;
+mod generation;
 mod pci_info;
 mod plug;
+mod properties;
 pub mod qom;
 mod qtree;
 pub mod slots;
 pub mod spec;
+mod ticket;
 pub mod topology;
 mod units;
+mod unplug;
 
 use std::sync::Arc;
 
@@ -31,9 +35,11 @@ use crate::vcpu::{Entry, Vcpus};
 use chipset::Chipset;
 use plug::{Bus, Device};
 use spec::MachineSpec;
+use unplug::Leaving;
 
 pub use build::ChosenAccel;
 pub use plug::{References, VhostWant, Wants, wants};
+pub use unplug::{Gone, Removed};
 
 /// A device at fixed addresses.
 struct Fixed {
@@ -88,6 +94,14 @@ pub struct Machine {
     pci: PciTopology,
     buses: Vec<Bus>,
     devices: Vec<Device>,
+    /// Number of the next device without an id.
+    anonymous: usize,
+    /// Devices that are out of their places, and still let go of what they use.
+    leaving: Vec<Leaving>,
+    /// Names the next ones.
+    next_leave: u64,
+    /// Everything that was there at the start is plugged.
+    ready: bool,
     /// Shadow memory as the accelerator has it, from [`SHADOW_SLOT`] on.
     shadow: Vec<RamSlot>,
     /// Between `resume` and `quiesce`.
@@ -287,6 +301,8 @@ impl Machine {
         for plugged in self.pci.functions() {
             lock(&plugged.function).reset();
         }
+        // What came while a slot had no power, has it now.
+        self.mark_occupied();
         self.accel
             .reset()
             .context("Cannot reset the interrupt controllers")?;
@@ -301,6 +317,7 @@ impl Machine {
     /// As [`Machine::reset`].
     pub fn power_on(&mut self) -> Result<()> {
         self.mark_occupied();
+        self.ready = true;
         let entry = self.prepare()?;
         self.vcpus.set_entry(entry)?;
         Ok(())
@@ -317,9 +334,21 @@ impl Machine {
         self.chipset.power_button();
     }
 
+    /// Nothing answers the guest any more: interrupts of the accelerator without a processor lead
+    /// to the devices that have them.
+    fn empty_map(&self) {
+        self.map.store(Arc::new(MapBuilder::new().build()));
+    }
+
     /// Ends the machine: no vCPU and no queue runs any more.
     pub fn end(&mut self) {
         self.vcpus.stop();
         self.take_queues_back();
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.empty_map();
     }
 }

@@ -21,12 +21,13 @@ use devices::worker::IoThread as IoThreadFace;
 
 use super::firmware::gsi_of;
 use super::slots::{SlotMap, Tenant};
+use super::ticket::PlugTicket;
 use super::{Fixed, Machine};
 use crate::acpi::SerialPort;
 use crate::threads::io_thread::{IoThread, PollParameters};
 
-/// The name of the root bus.
-pub const ROOT_BUS: &str = "pcie.0";
+/// The name of what holds devices that are on no bus.
+pub const SYSTEM_BUS: &str = "main-system-bus";
 /// The name of the bus of devices with fixed ports.
 pub const ISA_BUS: &str = "isa.0";
 
@@ -47,6 +48,17 @@ pub struct Port {
     pub device: Arc<Mutex<RootPort>>,
 }
 
+/// Whether devices come and go on a bus while the machine is there, and who tells the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hotplug {
+    /// They do not.
+    None,
+    /// The port that the bus is behind.
+    Native,
+    /// The chipset, by ACPI: a bus of conventional PCI.
+    Acpi,
+}
+
 /// What a bus takes.
 pub enum BusKind {
     /// PCI functions: the root bus, or the one behind the port of that key.
@@ -55,9 +67,13 @@ pub enum BusKind {
         port: Option<Port>,
         /// Who sits where.
         slots: SlotMap,
+        /// Whether devices come and go.
+        hotplug: Hotplug,
     },
     /// Devices with fixed ports.
     Isa,
+    /// Devices that are on no bus.
+    System,
     /// What is inside a device, by its key.
     Child {
         /// The device.
@@ -71,9 +87,32 @@ impl BusKind {
     /// The type's name, as messages have it.
     pub const fn type_name(&self) -> &'static str {
         match self {
+            BusKind::Pci {
+                hotplug: Hotplug::Acpi,
+                ..
+            } => "PCI",
             BusKind::Pci { .. } => "PCIE",
             BusKind::Isa => "ISA",
+            BusKind::System => "System",
             BusKind::Child { bus, .. } => bus.type_name(),
+        }
+    }
+
+    /// Whether devices come and go while the machine is there.
+    pub const fn hotplug(&self) -> bool {
+        match self {
+            BusKind::Pci { hotplug, .. } => !matches!(hotplug, Hotplug::None),
+            BusKind::Isa | BusKind::System => false,
+            BusKind::Child { .. } => true,
+        }
+    }
+
+    /// Whether the device of that key provides the bus.
+    pub fn is_of(&self, key: &str) -> bool {
+        match self {
+            BusKind::Pci { port, .. } => port.as_ref().is_some_and(|port| *port.key == *key),
+            BusKind::Child { device, .. } => **device == *key,
+            BusKind::Isa | BusKind::System => false,
         }
     }
 
@@ -82,6 +121,7 @@ impl BusKind {
         match self {
             BusKind::Pci { .. } => wanted == "PCI",
             BusKind::Isa => wanted == "ISA",
+            BusKind::System => wanted.is_empty(),
             BusKind::Child { bus, .. } => wanted == bus.type_name(),
         }
     }
@@ -129,6 +169,17 @@ pub struct Device {
     pub nr: Option<u32>,
     /// What commands reach it by.
     pub face: Face,
+    /// It came while the machine was there.
+    pub hotplugged: bool,
+    /// The guest was asked to let go of it.
+    pub unplug: Option<Asked>,
+}
+
+/// The guest was asked to let go of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// When it can be asked again, in the guest's time; `None` for never.
+    pub again: Option<u64>,
 }
 
 /// What the options of a device name, looked up and taken for it.
@@ -197,6 +248,10 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
             io_thread: p.iothread.as_deref(),
             ..none
         },
+        DeviceDriver::VirtioBalloonPci(p) => Wants {
+            io_thread: p.iothread.as_deref(),
+            ..none
+        },
         DeviceDriver::VirtioScsiPci(p) => Wants {
             io_thread: p.iothread.as_deref(),
             ..none
@@ -241,67 +296,60 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
             chardev: p.chardev.as_deref(),
             ..none
         },
+        DeviceDriver::VirtioNetPci(p) => Wants {
+            netdev: p.netdev.as_deref(),
+            ..none
+        },
         DeviceDriver::VirtioSerialPci(_)
         | DeviceDriver::PcieRootPort(_)
+        | DeviceDriver::I6300esb(_)
+        | DeviceDriver::Vmgenid(_)
         | DeviceDriver::Pvpanic(_)
         | DeviceDriver::IsaDebugExit(_) => none,
     }
 }
 
 impl Machine {
-    /// Makes a device and plugs it. For a machine that was not started yet.
+    /// Makes a device and plugs it, before the machine is started or later. A guest that may be
+    /// there is told.
     ///
     /// # Errors
     /// QEMU's words for an id or place that is taken, a bus that is not there, and what the
-    /// device itself refuses.
+    /// device itself refuses. Nothing is left of it then.
     pub fn add_device(
         &mut self,
         options: DeviceOptions,
         references: References,
         builtin: bool,
     ) -> QmpResult<()> {
-        let name = options.driver.name();
-        if let Some(id) = &options.id {
-            crate::control::objects::check_id(id)?;
-            if self.devices.iter().any(|device| *device.key == **id) {
-                return Err(QmpError::generic(format!("Duplicate ID '{id}' for device")));
-            }
-        }
-        let bus = self.find_bus(&options)?;
+        self.check_only_one(&options.driver)?;
+        let bus = self.check_place(&options)?;
         let (key, branch) = self.name_device(&options, builtin);
-        let devfn = self.claim_slot(bus, &options)?;
-        let cx = self.build_cx(&key, bus, devfn, references);
-        let numbers = self.port_numbers(bus);
-        let built = cx.and_then(|cx| {
-            let child = match &self.buses[bus].kind {
-                BusKind::Child { bus, .. } => Some(bus),
-                BusKind::Pci { .. } | BusKind::Isa => None,
-            };
-            registry::build(&options.driver, cx, child)
-        });
-        let placed = built.and_then(|built| {
-            let face = built.face();
-            self.attach(&key, name, bus, devfn, built, &options)?;
-            Ok(face)
-        });
-        let face = match placed {
-            Ok(face) => face,
-            Err(error) => {
-                self.release_slot(bus, devfn);
-                return Err(error);
-            }
+        let ticket = PlugTicket::open(self, key.clone(), bus, &options)?;
+        let (devfn, machine) = (ticket.devfn, &mut *ticket.machine);
+        let cx = machine.build_cx(&key, bus, devfn, references)?;
+        let numbers = machine.port_numbers(bus);
+        let child = match &machine.buses[bus].kind {
+            BusKind::Child { bus, .. } => Some(bus),
+            BusKind::Pci { .. } | BusKind::Isa | BusKind::System => None,
         };
-        let serial = serial_port(&options.driver, self.serial_count());
-        let nr = self
+        let built = registry::build(&options.driver, cx, child)?;
+        let face = built.face();
+        let name = options.driver.name();
+        machine.attach(&key, name, bus, devfn, built, &options)?;
+        let serial = serial_port(&options.driver, machine.serial_count());
+        let nr = machine
             .port_numbers(bus)
             .into_iter()
             .find(|nr| !numbers.contains(nr));
-        self.devices.push(Device {
+        let device = Device {
             pvpanic: match &options.driver {
                 DeviceDriver::Pvpanic(p) => Some(p.ioport),
                 _ => None,
             },
-            bus: self.buses[bus].name.clone(),
+            bus: machine.buses[bus].name.clone(),
+            hotplugged: machine.ready,
+            unplug: None,
             serial,
             nr,
             face,
@@ -309,16 +357,44 @@ impl Machine {
             options,
             branch,
             devfn,
-        });
+        };
+        ticket.commit(device);
+        if self.ready {
+            self.announce(bus, devfn);
+        }
         Ok(())
     }
 
-    /// Whether there is a bus for such a device.
+    /// Which bus such a device goes on.
     ///
     /// # Errors
-    /// QEMU's words for a bus that is not there, or takes other devices.
-    pub fn check_bus(&self, options: &DeviceOptions) -> QmpResult<()> {
-        self.find_bus(options).map(drop)
+    /// QEMU's words for a bus that is not there, takes other devices or none any more, and for an
+    /// id that is none or taken.
+    pub fn check_place(&self, options: &DeviceOptions) -> QmpResult<usize> {
+        let bus = self.find_bus(options)?;
+        if let Some(place) = self.buses.get(bus).filter(|_| self.ready)
+            && !place.kind.hotplug()
+        {
+            return Err(match place.kind {
+                BusKind::System => QmpError::generic(format!(
+                    "Device '{}' does not support hotplugging",
+                    options.driver.name()
+                )),
+                _ => no_hotplug(&place.name),
+            });
+        }
+        if let Some(id) = &options.id {
+            crate::control::objects::check_id(id)?;
+            let taken = self.devices.iter().any(|device| *device.key == **id);
+            if taken || self.is_leaving(id) {
+                let text = match self.ready {
+                    true => format!("Duplicate device ID '{id}'"),
+                    false => format!("Duplicate ID '{id}' for device"),
+                };
+                return Err(QmpError::generic(text));
+            }
+        }
+        Ok(bus)
     }
 
     /// The numbers that ports on this bus have.
@@ -328,7 +404,8 @@ impl Machine {
                 bus: ChildBus::Serial(ports),
                 ..
             }) => ports.numbers(),
-            Some(BusKind::Pci { .. } | BusKind::Isa | BusKind::Child { .. }) | None => Vec::new(),
+            Some(BusKind::Pci { .. } | BusKind::Isa | BusKind::System | BusKind::Child { .. })
+            | None => Vec::new(),
         }
     }
 
@@ -386,13 +463,18 @@ impl Machine {
                 (format!("/unattached/{n}").into(), Branch::Unattached(n))
             }
             (None, false) => {
-                let n = count(|branch| matches!(branch, Branch::Anonymous(_)));
+                let n = self.anonymous;
                 (format!("/anonymous/{n}").into(), Branch::Anonymous(n))
             }
         }
     }
 
-    fn claim_slot(&mut self, bus: usize, options: &DeviceOptions) -> QmpResult<Option<DevFn>> {
+    pub(super) fn claim_slot(
+        &mut self,
+        bus: usize,
+        options: &DeviceOptions,
+    ) -> QmpResult<Option<DevFn>> {
+        let ready = self.ready;
         let BusKind::Pci { slots, .. } = &mut self.buses[bus].kind else {
             return Ok(None);
         };
@@ -403,16 +485,13 @@ impl Machine {
             multifunction,
         };
         let wanted = addr.map(|addr| DevFn::new(addr.slot, addr.function));
-        let claimed = slots.claim(wanted, tenant);
+        let claimed = match ready {
+            true => slots.claim_hot(wanted, tenant),
+            false => slots.claim(wanted, tenant),
+        };
         claimed
             .map(Some)
             .map_err(|error| QmpError::generic(error.to_string()))
-    }
-
-    fn release_slot(&mut self, bus: usize, devfn: Option<DevFn>) {
-        if let (BusKind::Pci { slots, .. }, Some(devfn)) = (&mut self.buses[bus].kind, devfn) {
-            slots.release(devfn);
-        }
     }
 
     /// All that the device may ask for.
@@ -433,10 +512,12 @@ impl Machine {
                 "serial-index",
                 u64::try_from(self.serial_count()).unwrap_or(0),
             ),
+            ("mac", self.free_mac().into()),
+            ("nic-index", u64::try_from(self.nics().count()).unwrap_or(0)),
         ]);
         let port = match &self.buses[bus].kind {
             BusKind::Pci { port, .. } => port.as_ref().map(|port| port.key.clone()),
-            BusKind::Isa | BusKind::Child { .. } => None,
+            BusKind::Isa | BusKind::System | BusKind::Child { .. } => None,
         };
         let intx = devfn.map_or_else(
             || Arc::new(NullInterrupt) as Arc<dyn IrqLine>,
@@ -520,7 +601,7 @@ impl Machine {
                 Ok(())
             }
             Attachable::Isa { device, ports } => self.attach_isa(key, name, device, ports),
-            Attachable::Port | Attachable::Unit(_) => Ok(()),
+            Attachable::Port | Attachable::Plain(_) | Attachable::Unit(_) => Ok(()),
         }
     }
 
@@ -577,11 +658,16 @@ impl Machine {
             .count();
         // A port without an id gives its bus a number.
         let name = options.id.clone().unwrap_or_else(|| format!("pci.{count}"));
+        let hotplug = match &options.driver {
+            DeviceDriver::PcieRootPort(props) if props.hotplug => Hotplug::Native,
+            _ => Hotplug::None,
+        };
         self.buses.push(Bus {
             name,
             kind: BusKind::Pci {
                 port: Some(port),
                 slots: SlotMap::behind_port(),
+                hotplug,
             },
         });
         Ok(())
@@ -660,7 +746,26 @@ impl Machine {
             .count()
     }
 
-    /// Marks the slots of ports behind which something sits. Once all devices are plugged.
+    /// Tells a guest that may be there of a new device, which has its place already.
+    fn announce(&mut self, bus: usize, devfn: Option<DevFn>) {
+        self.remap();
+        let (Some(Bus { kind, .. }), Some(devfn)) = (self.buses.get(bus), devfn) else {
+            // Controllers of other buses tell their drivers themselves.
+            return;
+        };
+        let BusKind::Pci { port, hotplug, .. } = kind else {
+            return;
+        };
+        // Guests look for further functions when the first one comes.
+        match (hotplug, port) {
+            _ if devfn.function() != 0 => {}
+            (Hotplug::Native, Some(port)) => lock(&port.device).insert(),
+            (Hotplug::Acpi, _) => self.chipset.announce_plug(devfn.slot()),
+            (Hotplug::Native, None) | (Hotplug::None, _) => {}
+        }
+    }
+
+    /// Marks the slots of ports behind which something sits.
     pub(super) fn mark_occupied(&self) {
         for bus in &self.buses {
             if let BusKind::Pci {
@@ -672,6 +777,11 @@ impl Machine {
             }
         }
     }
+}
+
+/// The refusal of a bus on which nothing comes and goes.
+pub(super) fn no_hotplug(bus: &str) -> QmpError {
+    QmpError::generic(format!("Bus '{bus}' does not support hotplugging"))
 }
 
 /// Where a serial port is, which the firmware tables tell of.

@@ -6,10 +6,13 @@ use api_spec::{CpuInfoFast, CpuInstanceProperties, DRIVERS, DeviceDriver, SysEmu
 use devices::bus::lock;
 use devices::pci::{DevFn, regs};
 use devices::scsi::{Kind, Unit};
+use devices::virtio;
 use serde_json::Value;
 
 use super::Machine;
-use super::plug::{Branch, Bus, BusKind, Device, ISA_BUS, ROOT_BUS};
+use super::chipset::Function;
+use super::plug::{Branch, Bus, BusKind, Device, ISA_BUS, SYSTEM_BUS};
+use super::properties::{add_live, live_value};
 use super::qom::Node;
 use crate::control::objects::memory_properties;
 
@@ -63,7 +66,10 @@ impl Machine {
                 }
             }
         }
-        let root = Node::new("q35-pcihost").child(ROOT_BUS, Node::new("PCIE"));
+        let names = self.chipset.names();
+        let bus = self.buses.iter().find(|bus| bus.name == names.root_bus);
+        let kind = bus.map_or("PCI", |bus| bus.kind.type_name());
+        let root = Node::new(names.host).child(names.root_bus, Node::new(kind));
         let mut node = Node::new(spec.kind.type_name())
             .with("kernel", "string", text(&spec.kernel))
             .with("initrd", "string", text(&spec.initrd))
@@ -72,7 +78,7 @@ impl Machine {
             .with("dump-guest-core", "bool", spec.dump_guest_core)
             .with("i8042", "bool", spec.i8042)
             .with("memory-backend", "string", self.memory_path())
-            .child("q35", root)
+            .child(names.child, root)
             .child("peripheral", peripheral)
             .child("peripheral-anon", anonymous)
             .child("unattached", unattached);
@@ -104,7 +110,7 @@ impl Machine {
         for (index, device) in self.chipset.objects().iter().enumerate() {
             let number = self.cpu_count().saturating_add(index);
             let mut part = Node::new(device);
-            if *device == "ICH9-LPC" {
+            if *device == self.chipset.names().isa_bridge {
                 part = part.child(ISA_BUS, Node::new(BusKind::Isa.type_name()));
             }
             node = node.child(format!("device[{number}]"), part);
@@ -124,9 +130,13 @@ impl Machine {
             node.set(name, kind, value);
         }
         node.set("parent_bus", "link<bus>", self.bus_path(&device.bus));
-        node.set("hotplugged", "bool", false);
-        node.set("hotpluggable", "bool", device.devfn.is_some());
+        node.set("hotplugged", "bool", device.hotplugged);
+        let mut buses = self.buses.iter();
+        let bus = buses.find(|bus| bus.name == device.bus);
+        let hotpluggable = bus.is_some_and(|bus| bus.kind.hotplug());
+        node.set("hotpluggable", "bool", hotpluggable);
         node.set("realized", "bool", true);
+        add_live(&mut node, device);
         let buses = self.buses.iter().filter(|bus| is_below(bus, device));
         let buses: Vec<_> = buses
             .map(|bus| (bus.name.clone(), Node::new(bus.kind.type_name())))
@@ -134,7 +144,9 @@ impl Machine {
         match virtio_backend(device) {
             Some(kind) => {
                 let add = |node: Node, (name, bus)| node.child(name, bus);
-                let inner = buses.into_iter().fold(Node::new(&kind), add);
+                let mut inner = Node::new(&kind);
+                add_live(&mut inner, device);
+                let inner = buses.into_iter().fold(inner, add);
                 node.child("virtio-backend", inner)
             }
             None => buses
@@ -154,10 +166,14 @@ impl Machine {
             };
             return format!("{}{inside}/{name}", device.branch.path(&device.key));
         }
-        match name {
-            ROOT_BUS => format!("/machine/q35/{name}"),
-            _ => format!("{}/{name}", self.chipset_path("ICH9-LPC")),
+        if name == SYSTEM_BUS {
+            return String::new();
         }
+        let names = self.chipset.names();
+        if name == names.root_bus {
+            return format!("/machine/{}/{name}", names.child);
+        }
+        format!("{}/{name}", self.chipset_path(names.isa_bridge))
     }
 
     /// Where the object tree has a part of the chipset.
@@ -196,6 +212,9 @@ impl Machine {
 
     /// What a property became that may be left to the program.
     fn chosen(&self, device: &Device, property: &str) -> Option<Value> {
+        if let Some(live) = live_value(device, property) {
+            return Some(live);
+        }
         match (&device.options.driver, property) {
             (_, "addr") => device.devfn.map(|DevFn(devfn)| Value::from(devfn)),
             (DeviceDriver::IsaSerial(_), "index") => device.serial.map(|at| at.index.into()),
@@ -212,6 +231,10 @@ impl Machine {
             ),
             (DeviceDriver::ScsiHd(_) | DeviceDriver::ScsiCd(_), name) => {
                 unit_property(device.face.unit()?, name)
+            }
+            (DeviceDriver::VirtioNetPci(_), "mac") => {
+                let mac = device.face.nic()?.mac()?;
+                Some(Value::from(virtio::net::mac_text(mac)))
             }
             (_, "nr") => device.nr.map(Value::from),
             (_, "vectors") => self.vectors(device).map(Value::from),
@@ -243,8 +266,9 @@ impl Machine {
     /// `info qtree`.
     pub fn qtree(&self) -> String {
         let mut text = String::from("bus: main-system-bus\n  type System\n");
-        text.push_str("  dev: q35-pcihost, id \"\"\n");
-        self.bus_text(ROOT_BUS, 4, &mut text);
+        let names = self.chipset.names();
+        let _ = writeln!(text, "  dev: {}, id \"\"", names.host);
+        self.bus_text(names.root_bus, 4, &mut text);
         text
     }
 
@@ -254,12 +278,13 @@ impl Machine {
         };
         let _ = writeln!(text, "{:indent$}bus: {name}", "");
         let _ = writeln!(text, "{:indent$}  type {}", "", bus.kind.type_name());
-        if name == ROOT_BUS {
-            for (driver, devfn) in self.chipset.functions() {
+        let names = self.chipset.names();
+        if name == names.root_bus {
+            for Function { driver, devfn, .. } in self.chipset.functions() {
                 let (slot, function) = (devfn.slot(), devfn.function());
                 let _ = writeln!(text, "{:indent$}  dev: {driver}, id \"\"", "");
                 let _ = writeln!(text, "{:indent$}    addr = {slot:02x}.{function:x}", "");
-                if driver == "ICH9-LPC" {
+                if driver == names.isa_bridge {
                     self.bus_text(ISA_BUS, indent + 4, text);
                 }
             }
@@ -295,11 +320,7 @@ impl Machine {
 
 /// Whether `device` provides the bus.
 fn is_below(bus: &Bus, device: &Device) -> bool {
-    match &bus.kind {
-        BusKind::Pci { port, .. } => port.as_ref().is_some_and(|port| port.key == device.key),
-        BusKind::Child { device: key, .. } => *key == device.key,
-        BusKind::Isa => false,
-    }
+    bus.kind.is_of(&device.key)
 }
 
 /// What a logical unit's property became that may be left to the program.
@@ -318,7 +339,7 @@ fn unit_property(unit: &Unit, name: &str) -> Option<Value> {
 }
 
 /// The type of what is inside a virtio device's PCI function.
-fn virtio_backend(device: &Device) -> Option<String> {
+pub(super) fn virtio_backend(device: &Device) -> Option<String> {
     let name = device.options.driver.name();
     let kind = name.strip_suffix("-pci")?;
     kind.starts_with("virtio-")

@@ -52,6 +52,20 @@ pub enum SlotError {
         /// Where one sits.
         other: DevFn,
     },
+    /// Guests look for more functions only when function 0 comes.
+    #[error(
+        "PCI: slot {} function 0 already occupied by {owner}, new func {driver} cannot be exposed \
+         to guest.",
+        at.slot()
+    )]
+    Hidden {
+        /// The place.
+        at: DevFn,
+        /// Who wants it.
+        driver: String,
+        /// The driver that has function 0.
+        owner: String,
+    },
     /// No slot is free.
     #[error("PCI: no slot/function available for {driver}, all in use or reserved")]
     Full {
@@ -91,6 +105,27 @@ impl SlotMap {
             behind_port: true,
             ..SlotMap::default()
         }
+    }
+
+    /// The same, while the guest may look: function 0 has to come last.
+    ///
+    /// # Errors
+    /// When the place is taken or not there, or the guest would not look there.
+    pub fn claim_hot(&mut self, at: Option<DevFn>, tenant: Tenant) -> Result<DevFn, SlotError> {
+        let slot = match at {
+            Some(at) => at.slot(),
+            None if self.behind_port => 0,
+            None => return self.claim(at, tenant),
+        };
+        let first = DevFn::new(slot, 0);
+        if let Some(owner) = self.taken.get(&first).filter(|_| at != Some(first)) {
+            return Err(SlotError::Hidden {
+                at: first,
+                driver: tenant.driver,
+                owner: owner.driver.clone(),
+            });
+        }
+        self.claim(at, tenant)
     }
 
     /// Gives `tenant` the place it asks for, or the first free slot.
@@ -224,6 +259,34 @@ mod tests {
             error,
             "PCI: no slot/function available for e, all in use or reserved"
         );
+    }
+
+    #[test]
+    fn the_first_function_comes_last() {
+        let mut slots = SlotMap::behind_port();
+        let many = || Tenant {
+            multifunction: true,
+            ..tenant("m", None)
+        };
+        let at = |function| Some(DevFn::new(0, function));
+        slots.claim_hot(at(1), tenant("a", None)).unwrap();
+        slots.claim_hot(at(0), many()).unwrap();
+        let hidden = |owner: &str| {
+            format!(
+                "PCI: slot 0 function 0 already occupied by {owner}, new func b cannot be exposed \
+                 to guest."
+            )
+        };
+        for place in [at(2), None] {
+            let error = slots.claim_hot(place, tenant("b", None)).unwrap_err();
+            assert_eq!(error.to_string(), hidden("m"));
+        }
+        let error = slots.claim_hot(at(0), tenant("b", None)).unwrap_err();
+        let taken = "PCI: slot 0 function 0 not available for b, in use by m,id=(null)";
+        assert_eq!(error.to_string(), taken);
+        let mut root = SlotMap::root();
+        assert_eq!(root.claim_hot(None, tenant("a", None)).unwrap().slot(), 0);
+        assert_eq!(root.claim_hot(None, tenant("a", None)).unwrap().slot(), 1);
     }
 
     #[test]

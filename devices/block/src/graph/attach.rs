@@ -61,6 +61,8 @@ pub struct Attachment {
     may_write: Arc<AtomicBool>,
     write_cache: CacheSwitch,
     place: Option<(Weak<Mutex<Inner>>, BackendId)>,
+    /// The drive stays when the device goes.
+    kept: AtomicBool,
 }
 
 impl Attachment {
@@ -76,7 +78,14 @@ impl Attachment {
             may_write: Arc::new(AtomicBool::new(true)),
             write_cache: CacheSwitch::new(WriteCache::Back),
             place: None,
+            kept: AtomicBool::new(false),
         }
+    }
+
+    /// Says whether a drive is nobody's again when the device goes, rather than gone too: so it is
+    /// while it is not sure yet that there will be a device.
+    pub fn keep_drive(&self, kept: bool) {
+        self.kept.store(kept, Ordering::Release);
     }
 
     /// What the medium is now; no bytes without one. Any thread.
@@ -171,7 +180,13 @@ impl Drop for Attachment {
         if let Some((graph, id)) = self.place.take()
             && let Some(graph) = graph.upgrade()
         {
-            let removed = lock(&graph).remove_backend(id);
+            let mut inner = lock(&graph);
+            if self.kept.load(Ordering::Acquire) {
+                let root = inner.backends.get(&id).and_then(|backend| backend.root);
+                return inner.undo(id, root);
+            }
+            let removed = inner.remove_backend(id);
+            drop(inner);
             drop(removed);
         }
     }
@@ -220,6 +235,7 @@ impl Graph {
             may_write: backend.may_write.clone(),
             write_cache: backend.write_cache.clone(),
             place: Some((Arc::downgrade(&self.inner), id)),
+            kept: AtomicBool::new(false),
         })
     }
 }

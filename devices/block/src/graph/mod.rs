@@ -267,6 +267,21 @@ impl Graph {
             .map(|entry| (entry.name.clone(), entry.node.clone()))
             .collect()
     }
+
+    /// The same, of those alone that devices with these QOM paths have in hand and write.
+    pub fn written_by(&self, devices: &[&str]) -> Vec<(String, Arc<dyn BlockNode>)> {
+        let inner = lock(&self.inner);
+        let writes = |backend: &&backend::Backend| {
+            let device = backend.device.as_deref();
+            device.is_some_and(|device| devices.contains(&device))
+                && backend.perms.uses(Perm::Write)
+        };
+        let roots = inner.backends.values().filter(writes);
+        let entries = roots.filter_map(|backend| inner.nodes.get(&backend.root?));
+        entries
+            .map(|entry| (entry.name.clone(), entry.node.clone()))
+            .collect()
+    }
 }
 
 impl Inner {

@@ -28,6 +28,10 @@ pub struct NetdevOptions {
     pub link_up: bool,
 }
 
+/// Is told that an interface came to a netdev, or left. Does not block, and takes no lock of the
+/// netdev's.
+pub type NetWatcher = Box<dyn Fn() + Send + Sync>;
+
 /// The host's side of a network, with an id.
 pub struct Netdev {
     id: String,
@@ -39,6 +43,8 @@ pub struct Netdev {
     vhost: Mutex<Option<Arc<dyn VhostBackend>>>,
     /// What `info network` shows. Leaf.
     description: Mutex<String>,
+    /// Told when an interface comes or leaves. Leaf.
+    watcher: Mutex<Option<NetWatcher>>,
     /// Who is on the other side. Leaf.
     nic: Mutex<Option<Weak<dyn Nic>>>,
     attached: AtomicBool,
@@ -71,6 +77,7 @@ impl Netdev {
             ports: Arc::new(Mutex::new(ports.into_iter().map(Some).collect())),
             vhost: Mutex::new(vhost),
             description: Mutex::new(description),
+            watcher: Mutex::new(None),
             nic: Mutex::new(None),
             attached: AtomicBool::new(false),
             connected: AtomicBool::new(link_up),
@@ -160,9 +167,31 @@ impl Netdev {
         }
     }
 
+    /// Says who is told when an interface comes or leaves.
+    pub fn set_watcher(&self, watcher: NetWatcher) {
+        *lock(&self.watcher) = Some(watcher);
+    }
+
+    fn tell_watcher(&self) {
+        if let Some(watcher) = &*lock(&self.watcher) {
+            watcher();
+        }
+    }
+
+    /// Lets `act` use a port that is not out on lease. A worker that starts meanwhile waits for
+    /// it, so it must be short.
+    pub fn with_idle_port(&self, pair: usize, act: impl FnOnce(&mut dyn NetPort)) {
+        if let Some(Some(port)) = lock(&self.ports).get_mut(pair) {
+            act(&mut **port);
+        }
+    }
+
     /// Takes the netdev for one NIC; `None` when another one has it.
     pub fn attach(self: &Arc<Self>) -> Option<NetAttachment> {
         let free = !self.attached.swap(true, Ordering::AcqRel);
+        if free {
+            self.tell_watcher();
+        }
         free.then(|| NetAttachment {
             netdev: self.clone(),
         })
@@ -208,6 +237,7 @@ impl Drop for NetAttachment {
     fn drop(&mut self) {
         *lock(&self.netdev.nic) = None;
         self.netdev.attached.store(false, Ordering::Release);
+        self.netdev.tell_watcher();
     }
 }
 

@@ -421,6 +421,11 @@ impl Blockdevs {
         self.graph.written()
     }
 
+    /// The same, of the devices with these QOM paths.
+    pub fn written_by(&self, devices: &[&str]) -> Vec<(String, Arc<dyn BlockNode>)> {
+        self.graph.written_by(devices)
+    }
+
     /// query-block.
     pub fn query_block(&self) -> Vec<BlockInfo> {
         let nodes = self.graph.nodes();

@@ -2,6 +2,7 @@
 //! one and in the parts of [`Control`].
 
 mod disk_text;
+mod guest_text;
 mod info;
 mod qom;
 mod text;
@@ -387,6 +388,38 @@ impl Commands for Control {
         DONE
     }
 
+    fn device_add(&mut self, _cx: &mut CommandContext, args: DeviceOptions) -> QmpResult<Empty> {
+        Control::device_add(self, args)?;
+        DONE
+    }
+
+    fn device_del(&mut self, _cx: &mut CommandContext, args: DeviceDelArgs) -> QmpResult<Empty> {
+        Control::device_del(self, &args.id)?;
+        DONE
+    }
+
+    fn query_balloon(&mut self, _cx: &mut CommandContext) -> QmpResult<BalloonInfo> {
+        self.balloon_info()
+    }
+
+    fn balloon(&mut self, _cx: &mut CommandContext, args: BalloonArgs) -> QmpResult<Empty> {
+        self.set_balloon(&args)?;
+        DONE
+    }
+
+    fn query_vm_generation_id(&mut self, _cx: &mut CommandContext) -> QmpResult<GuidInfo> {
+        self.generation_id()
+    }
+
+    fn watchdog_set_action(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: WatchdogSetActionArgs,
+    ) -> QmpResult<Empty> {
+        self.life.policy_mut().watchdog = args.action;
+        DONE
+    }
+
     fn query_rx_filter(
         &mut self,
         _cx: &mut CommandContext,
@@ -415,6 +448,15 @@ impl Commands for Control {
     ) -> QmpResult<Empty> {
         self.announce(args)?;
         DONE
+    }
+
+    fn yank(&mut self, _cx: &mut CommandContext, args: YankArgs) -> QmpResult<Empty> {
+        self.published.yanks().yank(&args.instances)?;
+        DONE
+    }
+
+    fn query_yank(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<YankInstance>> {
+        Ok(self.published.yanks().query())
     }
 
     fn query_chardev(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<ChardevInfo>> {

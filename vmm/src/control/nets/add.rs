@@ -53,7 +53,7 @@ impl Control {
         caller: NetCaller,
         options: &NetdevOptions,
     ) -> QmpResult<NetOpenCx> {
-        let cx = NetOpenCx::new(caller, self.mail.clone());
+        let cx = NetOpenCx::new(caller, self.mail.clone(), self.nets.service.clone());
         if let Branch::Hubport(port) = &options.r#type
             && let Some(other) = &port.netdev
         {

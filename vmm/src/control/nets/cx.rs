@@ -10,6 +10,7 @@ use api_spec::{Event, QmpError, QmpResult};
 use devices::backend::net::NetAttachment;
 use devices::bus::lock;
 
+use super::NetService;
 use crate::control::Control;
 use crate::event::{Mail, MailSender};
 use crate::threads::{self, ThreadKind};
@@ -32,16 +33,19 @@ pub struct NetOpenCx {
     pub caller: NetCaller,
     /// The way to control, for what happens later.
     pub control: ControlLine,
+    /// The net thread and the hubs.
+    pub service: NetService,
     pub(super) fds: Mutex<BTreeMap<String, OwnedFd>>,
     pub(super) netdev: Mutex<Option<NetAttachment>>,
 }
 
 impl NetOpenCx {
     /// For options that name nothing.
-    pub fn new(caller: NetCaller, mail: MailSender) -> Self {
+    pub fn new(caller: NetCaller, mail: MailSender, service: NetService) -> Self {
         NetOpenCx {
             caller,
             control: ControlLine { mail },
+            service,
             fds: Mutex::new(BTreeMap::new()),
             netdev: Mutex::new(None),
         }
@@ -80,6 +84,11 @@ pub struct ControlLine {
 }
 
 impl ControlLine {
+    /// The way to the owner of a mailbox.
+    pub(super) fn new(mail: MailSender) -> Self {
+        ControlLine { mail }
+    }
+
     /// Has control do something, in order with everything else.
     pub fn run(&self, what: impl FnOnce(&mut Control) + Send + 'static) {
         self.mail.send(Mail::Done(Box::new(what)));

@@ -18,6 +18,7 @@ mod dgram;
 mod hubport;
 mod link;
 mod rx_filter;
+mod service;
 mod socket;
 mod stream;
 mod tap;
@@ -31,6 +32,7 @@ use api_spec::{Netdev as NetdevOptions, NetdevBranch as Branch, QmpError, QmpRes
 use devices::backend::net::{NetAttachment, Netdev};
 
 pub use cx::{ControlLine, NetCaller, NetOpenCx};
+pub use service::NetService;
 
 /// What the options of a netdev became.
 pub struct Opened {
@@ -65,6 +67,8 @@ pub struct Nets {
     list: Vec<Opened>,
     /// Ids of those under way.
     reserved: Vec<String>,
+    /// What those with sockets share.
+    pub(super) service: NetService,
 }
 
 impl Nets {
@@ -84,6 +88,11 @@ impl Nets {
         }
         self.reserved.push(id.to_owned());
         Ok(())
+    }
+
+    /// Whether a netdev of that id is being made.
+    pub fn is_reserved(&self, id: &str) -> bool {
+        self.reserved.iter().any(|other| other == id)
     }
 
     /// Frees a reserved id.

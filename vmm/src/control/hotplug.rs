@@ -1,0 +1,95 @@
+//! Devices that come and go while the program runs.
+
+use api_spec::keyval::{Flags, decode_keyval};
+use api_spec::{DeviceOptions, Event, QmpError, QmpResult};
+
+use super::{Control, flush};
+use crate::machine::{Gone, Removed};
+
+impl Control {
+    /// device_add.
+    ///
+    /// # Errors
+    /// As `-device`; nothing is left of it then.
+    pub(super) fn device_add(&mut self, options: DeviceOptions) -> QmpResult<()> {
+        Ok(self.plug(options, false)?)
+    }
+
+    /// device_add as text.
+    ///
+    /// # Errors
+    /// The same, and what is wrong with the text.
+    pub(super) fn add_by_text(&mut self, text: &str) -> QmpResult<()> {
+        let options = decode_keyval(text, Some("driver"), Flags::Refused)?;
+        self.device_add(options)
+    }
+
+    /// device_del: asks the guest, where it has the device.
+    ///
+    /// # Errors
+    /// In QEMU's words, when the device is not there or has to stay.
+    pub(super) fn device_del(&mut self, name: &str) -> QmpResult<()> {
+        let Some(machine) = &mut self.machine else {
+            return Err(QmpError::device_not_found(name));
+        };
+        let removed = machine.request_unplug(name)?;
+        self.free_removed(removed);
+        Ok(())
+    }
+
+    /// The guest let go of what is in the slot of this port.
+    pub(super) fn ejected(&mut self, port: &str) {
+        let removed = self.machine.as_mut();
+        let removed = removed.and_then(|machine| machine.eject_behind(port));
+        self.free_removed(removed);
+    }
+
+    /// The guest let go of what is in these slots of the bus with ACPI hot-plug.
+    pub(super) fn ejected_slots(&mut self, slots: u32) {
+        let removed = self.machine.as_mut();
+        let removed = removed.and_then(|machine| machine.eject_slots(slots));
+        self.free_removed(removed);
+    }
+
+    /// The machine is about to be reset.
+    pub(super) fn complete_unplugs(&mut self) {
+        let removed = self.machine.as_mut();
+        let removed = removed.and_then(|machine| machine.complete_unplugs());
+        self.free_removed(removed);
+    }
+
+    /// Frees what devices used that are out of their places, on a worker thread, and tells
+    /// watchers then. What the guest wrote is durable before.
+    fn free_removed(&mut self, removed: Option<Removed>) {
+        let Some(removed) = removed else {
+            return;
+        };
+        let (gone, ticket) = (removed.gone.clone(), removed.ticket);
+        let paths: Vec<&str> = gone.iter().map(|gone| gone.path.as_str()).collect();
+        let nodes = self.blockdevs.written_by(&paths);
+        let underway = self.unfinished.begin();
+        let told = gone.clone();
+        let mut removed = removed;
+        let work = move || {
+            removed.settle();
+            flush(nodes);
+            removed.free();
+            drop(underway);
+        };
+        let started = self.do_slowly(work, move |control, ()| control.are_gone(ticket, told));
+        if let Err(error) = started {
+            // What they used was freed right here, with the work.
+            log::warn!("No thread to close what a device used: {error}");
+            self.are_gone(ticket, gone);
+        }
+    }
+
+    fn are_gone(&mut self, ticket: u64, gone: Vec<Gone>) {
+        if let Some(machine) = &mut self.machine {
+            machine.has_left(ticket);
+        }
+        for Gone { id, path } in gone {
+            self.emit(Event::DeviceDeleted { device: id, path });
+        }
+    }
+}
