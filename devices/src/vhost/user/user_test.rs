@@ -467,7 +467,8 @@ fn the_end_waits_for_no_peer() {
 #[test]
 fn lies_are_the_end_of_a_peer() {
     let guest = shared_guest();
-    let wrong: [(&str, fn(&mut Raw)); 5] = [
+    type Lie = fn(&mut Raw);
+    let wrong: [(&str, Lie); 5] = [
         ("another request", |peer| peer.answer(2, &[0; 8])),
         ("too long", |peer| peer.answer(1, &[0; 9])),
         ("too short", |peer| peer.answer(1, &[0; 4])),
