@@ -46,6 +46,8 @@ pub struct DriverInfo {
     pub is_abstract: bool,
     /// Whether `-device` makes it.
     pub user_creatable: bool,
+    /// Another name that `-device` and device_add know it by.
+    pub alias: Option<&'static str>,
     /// Bus it goes on, for help texts.
     pub bus: Option<&'static str>,
     /// One line on what it is.

@@ -47,6 +47,8 @@ pub struct BuildCx {
     pub entropy: Option<Arc<dyn crate::backend::rng::Entropy>>,
     /// The netdev named by `netdev`, taken for this device; given back when dropped.
     pub netdev: Option<NetAttachment>,
+    /// The vhost device that the driver needs, opened for it (`vhostfd` or by its path).
+    pub vhost: Option<std::os::fd::OwnedFd>,
     /// Numbers by name that a bus hands out (port numbers and the like).
     pub hints: HashMap<&'static str, u64>,
 }

@@ -60,6 +60,8 @@ pub enum PowerEffect {
     Exit(u8),
     /// pvpanic: the guest panicked.
     Panicked,
+    /// A watchdog expired.
+    Watchdog,
     /// pvpanic: the guest panicked and a crash kernel is loaded.
     CrashLoaded,
 }
@@ -79,11 +81,21 @@ pub enum Notice {
         /// Whether it is open now.
         open: bool,
     },
+    /// The guest changed what an interface lets through (NIC_RX_FILTER_CHANGED).
+    RxFilterChanged {
+        /// The interface's key, as in [`crate::cx::BuildCx::id`].
+        device: String,
+    },
     /// A drive's tray moved, as the guest wanted it or because of a reset (DEVICE_TRAY_MOVED).
     TrayMoved {
         /// The drive's key, as in [`crate::cx::BuildCx::id`].
         device: String,
         /// Whether it is open now.
         open: bool,
+    },
+    /// The driver of the balloon says how much is in it (BALLOON_CHANGE).
+    BalloonChanged {
+        /// Pages of 4 KiB.
+        pages: u32,
     },
 }

@@ -11,10 +11,14 @@ use vmm_sys_util::eventfd::EventFd;
 pub trait Interrupt: Send + Sync {
     /// Tells the guest.
     fn signal(&self);
-    /// The eventfd that does the same, where one exists (irqfd), for kernel back ends.
-    fn event_fd(&self) -> Option<&EventFd> {
-        None
-    }
+    /// Lets whoever signals `event` (the kernel, another process) reach the guest without this
+    /// process, while the interrupt is in a state where that is right. In any other state, and
+    /// where that cannot be done at all, `event` becomes readable as eventfds do: whoever connects
+    /// it watches it too, and calls `signal` after each read that gave something. So nothing is
+    /// lost, whatever the guest does to vectors meanwhile. One event at a time.
+    fn connect(&self, _event: &Arc<EventFd>) {}
+    /// The end of that.
+    fn disconnect(&self) {}
 }
 
 /// A level-triggered line: one input of the interrupt controllers.
@@ -31,6 +35,16 @@ pub trait MsiRoute: Interrupt {
     fn enable(&self, address: u64, data: u32);
     /// Takes the route out of service; later signals go nowhere.
     fn disable(&self);
+    /// From now on the accelerator itself reads `event` and signals the route (irqfd). What was
+    /// signalled before counts. Called while the route is enabled.
+    ///
+    /// # Errors
+    /// When the accelerator has no such thing, or no room for more.
+    fn attach(&self, _event: &EventFd) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+    /// The end of that. What is signalled from now on stays in `event`.
+    fn detach(&self, _event: &EventFd) {}
 }
 
 /// What the accelerator and chipset offer to devices in the way of interrupts.

@@ -9,6 +9,7 @@ pub mod backend;
 pub mod bus;
 pub mod clock;
 pub mod cx;
+pub mod discard;
 mod disk;
 mod disk_failure;
 pub mod effect;
@@ -21,6 +22,7 @@ pub mod registry;
 pub mod scsi;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod vhost;
 pub mod virtio;
 pub mod worker;
 

@@ -7,10 +7,11 @@ use api_spec::{DeviceDriver, QmpError, QmpResult};
 use crate::backend::net::Nic;
 use crate::bus::{BusDevice, SharedDevice};
 use crate::cx::BuildCx;
-use crate::model::{build as isa, isa_serial};
+use crate::model::{Generation, build as isa, isa_serial};
 use crate::pci::{RootPort, SharedFunction, build_root_port};
 use crate::scsi::{self, ScsiBus, Unit};
-use crate::virtio::{self, blk, rng, serial};
+use crate::virtio::balloon::{self, Balloon};
+use crate::virtio::{self, blk, rng, serial, vsock};
 
 /// A region of a device in port or memory space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,10 @@ pub enum Face {
     Unit(Arc<Unit>),
     /// A network interface.
     Nic(Arc<dyn Nic>),
+    /// A balloon.
+    Balloon(Arc<Balloon>),
+    /// A generation id.
+    Generation(Arc<Generation>),
 }
 
 impl Face {
@@ -41,7 +46,7 @@ impl Face {
     pub fn unit(&self) -> Option<&Arc<Unit>> {
         match self {
             Face::Unit(unit) => Some(unit),
-            Face::None | Face::Nic(_) => None,
+            Face::None | Face::Nic(_) | Face::Balloon(_) | Face::Generation(_) => None,
         }
     }
 
@@ -49,7 +54,23 @@ impl Face {
     pub fn nic(&self) -> Option<&Arc<dyn Nic>> {
         match self {
             Face::Nic(nic) => Some(nic),
-            Face::None | Face::Unit(_) => None,
+            Face::None | Face::Unit(_) | Face::Balloon(_) | Face::Generation(_) => None,
+        }
+    }
+
+    /// The balloon.
+    pub fn balloon(&self) -> Option<&Arc<Balloon>> {
+        match self {
+            Face::Balloon(balloon) => Some(balloon),
+            Face::None | Face::Unit(_) | Face::Nic(_) | Face::Generation(_) => None,
+        }
+    }
+
+    /// The generation id.
+    pub fn generation(&self) -> Option<&Arc<Generation>> {
+        match self {
+            Face::Generation(generation) => Some(generation),
+            Face::None | Face::Unit(_) | Face::Nic(_) | Face::Balloon(_) => None,
         }
     }
 }
@@ -79,6 +100,8 @@ pub enum Attachable {
         /// Its ports.
         ports: Vec<Region>,
     },
+    /// A device on no bus, without registers.
+    Plain(Face),
     /// A port of a virtio-serial bus; it was added to its bus while it was built.
     Port,
     /// A logical unit of a SCSI bus; it was added to its bus while it was built.
@@ -124,6 +147,7 @@ impl Attachable {
         match self {
             Attachable::Pci { face, .. } => face.clone(),
             Attachable::Unit(unit) => Face::Unit(unit.clone()),
+            Attachable::Plain(face) => face.clone(),
             Attachable::RootPort(_)
             | Attachable::Bus { .. }
             | Attachable::Isa { .. }
@@ -154,7 +178,22 @@ pub fn build(
     }
     match driver {
         DeviceDriver::VirtioBlkPci(props) => blk::build(props, &cx).map(pci),
+        DeviceDriver::VirtioNetPci(props) => {
+            let (function, nic) = virtio::net::build(props, &mut cx)?;
+            Ok(Attachable::Pci {
+                function: Arc::new(Mutex::new(function)),
+                face: Face::Nic(nic),
+            })
+        }
+        DeviceDriver::VirtioBalloonPci(props) => {
+            let (function, balloon) = balloon::build(props, &cx)?;
+            Ok(Attachable::Pci {
+                function: Arc::new(Mutex::new(function)),
+                face: Face::Balloon(balloon),
+            })
+        }
         DeviceDriver::VirtioRngPci(props) => rng::build(props, &cx).map(pci),
+        DeviceDriver::VhostVsockPci(props) => vsock::build(props, &mut cx).map(pci),
         DeviceDriver::VirtioSerialPci(props) => {
             let (function, ports) = serial::build(props, &cx)?;
             Ok(Attachable::Bus {
@@ -180,6 +219,13 @@ pub fn build(
         DeviceDriver::PcieRootPort(props) => build_root_port(props, &cx)
             .map(Box::new)
             .map(Attachable::RootPort),
+        DeviceDriver::I6300esb(props) => Ok(Attachable::Pci {
+            function: isa::i6300esb(props, &cx)?,
+            face: Face::None,
+        }),
+        DeviceDriver::Vmgenid(props) => {
+            Generation::build(props).map(|id| Attachable::Plain(Face::Generation(id)))
+        }
         DeviceDriver::IsaSerial(props) => isa_serial::build(props, &mut cx),
         DeviceDriver::Pvpanic(props) => isa::pvpanic(props, &cx),
         DeviceDriver::IsaDebugExit(props) => isa::isa_debug_exit(props, &cx),

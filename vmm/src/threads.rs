@@ -17,6 +17,8 @@ pub enum ThreadKind {
     Qmp,
     /// Serves character devices.
     Chardev,
+    /// Serves the sockets of networks.
+    Net,
     /// Runs queue workers.
     Io,
     /// Runs a vCPU.
@@ -40,7 +42,7 @@ impl ThreadKind {
             // Requests go down from node to node.
             ThreadKind::Io | ThreadKind::Block => 1 << 20,
             ThreadKind::Qtest => 512 << 10,
-            ThreadKind::Chardev | ThreadKind::Vcpu => 256 << 10,
+            ThreadKind::Chardev | ThreadKind::Net | ThreadKind::Vcpu => 256 << 10,
         }
     }
 }

@@ -40,8 +40,10 @@ pub fn emit(schema: &Schema) -> String {
             "    /// `{}`\n    {variant}({variant}Props),\n",
             driver.name
         ));
+        let alias = driver.alias.as_deref();
+        let alias = alias.map_or_else(String::new, |alias| format!(" | {}", quoted(alias)));
         takes.push_str(&format!(
-            "{} => DeviceDriver::{variant}({variant}Props::take(&mut members)?),\n",
+            "{}{alias} => DeviceDriver::{variant}({variant}Props::take(&mut members)?),\n",
             quoted(&driver.name)
         ));
     }

@@ -244,6 +244,7 @@ fn driver(name: String, entry: &Entry, sets: &Sets) -> Result<DriverDef> {
             .unwrap_or_else(|| "device".into()),
         is_abstract: flag(entry, "abstract"),
         creatable: flag(entry, "creatable"),
+        alias: entry.get("alias").map(string).transpose()?,
         bus: entry.get("bus").map(string).transpose()?,
         category: entry
             .get("category")

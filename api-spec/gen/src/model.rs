@@ -100,6 +100,8 @@ pub struct DriverDef {
     pub parent: String,
     pub is_abstract: bool,
     pub creatable: bool,
+    /// Another name that users may call it by.
+    pub alias: Option<String>,
     pub bus: Option<String>,
     pub category: String,
     pub properties: Vec<Property>,

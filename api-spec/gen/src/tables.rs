@@ -39,8 +39,8 @@ pub fn emit(schema: &Schema) -> String {
     for d in &schema.drivers {
         let properties: String = d.properties.iter().map(property).collect();
         out.push_str(&format!(
-            "DriverInfo {{ name: {}, parent: {}, is_abstract: {}, user_creatable: {}, bus: {:?}, description: {}, category: {}, properties: &[{properties}] }},\n",
-            quoted(&d.name), quoted(&d.parent), d.is_abstract, d.creatable, d.bus, quoted(&d.doc), quoted(&d.category)
+            "DriverInfo {{ name: {}, parent: {}, is_abstract: {}, user_creatable: {}, alias: {:?}, bus: {:?}, description: {}, category: {}, properties: &[{properties}] }},\n",
+            quoted(&d.name), quoted(&d.parent), d.is_abstract, d.creatable, d.alias, d.bus, quoted(&d.doc), quoted(&d.category)
         ));
     }
     out.push_str(

@@ -159,10 +159,30 @@ pub enum Command {
     BlockdevSnapshotApply(BlockdevSnapshotApplyArgs),
     /// `query-rx-filter`
     QueryRxFilter(QueryRxFilterArgs),
+    /// `netdev_add`
+    NetdevAdd(Netdev),
+    /// `netdev_del`
+    NetdevDel(NetdevDelArgs),
+    /// `set_link`
+    SetLink(SetLinkArgs),
+    /// `announce-self`
+    AnnounceSelf(AnnounceParameters),
     /// `device_add`
     DeviceAdd(DeviceOptions),
     /// `device_del`
     DeviceDel(DeviceDelArgs),
+    /// `query-balloon`
+    QueryBalloon,
+    /// `balloon`
+    Balloon(BalloonArgs),
+    /// `watchdog-set-action`
+    WatchdogSetAction(WatchdogSetActionArgs),
+    /// `yank`
+    Yank(YankArgs),
+    /// `query-yank`
+    QueryYank,
+    /// `query-vm-generation-id`
+    QueryVmGenerationId,
 }
 impl Command {
     /// The command's name on the wire.
@@ -244,8 +264,18 @@ impl Command {
             Command::BlockResize(_) => "block_resize",
             Command::BlockdevSnapshotApply(_) => "blockdev-snapshot-apply",
             Command::QueryRxFilter(_) => "query-rx-filter",
+            Command::NetdevAdd(_) => "netdev_add",
+            Command::NetdevDel(_) => "netdev_del",
+            Command::SetLink(_) => "set_link",
+            Command::AnnounceSelf(_) => "announce-self",
             Command::DeviceAdd(_) => "device_add",
             Command::DeviceDel(_) => "device_del",
+            Command::QueryBalloon => "query-balloon",
+            Command::Balloon(_) => "balloon",
+            Command::WatchdogSetAction(_) => "watchdog-set-action",
+            Command::Yank(_) => "yank",
+            Command::QueryYank => "query-yank",
+            Command::QueryVmGenerationId => "query-vm-generation-id",
         }
     }
 }
@@ -370,7 +400,19 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
             Command::BlockdevSnapshotApply(BlockdevSnapshotApplyArgs::take(&mut members)?)
         }
         "query-rx-filter" => Command::QueryRxFilter(QueryRxFilterArgs::take(&mut members)?),
+        "netdev_add" => Command::NetdevAdd(Netdev::take(&mut members)?),
+        "netdev_del" => Command::NetdevDel(NetdevDelArgs::take(&mut members)?),
+        "set_link" => Command::SetLink(SetLinkArgs::take(&mut members)?),
+        "announce-self" => Command::AnnounceSelf(AnnounceParameters::take(&mut members)?),
         "device_del" => Command::DeviceDel(DeviceDelArgs::take(&mut members)?),
+        "query-balloon" => Command::QueryBalloon,
+        "balloon" => Command::Balloon(BalloonArgs::take(&mut members)?),
+        "watchdog-set-action" => {
+            Command::WatchdogSetAction(WatchdogSetActionArgs::take(&mut members)?)
+        }
+        "yank" => Command::Yank(YankArgs::take(&mut members)?),
+        "query-yank" => Command::QueryYank,
+        "query-vm-generation-id" => Command::QueryVmGenerationId,
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -822,6 +864,25 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: QueryRxFilterArgs,
     ) -> QmpResult<Vec<RxFilterInfo>>;
+    /// Makes the host's side of a network interface.
+    fn netdev_add(&mut self, cx: &mut CommandContext, args: Netdev, reply: Reply<Empty>);
+    /// Removes the host's side of a network interface. The link of an interface that uses it goes
+    /// down.
+    fn netdev_del(&mut self, cx: &mut CommandContext, args: NetdevDelArgs, reply: Reply<Empty>);
+    /// Pulls or plugs the cable of an interface or a netdev.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn set_link(&mut self, cx: &mut CommandContext, args: SetLinkArgs) -> QmpResult<Empty>;
+    /// Makes interfaces tell the network where they are, as after a migration.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn announce_self(
+        &mut self,
+        cx: &mut CommandContext,
+        args: AnnounceParameters,
+    ) -> QmpResult<Empty>;
     /// Makes a device and plugs it in. Its other properties are further arguments (see
     /// device-list-properties). A running guest is told; its driver takes the device then.
     ///
@@ -834,6 +895,43 @@ pub trait Commands {
     /// # Errors
     /// What the client is told.
     fn device_del(&mut self, cx: &mut CommandContext, args: DeviceDelArgs) -> QmpResult<Empty>;
+    /// Tells how much memory the balloon leaves to the guest.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_balloon(&mut self, cx: &mut CommandContext) -> QmpResult<BalloonInfo>;
+    /// Asks the guest to give back memory, or to take it again, until it has so much. The answer
+    /// does not wait for the guest: BALLOON_CHANGE and query-balloon tell how far it is. More than
+    /// the machine has means all.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn balloon(&mut self, cx: &mut CommandContext, args: BalloonArgs) -> QmpResult<Empty>;
+    /// Sets what an expired watchdog does, as set-action does.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn watchdog_set_action(
+        &mut self,
+        cx: &mut CommandContext,
+        args: WatchdogSetActionArgs,
+    ) -> QmpResult<Empty>;
+    /// Breaks connections that hang: whoever waits for them goes on, as if the peer had left.
+    /// Nothing is done when one of the instances is not known.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn yank(&mut self, cx: &mut CommandContext, args: YankArgs) -> QmpResult<Empty>;
+    /// Lists what can be yanked.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_yank(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<YankInstance>>;
+    /// Tells the guest's generation id.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_vm_generation_id(&mut self, cx: &mut CommandContext) -> QmpResult<GuidInfo>;
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -1011,11 +1109,27 @@ pub fn dispatch(
         Command::QueryRxFilter(args) => {
             responder.send(commands.query_rx_filter(cx, args).map(|r| to_json(&r)))
         }
+        Command::NetdevAdd(args) => commands.netdev_add(cx, args, Reply::new(responder)),
+        Command::NetdevDel(args) => commands.netdev_del(cx, args, Reply::new(responder)),
+        Command::SetLink(args) => responder.send(commands.set_link(cx, args).map(|r| to_json(&r))),
+        Command::AnnounceSelf(args) => {
+            responder.send(commands.announce_self(cx, args).map(|r| to_json(&r)))
+        }
         Command::DeviceAdd(args) => {
             responder.send(commands.device_add(cx, args).map(|r| to_json(&r)))
         }
         Command::DeviceDel(args) => {
             responder.send(commands.device_del(cx, args).map(|r| to_json(&r)))
+        }
+        Command::QueryBalloon => responder.send(commands.query_balloon(cx).map(|r| to_json(&r))),
+        Command::Balloon(args) => responder.send(commands.balloon(cx, args).map(|r| to_json(&r))),
+        Command::WatchdogSetAction(args) => {
+            responder.send(commands.watchdog_set_action(cx, args).map(|r| to_json(&r)))
+        }
+        Command::Yank(args) => responder.send(commands.yank(cx, args).map(|r| to_json(&r))),
+        Command::QueryYank => responder.send(commands.query_yank(cx).map(|r| to_json(&r))),
+        Command::QueryVmGenerationId => {
+            responder.send(commands.query_vm_generation_id(cx).map(|r| to_json(&r)))
         }
     }
 }
@@ -1123,6 +1237,18 @@ pub enum Event {
         /// The image is not used any more.
         fatal: bool,
     },
+    /// A stream netdev has a peer.
+    NetdevStreamConnected {
+        /// The netdev.
+        netdev_id: String,
+        /// The peer.
+        addr: SocketAddress,
+    },
+    /// A stream netdev lost its peer.
+    NetdevStreamDisconnected {
+        /// The netdev.
+        netdev_id: String,
+    },
     /// A device is gone, with all that it used. Parts of devices are told of before the whole.
     DeviceDeleted {
         /// Its id, if it had one.
@@ -1136,6 +1262,24 @@ pub enum Event {
         device: Option<String>,
         /// Where the object tree has it.
         path: String,
+    },
+    /// The guest changed what an interface lets through. Told once until the next query-rx-filter.
+    NicRxFilterChanged {
+        /// The interface's id, if it has one.
+        name: Option<String>,
+        /// Its place in the object tree.
+        path: String,
+    },
+    /// The guest gave back memory or took it again.
+    BalloonChange {
+        /// Bytes of memory that the guest has now.
+        actual: i64,
+    },
+    /// The watchdog expired: the guest did not feed it in time. What is done about it comes after
+    /// this event.
+    Watchdog {
+        /// What is done.
+        action: WatchdogAction,
     },
 }
 impl Event {
@@ -1156,8 +1300,13 @@ impl Event {
             Event::BlockIoError { .. } => "BLOCK_IO_ERROR",
             Event::DeviceTrayMoved { .. } => "DEVICE_TRAY_MOVED",
             Event::BlockImageCorrupted { .. } => "BLOCK_IMAGE_CORRUPTED",
+            Event::NetdevStreamConnected { .. } => "NETDEV_STREAM_CONNECTED",
+            Event::NetdevStreamDisconnected { .. } => "NETDEV_STREAM_DISCONNECTED",
             Event::DeviceDeleted { .. } => "DEVICE_DELETED",
             Event::DeviceUnplugGuestError { .. } => "DEVICE_UNPLUG_GUEST_ERROR",
+            Event::NicRxFilterChanged { .. } => "NIC_RX_FILTER_CHANGED",
+            Event::BalloonChange { .. } => "BALLOON_CHANGE",
+            Event::Watchdog { .. } => "WATCHDOG",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -1245,6 +1394,13 @@ impl Event {
                 out.put_some("size", size);
                 out.put("fatal", fatal);
             }
+            Event::NetdevStreamConnected { netdev_id, addr } => {
+                out.put("netdev-id", netdev_id);
+                out.put("addr", addr);
+            }
+            Event::NetdevStreamDisconnected { netdev_id } => {
+                out.put("netdev-id", netdev_id);
+            }
             Event::DeviceDeleted { device, path } => {
                 out.put_some("device", device);
                 out.put("path", path);
@@ -1252,6 +1408,16 @@ impl Event {
             Event::DeviceUnplugGuestError { device, path } => {
                 out.put_some("device", device);
                 out.put("path", path);
+            }
+            Event::NicRxFilterChanged { name, path } => {
+                out.put_some("name", name);
+                out.put("path", path);
+            }
+            Event::BalloonChange { actual } => {
+                out.put("actual", actual);
+            }
+            Event::Watchdog { action } => {
+                out.put("action", action);
             }
         }
         members.close();
@@ -1283,8 +1449,19 @@ impl Event {
             }),
             Event::DeviceTrayMoved { .. } => None,
             Event::BlockImageCorrupted { .. } => None,
+            Event::NetdevStreamConnected { .. } => None,
+            Event::NetdevStreamDisconnected { .. } => None,
             Event::DeviceDeleted { .. } => None,
             Event::DeviceUnplugGuestError { .. } => None,
+            Event::NicRxFilterChanged { .. } => None,
+            Event::BalloonChange { .. } => Some(RateLimit {
+                interval_ms: 1000,
+                key: self.name().to_string(),
+            }),
+            Event::Watchdog { .. } => Some(RateLimit {
+                interval_ms: 1000,
+                key: self.name().to_string(),
+            }),
         }
     }
 }

@@ -914,6 +914,493 @@ impl IsaDebugExitProps {
         out.put("iosize", &self.iosize);
     }
 }
+/// Properties of `virtio-net-pci`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VirtioNetPciProps {
+    /// ID of a netdev to use as a backend
+    pub netdev: Option<String>,
+    /// Ethernet 6-byte MAC Address, example: 52:54:00:12:34:56; the first that is free by default
+    pub mac: Option<String>,
+    /// Offer several queue pairs, as many as the netdev has
+    pub mq: bool,
+    /// Entries of each receive queue, a power of two
+    pub rx_queue_size: u16,
+    /// Entries of each transmit queue, a power of two
+    pub tx_queue_size: u16,
+    /// MTU that the guest is told of; 0 is none
+    pub host_mtu: u16,
+    /// Speed in Mb/s that the guest is told of; -1 is none
+    pub speed: i32,
+    /// half or full; not told to the guest by default
+    pub duplex: Option<String>,
+    /// Tell the guest of the link's state
+    pub status: bool,
+    /// The driver can announce where it is
+    pub guest_announce: bool,
+    /// Take frames with a checksum that is to be completed
+    pub csum: bool,
+    /// Give frames with a checksum that is to be completed
+    pub guest_csum: bool,
+    /// Accepted; an offer of drivers before version 1
+    pub gso: bool,
+    /// Take large segments of TCP over IPv4
+    pub host_tso4: bool,
+    /// Take large segments of TCP over IPv6
+    pub host_tso6: bool,
+    /// Take large segments with ECN
+    pub host_ecn: bool,
+    /// Take large datagrams of UDP to fragment
+    pub host_ufo: bool,
+    /// Take large datagrams of UDP to segment
+    pub host_uso: bool,
+    /// Give large segments of TCP over IPv4
+    pub guest_tso4: bool,
+    /// Give large segments of TCP over IPv6
+    pub guest_tso6: bool,
+    /// Give large segments with ECN
+    pub guest_ecn: bool,
+    /// Give large datagrams of UDP to fragment
+    pub guest_ufo: bool,
+    /// Give large datagrams of UDP over IPv4 to segment
+    pub guest_uso4: bool,
+    /// Give large datagrams of UDP over IPv6 to segment
+    pub guest_uso6: bool,
+    /// Frames may fill several receive buffers
+    pub mrg_rxbuf: bool,
+    /// Offer the control queue
+    pub ctrl_vq: bool,
+    /// The driver chooses which kinds of frame it receives
+    pub ctrl_rx: bool,
+    /// The same for further kinds
+    pub ctrl_rx_extra: bool,
+    /// The driver chooses which VLANs it receives
+    pub ctrl_vlan: bool,
+    /// The driver can change the address
+    pub ctrl_mac_addr: bool,
+    /// The driver can change what it receives unfinished
+    pub ctrl_guest_offloads: bool,
+    /// timer or bh; accepted, frames are sent at once
+    pub tx: Option<String>,
+    /// Accepted; nanoseconds between two sends
+    pub x_txtimer: u32,
+    /// Frames sent before others have their turn
+    pub x_txburst: i32,
+    /// Stand in for another interface; refused when on
+    pub failover: bool,
+    /// Receive-side scaling; refused when on
+    pub rss: bool,
+    /// Tell hashes of frames; refused when on
+    pub hash: bool,
+    /// Coalesced segments; refused when on
+    pub guest_rsc_ext: bool,
+    /// Place in the order of boot devices
+    pub bootindex: Option<i32>,
+    /// Slot and optional function number, example: 06.0 or 06
+    pub addr: Option<crate::decode::PciAddr>,
+    /// Accepted empty; option ROMs are not run
+    pub romfile: Option<String>,
+    /// Accepted; option ROMs are not run
+    pub rombar: i32,
+    /// The slot has more functions than this one
+    pub multifunction: bool,
+    /// Not used
+    pub failover_pair_id: Option<String>,
+    /// Index for predictable names of network interfaces
+    pub acpi_index: u32,
+    /// Leave out the interface of virtio 0.9; only that without is here
+    pub disable_legacy: OnOffAuto,
+    /// Leave out the interface of virtio 1; refused when on
+    pub disable_modern: bool,
+    /// MSI-X vectors; chosen from the number of queues by default
+    pub vectors: Option<u32>,
+    /// Offer indirect descriptors
+    pub indirect_desc: bool,
+    /// Offer event indexes
+    pub event_idx: bool,
+    /// Offer ACCESS_PLATFORM; refused when on
+    pub iommu_platform: bool,
+    /// Offer packed queues; refused when on
+    pub packed: bool,
+    /// Address translation services; refused when on
+    pub ats: bool,
+    /// Let the accelerator deliver notifications
+    pub ioeventfd: bool,
+    /// Accepted
+    pub use_disabled_flag: bool,
+}
+impl VirtioNetPciProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(VirtioNetPciProps {
+            netdev: members.optional("netdev")?,
+            mac: members.optional("mac")?,
+            mq: members.optional("mq")?.unwrap_or(false),
+            rx_queue_size: members.optional("rx_queue_size")?.unwrap_or(256),
+            tx_queue_size: members.optional("tx_queue_size")?.unwrap_or(256),
+            host_mtu: members.optional("host_mtu")?.unwrap_or(0),
+            speed: members.optional("speed")?.unwrap_or(-1),
+            duplex: members.optional("duplex")?,
+            status: members.optional("status")?.unwrap_or(true),
+            guest_announce: members.optional("guest_announce")?.unwrap_or(true),
+            csum: members.optional("csum")?.unwrap_or(true),
+            guest_csum: members.optional("guest_csum")?.unwrap_or(true),
+            gso: members.optional("gso")?.unwrap_or(true),
+            host_tso4: members.optional("host_tso4")?.unwrap_or(true),
+            host_tso6: members.optional("host_tso6")?.unwrap_or(true),
+            host_ecn: members.optional("host_ecn")?.unwrap_or(true),
+            host_ufo: members.optional("host_ufo")?.unwrap_or(true),
+            host_uso: members.optional("host_uso")?.unwrap_or(true),
+            guest_tso4: members.optional("guest_tso4")?.unwrap_or(true),
+            guest_tso6: members.optional("guest_tso6")?.unwrap_or(true),
+            guest_ecn: members.optional("guest_ecn")?.unwrap_or(true),
+            guest_ufo: members.optional("guest_ufo")?.unwrap_or(true),
+            guest_uso4: members.optional("guest_uso4")?.unwrap_or(true),
+            guest_uso6: members.optional("guest_uso6")?.unwrap_or(true),
+            mrg_rxbuf: members.optional("mrg_rxbuf")?.unwrap_or(true),
+            ctrl_vq: members.optional("ctrl_vq")?.unwrap_or(true),
+            ctrl_rx: members.optional("ctrl_rx")?.unwrap_or(true),
+            ctrl_rx_extra: members.optional("ctrl_rx_extra")?.unwrap_or(true),
+            ctrl_vlan: members.optional("ctrl_vlan")?.unwrap_or(true),
+            ctrl_mac_addr: members.optional("ctrl_mac_addr")?.unwrap_or(true),
+            ctrl_guest_offloads: members.optional("ctrl_guest_offloads")?.unwrap_or(true),
+            tx: members.optional("tx")?,
+            x_txtimer: members.optional("x-txtimer")?.unwrap_or(150000),
+            x_txburst: members.optional("x-txburst")?.unwrap_or(256),
+            failover: members.optional("failover")?.unwrap_or(false),
+            rss: members.optional("rss")?.unwrap_or(false),
+            hash: members.optional("hash")?.unwrap_or(false),
+            guest_rsc_ext: members.optional("guest_rsc_ext")?.unwrap_or(false),
+            bootindex: members.optional("bootindex")?,
+            addr: members.optional("addr")?,
+            romfile: members.optional("romfile")?,
+            rombar: members.optional("rombar")?.unwrap_or(-1),
+            multifunction: members.optional("multifunction")?.unwrap_or(false),
+            failover_pair_id: members.optional("failover_pair_id")?,
+            acpi_index: members.optional("acpi-index")?.unwrap_or(0),
+            disable_legacy: members
+                .optional("disable-legacy")?
+                .unwrap_or(OnOffAuto::Auto),
+            disable_modern: members.optional("disable-modern")?.unwrap_or(false),
+            vectors: members.optional("vectors")?,
+            indirect_desc: members.optional("indirect_desc")?.unwrap_or(true),
+            event_idx: members.optional("event_idx")?.unwrap_or(true),
+            iommu_platform: members.optional("iommu_platform")?.unwrap_or(false),
+            packed: members.optional("packed")?.unwrap_or(false),
+            ats: members.optional("ats")?.unwrap_or(false),
+            ioeventfd: members.optional("ioeventfd")?.unwrap_or(true),
+            use_disabled_flag: members.optional("use-disabled-flag")?.unwrap_or(true),
+        })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put_some("netdev", &self.netdev);
+        out.put_some("mac", &self.mac);
+        out.put("mq", &self.mq);
+        out.put("rx_queue_size", &self.rx_queue_size);
+        out.put("tx_queue_size", &self.tx_queue_size);
+        out.put("host_mtu", &self.host_mtu);
+        out.put("speed", &self.speed);
+        out.put_some("duplex", &self.duplex);
+        out.put("status", &self.status);
+        out.put("guest_announce", &self.guest_announce);
+        out.put("csum", &self.csum);
+        out.put("guest_csum", &self.guest_csum);
+        out.put("gso", &self.gso);
+        out.put("host_tso4", &self.host_tso4);
+        out.put("host_tso6", &self.host_tso6);
+        out.put("host_ecn", &self.host_ecn);
+        out.put("host_ufo", &self.host_ufo);
+        out.put("host_uso", &self.host_uso);
+        out.put("guest_tso4", &self.guest_tso4);
+        out.put("guest_tso6", &self.guest_tso6);
+        out.put("guest_ecn", &self.guest_ecn);
+        out.put("guest_ufo", &self.guest_ufo);
+        out.put("guest_uso4", &self.guest_uso4);
+        out.put("guest_uso6", &self.guest_uso6);
+        out.put("mrg_rxbuf", &self.mrg_rxbuf);
+        out.put("ctrl_vq", &self.ctrl_vq);
+        out.put("ctrl_rx", &self.ctrl_rx);
+        out.put("ctrl_rx_extra", &self.ctrl_rx_extra);
+        out.put("ctrl_vlan", &self.ctrl_vlan);
+        out.put("ctrl_mac_addr", &self.ctrl_mac_addr);
+        out.put("ctrl_guest_offloads", &self.ctrl_guest_offloads);
+        out.put_some("tx", &self.tx);
+        out.put("x-txtimer", &self.x_txtimer);
+        out.put("x-txburst", &self.x_txburst);
+        out.put("failover", &self.failover);
+        out.put("rss", &self.rss);
+        out.put("hash", &self.hash);
+        out.put("guest_rsc_ext", &self.guest_rsc_ext);
+        out.put_some("bootindex", &self.bootindex);
+        out.put_some("addr", &self.addr);
+        out.put_some("romfile", &self.romfile);
+        out.put("rombar", &self.rombar);
+        out.put("multifunction", &self.multifunction);
+        out.put_some("failover_pair_id", &self.failover_pair_id);
+        out.put("acpi-index", &self.acpi_index);
+        out.put("disable-legacy", &self.disable_legacy);
+        out.put("disable-modern", &self.disable_modern);
+        out.put_some("vectors", &self.vectors);
+        out.put("indirect_desc", &self.indirect_desc);
+        out.put("event_idx", &self.event_idx);
+        out.put("iommu_platform", &self.iommu_platform);
+        out.put("packed", &self.packed);
+        out.put("ats", &self.ats);
+        out.put("ioeventfd", &self.ioeventfd);
+        out.put("use-disabled-flag", &self.use_disabled_flag);
+    }
+}
+/// Properties of `virtio-balloon-pci`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VirtioBalloonPciProps {
+    /// The guest may take memory back before it runs out of it
+    pub deflate_on_oom: bool,
+    /// Offer hints at free pages, for migration; needs an iothread
+    pub free_page_hint: bool,
+    /// Offer reports of free pages, which go back to the host at once
+    pub free_page_reporting: bool,
+    /// Let the guest say what it fills free pages with
+    pub page_poison: bool,
+    /// Configuration space has all fields, whatever is offered
+    pub qemu_4_0_config_size: bool,
+    /// Seconds between two questions for statistics; 0 is never
+    pub guest_stats_polling_interval: i64,
+    /// The I/O thread that serves it
+    pub iothread: Option<String>,
+    /// Slot and optional function number, example: 06.0 or 06
+    pub addr: Option<crate::decode::PciAddr>,
+    /// Accepted empty; option ROMs are not run
+    pub romfile: Option<String>,
+    /// Accepted; option ROMs are not run
+    pub rombar: i32,
+    /// The slot has more functions than this one
+    pub multifunction: bool,
+    /// Not used
+    pub failover_pair_id: Option<String>,
+    /// Index for predictable names of network interfaces
+    pub acpi_index: u32,
+    /// Leave out the interface of virtio 0.9; only that without is here
+    pub disable_legacy: OnOffAuto,
+    /// Leave out the interface of virtio 1; refused when on
+    pub disable_modern: bool,
+    /// MSI-X vectors; chosen from the number of queues by default
+    pub vectors: Option<u32>,
+    /// Offer indirect descriptors
+    pub indirect_desc: bool,
+    /// Offer event indexes
+    pub event_idx: bool,
+    /// Offer ACCESS_PLATFORM; refused when on
+    pub iommu_platform: bool,
+    /// Offer packed queues; refused when on
+    pub packed: bool,
+    /// Address translation services; refused when on
+    pub ats: bool,
+    /// Let the accelerator deliver notifications
+    pub ioeventfd: bool,
+    /// Accepted
+    pub use_disabled_flag: bool,
+}
+impl VirtioBalloonPciProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(VirtioBalloonPciProps {
+            deflate_on_oom: members.optional("deflate-on-oom")?.unwrap_or(false),
+            free_page_hint: members.optional("free-page-hint")?.unwrap_or(false),
+            free_page_reporting: members.optional("free-page-reporting")?.unwrap_or(false),
+            page_poison: members.optional("page-poison")?.unwrap_or(true),
+            qemu_4_0_config_size: members.optional("qemu-4-0-config-size")?.unwrap_or(false),
+            guest_stats_polling_interval: members
+                .optional("guest-stats-polling-interval")?
+                .unwrap_or(0),
+            iothread: members.optional("iothread")?,
+            addr: members.optional("addr")?,
+            romfile: members.optional("romfile")?,
+            rombar: members.optional("rombar")?.unwrap_or(-1),
+            multifunction: members.optional("multifunction")?.unwrap_or(false),
+            failover_pair_id: members.optional("failover_pair_id")?,
+            acpi_index: members.optional("acpi-index")?.unwrap_or(0),
+            disable_legacy: members
+                .optional("disable-legacy")?
+                .unwrap_or(OnOffAuto::Auto),
+            disable_modern: members.optional("disable-modern")?.unwrap_or(false),
+            vectors: members.optional("vectors")?,
+            indirect_desc: members.optional("indirect_desc")?.unwrap_or(true),
+            event_idx: members.optional("event_idx")?.unwrap_or(true),
+            iommu_platform: members.optional("iommu_platform")?.unwrap_or(false),
+            packed: members.optional("packed")?.unwrap_or(false),
+            ats: members.optional("ats")?.unwrap_or(false),
+            ioeventfd: members.optional("ioeventfd")?.unwrap_or(true),
+            use_disabled_flag: members.optional("use-disabled-flag")?.unwrap_or(true),
+        })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put("deflate-on-oom", &self.deflate_on_oom);
+        out.put("free-page-hint", &self.free_page_hint);
+        out.put("free-page-reporting", &self.free_page_reporting);
+        out.put("page-poison", &self.page_poison);
+        out.put("qemu-4-0-config-size", &self.qemu_4_0_config_size);
+        out.put(
+            "guest-stats-polling-interval",
+            &self.guest_stats_polling_interval,
+        );
+        out.put_some("iothread", &self.iothread);
+        out.put_some("addr", &self.addr);
+        out.put_some("romfile", &self.romfile);
+        out.put("rombar", &self.rombar);
+        out.put("multifunction", &self.multifunction);
+        out.put_some("failover_pair_id", &self.failover_pair_id);
+        out.put("acpi-index", &self.acpi_index);
+        out.put("disable-legacy", &self.disable_legacy);
+        out.put("disable-modern", &self.disable_modern);
+        out.put_some("vectors", &self.vectors);
+        out.put("indirect_desc", &self.indirect_desc);
+        out.put("event_idx", &self.event_idx);
+        out.put("iommu_platform", &self.iommu_platform);
+        out.put("packed", &self.packed);
+        out.put("ats", &self.ats);
+        out.put("ioeventfd", &self.ioeventfd);
+        out.put("use-disabled-flag", &self.use_disabled_flag);
+    }
+}
+/// Properties of `i6300esb`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct I6300esbProps {
+    /// Slot and optional function number, example: 06.0 or 06
+    pub addr: Option<crate::decode::PciAddr>,
+    /// Accepted empty; option ROMs are not run
+    pub romfile: Option<String>,
+    /// Accepted; option ROMs are not run
+    pub rombar: i32,
+    /// The slot has more functions than this one
+    pub multifunction: bool,
+    /// Not used
+    pub failover_pair_id: Option<String>,
+    /// Index for predictable names of network interfaces
+    pub acpi_index: u32,
+}
+impl I6300esbProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(I6300esbProps {
+            addr: members.optional("addr")?,
+            romfile: members.optional("romfile")?,
+            rombar: members.optional("rombar")?.unwrap_or(-1),
+            multifunction: members.optional("multifunction")?.unwrap_or(false),
+            failover_pair_id: members.optional("failover_pair_id")?,
+            acpi_index: members.optional("acpi-index")?.unwrap_or(0),
+        })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put_some("addr", &self.addr);
+        out.put_some("romfile", &self.romfile);
+        out.put("rombar", &self.rombar);
+        out.put("multifunction", &self.multifunction);
+        out.put_some("failover_pair_id", &self.failover_pair_id);
+        out.put("acpi-index", &self.acpi_index);
+    }
+}
+/// Properties of `vhost-vsock-pci`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VhostVsockPciProps {
+    /// The guest's address, 3 to 4294967295, which no other guest has
+    pub guest_cid: u64,
+    /// An open /dev/vhost-vsock: a number, or a name from getfd
+    pub vhostfd: Option<String>,
+    /// Offer sockets that keep record boundaries; on refuses a host without
+    pub seqpacket: OnOffAuto,
+    /// Slot and optional function number, example: 06.0 or 06
+    pub addr: Option<crate::decode::PciAddr>,
+    /// Accepted empty; option ROMs are not run
+    pub romfile: Option<String>,
+    /// Accepted; option ROMs are not run
+    pub rombar: i32,
+    /// The slot has more functions than this one
+    pub multifunction: bool,
+    /// Not used
+    pub failover_pair_id: Option<String>,
+    /// Index for predictable names of network interfaces
+    pub acpi_index: u32,
+    /// Leave out the interface of virtio 0.9; only that without is here
+    pub disable_legacy: OnOffAuto,
+    /// Leave out the interface of virtio 1; refused when on
+    pub disable_modern: bool,
+    /// MSI-X vectors; chosen from the number of queues by default
+    pub vectors: Option<u32>,
+    /// Offer indirect descriptors
+    pub indirect_desc: bool,
+    /// Offer event indexes
+    pub event_idx: bool,
+    /// Offer ACCESS_PLATFORM; refused when on
+    pub iommu_platform: bool,
+    /// Offer packed queues; refused when on
+    pub packed: bool,
+    /// Address translation services; refused when on
+    pub ats: bool,
+    /// Let the accelerator deliver notifications
+    pub ioeventfd: bool,
+    /// Accepted
+    pub use_disabled_flag: bool,
+}
+impl VhostVsockPciProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(VhostVsockPciProps {
+            guest_cid: members.optional("guest-cid")?.unwrap_or(0),
+            vhostfd: members.optional("vhostfd")?,
+            seqpacket: members.optional("seqpacket")?.unwrap_or(OnOffAuto::Auto),
+            addr: members.optional("addr")?,
+            romfile: members.optional("romfile")?,
+            rombar: members.optional("rombar")?.unwrap_or(-1),
+            multifunction: members.optional("multifunction")?.unwrap_or(false),
+            failover_pair_id: members.optional("failover_pair_id")?,
+            acpi_index: members.optional("acpi-index")?.unwrap_or(0),
+            disable_legacy: members
+                .optional("disable-legacy")?
+                .unwrap_or(OnOffAuto::Auto),
+            disable_modern: members.optional("disable-modern")?.unwrap_or(false),
+            vectors: members.optional("vectors")?,
+            indirect_desc: members.optional("indirect_desc")?.unwrap_or(true),
+            event_idx: members.optional("event_idx")?.unwrap_or(true),
+            iommu_platform: members.optional("iommu_platform")?.unwrap_or(false),
+            packed: members.optional("packed")?.unwrap_or(false),
+            ats: members.optional("ats")?.unwrap_or(false),
+            ioeventfd: members.optional("ioeventfd")?.unwrap_or(true),
+            use_disabled_flag: members.optional("use-disabled-flag")?.unwrap_or(true),
+        })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put("guest-cid", &self.guest_cid);
+        out.put_some("vhostfd", &self.vhostfd);
+        out.put("seqpacket", &self.seqpacket);
+        out.put_some("addr", &self.addr);
+        out.put_some("romfile", &self.romfile);
+        out.put("rombar", &self.rombar);
+        out.put("multifunction", &self.multifunction);
+        out.put_some("failover_pair_id", &self.failover_pair_id);
+        out.put("acpi-index", &self.acpi_index);
+        out.put("disable-legacy", &self.disable_legacy);
+        out.put("disable-modern", &self.disable_modern);
+        out.put_some("vectors", &self.vectors);
+        out.put("indirect_desc", &self.indirect_desc);
+        out.put("event_idx", &self.event_idx);
+        out.put("iommu_platform", &self.iommu_platform);
+        out.put("packed", &self.packed);
+        out.put("ats", &self.ats);
+        out.put("ioeventfd", &self.ioeventfd);
+        out.put("use-disabled-flag", &self.use_disabled_flag);
+    }
+}
+/// Properties of `vmgenid`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VmgenidProps {
+    /// UUID, or auto for a random one
+    pub guid: String,
+}
+impl VmgenidProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(VmgenidProps {
+            guid: members.optional("guid")?.unwrap_or(String::from("auto")),
+        })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put("guid", &self.guid);
+    }
+}
 /// A driver with its typed properties.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DeviceDriver {
@@ -941,6 +1428,16 @@ pub enum DeviceDriver {
     Pvpanic(PvpanicProps),
     /// `isa-debug-exit`
     IsaDebugExit(IsaDebugExitProps),
+    /// `virtio-net-pci`
+    VirtioNetPci(VirtioNetPciProps),
+    /// `virtio-balloon-pci`
+    VirtioBalloonPci(VirtioBalloonPciProps),
+    /// `i6300esb`
+    I6300esb(I6300esbProps),
+    /// `vhost-vsock-pci`
+    VhostVsockPci(VhostVsockPciProps),
+    /// `vmgenid`
+    Vmgenid(VmgenidProps),
 }
 impl DeviceDriver {
     /// The driver's type name.
@@ -958,6 +1455,11 @@ impl DeviceDriver {
             DeviceDriver::IsaSerial(_) => "isa-serial",
             DeviceDriver::Pvpanic(_) => "pvpanic",
             DeviceDriver::IsaDebugExit(_) => "isa-debug-exit",
+            DeviceDriver::VirtioNetPci(_) => "virtio-net-pci",
+            DeviceDriver::VirtioBalloonPci(_) => "virtio-balloon-pci",
+            DeviceDriver::I6300esb(_) => "i6300esb",
+            DeviceDriver::VhostVsockPci(_) => "vhost-vsock-pci",
+            DeviceDriver::Vmgenid(_) => "vmgenid",
         }
     }
     /// For PCI functions: the place asked for, and whether the slot has more functions.
@@ -975,6 +1477,11 @@ impl DeviceDriver {
             DeviceDriver::IsaSerial(_) => (None, false),
             DeviceDriver::Pvpanic(_) => (None, false),
             DeviceDriver::IsaDebugExit(_) => (None, false),
+            DeviceDriver::VirtioNetPci(props) => (props.addr, props.multifunction),
+            DeviceDriver::VirtioBalloonPci(props) => (props.addr, props.multifunction),
+            DeviceDriver::I6300esb(props) => (props.addr, props.multifunction),
+            DeviceDriver::VhostVsockPci(props) => (props.addr, props.multifunction),
+            DeviceDriver::Vmgenid(_) => (None, false),
         }
     }
     /// The properties that have a value, as the JSON text of an object.
@@ -994,6 +1501,11 @@ impl DeviceDriver {
             DeviceDriver::IsaSerial(props) => props.put(&mut out),
             DeviceDriver::Pvpanic(props) => props.put(&mut out),
             DeviceDriver::IsaDebugExit(props) => props.put(&mut out),
+            DeviceDriver::VirtioNetPci(props) => props.put(&mut out),
+            DeviceDriver::VirtioBalloonPci(props) => props.put(&mut out),
+            DeviceDriver::I6300esb(props) => props.put(&mut out),
+            DeviceDriver::VhostVsockPci(props) => props.put(&mut out),
+            DeviceDriver::Vmgenid(props) => props.put(&mut out),
         }
         out.close();
         text
@@ -1016,24 +1528,39 @@ impl Decode for DeviceOptions {
         let id = members.optional("id")?;
         let bus = members.optional("bus")?;
         let driver = match name.as_str() {
-            "virtio-blk-pci" => DeviceDriver::VirtioBlkPci(VirtioBlkPciProps::take(&mut members)?),
-            "virtio-scsi-pci" => {
+            "virtio-blk-pci" | "virtio-blk" => {
+                DeviceDriver::VirtioBlkPci(VirtioBlkPciProps::take(&mut members)?)
+            }
+            "virtio-scsi-pci" | "virtio-scsi" => {
                 DeviceDriver::VirtioScsiPci(VirtioScsiPciProps::take(&mut members)?)
             }
             "scsi-hd" => DeviceDriver::ScsiHd(ScsiHdProps::take(&mut members)?),
             "scsi-cd" => DeviceDriver::ScsiCd(ScsiCdProps::take(&mut members)?),
-            "virtio-serial-pci" => {
+            "virtio-serial-pci" | "virtio-serial" => {
                 DeviceDriver::VirtioSerialPci(VirtioSerialPciProps::take(&mut members)?)
             }
             "virtconsole" => DeviceDriver::Virtconsole(VirtconsoleProps::take(&mut members)?),
             "virtserialport" => {
                 DeviceDriver::Virtserialport(VirtserialportProps::take(&mut members)?)
             }
-            "virtio-rng-pci" => DeviceDriver::VirtioRngPci(VirtioRngPciProps::take(&mut members)?),
+            "virtio-rng-pci" | "virtio-rng" => {
+                DeviceDriver::VirtioRngPci(VirtioRngPciProps::take(&mut members)?)
+            }
             "pcie-root-port" => DeviceDriver::PcieRootPort(PcieRootPortProps::take(&mut members)?),
             "isa-serial" => DeviceDriver::IsaSerial(IsaSerialProps::take(&mut members)?),
             "pvpanic" => DeviceDriver::Pvpanic(PvpanicProps::take(&mut members)?),
             "isa-debug-exit" => DeviceDriver::IsaDebugExit(IsaDebugExitProps::take(&mut members)?),
+            "virtio-net-pci" | "virtio-net" => {
+                DeviceDriver::VirtioNetPci(VirtioNetPciProps::take(&mut members)?)
+            }
+            "virtio-balloon-pci" => {
+                DeviceDriver::VirtioBalloonPci(VirtioBalloonPciProps::take(&mut members)?)
+            }
+            "i6300esb" => DeviceDriver::I6300esb(I6300esbProps::take(&mut members)?),
+            "vhost-vsock-pci" => {
+                DeviceDriver::VhostVsockPci(VhostVsockPciProps::take(&mut members)?)
+            }
+            "vmgenid" => DeviceDriver::Vmgenid(VmgenidProps::take(&mut members)?),
 
             _ => {
                 return Err(QmpError::generic(format!(

@@ -5877,6 +5877,670 @@ impl EncodeMembers for RxFilterInfo {
     }
 }
 object!(RxFilterInfo);
+
+/// A text, wrapped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StringWrapper {
+    /// The text.
+    pub str: String,
+}
+impl DecodeMembers for StringWrapper {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(StringWrapper {
+            str: members.required("str")?,
+        })
+    }
+}
+impl EncodeMembers for StringWrapper {
+    fn put(&self, out: &mut Out) {
+        out.put("str", &self.str);
+    }
+}
+object!(StringWrapper);
+
+/// Kinds of network back end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum NetClientDriver {
+    /// `user`
+    User,
+    /// `tap`
+    Tap,
+    /// `socket`
+    Socket,
+    /// `stream`
+    Stream,
+    /// `dgram`
+    Dgram,
+    /// `bridge`
+    Bridge,
+    /// `hubport`
+    Hubport,
+    /// `vhost-user`
+    VhostUser,
+}
+names!(NetClientDriver { User = "user", Tap = "tap", Socket = "socket", Stream = "stream", Dgram = "dgram", Bridge = "bridge", Hubport = "hubport", VhostUser = "vhost-user" });
+
+/// A network of the program's own, with a router that speaks for the guest through the host's
+/// sockets.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NetdevUserOptions {
+    /// What DHCP calls the guest.
+    pub hostname: Option<String>,
+    /// The guest reaches nothing but what is forwarded.
+    pub restrict: Option<bool>,
+    /// `ipv4`.
+    pub ipv4: Option<bool>,
+    /// `ipv6`.
+    pub ipv6: Option<bool>,
+    /// An older name of `net`.
+    pub ip: Option<String>,
+    /// The network, as address/bits or address/mask; 10.0.2.0/24 by default.
+    pub net: Option<String>,
+    /// The router's address; 10.0.2.2 by default.
+    pub host: Option<String>,
+    /// A folder that is served by TFTP.
+    pub tftp: Option<String>,
+    /// The file that DHCP names for booting.
+    pub bootfile: Option<String>,
+    /// The first address that DHCP gives away.
+    pub dhcpstart: Option<String>,
+    /// The address of the name server.
+    pub dns: Option<String>,
+    /// Domains to search names in.
+    pub dnssearch: Option<Vec<StringWrapper>>,
+    /// The guest's domain.
+    pub domainname: Option<String>,
+    /// The network's IPv6 prefix; fec0:: by default.
+    pub ipv6_prefix: Option<String>,
+    /// Its length; 64 by default.
+    pub ipv6_prefixlen: Option<i64>,
+    /// The router's IPv6 address.
+    pub ipv6_host: Option<String>,
+    /// The name server's IPv6 address.
+    pub ipv6_dns: Option<String>,
+    /// A folder that is shared by SMB.
+    pub smb: Option<String>,
+    /// The SMB server's address.
+    pub smbserver: Option<String>,
+    /// Ports of the host that lead into the guest:
+    /// [tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport.
+    pub hostfwd: Option<Vec<StringWrapper>>,
+    /// Addresses of the guest's network that lead to something of the host's.
+    pub guestfwd: Option<Vec<StringWrapper>>,
+    /// What DHCP calls the TFTP server.
+    pub tftp_server_name: Option<String>,
+}
+impl DecodeMembers for NetdevUserOptions {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(NetdevUserOptions {
+            hostname: members.optional("hostname")?,
+            restrict: members.optional("restrict")?,
+            ipv4: members.optional("ipv4")?,
+            ipv6: members.optional("ipv6")?,
+            ip: members.optional("ip")?,
+            net: members.optional("net")?,
+            host: members.optional("host")?,
+            tftp: members.optional("tftp")?,
+            bootfile: members.optional("bootfile")?,
+            dhcpstart: members.optional("dhcpstart")?,
+            dns: members.optional("dns")?,
+            dnssearch: members.optional("dnssearch")?,
+            domainname: members.optional("domainname")?,
+            ipv6_prefix: members.optional("ipv6-prefix")?,
+            ipv6_prefixlen: members.optional("ipv6-prefixlen")?,
+            ipv6_host: members.optional("ipv6-host")?,
+            ipv6_dns: members.optional("ipv6-dns")?,
+            smb: members.optional("smb")?,
+            smbserver: members.optional("smbserver")?,
+            hostfwd: members.optional("hostfwd")?,
+            guestfwd: members.optional("guestfwd")?,
+            tftp_server_name: members.optional("tftp-server-name")?,
+        })
+    }
+}
+impl EncodeMembers for NetdevUserOptions {
+    fn put(&self, out: &mut Out) {
+        out.put_some("hostname", &self.hostname);
+        out.put_some("restrict", &self.restrict);
+        out.put_some("ipv4", &self.ipv4);
+        out.put_some("ipv6", &self.ipv6);
+        out.put_some("ip", &self.ip);
+        out.put_some("net", &self.net);
+        out.put_some("host", &self.host);
+        out.put_some("tftp", &self.tftp);
+        out.put_some("bootfile", &self.bootfile);
+        out.put_some("dhcpstart", &self.dhcpstart);
+        out.put_some("dns", &self.dns);
+        out.put_some("dnssearch", &self.dnssearch);
+        out.put_some("domainname", &self.domainname);
+        out.put_some("ipv6-prefix", &self.ipv6_prefix);
+        out.put_some("ipv6-prefixlen", &self.ipv6_prefixlen);
+        out.put_some("ipv6-host", &self.ipv6_host);
+        out.put_some("ipv6-dns", &self.ipv6_dns);
+        out.put_some("smb", &self.smb);
+        out.put_some("smbserver", &self.smbserver);
+        out.put_some("hostfwd", &self.hostfwd);
+        out.put_some("guestfwd", &self.guestfwd);
+        out.put_some("tftp-server-name", &self.tftp_server_name);
+    }
+}
+object!(NetdevUserOptions);
+
+/// A TAP device of the host.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NetdevTapOptions {
+    /// The device's name; the host finds one by default.
+    pub ifname: Option<String>,
+    /// An open TAP device: a number, or a name from getfd.
+    pub fd: Option<String>,
+    /// One for each queue pair, with colons between them.
+    pub fds: Option<String>,
+    /// Program that sets the device up, called with its name; `no` for none.
+    pub script: Option<String>,
+    /// Program that is called in the end; `no` for none.
+    pub downscript: Option<String>,
+    /// The bridge that the helper is to use; br0 by default.
+    pub br: Option<String>,
+    /// Program that opens a device on a bridge and passes it on.
+    pub helper: Option<String>,
+    /// Bytes that may be on their way; no limit by default.
+    pub sndbuf: Option<crate::decode::Size>,
+    /// Whether frames carry offload headers; as the device can by default.
+    pub vnet_hdr: Option<bool>,
+    /// Let the kernel serve the queues.
+    pub vhost: Option<bool>,
+    /// An open vhost-net device.
+    pub vhostfd: Option<String>,
+    /// One for each queue pair.
+    pub vhostfds: Option<String>,
+    /// Older way to say vhost=on.
+    pub vhostforce: Option<bool>,
+    /// Queue pairs; one by default.
+    pub queues: Option<u32>,
+    /// Microseconds that the kernel polls before it sleeps.
+    pub poll_us: Option<u32>,
+}
+impl DecodeMembers for NetdevTapOptions {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(NetdevTapOptions {
+            ifname: members.optional("ifname")?,
+            fd: members.optional("fd")?,
+            fds: members.optional("fds")?,
+            script: members.optional("script")?,
+            downscript: members.optional("downscript")?,
+            br: members.optional("br")?,
+            helper: members.optional("helper")?,
+            sndbuf: members.optional("sndbuf")?,
+            vnet_hdr: members.optional("vnet_hdr")?,
+            vhost: members.optional("vhost")?,
+            vhostfd: members.optional("vhostfd")?,
+            vhostfds: members.optional("vhostfds")?,
+            vhostforce: members.optional("vhostforce")?,
+            queues: members.optional("queues")?,
+            poll_us: members.optional("poll-us")?,
+        })
+    }
+}
+impl EncodeMembers for NetdevTapOptions {
+    fn put(&self, out: &mut Out) {
+        out.put_some("ifname", &self.ifname);
+        out.put_some("fd", &self.fd);
+        out.put_some("fds", &self.fds);
+        out.put_some("script", &self.script);
+        out.put_some("downscript", &self.downscript);
+        out.put_some("br", &self.br);
+        out.put_some("helper", &self.helper);
+        out.put_some("sndbuf", &self.sndbuf);
+        out.put_some("vnet_hdr", &self.vnet_hdr);
+        out.put_some("vhost", &self.vhost);
+        out.put_some("vhostfd", &self.vhostfd);
+        out.put_some("vhostfds", &self.vhostfds);
+        out.put_some("vhostforce", &self.vhostforce);
+        out.put_some("queues", &self.queues);
+        out.put_some("poll-us", &self.poll_us);
+    }
+}
+object!(NetdevTapOptions);
+
+/// A TAP device on a bridge of the host, opened by a privileged helper.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NetdevBridgeOptions {
+    /// The bridge; br0 by default.
+    pub br: Option<String>,
+    /// The program.
+    pub helper: Option<String>,
+}
+impl DecodeMembers for NetdevBridgeOptions {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(NetdevBridgeOptions {
+            br: members.optional("br")?,
+            helper: members.optional("helper")?,
+        })
+    }
+}
+impl EncodeMembers for NetdevBridgeOptions {
+    fn put(&self, out: &mut Out) {
+        out.put_some("br", &self.br);
+        out.put_some("helper", &self.helper);
+    }
+}
+object!(NetdevBridgeOptions);
+
+/// Frames through a socket, in the older notation.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NetdevSocketOptions {
+    /// An open socket.
+    pub fd: Option<String>,
+    /// [host]:port to wait for one peer at.
+    pub listen: Option<String>,
+    /// host:port of a peer that listens.
+    pub connect: Option<String>,
+    /// group:port, shared by any number.
+    pub mcast: Option<String>,
+    /// Address of the host's interface for mcast, or [host]:port to receive at for udp.
+    pub localaddr: Option<String>,
+    /// host:port to send to.
+    pub udp: Option<String>,
+}
+impl DecodeMembers for NetdevSocketOptions {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(NetdevSocketOptions {
+            fd: members.optional("fd")?,
+            listen: members.optional("listen")?,
+            connect: members.optional("connect")?,
+            mcast: members.optional("mcast")?,
+            localaddr: members.optional("localaddr")?,
+            udp: members.optional("udp")?,
+        })
+    }
+}
+impl EncodeMembers for NetdevSocketOptions {
+    fn put(&self, out: &mut Out) {
+        out.put_some("fd", &self.fd);
+        out.put_some("listen", &self.listen);
+        out.put_some("connect", &self.connect);
+        out.put_some("mcast", &self.mcast);
+        out.put_some("localaddr", &self.localaddr);
+        out.put_some("udp", &self.udp);
+    }
+}
+object!(NetdevSocketOptions);
+
+/// A port of a hub, which passes each frame on to all its other ports.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetdevHubPortOptions {
+    /// The hub.
+    pub hubid: i32,
+    /// A netdev to connect, where no interface is to use the port.
+    pub netdev: Option<String>,
+}
+impl DecodeMembers for NetdevHubPortOptions {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(NetdevHubPortOptions {
+            hubid: members.required("hubid")?,
+            netdev: members.optional("netdev")?,
+        })
+    }
+}
+impl EncodeMembers for NetdevHubPortOptions {
+    fn put(&self, out: &mut Out) {
+        out.put("hubid", &self.hubid);
+        out.put_some("netdev", &self.netdev);
+    }
+}
+object!(NetdevHubPortOptions);
+
+/// Frames through a stream socket, each behind its length in four bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetdevStreamOptions {
+    /// Where to connect or to listen.
+    pub addr: SocketAddress,
+    /// Listen; off by default.
+    pub server: Option<bool>,
+    /// Seconds until a client tries again; not at all by default.
+    pub reconnect: Option<i64>,
+    /// The same in milliseconds.
+    pub reconnect_ms: Option<i64>,
+}
+impl DecodeMembers for NetdevStreamOptions {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(NetdevStreamOptions {
+            addr: members.required("addr")?,
+            server: members.optional("server")?,
+            reconnect: members.optional("reconnect")?,
+            reconnect_ms: members.optional("reconnect-ms")?,
+        })
+    }
+}
+impl EncodeMembers for NetdevStreamOptions {
+    fn put(&self, out: &mut Out) {
+        out.put("addr", &self.addr);
+        out.put_some("server", &self.server);
+        out.put_some("reconnect", &self.reconnect);
+        out.put_some("reconnect-ms", &self.reconnect_ms);
+    }
+}
+object!(NetdevStreamOptions);
+
+/// One frame in each datagram.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NetdevDgramOptions {
+    /// Where to receive.
+    pub local: Option<SocketAddress>,
+    /// Where to send, or the group to join.
+    pub remote: Option<SocketAddress>,
+}
+impl DecodeMembers for NetdevDgramOptions {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(NetdevDgramOptions {
+            local: members.optional("local")?,
+            remote: members.optional("remote")?,
+        })
+    }
+}
+impl EncodeMembers for NetdevDgramOptions {
+    fn put(&self, out: &mut Out) {
+        out.put_some("local", &self.local);
+        out.put_some("remote", &self.remote);
+    }
+}
+object!(NetdevDgramOptions);
+
+/// Another process serves the queues.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetdevVhostUserOptions {
+    /// A unix socket.
+    pub chardev: String,
+    /// Always so.
+    pub vhostforce: Option<bool>,
+    /// Queue pairs; one by default.
+    pub queues: Option<i64>,
+}
+impl DecodeMembers for NetdevVhostUserOptions {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(NetdevVhostUserOptions {
+            chardev: members.required("chardev")?,
+            vhostforce: members.optional("vhostforce")?,
+            queues: members.optional("queues")?,
+        })
+    }
+}
+impl EncodeMembers for NetdevVhostUserOptions {
+    fn put(&self, out: &mut Out) {
+        out.put("chardev", &self.chardev);
+        out.put_some("vhostforce", &self.vhostforce);
+        out.put_some("queues", &self.queues);
+    }
+}
+object!(NetdevVhostUserOptions);
+
+/// The host's side of a network interface.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Netdev {
+    /// Its name.
+    pub id: String,
+    /// What `type` says, with what belongs to it.
+    pub r#type: NetdevBranch,
+}
+/// The branches of [`Netdev`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum NetdevBranch {
+    /// `user`
+    User(NetdevUserOptions),
+    /// `tap`
+    Tap(NetdevTapOptions),
+    /// `socket`
+    Socket(NetdevSocketOptions),
+    /// `stream`
+    Stream(NetdevStreamOptions),
+    /// `dgram`
+    Dgram(NetdevDgramOptions),
+    /// `bridge`
+    Bridge(NetdevBridgeOptions),
+    /// `hubport`
+    Hubport(NetdevHubPortOptions),
+    /// `vhost-user`
+    VhostUser(NetdevVhostUserOptions),
+}
+impl NetdevBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> NetClientDriver {
+        match self {
+            NetdevBranch::User(_) => NetClientDriver::User,
+            NetdevBranch::Tap(_) => NetClientDriver::Tap,
+            NetdevBranch::Socket(_) => NetClientDriver::Socket,
+            NetdevBranch::Stream(_) => NetClientDriver::Stream,
+            NetdevBranch::Dgram(_) => NetClientDriver::Dgram,
+            NetdevBranch::Bridge(_) => NetClientDriver::Bridge,
+            NetdevBranch::Hubport(_) => NetClientDriver::Hubport,
+            NetdevBranch::VhostUser(_) => NetClientDriver::VhostUser,
+        }
+    }
+}
+impl DecodeMembers for Netdev {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<NetClientDriver>("type")?;
+        let id = members.required("id")?;
+
+        let r#type = match kind {
+            NetClientDriver::User => NetdevBranch::User(NetdevUserOptions::take(members)?),
+            NetClientDriver::Tap => NetdevBranch::Tap(NetdevTapOptions::take(members)?),
+            NetClientDriver::Socket => NetdevBranch::Socket(NetdevSocketOptions::take(members)?),
+            NetClientDriver::Stream => NetdevBranch::Stream(NetdevStreamOptions::take(members)?),
+            NetClientDriver::Dgram => NetdevBranch::Dgram(NetdevDgramOptions::take(members)?),
+            NetClientDriver::Bridge => NetdevBranch::Bridge(NetdevBridgeOptions::take(members)?),
+            NetClientDriver::Hubport => NetdevBranch::Hubport(NetdevHubPortOptions::take(members)?),
+            NetClientDriver::VhostUser => {
+                NetdevBranch::VhostUser(NetdevVhostUserOptions::take(members)?)
+            }
+        };
+        Ok(Netdev { id, r#type })
+    }
+}
+impl EncodeMembers for Netdev {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+
+        out.put("type", &self.r#type.kind());
+        match &self.r#type {
+            NetdevBranch::User(branch) => branch.put(out),
+            NetdevBranch::Tap(branch) => branch.put(out),
+            NetdevBranch::Socket(branch) => branch.put(out),
+            NetdevBranch::Stream(branch) => branch.put(out),
+            NetdevBranch::Dgram(branch) => branch.put(out),
+            NetdevBranch::Bridge(branch) => branch.put(out),
+            NetdevBranch::Hubport(branch) => branch.put(out),
+            NetdevBranch::VhostUser(branch) => branch.put(out),
+        }
+    }
+}
+object!(Netdev);
+
+/// When interfaces say where they are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnnounceParameters {
+    /// Milliseconds until the second announcement.
+    pub initial: i64,
+    /// Milliseconds between two at most.
+    pub max: i64,
+    /// How many.
+    pub rounds: i64,
+    /// Milliseconds that each pause is longer than the one before.
+    pub step: i64,
+    /// Which ones; all by default. An empty list together with `id` ends what goes by that name.
+    pub interfaces: Option<Vec<String>>,
+    /// A name for this series, so that it can be changed or ended.
+    pub id: Option<String>,
+}
+impl DecodeMembers for AnnounceParameters {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(AnnounceParameters {
+            initial: members.required("initial")?,
+            max: members.required("max")?,
+            rounds: members.required("rounds")?,
+            step: members.required("step")?,
+            interfaces: members.optional("interfaces")?,
+            id: members.optional("id")?,
+        })
+    }
+}
+impl EncodeMembers for AnnounceParameters {
+    fn put(&self, out: &mut Out) {
+        out.put("initial", &self.initial);
+        out.put("max", &self.max);
+        out.put("rounds", &self.rounds);
+        out.put("step", &self.step);
+        out.put_some("interfaces", &self.interfaces);
+        out.put_some("id", &self.id);
+    }
+}
+object!(AnnounceParameters);
+
+/// What the balloon leaves to the guest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BalloonInfo {
+    /// Bytes of memory that the guest has.
+    pub actual: i64,
+}
+impl DecodeMembers for BalloonInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BalloonInfo {
+            actual: members.required("actual")?,
+        })
+    }
+}
+impl EncodeMembers for BalloonInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("actual", &self.actual);
+    }
+}
+object!(BalloonInfo);
+
+/// What can be yanked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum YankInstanceType {
+    /// `block-node`
+    BlockNode,
+    /// `chardev`
+    Chardev,
+    /// `migration`
+    Migration,
+}
+names!(YankInstanceType { BlockNode = "block-node", Chardev = "chardev", Migration = "migration" });
+
+/// A block node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct YankInstanceBlockNode {
+    /// Its name.
+    pub node_name: String,
+}
+impl DecodeMembers for YankInstanceBlockNode {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(YankInstanceBlockNode {
+            node_name: members.required("node-name")?,
+        })
+    }
+}
+impl EncodeMembers for YankInstanceBlockNode {
+    fn put(&self, out: &mut Out) {
+        out.put("node-name", &self.node_name);
+    }
+}
+object!(YankInstanceBlockNode);
+
+/// A character device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct YankInstanceChardev {
+    /// Its id.
+    pub id: String,
+}
+impl DecodeMembers for YankInstanceChardev {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(YankInstanceChardev {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for YankInstanceChardev {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(YankInstanceChardev);
+
+/// Something with a connection that can be yanked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct YankInstance {
+    /// What `type` says, with what belongs to it.
+    pub r#type: YankInstanceBranch,
+}
+/// The branches of [`YankInstance`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum YankInstanceBranch {
+    /// `block-node`
+    BlockNode(YankInstanceBlockNode),
+    /// `chardev`
+    Chardev(YankInstanceChardev),
+    /// `migration`
+    Migration,
+}
+impl YankInstanceBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> YankInstanceType {
+        match self {
+            YankInstanceBranch::BlockNode(_) => YankInstanceType::BlockNode,
+            YankInstanceBranch::Chardev(_) => YankInstanceType::Chardev,
+            YankInstanceBranch::Migration => YankInstanceType::Migration,
+        }
+    }
+}
+impl DecodeMembers for YankInstance {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<YankInstanceType>("type")?;
+
+        let r#type = match kind {
+            YankInstanceType::BlockNode => {
+                YankInstanceBranch::BlockNode(YankInstanceBlockNode::take(members)?)
+            }
+            YankInstanceType::Chardev => {
+                YankInstanceBranch::Chardev(YankInstanceChardev::take(members)?)
+            }
+            YankInstanceType::Migration => YankInstanceBranch::Migration,
+        };
+        Ok(YankInstance { r#type })
+    }
+}
+impl EncodeMembers for YankInstance {
+    fn put(&self, out: &mut Out) {
+        out.put("type", &self.r#type.kind());
+        match &self.r#type {
+            YankInstanceBranch::BlockNode(branch) => branch.put(out),
+            YankInstanceBranch::Chardev(branch) => branch.put(out),
+            YankInstanceBranch::Migration => {}
+        }
+    }
+}
+object!(YankInstance);
+
+/// The guest's generation id.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GuidInfo {
+    /// The UUID.
+    pub guid: String,
+}
+impl DecodeMembers for GuidInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(GuidInfo {
+            guid: members.required("guid")?,
+        })
+    }
+}
+impl EncodeMembers for GuidInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("guid", &self.guid);
+    }
+}
+object!(GuidInfo);
 /// Arguments of `set-action`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SetActionArgs {
@@ -6904,6 +7568,48 @@ impl EncodeMembers for QueryRxFilterArgs {
     }
 }
 object!(QueryRxFilterArgs);
+/// Arguments of `netdev_del`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetdevDelArgs {
+    /// `id`.
+    pub id: String,
+}
+impl DecodeMembers for NetdevDelArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(NetdevDelArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for NetdevDelArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(NetdevDelArgs);
+/// Arguments of `set_link`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SetLinkArgs {
+    /// The interface or netdev.
+    pub name: String,
+    /// Plugged.
+    pub up: bool,
+}
+impl DecodeMembers for SetLinkArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(SetLinkArgs {
+            name: members.required("name")?,
+            up: members.required("up")?,
+        })
+    }
+}
+impl EncodeMembers for SetLinkArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("name", &self.name);
+        out.put("up", &self.up);
+    }
+}
+object!(SetLinkArgs);
 /// Arguments of `device_del`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeviceDelArgs {
@@ -6923,3 +7629,60 @@ impl EncodeMembers for DeviceDelArgs {
     }
 }
 object!(DeviceDelArgs);
+/// Arguments of `balloon`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BalloonArgs {
+    /// Bytes that the guest is to have.
+    pub value: i64,
+}
+impl DecodeMembers for BalloonArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BalloonArgs {
+            value: members.required("value")?,
+        })
+    }
+}
+impl EncodeMembers for BalloonArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("value", &self.value);
+    }
+}
+object!(BalloonArgs);
+/// Arguments of `watchdog-set-action`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WatchdogSetActionArgs {
+    /// What is to be done.
+    pub action: WatchdogAction,
+}
+impl DecodeMembers for WatchdogSetActionArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(WatchdogSetActionArgs {
+            action: members.required("action")?,
+        })
+    }
+}
+impl EncodeMembers for WatchdogSetActionArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("action", &self.action);
+    }
+}
+object!(WatchdogSetActionArgs);
+/// Arguments of `yank`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct YankArgs {
+    /// Whose connections.
+    pub instances: Vec<YankInstance>,
+}
+impl DecodeMembers for YankArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(YankArgs {
+            instances: members.required("instances")?,
+        })
+    }
+}
+impl EncodeMembers for YankArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("instances", &self.instances);
+    }
+}
+object!(YankArgs);

@@ -8,10 +8,7 @@
 //!               CharFrontend --> device  <-------------------+
 //! ```
 
-mod address;
-mod dialer;
 mod host_port;
-mod listener;
 mod ring;
 mod server;
 mod shared;
@@ -35,9 +32,10 @@ use std::sync::Arc;
 
 use api_spec::{QmpError, QmpResult};
 
-pub use address::{InetAddress, UnixAddress, system_words};
-pub use dialer::{Attempt, Dialer, Peer};
-pub use listener::{ListenSocket, Listener, SocketPath};
+pub use crate::backend::socket::{
+    Attempt, Dialer, InetAddress, ListenSocket, Listener, Peer, SocketPath, UnixAddress,
+    system_words,
+};
 pub use server::{ChardevHandle, ChardevServer};
 use shared::{Core, Door, Start};
 pub use terminal::{Pty, Stdio};
@@ -214,6 +212,12 @@ impl Chardev {
     /// Whether somebody in the guest has it open.
     pub fn frontend_open(&self) -> bool {
         self.core.frontend_open()
+    }
+
+    /// Something that breaks a socket's connection, from any thread; `None` for other devices.
+    pub fn yanker(&self) -> Option<Box<dyn Fn() + Send + Sync>> {
+        let core = self.socket.then(|| self.core.clone())?;
+        Some(Box::new(move || core.yank()))
     }
 
     /// Whether a peer is there.

@@ -3,6 +3,7 @@
 mod debug_exit;
 mod fw_cfg;
 mod hotplug_ports;
+mod i6300esb;
 mod i8042;
 pub mod isa_serial;
 mod lpc;
@@ -17,6 +18,7 @@ mod rtc;
 pub mod serial;
 pub mod shadow;
 mod timed;
+mod vmgenid;
 
 #[cfg(test)]
 mod fw_cfg_test;
@@ -33,11 +35,13 @@ pub use port61::Port61;
 pub use port92::Port92;
 pub use pvpanic::Pvpanic;
 pub use rtc::{CmosMemory, Rtc};
+pub use vmgenid::Generation;
 
 /// Saved state of the devices.
 pub mod state {
     pub use super::fw_cfg::state::FwCfgV1;
     pub use super::hotplug_ports::state::HotplugPortsV1;
+    pub use super::i6300esb::I6300esbV1;
     pub use super::i8042::state::I8042V1;
     pub use super::lpc::state::LpcV1;
     pub use super::piix3::state::Piix3V1;
@@ -51,5 +55,6 @@ pub mod state {
 pub mod build {
     //! Devices that a user asks for.
     pub use super::debug_exit::build as isa_debug_exit;
+    pub use super::i6300esb::build as i6300esb;
     pub use super::pvpanic::build as pvpanic;
 }

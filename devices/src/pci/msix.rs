@@ -9,9 +9,13 @@
 //!   open  --------------------> open   masked -> masked + pending
 //!   open  -- guest masks -->  masked   masked + pending -- guest unmasks --> open, route fires
 //! ```
+//!
+//! Eventfds of other parties (the kernel, other processes) are attached to the route while the
+//! vector is open. While it is masked they are not: whoever watches them calls `signal`, and that
+//! makes the vector pending.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::EventFd;
@@ -20,6 +24,7 @@ use vmstate::{Blob, Snapshot, StateError};
 use super::bar::BarKind;
 use super::config::ConfigSpace;
 use super::regs::capability;
+use crate::bus::lock;
 use crate::irq::{Interrupt, IrqProvider, MsiRoute};
 
 /// Most vectors of a function.
@@ -40,6 +45,16 @@ const PENDING: u8 = 2;
 pub struct MsixVector {
     route: Arc<dyn MsiRoute>,
     state: AtomicU8,
+    /// What else may signal the route. A leaf, but for what the route itself locks.
+    direct: Mutex<Direct>,
+}
+
+/// Eventfds that reach the guest without this process.
+#[derive(Default)]
+struct Direct {
+    events: Vec<Arc<EventFd>>,
+    /// They are attached to the route: the vector is open.
+    attached: bool,
 }
 
 impl MsixVector {
@@ -47,16 +62,54 @@ impl MsixVector {
         MsixVector {
             route,
             state: AtomicU8::new(MASKED),
+            direct: Mutex::default(),
         }
     }
 
     fn mask(&self) {
         self.state.fetch_or(MASKED, Ordering::AcqRel);
+        let mut direct = lock(&self.direct);
+        if std::mem::take(&mut direct.attached) {
+            let events = direct.events.iter();
+            events.for_each(|event| self.route.detach(event));
+        }
     }
 
     fn unmask(&self) {
         if self.state.swap(0, Ordering::AcqRel) & PENDING != 0 {
             self.route.signal();
+        }
+        let mut direct = lock(&self.direct);
+        if !std::mem::replace(&mut direct.attached, true) {
+            let events = direct.events.iter();
+            events.for_each(|event| self.attach(event));
+        }
+    }
+
+    fn attach(&self, event: &EventFd) {
+        if let Err(error) = self.route.attach(event) {
+            // It is watched by a worker then, which is slower.
+            log::debug!("An interrupt goes through this process: {error}");
+        }
+    }
+
+    /// Lets `event` signal the vector without this process while it is open.
+    pub fn add_direct(&self, event: &Arc<EventFd>) {
+        let mut direct = lock(&self.direct);
+        if direct.attached {
+            self.attach(event);
+        }
+        direct.events.push(event.clone());
+    }
+
+    /// The end of that.
+    pub fn remove_direct(&self, event: &Arc<EventFd>) {
+        let mut direct = lock(&self.direct);
+        if let Some(at) = direct.events.iter().position(|e| Arc::ptr_eq(e, event)) {
+            let event = direct.events.swap_remove(at);
+            if direct.attached {
+                self.route.detach(&event);
+            }
         }
     }
 
@@ -89,9 +142,17 @@ impl Interrupt for MsixVector {
         self.route.signal();
     }
 
-    /// Only while the vector is open: what a kernel back end signals is not seen by the mask.
-    fn event_fd(&self) -> Option<&EventFd> {
-        self.route.event_fd()
+    fn connect(&self, event: &Arc<EventFd>) {
+        self.add_direct(event);
+    }
+
+    fn disconnect(&self) {
+        let mut direct = lock(&self.direct);
+        for event in std::mem::take(&mut direct.events) {
+            if direct.attached {
+                self.route.detach(&event);
+            }
+        }
     }
 }
 

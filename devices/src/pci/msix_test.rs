@@ -1,3 +1,6 @@
+use std::sync::Arc;
+
+use vmm_sys_util::eventfd::EventFd;
 use vmstate::Snapshot;
 
 use super::{ConfigSpace, Identity, Msix};
@@ -119,4 +122,32 @@ fn signals_from_other_threads_are_never_lost() {
     thread.join().unwrap();
     assert!(irqs.routes()[0].signals() >= 1);
     assert_eq!(pending(&msix), 0, "an open vector has nothing pending");
+}
+
+#[test]
+fn what_signals_directly_is_attached_while_the_vector_is_open() {
+    let (mut config, mut msix, irqs) = made(1);
+    let route = irqs.routes()[0].clone();
+    let event = Arc::new(EventFd::new(0).unwrap());
+    let vector = msix.vectors()[0].clone();
+    vector.connect(&event);
+    assert_eq!(route.attached(), 0);
+    control(&mut config, &mut msix, 0x8000);
+    entry(&mut msix, 0, 0xfee0_0000, 1, false);
+    assert_eq!(route.attached(), 1);
+    msix.write(12, &[1]);
+    msix.write(12, &[1]);
+    assert_eq!(route.attached(), 0);
+    msix.write(12, &[0]);
+    msix.write(12, &[0]);
+    assert_eq!(route.attached(), 1);
+    control(&mut config, &mut msix, 0xc000);
+    assert_eq!(route.attached(), 0);
+    control(&mut config, &mut msix, 0x8000);
+    assert_eq!(route.attached(), 1);
+    vector.disconnect();
+    assert_eq!(route.attached(), 0);
+    vector.connect(&event);
+    msix.reset();
+    assert_eq!(route.attached(), 0);
 }

@@ -39,6 +39,15 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// Another driver of the same function, that has done nothing yet.
+    pub fn from_shared(guest: &'a FakeGuest, function: Arc<Mutex<VirtioPci>>) -> Self {
+        Driver {
+            guest,
+            function,
+            features: 0,
+        }
+    }
+
     /// The function.
     pub fn function(&self) -> &Arc<Mutex<VirtioPci>> {
         &self.function

@@ -83,6 +83,7 @@ impl FakeGuest {
             drive_name: None,
             entropy: None,
             netdev: None,
+            vhost: None,
             hints: HashMap::new(),
         }
     }

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use vmm_sys_util::eventfd::EventFd;
+
 use crate::bus::lock;
 use crate::irq::{Interrupt, IrqLine, IrqProvider, MsiRoute, TestLine};
 
@@ -52,6 +54,7 @@ pub struct FakeRoute {
     message: Mutex<Option<(u64, u32)>>,
     enables: AtomicU64,
     signals: AtomicU64,
+    attached: AtomicU64,
 }
 
 impl FakeRoute {
@@ -63,6 +66,11 @@ impl FakeRoute {
     /// How often it was enabled.
     pub fn enables(&self) -> u64 {
         self.enables.load(Ordering::SeqCst)
+    }
+
+    /// How many eventfds it would read by itself; it does not, so their workers pass signals on.
+    pub fn attached(&self) -> u64 {
+        self.attached.load(Ordering::SeqCst)
     }
 
     /// How often it was signalled while enabled.
@@ -87,5 +95,15 @@ impl MsiRoute for FakeRoute {
 
     fn disable(&self) {
         *lock(&self.message) = None;
+    }
+
+    fn attach(&self, _event: &EventFd) -> std::io::Result<()> {
+        assert!(self.message().is_some(), "a route without a message");
+        self.attached.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn detach(&self, _event: &EventFd) {
+        self.attached.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -156,6 +156,8 @@ impl Segments {
 #[derive(Debug, Clone, Default)]
 pub struct Chain {
     head: u16,
+    /// It was taken before, and did not come from the ring this time.
+    pub(super) again: bool,
     /// What the driver says.
     pub readable: Segments,
     /// Where the answer goes.

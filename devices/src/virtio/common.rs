@@ -8,13 +8,12 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::signals::{NO_VECTOR, Signals};
+use super::signals::{NO_VECTOR, QueueVector, Signals};
 
 /// Bytes of the structure.
 pub const LEN: usize = 0x38;
@@ -55,7 +54,7 @@ pub struct QueueSetup {
     /// Entries; a power of two.
     pub size: u16,
     /// MSI-X vector, shared with the queue's interrupt.
-    pub vector: Arc<AtomicU16>,
+    pub vector: Arc<QueueVector>,
     /// The driver finished setting it up.
     pub enabled: bool,
     /// Guest address of the descriptor table.
@@ -79,7 +78,7 @@ impl QueueSetup {
         QueueSetup {
             max_size,
             size: max_size,
-            vector: Arc::new(AtomicU16::new(NO_VECTOR)),
+            vector: Arc::default(),
             enabled: false,
             desc: 0,
             driver: 0,
@@ -91,8 +90,8 @@ impl QueueSetup {
         }
     }
 
-    fn reset(&mut self) {
-        self.vector.store(NO_VECTOR, Ordering::Relaxed);
+    fn reset(&mut self, signals: &Signals) {
+        signals.move_queue(&self.vector, NO_VECTOR);
         *self = QueueSetup {
             vector: self.vector.clone(),
             ..Self::new(self.max_size)
@@ -210,7 +209,10 @@ impl CommonConfig {
         self.device_feature_select = 0;
         self.driver_feature_select = 0;
         self.queue_select = 0;
-        self.queues.iter_mut().for_each(QueueSetup::reset);
+        let signals = &*self.signals;
+        self.queues
+            .iter_mut()
+            .for_each(|queue| queue.reset(signals));
         self.signals.reset();
     }
 
@@ -279,7 +281,7 @@ impl CommonConfig {
             Field::QueueSize => queue(|queue| queue.size.into()),
             Field::QueueVector => self
                 .queue()
-                .map_or(NO_VECTOR, |queue| queue.vector.load(Ordering::Relaxed))
+                .map_or(NO_VECTOR, |queue| queue.vector.number())
                 .into(),
             Field::QueueEnable => queue(|queue| queue.enabled.into()),
             Field::QueueNotifyOff => self.queue().map_or(0, |_| self.queue_select).into(),
@@ -313,7 +315,7 @@ impl CommonConfig {
             Field::QueueVector => {
                 let vector = self.signals.existing_vector(value as u16);
                 if let Some(queue) = self.queue() {
-                    queue.vector.store(vector, Ordering::Relaxed);
+                    self.signals.move_queue(&queue.vector, vector);
                 }
             }
             Field::QueueEnable => self.enable_queue(value),

@@ -1,10 +1,12 @@
 //! Virtio 1.2 devices and the PCI transport.
 
+pub mod balloon;
 pub mod blk;
 mod chain;
 pub mod common;
 mod gather;
 pub mod layout;
+pub mod net;
 mod props;
 mod queue;
 pub mod rng;
@@ -13,6 +15,7 @@ pub mod serial;
 mod signals;
 mod state;
 mod transport;
+pub mod vsock;
 
 #[cfg(test)]
 mod blk_test;

@@ -118,6 +118,21 @@ impl Virtqueue {
     /// Takes the next chain; false when there is none. Kicks are asked for again then, and a
     /// chain that came just before that is not missed.
     pub fn pop(&mut self, memory: &GuestRam, chain: &mut Chain) -> bool {
+        if self.pop_quietly(memory, chain) {
+            return true;
+        }
+        if !self.ask_for_kicks(memory) {
+            return false;
+        }
+        let found = self.pop_quietly(memory, chain);
+        if !found {
+            self.break_down("the available ring cannot be read");
+        }
+        found
+    }
+
+    /// The same, but kicks are not asked for: who needs them calls [`Self::ask_for_kicks`].
+    pub fn pop_quietly(&mut self, memory: &GuestRam, chain: &mut Chain) -> bool {
         if self.broken {
             return false;
         }
@@ -127,8 +142,10 @@ impl Virtqueue {
             if let Err(why) = chain.fill(memory, table, size, head) {
                 self.break_down(why);
             }
+            chain.again = true;
             return !self.broken;
         }
+        chain.again = false;
         match self.try_pop(memory, chain) {
             Ok(found) => found,
             Err(why) => {
@@ -139,38 +156,50 @@ impl Virtqueue {
     }
 
     fn try_pop(&mut self, memory: &GuestRam, chain: &mut Chain) -> Result<bool, &'static str> {
-        let unreachable = |_| "a ring is outside memory";
-        let mut seen_more = false;
-        loop {
-            if !self.quiet {
-                self.queue
-                    .disable_notification(memory)
-                    .map_err(unreachable)?;
-                self.quiet = true;
+        if !self.quiet {
+            self.queue
+                .disable_notification(memory)
+                .map_err(|_| "a ring is outside memory")?;
+            self.quiet = true;
+        }
+        let mut available = self
+            .queue
+            .iter(memory)
+            .map_err(|_| "the available index ran ahead of the queue")?;
+        let Some(next) = available.next() else {
+            return Ok(false);
+        };
+        let (size, head) = (self.queue.size(), next.head_index());
+        if head >= size {
+            return Err("a head is outside the descriptor table");
+        }
+        chain.fill(memory, GuestAddress(self.queue.desc_table()), size, head)?;
+        Ok(true)
+    }
+
+    /// Asks for a kick with the next chain. True when one came just before that, for which there
+    /// may be no kick.
+    pub fn ask_for_kicks(&mut self, memory: &GuestRam) -> bool {
+        if self.broken {
+            return false;
+        }
+        self.quiet = false;
+        match self.queue.enable_notification(memory) {
+            Ok(more) => more,
+            Err(_) => {
+                self.break_down("a ring is outside memory");
+                false
             }
-            let mut available = self
-                .queue
-                .iter(memory)
-                .map_err(|_| "the available index ran ahead of the queue")?;
-            if let Some(next) = available.next() {
-                let (size, head) = (self.queue.size(), next.head_index());
-                if head >= size {
-                    return Err("a head is outside the descriptor table");
-                }
-                chain.fill(memory, GuestAddress(self.queue.desc_table()), size, head)?;
-                return Ok(true);
-            }
-            if seen_more {
-                return Err("the available ring cannot be read");
-            }
-            self.quiet = false;
-            seen_more = self
-                .queue
-                .enable_notification(memory)
-                .map_err(unreachable)?;
-            if !seen_more {
-                return Ok(false);
-            }
+        }
+    }
+
+    /// Puts a chain back that `pop` gave: the latest first, and none of those that came later may
+    /// be out. It comes again.
+    pub fn put_back(&mut self, chain: &Chain) {
+        self.popped_again = None;
+        match chain.again {
+            true => self.again.push_front(chain.head()),
+            false => self.queue.go_to_previous_position(),
         }
     }
 

@@ -1,12 +1,13 @@
 //! How a device reaches its driver: ISR status with the interrupt pin, or MSI-X vectors. Any
 //! thread, no lock.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 
 use vmm_sys_util::eventfd::EventFd;
 
 use super::DeviceSignals;
+use crate::bus::lock;
 use crate::irq::{Interrupt, IrqLine};
 use crate::pci::MsixVector;
 
@@ -18,6 +19,31 @@ pub const ISR_QUEUE: u8 = 1;
 pub const ISR_CONFIG: u8 = 2;
 /// Warnings about one device; a driver can break the rules as often as it likes.
 const MOST_WARNINGS: u8 = 8;
+
+/// The MSI-X vector of one queue, which the driver may change at any time, and what signals it
+/// without this process.
+#[derive(Debug)]
+pub struct QueueVector {
+    number: AtomicU16,
+    /// Held while `number` changes. Before the vectors' locks.
+    direct: Mutex<Option<Arc<EventFd>>>,
+}
+
+impl Default for QueueVector {
+    fn default() -> Self {
+        QueueVector {
+            number: AtomicU16::new(NO_VECTOR),
+            direct: Mutex::new(None),
+        }
+    }
+}
+
+impl QueueVector {
+    /// Its number, or [`NO_VECTOR`].
+    pub fn number(&self) -> u16 {
+        self.number.load(Ordering::Relaxed)
+    }
+}
 
 /// What the transport's registers and the queues' workers share.
 pub struct Signals {
@@ -64,6 +90,32 @@ impl Signals {
         } else {
             NO_VECTOR
         }
+    }
+
+    /// Gives a queue another vector, or none. What signals it directly goes along.
+    pub fn move_queue(&self, queue: &QueueVector, vector: u16) {
+        let direct = lock(&queue.direct);
+        let old = queue.number.swap(vector, Ordering::Relaxed);
+        if let Some(event) = direct.as_ref().filter(|_| old != vector) {
+            if let Some(old) = self.vectors.get(usize::from(old)) {
+                old.remove_direct(event);
+            }
+            if let Some(new) = self.vectors.get(usize::from(vector)) {
+                new.add_direct(event);
+            }
+        }
+    }
+
+    fn set_direct(&self, queue: &QueueVector, event: Option<&Arc<EventFd>>) {
+        let mut direct = lock(&queue.direct);
+        let vector = self.vectors.get(usize::from(queue.number()));
+        if let (Some(old), Some(vector)) = (direct.take(), vector) {
+            vector.remove_direct(&old);
+        }
+        if let (Some(new), Some(vector)) = (event, vector) {
+            vector.add_direct(new);
+        }
+        *direct = event.cloned();
     }
 
     /// The vector for configuration changes.
@@ -196,25 +248,27 @@ impl DeviceSignals for Signals {
 /// The interrupt of one queue.
 pub struct QueueInterrupt {
     signals: Arc<Signals>,
-    vector: Arc<AtomicU16>,
+    vector: Arc<QueueVector>,
 }
 
 impl QueueInterrupt {
     /// Follows `vector`, which the driver may change at any time.
-    pub fn new(signals: Arc<Signals>, vector: Arc<AtomicU16>) -> Self {
+    pub fn new(signals: Arc<Signals>, vector: Arc<QueueVector>) -> Self {
         QueueInterrupt { signals, vector }
     }
 }
 
 impl Interrupt for QueueInterrupt {
     fn signal(&self) {
-        self.signals
-            .raise(ISR_QUEUE, self.vector.load(Ordering::Relaxed));
+        self.signals.raise(ISR_QUEUE, self.vector.number());
     }
 
-    fn event_fd(&self) -> Option<&EventFd> {
-        let vector = self.vector.load(Ordering::Relaxed);
-        self.signals.vectors.get(usize::from(vector))?.event_fd()
+    fn connect(&self, event: &Arc<EventFd>) {
+        self.signals.set_direct(&self.vector, Some(event));
+    }
+
+    fn disconnect(&self) {
+        self.signals.set_direct(&self.vector, None);
     }
 }
 

@@ -1,7 +1,5 @@
 //! Saved state of the transport, with the device's own section inside.
 
-use std::sync::atomic::Ordering;
-
 use serde::{Deserialize, Serialize};
 use vmstate::{Section, Snapshot, StateError};
 
@@ -102,7 +100,7 @@ fn save_queue(queue: &QueueSetup) -> QueueV1 {
     } = queue;
     QueueV1 {
         size: *size,
-        vector: save_vector(vector.load(Ordering::Relaxed)),
+        vector: save_vector(vector.number()),
         enabled: *enabled,
         desc: *desc,
         driver: *driver,
@@ -113,7 +111,7 @@ fn save_queue(queue: &QueueSetup) -> QueueV1 {
     }
 }
 
-fn restore_queue(queue: &mut QueueSetup, state: QueueV1, vector: u16) -> Result<(), String> {
+fn restore_queue(queue: &mut QueueSetup, state: QueueV1) -> Result<(), String> {
     let QueueV1 {
         size,
         vector: _,
@@ -134,7 +132,6 @@ fn restore_queue(queue: &mut QueueSetup, state: QueueV1, vector: u16) -> Result<
     if again.len() > usize::from(size) {
         return Err(format!("{} heads are kept of {size}", again.len()));
     }
-    queue.vector.store(vector, Ordering::Relaxed);
     *queue = QueueSetup {
         max_size: queue.max_size,
         size,
@@ -225,8 +222,9 @@ impl Snapshot for VirtioPci {
             let vector = self
                 .signals
                 .existing_vector(state.vector.unwrap_or(NO_VECTOR));
-            restore_queue(queue, state, vector)
+            restore_queue(queue, state)
                 .map_err(|reason| refuse(format!("queues.{index}: {reason}")))?;
+            self.signals.move_queue(&queue.vector, vector);
         }
         let common = &mut self.common;
         common.accepted = accepted;

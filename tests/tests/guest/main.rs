@@ -1,13 +1,18 @@
 //! A Linux guest: Debian's kernel, with a shell on the serial console. Runs where `QVMD_GUEST` is set.
 
+mod agent;
+mod balloon;
 mod boot;
 mod devices;
+mod hotplug;
 mod images;
 mod life;
 mod memory;
 mod pc;
 mod scsi;
 mod scsi_changes;
+mod vmgenid;
+mod watchdog;
 
 use tests::artifacts::{self, Guest};
 use tests::{Serial, Vm, VmBuilder};

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
-use tests::Vm;
 use tests::binary::skip_on_stand_in;
+use tests::{Vm, VmBuilder};
 
 struct Schema {
     entries: Vec<Value>,
@@ -235,7 +235,9 @@ fn answers_have_the_members_that_the_schema_gives_them() {
     if skip_on_stand_in("some of its answers need a machine") {
         return;
     }
-    let mut vm = Vm::stopped();
+    // Some queries need a device.
+    let devices = ["-device", "virtio-balloon-pci", "-device", "vmgenid"];
+    let mut vm = VmBuilder::new().stopped().args(devices).start();
     let schema = Schema::of(&mut vm);
     for entry in schema
         .entries

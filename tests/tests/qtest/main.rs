@@ -1,14 +1,18 @@
 //! A test plays the processor: devices, without a guest and without KVM.
 
+mod balloon;
 mod blk;
 mod blk_changes;
 mod blk_limits;
 mod chipset;
 mod console;
 mod garbage;
+mod hotplug;
 mod interrupts;
 mod pc;
 mod pci;
 mod protocol;
 mod rng;
 mod scsi;
+mod vmgenid;
+mod watchdog;

@@ -1,8 +1,8 @@
 //! Interrupts through KVM.
 //!
 //! Messages go by KVM_SIGNAL_MSI, which needs no route: masking a vector or moving it to another
-//! processor costs no system call then. Only a kernel back end that asks for an eventfd gets an
-//! irqfd, and with it an entry in the routing table.
+//! processor costs no system call then. Only where the kernel or another process is to signal a
+//! route by itself there are irqfds, and with them an entry in the routing table.
 
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -15,7 +15,7 @@ use kvm_bindings::{
     kvm_irq_routing_msi, kvm_msi,
 };
 use kvm_ioctls::VmFd;
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::EventFd;
 
 use super::lines::{INPUTS, Inputs, Pins, Source};
 
@@ -69,7 +69,7 @@ impl IrqProvider for KvmIrqs {
             vm: self.vm.clone(),
             table: self.table.clone(),
             message: Mutex::default(),
-            irqfd: OnceLock::new(),
+            index: OnceLock::new(),
         }))
     }
 }
@@ -188,30 +188,16 @@ struct Route {
     table: Arc<Table>,
     /// `None` while out of service. A leaf, but for the table's lock.
     message: Mutex<Option<Message>>,
-    irqfd: OnceLock<Option<IrqFd>>,
-}
-
-struct IrqFd {
-    event: EventFd,
-    index: usize,
+    /// The entry of the table, once an eventfd was attached; `None` when there was none left.
+    index: OnceLock<Option<usize>>,
 }
 
 impl Route {
-    fn make_irqfd(&self) -> io::Result<IrqFd> {
-        let event = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
-        let index = self.table.allocate().ok_or(io::ErrorKind::StorageFull)?;
-        let irqfd = IrqFd { event, index };
-        let message = lock(&self.message);
-        self.table.set(index, Some(*message))?;
-        self.vm.register_irqfd(&irqfd.event, gsi_of(index))?;
-        Ok(irqfd)
-    }
-
     fn set(&self, new: Option<Message>) {
         let mut message = lock(&self.message);
         *message = new;
-        if let Some(Some(irqfd)) = self.irqfd.get()
-            && let Err(error) = self.table.set(irqfd.index, Some(new))
+        if let Some(Some(index)) = self.index.get()
+            && let Err(error) = self.table.set(*index, Some(new))
         {
             log::warn!("Cannot route an interrupt: {error}");
         }
@@ -231,23 +217,6 @@ impl Interrupt for Route {
             ..Default::default()
         });
     }
-
-    fn event_fd(&self) -> Option<&EventFd> {
-        let made = self.irqfd.get_or_init(|| match self.make_irqfd() {
-            Ok(irqfd) => Some(irqfd),
-            Err(error) => {
-                log::warn!("No irqfd: {error}");
-                None
-            }
-        });
-        let irqfd = made.as_ref()?;
-        // The message may have changed while the irqfd was being made.
-        let message = lock(&self.message);
-        if let Err(error) = self.table.set(irqfd.index, Some(*message)) {
-            log::warn!("Cannot route an interrupt: {error}");
-        }
-        Some(&irqfd.event)
-    }
 }
 
 impl MsiRoute for Route {
@@ -258,13 +227,30 @@ impl MsiRoute for Route {
     fn disable(&self) {
         self.set(None);
     }
+
+    fn attach(&self, event: &EventFd) -> io::Result<()> {
+        let index = *self.index.get_or_init(|| self.table.allocate());
+        let index = index.ok_or(io::ErrorKind::StorageFull)?;
+        // The message may have changed before there was an entry for it.
+        let message = lock(&self.message);
+        self.table.set(index, Some(*message))?;
+        // What is in the counter already is delivered by this call.
+        self.vm.register_irqfd(event, gsi_of(index))?;
+        Ok(())
+    }
+
+    fn detach(&self, event: &EventFd) {
+        if let Some(Some(index)) = self.index.get() {
+            // Fails where attaching failed.
+            let _ = self.vm.unregister_irqfd(event, gsi_of(*index));
+        }
+    }
 }
 
 impl Drop for Route {
     fn drop(&mut self) {
-        if let Some(Some(irqfd)) = self.irqfd.get() {
-            let _ = self.vm.unregister_irqfd(&irqfd.event, gsi_of(irqfd.index));
-            let _ = self.table.set(irqfd.index, None);
+        if let Some(Some(index)) = self.index.get() {
+            let _ = self.table.set(*index, None);
         }
     }
 }

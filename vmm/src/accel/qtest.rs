@@ -1,14 +1,11 @@
 //! No processor runs: a test plays the guest over a socket (see [`super::qtest_server`]).
 //!
 //! What the kernel does under KVM is done here: a message-signalled interrupt is a write of four
-//! bytes to its address, an irqfd is served by the test's thread, lines only remember their level
+//! bytes to its address, there are no irqfds (so queues' workers pass signals on), lines only remember their level
 //! and are reported where the test asked for it.
 
-use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use devices::bus::lock;
 use devices::irq::{Interrupt, IrqLine, IrqProvider, MsiRoute};
@@ -16,16 +13,13 @@ use devices::map::{IoEvent, Space};
 use devices::model::shadow;
 use devices::ram::RamHandle;
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryBackend};
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::lines::{Inputs, Pins, Source};
 use super::{Accel, AccelKind, SharedMap};
-use crate::event::{MachineEvent, MailSender};
+use crate::control::Control;
+use crate::event::{Mail, MailSender};
 use crate::memory::RamSlot;
-use crate::sys::{Poll, Trigger};
-
-/// Tokens below this are not irqfds.
-pub(super) const FIRST_IRQFD: u64 = 16;
+use crate::sys::Poll;
 
 /// The accelerator without a processor.
 pub struct QtestAccel {
@@ -42,9 +36,6 @@ pub(super) struct Shared {
     pub mail: MailSender,
     pub inputs: Arc<Inputs<Reporter>>,
     pub poll: Poll,
-    /// Routes that asked for an irqfd, by token; a leaf.
-    irqfds: Mutex<HashMap<u64, Weak<Route>>>,
-    next_token: AtomicU64,
 }
 
 /// Reports lines to the test.
@@ -79,8 +70,6 @@ impl QtestAccel {
                 mail,
                 inputs: Arc::new(Inputs::new(Reporter::default())),
                 poll: Poll::new()?,
-                irqfds: Mutex::default(),
-                next_token: AtomicU64::new(FIRST_IRQFD),
             }),
         })
     }
@@ -99,31 +88,23 @@ impl QtestAccel {
 }
 
 impl Shared {
-    /// Writes memory as a device would: RAM, or whoever is at that address.
-    fn deliver(&self, address: u64, data: u32) {
-        let bytes = data.to_le_bytes();
+    /// Writes memory as a device would: RAM, or whoever is at that address. Devices are written
+    /// by control, later: who signals may hold the lock of the very device that is there.
+    fn deliver(self: &Arc<Self>, address: u64, data: u32) {
         let memory = self.ram.memory();
+        let bytes = data.to_le_bytes();
         if memory.write_slice(&bytes, GuestAddress(address)).is_ok() {
             return;
         }
-        for raised in self.map.load().write(Space::Memory, address, &bytes) {
-            let (device, effect) = (raised.source.id, raised.effect);
-            self.mail.event(MachineEvent::Effect {
-                device,
-                effect,
-                done: None,
-            });
-        }
-    }
-
-    /// Serves the irqfd of this token.
-    pub fn serve_irqfd(&self, token: u64) {
-        let route = lock(&self.irqfds).get(&token).and_then(Weak::upgrade);
-        if let Some(route) = route {
-            if let Some(Some(event)) = route.irqfd.get() {
-                let _ = event.read();
-            }
-            route.signal();
+        if self.map.load().claims(Space::Memory, address) {
+            let shared = self.clone();
+            let write = move |control: &mut Control| {
+                let all = shared.map.load().write(Space::Memory, address, &bytes);
+                for raised in all {
+                    control.effect(&raised.source.id, raised.effect);
+                }
+            };
+            self.mail.send(Mail::Done(Box::new(write)));
         }
     }
 
@@ -207,13 +188,9 @@ impl IrqProvider for QtestIrqs {
     }
 
     fn msi_route(&self) -> io::Result<Arc<dyn MsiRoute>> {
-        let token = self.0.next_token.fetch_add(1, Ordering::Relaxed);
-        Ok(Arc::new_cyclic(|this| Route {
+        Ok(Arc::new(Route {
             shared: self.0.clone(),
             message: Mutex::default(),
-            irqfd: OnceLock::new(),
-            token,
-            this: this.clone(),
         }))
     }
 }
@@ -222,19 +199,6 @@ struct Route {
     shared: Arc<Shared>,
     /// Address and data; `None` while out of service. A leaf.
     message: Mutex<Option<(u64, u32)>>,
-    irqfd: OnceLock<Option<EventFd>>,
-    token: u64,
-    this: Weak<Route>,
-}
-
-impl Route {
-    fn make_irqfd(&self) -> io::Result<EventFd> {
-        let event = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
-        lock(&self.shared.irqfds).insert(self.token, self.this.clone());
-        let fd: RawFd = event.as_raw_fd();
-        self.shared.poll.watch(&fd, self.token, Trigger::Level)?;
-        Ok(event)
-    }
 }
 
 impl Interrupt for Route {
@@ -243,10 +207,6 @@ impl Interrupt for Route {
         if let Some((address, data)) = message {
             self.shared.deliver(address, data);
         }
-    }
-
-    fn event_fd(&self) -> Option<&EventFd> {
-        self.irqfd.get_or_init(|| self.make_irqfd().ok()).as_ref()
     }
 }
 
@@ -257,12 +217,5 @@ impl MsiRoute for Route {
 
     fn disable(&self) {
         *lock(&self.message) = None;
-    }
-}
-
-impl Drop for Route {
-    fn drop(&mut self) {
-        // The kernel forgets the descriptor when it is closed.
-        lock(&self.shared.irqfds).remove(&self.token);
     }
 }

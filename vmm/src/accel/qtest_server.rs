@@ -19,7 +19,7 @@ use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::lines::{INPUTS, Source};
-use super::qtest::{FIRST_IRQFD, QtestAccel, Reporter, Shared};
+use super::qtest::{QtestAccel, Reporter, Shared};
 use super::words::{decode_base64, decode_hex, encode_base64, encode_hex, number};
 use crate::clock::GuestClock;
 use crate::event::MachineEvent;
@@ -187,10 +187,7 @@ impl Serving {
                     STOP => return,
                     LISTENER => self.accept(),
                     STREAM => self.receive(),
-                    irqfd => {
-                        debug_assert!(irqfd >= FIRST_IRQFD);
-                        shared.serve_irqfd(irqfd);
-                    }
+                    other => log::debug!("Nothing is watched as {other}"),
                 }
             }
         }
@@ -466,7 +463,9 @@ impl Interpreter {
     /// the machine as a whole is not waited for: the test gets its answer first.
     fn write_map(&self, space: Space, addr: u64, data: &[u8]) {
         let mail = &self.shared.mail;
-        for raised in self.shared.map.load().write(space, addr, data) {
+        // Nobody keeps the map while control makes another: what is not in that is free then.
+        let all = self.shared.map.load().write(space, addr, data);
+        for raised in all {
             let (device, effect) = (raised.source.id, raised.effect);
             match effect {
                 Effect::Power(_) => mail.event(MachineEvent::Effect {

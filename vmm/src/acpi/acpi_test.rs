@@ -22,6 +22,7 @@ fn config(board: Board, cpus: u32) -> AcpiConfig {
             },
         ],
         pvpanic: Some(0x505),
+        generation: true,
         keyboard: false,
         last_bus: 15,
         mmio64: Some(layout.mmio64()),

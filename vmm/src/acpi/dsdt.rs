@@ -8,7 +8,9 @@ use acpi_tables::aml::{
 };
 use acpi_tables::sdt::Sdt;
 
-use super::{AcpiConfig, OEM, OEM_TABLE, REVISION, Raw, SerialPort, bytes, hotplug, links};
+use super::{
+    AcpiConfig, OEM, OEM_TABLE, REVISION, Raw, SerialPort, bytes, generation, hotplug, links,
+};
 use crate::layout::{self, Board, Window};
 
 /// The whole table.
@@ -17,6 +19,9 @@ pub fn build(config: &AcpiConfig) -> Vec<u8> {
     let mut body = Vec::new();
     picture_mode().to_aml_bytes(&mut body);
     system_bus(config).to_aml_bytes(&mut body);
+    if config.generation {
+        generation::add_to(&mut body);
+    }
     if config.layout.board == Board::I440fx {
         hotplug::event().to_aml_bytes(&mut body);
     }

@@ -4,6 +4,7 @@
 //! at [`layout::RESET_PORT`], ACPI mode through [`layout::SMI_COMMAND`]; SLP_TYP 0 is S5.
 
 mod dsdt;
+pub mod generation;
 mod hotplug;
 mod links;
 
@@ -51,6 +52,8 @@ pub struct AcpiConfig {
     pub serial: Vec<SerialPort>,
     /// The port of the pvpanic device.
     pub pvpanic: Option<u16>,
+    /// Whether there is a generation id.
+    pub generation: bool,
     /// Whether a keyboard controller answers more than reset.
     pub keyboard: bool,
     /// The highest bus number. Linux asks every slot of every bus up to it.
@@ -109,7 +112,11 @@ pub fn build(config: &AcpiConfig) -> Option<AcpiTables> {
     }
     xsdt.add_entry(area.add(waet()));
     let xsdt = area.add(bytes(&xsdt));
-    if area.next > TABLES_END {
+    let end = match config.generation {
+        true => generation::PAGE,
+        false => TABLES_END,
+    };
+    if area.next > end {
         return None;
     }
     area.parts.push((RSDP, bytes(&Rsdp::new(OEM, xsdt))));

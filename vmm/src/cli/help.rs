@@ -29,10 +29,21 @@ pub fn asked_for(arg: &Arg) -> Option<String> {
         "machine" if wants => Some(machines()),
         "accel" if wants => Some(accelerators()),
         "cpu" if wants => Some(cpuid::help()),
-        "device" if wants => Some(devices()),
-        "device" if asks_for_properties(&arg.value) => properties(bare),
+        "device" => of_devices(&arg.value),
+        "watchdog" if wants => Some("i6300esb             Intel 6300ESB\n".to_owned()),
         "object" if wants => Some(objects()),
         "chardev" if wants => Some(chardevs()),
+        _ => None,
+    }
+}
+
+/// The text that this value of `-device` asks for, if it asks for one.
+pub fn of_devices(value: &str) -> Option<String> {
+    let first = value.split(',').next().unwrap_or_default();
+    let bare = first.rsplit('=').next().unwrap_or_default();
+    match bare {
+        "help" | "?" => Some(devices()),
+        driver if asks_for_properties(value) => properties(driver),
         _ => None,
     }
 }
@@ -91,6 +102,9 @@ fn devices() -> String {
         if let Some(bus) = info.bus {
             let _ = write!(text, ", bus {bus}");
         }
+        if let Some(alias) = info.alias {
+            let _ = write!(text, ", alias \"{alias}\"");
+        }
         let _ = writeln!(text, ", desc \"{}\"", info.description);
     }
     text
@@ -99,8 +113,8 @@ fn devices() -> String {
 fn properties(driver: &str) -> Option<String> {
     let info = DRIVERS
         .iter()
-        .find(|info| info.name == driver && info.user_creatable)?;
-    let mut text = format!("{driver} options:\n");
+        .find(|info| info.user_creatable && (info.name == driver || info.alias == Some(driver)))?;
+    let mut text = format!("{} options:\n", info.name);
     for property in info.properties {
         let head = format!("{}=<{}>", property.name, property.kind);
         let _ = write!(text, "  {head:<22} - {}", property.description);

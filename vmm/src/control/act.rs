@@ -2,6 +2,7 @@
 
 use api_spec::{
     BlockErrorAction, Event, GuestPanicAction, IoOperationType, QmpError, ShutdownCause,
+    WatchdogAction,
 };
 use block::{ErrorAction, Failed};
 use devices::effect::{DiskFailure, Effect, Notice, PowerEffect};
@@ -62,6 +63,12 @@ impl Control {
                     )));
                 }
             }
+            Action::PowerButton => self.power_button(),
+            Action::Nmi => {
+                if let Err(error) = self.nmi() {
+                    log::warn!("The watchdog's NMI: {}", error.desc);
+                }
+            }
             Action::Exit(status) => self.exit = Some(status),
         }
     }
@@ -89,7 +96,7 @@ impl Control {
     }
 
     /// Carries out what the device `id` asked for.
-    pub(super) fn effect(&mut self, id: &str, effect: Effect) {
+    pub(crate) fn effect(&mut self, id: &str, effect: Effect) {
         match effect {
             Effect::None => {}
             Effect::Remap => self.with_machine(|machine| machine.remap()),
@@ -119,6 +126,7 @@ impl Control {
                 self.exit = Some(*status);
                 return;
             }
+            PowerEffect::Watchdog => Input::Watchdog,
             PowerEffect::Panicked => Input::Panic {
                 crash_loaded: false,
             },
@@ -204,12 +212,26 @@ impl Control {
                     .map_or_else(String::new, |m| m.rtc_path()),
             }),
             Notice::SerialPort { id, open } => self.emit(Event::VserportChange { id, open }),
+            Notice::RxFilterChanged { device } => self.rx_filter_changed(&device),
+            Notice::BalloonChanged { pages } => self.balloon_changed(pages),
             Notice::TrayMoved { device, open } => self.tray_moved(&device, open),
         }
     }
 }
 
 impl Control {
+    /// NIC_RX_FILTER_CHANGED, for the interface of that key.
+    fn rx_filter_changed(&mut self, device: &str) {
+        let Some(path) = self.machine.as_ref().and_then(|m| m.path_of(device)) else {
+            return;
+        };
+        self.emit(Event::NicRxFilterChanged {
+            // Keys that are no ids begin with a slash.
+            name: (!device.starts_with('/')).then(|| device.to_owned()),
+            path: format!("{path}/virtio-backend"),
+        });
+    }
+
     /// DEVICE_TRAY_MOVED, for the device of that key.
     pub(super) fn tray_moved(&mut self, device: &str, open: bool) {
         let Some(path) = self.machine.as_ref().and_then(|m| m.path_of(device)) else {
@@ -237,6 +259,12 @@ fn event(what: Emit) -> Event {
             reason,
         },
         Emit::Panicked(action) => Event::GuestPanicked { action },
+        Emit::Watchdog(action) => {
+            if action == WatchdogAction::Debug {
+                log::error!("watchdog: timer fired");
+            }
+            Event::Watchdog { action }
+        }
         Emit::CrashLoaded => Event::GuestCrashloaded {
             action: GuestPanicAction::Run,
         },

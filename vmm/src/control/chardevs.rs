@@ -20,6 +20,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use api_spec::{
     ChardevBackend, ChardevBackendKind, ChardevInfo, ChardevReturn, DataFormat, QmpError,
@@ -32,6 +33,7 @@ use qmp::server::Endpoint;
 
 use super::fds::Opener;
 use super::objects::is_identifier;
+use super::yank::{YankPlace, Yanker, Yanks};
 use crate::accel::words::{decode_base64, encode_base64};
 
 /// Starts the thread whose body is [`ChardevServer::run`].
@@ -82,6 +84,8 @@ struct Entry {
     /// A server that is to have a client before the machine runs.
     wait: bool,
     monitor: bool,
+    /// A socket's place among what can be yanked.
+    yank: Option<YankPlace>,
 }
 
 /// All character devices.
@@ -91,6 +95,7 @@ pub struct Chardevs {
     spawn: SpawnChardev,
     handle: Option<ChardevHandle>,
     begun: bool,
+    yanks: Arc<Yanks>,
 }
 
 impl Chardevs {
@@ -102,7 +107,14 @@ impl Chardevs {
             spawn,
             handle: None,
             begun: false,
+            yanks: Arc::default(),
         }
+    }
+
+    /// Puts sockets on this list of what can be yanked.
+    pub fn with_yanks(mut self, yanks: Arc<Yanks>) -> Self {
+        self.yanks = yanks;
+        self
     }
 
     /// Makes a character device.
@@ -141,7 +153,11 @@ impl Chardevs {
             kind,
             wait: opened.wait,
             monitor: false,
+            yank: None,
         };
+        if let Some(yanker) = entry.chardev.yanker() {
+            entry.yank = Some(self.yanks.add_chardev(id, yanker));
+        }
         if self.begun {
             self.start(&mut entry)
                 .map_err(|error| context(host_error(&error)))?;
@@ -286,6 +302,17 @@ impl Chardevs {
             Some(log) => Endpoint::Logged(Box::new(endpoint), log),
             None => endpoint,
         })
+    }
+
+    /// Says how a monitor's connection is broken, if that can be.
+    pub fn set_yanker(&mut self, id: &str, yanker: Yanker) {
+        if let Some(entry) = self.entries.get_mut(id)
+            && entry.yank.is_some()
+        {
+            // The old one goes first.
+            entry.yank = None;
+            entry.yank = Some(self.yanks.add_chardev(id, yanker));
+        }
     }
 
     /// The servers that are to have a client before the machine runs, as (id, name to show,

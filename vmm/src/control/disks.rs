@@ -173,7 +173,7 @@ impl Control {
     }
 
     /// Answers with the result of slow work, if the program lives to see it.
-    fn answer_later<T: Send + 'static, R: Encode + 'static>(
+    pub(super) fn answer_later<T: Send + 'static, R: Encode + 'static>(
         &self,
         reply: Reply<R>,
         work: impl FnOnce() -> T + Send + 'static,

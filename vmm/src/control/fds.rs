@@ -76,6 +76,16 @@ impl FdStore {
             .ok_or_else(|| FdError::NotFound(name.to_owned()))
     }
 
+    /// The same, whichever monitor it came through.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn take_named(&mut self, name: &str) -> Result<OwnedFd, FdError> {
+        let key = self.named.keys().find(|(_, other)| other == name).cloned();
+        let fd = key.and_then(|key| self.named.remove(&key));
+        fd.ok_or_else(|| FdError::NotFound(name.to_owned()))
+    }
+
     /// Adds a descriptor to the set `id`, or to a new one of the lowest free number.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Devices that come and go while the program runs.
 
+use api_spec::keyval::{Flags, decode_keyval};
 use api_spec::{DeviceOptions, Event, QmpError, QmpResult};
 
 use super::{Control, flush};
@@ -12,6 +13,15 @@ impl Control {
     /// As `-device`; nothing is left of it then.
     pub(super) fn device_add(&mut self, options: DeviceOptions) -> QmpResult<()> {
         Ok(self.plug(options, false)?)
+    }
+
+    /// device_add as text.
+    ///
+    /// # Errors
+    /// The same, and what is wrong with the text.
+    pub(super) fn add_by_text(&mut self, text: &str) -> QmpResult<()> {
+        let options = decode_keyval(text, Some("driver"), Flags::Refused)?;
+        self.device_add(options)
     }
 
     /// device_del: asks the guest, where it has the device.

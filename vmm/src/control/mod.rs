@@ -2,6 +2,8 @@
 //! never blocks, and publishes replies and events through one queue, so that their order holds.
 
 mod act;
+mod addresses;
+mod balloon;
 pub mod blockdev;
 pub mod chardevs;
 pub mod commands;
@@ -13,11 +15,12 @@ mod hotplug;
 pub mod jobs;
 pub mod life;
 pub mod monitors;
-mod nets;
+pub mod nets;
 pub mod objects;
 mod parts;
 pub mod sink;
 mod unfinished;
+pub mod yank;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -39,6 +42,7 @@ use fds::FdStore;
 use jobs::Jobs;
 use life::{Action, Input, Life, Policy, Ticket};
 use monitors::Monitors;
+use nets::Nets;
 use objects::Objects;
 use sink::Published;
 use unfinished::Unfinished;
@@ -66,6 +70,7 @@ pub struct Control {
     blockdevs: Blockdevs,
     jobs: Jobs,
     chardevs: Chardevs,
+    nets: Nets,
     fds: FdStore,
     expected_qtest: Option<parts::ExpectedQtest>,
     waiting: BTreeMap<Ticket, Waiter>,
@@ -93,6 +98,7 @@ impl Control {
         poll.watch(&signals, SIGNALS, Trigger::Level)?;
         let mail = mailbox.sender();
         let fds = FdStore::default();
+        let yanks = published.yanks().clone();
         let blockdevs = Blockdevs::new(blockdev::pool(mail.clone())).with_notices(notices(&mail));
         Ok(Control {
             monitors: Monitors::new(mail.clone(), published.clone()),
@@ -106,7 +112,8 @@ impl Control {
             published,
             blockdevs,
             jobs: Jobs::default(),
-            chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())),
+            chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())).with_yanks(yanks),
+            nets: Nets::default(),
             fds,
             expected_qtest: None,
             mail,
@@ -275,6 +282,8 @@ impl Control {
         // While the devices still have their nodes: what nobody uses is neither listed nor locked.
         flush(self.blockdevs.written());
         self.machine = None;
+        drop(self.nets.take_all());
+        self.nets.service.shut_down();
         self.jobs.shut_down();
         self.blockdevs.end_turns();
         self.unfinished.wait();

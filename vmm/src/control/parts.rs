@@ -20,7 +20,7 @@ use super::objects::{self, is_slow};
 use crate::accel::qtest::QtestAccel;
 use crate::cli::plan::QtestPlan;
 use crate::logging;
-use crate::machine::{References, Wants, wants};
+use crate::machine::{References, VhostWant, Wants, wants};
 use crate::memory::Backend;
 use crate::process::{self, errno};
 use crate::startup;
@@ -180,7 +180,8 @@ impl Control {
     /// When there is no such chardev, it is in use, or cannot carry a monitor.
     pub fn add_monitor(&mut self, chardev: &str, options: MonitorOptions) -> Result<()> {
         let endpoint = self.chardevs.take_endpoint(chardev)?;
-        self.monitors.add(chardev, endpoint, options)?;
+        let id = self.monitors.add(chardev, endpoint, options)?;
+        self.chardevs.set_yanker(chardev, self.monitors.yanker(id));
         Ok(())
     }
 
@@ -224,7 +225,10 @@ impl Control {
     pub fn plug(&mut self, options: DeviceOptions, builtin: bool) -> Result<(), Refusal> {
         let Some(machine) = &self.machine else {
             let name = options.driver.name();
-            let text = format!("No 'PCI' bus found for device '{name}'");
+            let text = match &options.bus {
+                Some(bus) => format!("Bus '{bus}' not found"),
+                None => format!("No 'PCI' bus found for device '{name}'"),
+            };
             return Err(QmpError::generic(text).into());
         };
         // Before anything is taken for it.
@@ -257,6 +261,13 @@ impl Control {
         if let Some(id) = wants.chardev {
             references.chardev = Some(self.take_frontend(id, name)?);
         }
+        if let Some(id) = wants.netdev {
+            let owner = drive_user(options, path).owner;
+            references.netdev = Some(self.nets.attach(id, &owner)?);
+        }
+        if let Some(vhost) = wants.vhost {
+            references.vhost = Some(self.open_vhost(vhost)?);
+        }
         if wants.drive.is_none() && wants.needs_drive {
             return Err(QmpError::generic("drive property not set").into());
         }
@@ -264,6 +275,31 @@ impl Control {
         references.drive_name = wants.drive.filter(is_drive).map(str::to_owned);
         references.node = self.attach_drive(wants, &drive_user(options, path))?;
         Ok(references)
+    }
+
+    /// Opens the vhost device that a driver needs, or takes the one that it names.
+    fn open_vhost(&mut self, want: VhostWant<'_>) -> QmpResult<OwnedFd> {
+        let VhostWant { name, path, fd } = want;
+        let refuse = |what: &str, error: &std::io::Error| {
+            let why = process::errno(error);
+            QmpError::generic(format!("{name}: {what}: {why}"))
+        };
+        let Some(fd) = fd else {
+            let opened = self.fds.opener().open(path, libc::O_RDWR, 0);
+            return opened
+                .map(OwnedFd::from)
+                .map_err(|error| refuse("failed to open vhost device", &error));
+        };
+        match fd.parse() {
+            Ok(number) => sys::adopt(number)
+                .map_err(|error| refuse("unable to set non-blocking mode", &error)),
+            Err(_) => self.fds.take_named(fd).map_err(|_| {
+                QmpError::generic(format!(
+                    "{name}: unable to parse vhostfd: File descriptor named '{fd}' has not been \
+                     found"
+                ))
+            }),
+        }
     }
 
     /// Gives a device what it names as its drive.

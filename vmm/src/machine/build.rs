@@ -9,7 +9,7 @@ use devices::pci::PciTopology;
 use kvm_ioctls::Cap;
 
 use super::chipset::{Chipset, Names};
-use super::plug::{Bus, BusKind, Hotplug, ISA_BUS};
+use super::plug::{Bus, BusKind, Hotplug, ISA_BUS, SYSTEM_BUS};
 use super::slots::SlotMap;
 use super::spec::MachineSpec;
 use super::{Machine, RamBackend, SHADOW_SLOT};
@@ -132,6 +132,10 @@ impl Machine {
             Bus {
                 name: ISA_BUS.to_owned(),
                 kind: BusKind::Isa,
+            },
+            Bus {
+                name: SYSTEM_BUS.to_owned(),
+                kind: BusKind::System,
             },
         ];
         let machine = Machine {

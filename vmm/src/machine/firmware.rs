@@ -29,6 +29,7 @@ impl Machine {
                 .write_slice(&bytes, GuestAddress(address))
                 .context("The firmware tables do not fit into guest memory")?;
         }
+        self.write_generation()?;
         let boot = self.boot.as_mut().ok_or_else(|| anyhow!("No kernel"))?;
         Ok(boot.load(&self.ram.handle, acpi::RSDP)?)
     }
@@ -61,6 +62,7 @@ impl Machine {
             apic_ids: self.apic_ids.clone(),
             serial: self.serial_ports(),
             pvpanic: self.pvpanic_port(),
+            generation: self.generation().is_some(),
             keyboard: self.spec.i8042,
             // Some to spare, for bridges that come later.
             last_bus: buses

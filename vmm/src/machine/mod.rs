@@ -3,8 +3,10 @@
 mod build;
 mod chipset;
 mod firmware;
+mod generation;
 mod pci_info;
 mod plug;
+mod properties;
 pub mod qom;
 mod qtree;
 pub mod slots;
@@ -36,7 +38,7 @@ use spec::MachineSpec;
 use unplug::Leaving;
 
 pub use build::ChosenAccel;
-pub use plug::{References, Wants, wants};
+pub use plug::{References, VhostWant, Wants, wants};
 pub use unplug::{Gone, Removed};
 
 /// A device at fixed addresses.
@@ -200,6 +202,18 @@ impl Machine {
     pub fn stop_queues(&mut self, id: &str) {
         self.with_queues(id, |queues| queues.stop_queues());
         self.remap();
+    }
+
+    /// Takes the queues of the device `id` back and hands them out again: what its workers hold
+    /// of the host may have changed.
+    pub fn restart_queues(&mut self, id: &str) {
+        let running = self.running;
+        self.with_queues(id, |queues| {
+            queues.stop_queues();
+            if running {
+                queues.start_queues();
+            }
+        });
     }
 
     fn with_queues(&self, id: &str, act: impl FnOnce(&mut dyn devices::pci::QueueHost)) {

@@ -2,6 +2,7 @@
 //! machine is changed, or is undone.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use api_spec::{DRIVERS, DeviceDriver, DeviceOptions, QmpError, QmpResult};
@@ -15,6 +16,7 @@ use devices::map::Space;
 use devices::model::isa_serial;
 use devices::pci::{DevFn, Plugged, RootPort, SharedFunction};
 use devices::registry::{self, Attachable, ChildBus, Face, Region};
+use devices::virtio::vsock;
 use devices::worker::IoThread as IoThreadFace;
 
 use super::firmware::gsi_of;
@@ -24,6 +26,8 @@ use super::{Fixed, Machine};
 use crate::acpi::SerialPort;
 use crate::threads::io_thread::{IoThread, PollParameters};
 
+/// The name of what holds devices that are on no bus.
+pub const SYSTEM_BUS: &str = "main-system-bus";
 /// The name of the bus of devices with fixed ports.
 pub const ISA_BUS: &str = "isa.0";
 
@@ -68,6 +72,8 @@ pub enum BusKind {
     },
     /// Devices with fixed ports.
     Isa,
+    /// Devices that are on no bus.
+    System,
     /// What is inside a device, by its key.
     Child {
         /// The device.
@@ -87,6 +93,7 @@ impl BusKind {
             } => "PCI",
             BusKind::Pci { .. } => "PCIE",
             BusKind::Isa => "ISA",
+            BusKind::System => "System",
             BusKind::Child { bus, .. } => bus.type_name(),
         }
     }
@@ -95,7 +102,7 @@ impl BusKind {
     pub const fn hotplug(&self) -> bool {
         match self {
             BusKind::Pci { hotplug, .. } => !matches!(hotplug, Hotplug::None),
-            BusKind::Isa => false,
+            BusKind::Isa | BusKind::System => false,
             BusKind::Child { .. } => true,
         }
     }
@@ -105,7 +112,7 @@ impl BusKind {
         match self {
             BusKind::Pci { port, .. } => port.as_ref().is_some_and(|port| *port.key == *key),
             BusKind::Child { device, .. } => **device == *key,
-            BusKind::Isa => false,
+            BusKind::Isa | BusKind::System => false,
         }
     }
 
@@ -114,6 +121,7 @@ impl BusKind {
         match self {
             BusKind::Pci { .. } => wanted == "PCI",
             BusKind::Isa => wanted == "ISA",
+            BusKind::System => wanted.is_empty(),
             BusKind::Child { bus, .. } => wanted == bus.type_name(),
         }
     }
@@ -187,6 +195,8 @@ pub struct References {
     pub entropy: Option<Arc<dyn Entropy>>,
     /// `netdev=`, taken for this device alone.
     pub netdev: Option<NetAttachment>,
+    /// The vhost device that the driver needs.
+    pub vhost: Option<OwnedFd>,
     /// `iothread=`.
     pub io_thread: Option<Arc<IoThread>>,
 }
@@ -212,6 +222,19 @@ pub struct Wants<'a> {
     pub io_thread: Option<&'a str>,
     /// `netdev=`.
     pub netdev: Option<&'a str>,
+    /// A vhost device of the kernel.
+    pub vhost: Option<VhostWant<'a>>,
+}
+
+/// A vhost device of the kernel that a driver needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VhostWant<'a> {
+    /// What messages call it.
+    pub name: &'static str,
+    /// Where it is.
+    pub path: &'static str,
+    /// `vhostfd=`: it is open already.
+    pub fd: Option<&'a str>,
 }
 
 /// What the options of a device name.
@@ -222,6 +245,10 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
             drive: p.drive.as_deref(),
             needs_drive: true,
             share_rw: p.share_rw,
+            io_thread: p.iothread.as_deref(),
+            ..none
+        },
+        DeviceDriver::VirtioBalloonPci(p) => Wants {
             io_thread: p.iothread.as_deref(),
             ..none
         },
@@ -256,12 +283,27 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
             rng: p.rng.as_deref(),
             ..none
         },
+        // Nothing is opened for a guest that cannot have its address.
+        DeviceDriver::VhostVsockPci(p) => Wants {
+            vhost: vsock::check_cid(p.guest_cid).is_ok().then(|| VhostWant {
+                name: "vhost-vsock",
+                path: "/dev/vhost-vsock",
+                fd: p.vhostfd.as_deref(),
+            }),
+            ..none
+        },
         DeviceDriver::IsaSerial(p) => Wants {
             chardev: p.chardev.as_deref(),
             ..none
         },
+        DeviceDriver::VirtioNetPci(p) => Wants {
+            netdev: p.netdev.as_deref(),
+            ..none
+        },
         DeviceDriver::VirtioSerialPci(_)
         | DeviceDriver::PcieRootPort(_)
+        | DeviceDriver::I6300esb(_)
+        | DeviceDriver::Vmgenid(_)
         | DeviceDriver::Pvpanic(_)
         | DeviceDriver::IsaDebugExit(_) => none,
     }
@@ -280,6 +322,7 @@ impl Machine {
         references: References,
         builtin: bool,
     ) -> QmpResult<()> {
+        self.check_only_one(&options.driver)?;
         let bus = self.check_place(&options)?;
         let (key, branch) = self.name_device(&options, builtin);
         let ticket = PlugTicket::open(self, key.clone(), bus, &options)?;
@@ -288,7 +331,7 @@ impl Machine {
         let numbers = machine.port_numbers(bus);
         let child = match &machine.buses[bus].kind {
             BusKind::Child { bus, .. } => Some(bus),
-            BusKind::Pci { .. } | BusKind::Isa => None,
+            BusKind::Pci { .. } | BusKind::Isa | BusKind::System => None,
         };
         let built = registry::build(&options.driver, cx, child)?;
         let face = built.face();
@@ -332,7 +375,13 @@ impl Machine {
         if let Some(place) = self.buses.get(bus).filter(|_| self.ready)
             && !place.kind.hotplug()
         {
-            return Err(no_hotplug(&place.name));
+            return Err(match place.kind {
+                BusKind::System => QmpError::generic(format!(
+                    "Device '{}' does not support hotplugging",
+                    options.driver.name()
+                )),
+                _ => no_hotplug(&place.name),
+            });
         }
         if let Some(id) = &options.id {
             crate::control::objects::check_id(id)?;
@@ -355,7 +404,8 @@ impl Machine {
                 bus: ChildBus::Serial(ports),
                 ..
             }) => ports.numbers(),
-            Some(BusKind::Pci { .. } | BusKind::Isa | BusKind::Child { .. }) | None => Vec::new(),
+            Some(BusKind::Pci { .. } | BusKind::Isa | BusKind::System | BusKind::Child { .. })
+            | None => Vec::new(),
         }
     }
 
@@ -462,10 +512,12 @@ impl Machine {
                 "serial-index",
                 u64::try_from(self.serial_count()).unwrap_or(0),
             ),
+            ("mac", self.free_mac().into()),
+            ("nic-index", u64::try_from(self.nics().count()).unwrap_or(0)),
         ]);
         let port = match &self.buses[bus].kind {
             BusKind::Pci { port, .. } => port.as_ref().map(|port| port.key.clone()),
-            BusKind::Isa | BusKind::Child { .. } => None,
+            BusKind::Isa | BusKind::System | BusKind::Child { .. } => None,
         };
         let intx = devfn.map_or_else(
             || Arc::new(NullInterrupt) as Arc<dyn IrqLine>,
@@ -486,6 +538,7 @@ impl Machine {
             drive_name: references.drive_name,
             entropy: references.entropy,
             netdev: references.netdev,
+            vhost: references.vhost,
             hints,
         })
     }
@@ -548,7 +601,7 @@ impl Machine {
                 Ok(())
             }
             Attachable::Isa { device, ports } => self.attach_isa(key, name, device, ports),
-            Attachable::Port | Attachable::Unit(_) => Ok(()),
+            Attachable::Port | Attachable::Plain(_) | Attachable::Unit(_) => Ok(()),
         }
     }
 

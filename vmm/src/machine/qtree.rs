@@ -6,11 +6,13 @@ use api_spec::{CpuInfoFast, CpuInstanceProperties, DRIVERS, DeviceDriver, SysEmu
 use devices::bus::lock;
 use devices::pci::{DevFn, regs};
 use devices::scsi::{Kind, Unit};
+use devices::virtio;
 use serde_json::Value;
 
 use super::Machine;
 use super::chipset::Function;
-use super::plug::{Branch, Bus, BusKind, Device, ISA_BUS};
+use super::plug::{Branch, Bus, BusKind, Device, ISA_BUS, SYSTEM_BUS};
+use super::properties::{add_live, live_value};
 use super::qom::Node;
 use crate::control::objects::memory_properties;
 
@@ -134,6 +136,7 @@ impl Machine {
         let hotpluggable = bus.is_some_and(|bus| bus.kind.hotplug());
         node.set("hotpluggable", "bool", hotpluggable);
         node.set("realized", "bool", true);
+        add_live(&mut node, device);
         let buses = self.buses.iter().filter(|bus| is_below(bus, device));
         let buses: Vec<_> = buses
             .map(|bus| (bus.name.clone(), Node::new(bus.kind.type_name())))
@@ -141,7 +144,9 @@ impl Machine {
         match virtio_backend(device) {
             Some(kind) => {
                 let add = |node: Node, (name, bus)| node.child(name, bus);
-                let inner = buses.into_iter().fold(Node::new(&kind), add);
+                let mut inner = Node::new(&kind);
+                add_live(&mut inner, device);
+                let inner = buses.into_iter().fold(inner, add);
                 node.child("virtio-backend", inner)
             }
             None => buses
@@ -160,6 +165,9 @@ impl Machine {
                 None => "",
             };
             return format!("{}{inside}/{name}", device.branch.path(&device.key));
+        }
+        if name == SYSTEM_BUS {
+            return String::new();
         }
         let names = self.chipset.names();
         if name == names.root_bus {
@@ -204,6 +212,9 @@ impl Machine {
 
     /// What a property became that may be left to the program.
     fn chosen(&self, device: &Device, property: &str) -> Option<Value> {
+        if let Some(live) = live_value(device, property) {
+            return Some(live);
+        }
         match (&device.options.driver, property) {
             (_, "addr") => device.devfn.map(|DevFn(devfn)| Value::from(devfn)),
             (DeviceDriver::IsaSerial(_), "index") => device.serial.map(|at| at.index.into()),
@@ -220,6 +231,10 @@ impl Machine {
             ),
             (DeviceDriver::ScsiHd(_) | DeviceDriver::ScsiCd(_), name) => {
                 unit_property(device.face.unit()?, name)
+            }
+            (DeviceDriver::VirtioNetPci(_), "mac") => {
+                let mac = device.face.nic()?.mac()?;
+                Some(Value::from(virtio::net::mac_text(mac)))
             }
             (_, "nr") => device.nr.map(Value::from),
             (_, "vectors") => self.vectors(device).map(Value::from),

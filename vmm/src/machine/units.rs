@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use devices::backend::net::Nic;
 use devices::scsi::{Media, Unit};
+use devices::virtio;
 
 use super::Machine;
 use super::plug::{Branch, Device};
@@ -28,6 +29,17 @@ impl Machine {
         self.devices
             .iter()
             .filter_map(|device| Some((&*device.key, device.face.nic()?)))
+    }
+
+    /// The last byte of the first address that no interface has, of those that are given out by
+    /// default (52:54:00:12:34:56 and on).
+    pub fn free_mac(&self) -> u8 {
+        let taken = |last: &u8| {
+            let mac = virtio::net::default_mac(*last);
+            self.nics().any(|(_, nic)| nic.mac() == Some(mac))
+        };
+        let first = virtio::net::FIRST_MAC;
+        (first..=u8::MAX).find(|last| !taken(last)).unwrap_or(first)
     }
 
     /// Where the object tree has the device of that key.

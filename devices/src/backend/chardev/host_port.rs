@@ -16,12 +16,11 @@ use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-use super::dialer::{Attempt, Dialer};
-use super::listener::Listener;
 use super::shared::{Core, Door, DoorKeeper, OUT_RING};
 use super::stream::{Input, Moved, Stream};
 use super::terminal::SavedTerminal;
 use super::{Source, sys};
+use crate::backend::socket::{Attempt, Dialer, Listener};
 
 /// How often to look whether somebody opened a terminal, which the kernel does not tell.
 const TERMINAL_LOOK: Duration = Duration::from_secs(1);
@@ -195,6 +194,7 @@ impl HostPort {
 
     /// Before the end.
     pub fn close(&mut self, registry: &Registry) {
+        self.core.set_connection(None);
         if let Some(mut stream) = self.stream.take() {
             stream.unwatch(registry);
         }
@@ -327,6 +327,7 @@ impl HostPort {
         if matches!(self.link, Link::Terminal) {
             return self.terminal_left();
         }
+        self.core.set_connection(None);
         if let Some(mut stream) = self.stream.take() {
             stream.unwatch(registry);
         }
@@ -474,6 +475,7 @@ impl HostPort {
 
     fn connected(&mut self, fd: OwnedFd, peer: String, registry: &Registry) {
         let tokens = [token(self.key, Part::Input), token(self.key, Part::Output)];
+        self.core.set_connection(Some(fd.as_raw_fd()));
         self.stream = Some(Stream::new(fd, Input::Same, registry, tokens));
         self.deadline = None;
         self.complained = false;

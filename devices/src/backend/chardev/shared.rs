@@ -106,6 +106,7 @@ impl DoorKeeper {
 impl Drop for DoorKeeper {
     fn drop(&mut self) {
         *self.0.door() = None;
+        self.0.set_connection(None);
     }
 }
 
@@ -126,6 +127,9 @@ pub(super) struct Core {
     /// Where the next peer comes in. Held while the thread lets one in. Leaf, but for the locks
     /// of who the peer is.
     door: Mutex<Option<Door>>,
+    /// The connection, as long as it is open: taken away under this lock before it is closed.
+    /// Leaf.
+    connection: Mutex<Option<RawFd>>,
     /// The thread should look at this device.
     dirty: AtomicBool,
     /// The thread waits for room in the input ring.
@@ -165,6 +169,7 @@ impl Core {
             memory: memory.map(|size| Mutex::new(Ring::new(size))),
             open: AtomicBool::new(open),
             swallow: AtomicBool::new(swallow),
+            connection: Mutex::new(None),
             door: Mutex::new(None),
             dirty: AtomicBool::new(false),
             wants_room: AtomicBool::new(false),
@@ -241,6 +246,14 @@ impl Core {
         !knocks
     }
 
+    /// Breaks the connection, if there is one. The thread finds that the peer has left.
+    pub fn yank(&self) {
+        if let Some(fd) = *lock(&self.connection) {
+            // It is open while the lock is held. What has no peer any more needs none of this.
+            let _ = sys::shut_down(&fd);
+        }
+    }
+
     /// Asks the thread to look at this device.
     fn call(&self, urgency: Urgency) {
         self.dirty.store(true, Ordering::SeqCst);
@@ -250,6 +263,11 @@ impl Core {
     }
 
     // For the thread.
+
+    /// Says which connection there is; `None` before it is closed.
+    pub fn set_connection(&self, fd: Option<RawFd>) {
+        *lock(&self.connection) = fd;
+    }
 
     pub fn is_dirty(&self) -> bool {
         self.dirty.load(Ordering::SeqCst)

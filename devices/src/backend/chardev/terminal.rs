@@ -7,8 +7,8 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
 use api_spec::QmpResult;
 
-use super::address::refused;
 use super::sys;
+use crate::backend::socket::refused;
 
 /// A pseudo-terminal.
 #[derive(Debug)]

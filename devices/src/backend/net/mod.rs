@@ -7,9 +7,24 @@
 //!           device_add --> NetAttachment --> the NIC's workers own a PortLease each while they run
 //! ```
 
+mod dgram;
+mod framing;
+mod hub;
+mod link;
 mod netdev;
+mod server;
+mod stream;
+mod wire;
 
+#[cfg(test)]
+#[path = "socket_test.rs"]
+mod socket_tests;
+
+pub use dgram::DgramSocket;
+pub use hub::{Hub, Hubs};
+pub use link::{LinkNames, LinkNews, LinkTell, Way, open_link};
 pub use netdev::{NetAttachment, Netdev, NetdevOptions, PortLease, PortStore};
+pub use server::{NetGuard, NetHandle, NetServer};
 
 use std::io;
 use std::os::fd::RawFd;
@@ -79,6 +94,9 @@ pub trait NetPort: Send {
     fn send(&mut self, frame: &Buffers) -> Sent;
     /// Says which offloads frames from `receive` may use: what the driver took.
     fn set_guest_offloads(&mut self, _offloads: Offloads) {}
+    /// Says whether the driver uses this queue pair. Where not, nobody asks for its frames, and the
+    /// ports in use get them all. A port begins in use.
+    fn set_enabled(&mut self, _enabled: bool) {}
 }
 
 /// Serves the data queues of an interface in the NIC's place: the kernel or another process.
@@ -105,6 +123,10 @@ pub trait Nic: Send + Sync {
     /// Tells the network where the interface is (announce-self): by the driver where it can, else
     /// with a frame of its own.
     fn announce(&self);
+    /// The address that it has without its driver's doing; `None` where it has none.
+    fn mac(&self) -> Option<[u8; 6]> {
+        None
+    }
     /// As `info network` has it: `model=virtio-net-pci,macaddr=...`.
     fn describe(&self) -> String;
 }

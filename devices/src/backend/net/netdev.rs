@@ -28,6 +28,10 @@ pub struct NetdevOptions {
     pub link_up: bool,
 }
 
+/// Is told that an interface came to a netdev, or left. Does not block, and takes no lock of the
+/// netdev's.
+pub type NetWatcher = Box<dyn Fn() + Send + Sync>;
+
 /// The host's side of a network, with an id.
 pub struct Netdev {
     id: String,
@@ -35,9 +39,12 @@ pub struct Netdev {
     traits: NetTraits,
     pairs: usize,
     ports: PortStore,
-    vhost: Option<Arc<dyn VhostBackend>>,
+    /// Leaf.
+    vhost: Mutex<Option<Arc<dyn VhostBackend>>>,
     /// What `info network` shows. Leaf.
     description: Mutex<String>,
+    /// Told when an interface comes or leaves. Leaf.
+    watcher: Mutex<Option<NetWatcher>>,
     /// Who is on the other side. Leaf.
     nic: Mutex<Option<Weak<dyn Nic>>>,
     attached: AtomicBool,
@@ -45,6 +52,8 @@ pub struct Netdev {
     connected: AtomicBool,
     /// set_link on the netdev's own name.
     plugged_in: AtomicBool,
+    /// It was deleted.
+    closed: Arc<AtomicBool>,
 }
 
 impl Netdev {
@@ -66,12 +75,14 @@ impl Netdev {
             traits,
             pairs: ports.len().max(usize::from(served)),
             ports: Arc::new(Mutex::new(ports.into_iter().map(Some).collect())),
-            vhost,
+            vhost: Mutex::new(vhost),
             description: Mutex::new(description),
+            watcher: Mutex::new(None),
             nic: Mutex::new(None),
             attached: AtomicBool::new(false),
             connected: AtomicBool::new(link_up),
             plugged_in: AtomicBool::new(true),
+            closed: Arc::default(),
         })
     }
 
@@ -117,7 +128,25 @@ impl Netdev {
 
     /// Whether frames can pass.
     pub fn link_up(&self) -> bool {
-        self.connected.load(Ordering::Acquire) && self.plugged_in.load(Ordering::Acquire)
+        self.connected.load(Ordering::Acquire)
+            && self.plugged_in.load(Ordering::Acquire)
+            && !self.is_closed()
+    }
+
+    /// Whether it was deleted while a NIC has it.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// It is deleted: its ports are dropped, those on lease when they come back, the NIC's link
+    /// goes down and stays so. Its workers are to be started anew, without ports.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        for port in &mut *lock(&self.ports) {
+            *port = None;
+        }
+        *lock(&self.vhost) = None;
+        self.tell_nic();
     }
 
     /// The back end's peer came or went. Any thread.
@@ -138,9 +167,31 @@ impl Netdev {
         }
     }
 
+    /// Says who is told when an interface comes or leaves.
+    pub fn set_watcher(&self, watcher: NetWatcher) {
+        *lock(&self.watcher) = Some(watcher);
+    }
+
+    fn tell_watcher(&self) {
+        if let Some(watcher) = &*lock(&self.watcher) {
+            watcher();
+        }
+    }
+
+    /// Lets `act` use a port that is not out on lease. A worker that starts meanwhile waits for
+    /// it, so it must be short.
+    pub fn with_idle_port(&self, pair: usize, act: impl FnOnce(&mut dyn NetPort)) {
+        if let Some(Some(port)) = lock(&self.ports).get_mut(pair) {
+            act(&mut **port);
+        }
+    }
+
     /// Takes the netdev for one NIC; `None` when another one has it.
     pub fn attach(self: &Arc<Self>) -> Option<NetAttachment> {
         let free = !self.attached.swap(true, Ordering::AcqRel);
+        if free {
+            self.tell_watcher();
+        }
         free.then(|| NetAttachment {
             netdev: self.clone(),
         })
@@ -164,18 +215,21 @@ impl NetAttachment {
     }
 
     /// The port of a queue pair, for a worker that is about to run; comes back when dropped.
+    /// `None` also when the netdev was deleted in the meantime.
     pub fn port(&self, pair: usize) -> Option<PortLease> {
         let port = lock(&self.netdev.ports).get_mut(pair)?.take()?;
         Some(PortLease {
             port: Some(port),
             pair,
             home: self.netdev.ports.clone(),
+            closed: self.netdev.closed.clone(),
         })
     }
 
-    /// Who serves the data queues in the ports' place.
-    pub fn vhost(&self) -> Option<&Arc<dyn VhostBackend>> {
-        self.netdev.vhost.as_ref()
+    /// Who serves the data queues in the ports' place. To be asked each time that queues start:
+    /// when the netdev was deleted there is nobody any more.
+    pub fn vhost(&self) -> Option<Arc<dyn VhostBackend>> {
+        lock(&self.netdev.vhost).clone()
     }
 }
 
@@ -183,6 +237,7 @@ impl Drop for NetAttachment {
     fn drop(&mut self) {
         *lock(&self.netdev.nic) = None;
         self.netdev.attached.store(false, Ordering::Release);
+        self.netdev.tell_watcher();
     }
 }
 
@@ -192,6 +247,7 @@ pub struct PortLease {
     port: Option<Box<dyn NetPort>>,
     pair: usize,
     home: PortStore,
+    closed: Arc<AtomicBool>,
 }
 
 impl Deref for PortLease {
@@ -213,7 +269,10 @@ impl DerefMut for PortLease {
 
 impl Drop for PortLease {
     fn drop(&mut self) {
-        if let Some(home) = lock(&self.home).get_mut(self.pair) {
+        let mut home = lock(&self.home);
+        if let Some(home) = home.get_mut(self.pair)
+            && !self.closed.load(Ordering::Acquire)
+        {
             *home = self.port.take();
         }
     }
@@ -272,6 +331,19 @@ mod tests {
         assert!(attachment.port(1).is_none());
         drop(lease);
         assert!(attachment.port(0).is_some());
+    }
+
+    #[test]
+    fn a_netdev_that_is_closed_keeps_nothing() {
+        let netdev = netdev();
+        let attachment = netdev.attach().unwrap();
+        let lease = attachment.port(0).unwrap();
+        netdev.close();
+        drop(lease);
+        assert!(attachment.port(0).is_none());
+        assert!(netdev.is_closed() && !netdev.link_up());
+        netdev.set_plugged_in(true);
+        assert!(!netdev.link_up());
     }
 
     #[test]

@@ -4,17 +4,15 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
-use std::time::Duration;
 
 use api_spec::{
-    ChardevBackend, ChardevBackendBranch, ChardevFile, ChardevRingbuf, ChardevSocket,
-    InetSocketAddress, QmpError, QmpResult, SocketAddressLegacyBranch, UnixSocketAddress,
+    ChardevBackend, ChardevBackendBranch, ChardevFile, ChardevRingbuf, ChardevSocket, QmpError,
+    QmpResult, SocketAddressLegacyBranch,
 };
-use devices::backend::chardev::{
-    Dialer, InetAddress, Listener, Pty, Source, Stdio, UnixAddress, ringbuf_size, system_words,
-};
+use devices::backend::chardev::{Dialer, Listener, Pty, Source, Stdio, ringbuf_size, system_words};
 
 use super::{Caller, FdLookup};
+use crate::control::addresses::{inet, retry_after, unix};
 use crate::control::fds::Opener;
 
 const MODE: u32 = 0o666;
@@ -204,56 +202,6 @@ fn writing(append: bool) -> i32 {
         libc::O_TRUNC
     };
     libc::O_WRONLY | libc::O_CREAT | rest
-}
-
-fn retry_after(seconds: Option<i64>, milliseconds: Option<i64>) -> QmpResult<Option<Duration>> {
-    let wait = match (seconds, milliseconds) {
-        (Some(_), Some(_)) => {
-            return Err(QmpError::generic(
-                "'reconnect' and 'reconnect-ms' are mutually exclusive",
-            ));
-        }
-        (Some(seconds), None) => seconds.saturating_mul(1000),
-        (None, Some(milliseconds)) => milliseconds,
-        (None, None) => 0,
-    };
-    // Longer than a year is for ever.
-    const YEAR_MS: u64 = 366 * 86_400 * 1000;
-    let wait = u64::try_from(wait).unwrap_or(0).min(YEAR_MS);
-    Ok((wait > 0).then_some(Duration::from_millis(wait)))
-}
-
-fn unix(address: &UnixSocketAddress) -> UnixAddress {
-    let UnixSocketAddress {
-        path,
-        r#abstract,
-        tight,
-    } = address;
-    UnixAddress {
-        path: path.clone(),
-        is_abstract: r#abstract.unwrap_or(false),
-        tight: tight.unwrap_or(true),
-    }
-}
-
-fn inet(address: &InetSocketAddress) -> InetAddress {
-    let InetSocketAddress {
-        host,
-        port,
-        numeric: _,
-        to,
-        ipv4,
-        ipv6,
-        keep_alive,
-    } = address;
-    InetAddress {
-        host: host.clone(),
-        port: port.clone(),
-        to: *to,
-        ipv4: *ipv4,
-        ipv6: *ipv6,
-        keep_alive: keep_alive.unwrap_or(false),
-    }
 }
 
 fn refused(what: &str, error: &io::Error) -> QmpError {

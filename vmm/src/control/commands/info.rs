@@ -102,14 +102,24 @@ impl Control {
     }
 
     /// Presses the power button: the guest sees it while it runs.
-    pub(super) fn power_button(&mut self) {
+    /// query-vm-generation-id.
+    pub(super) fn generation_id(&self) -> QmpResult<GuidInfo> {
+        let generation = self.machine.as_ref().and_then(|m| m.generation());
+        let generation =
+            generation.ok_or_else(|| QmpError::generic("VM Generation ID device not found"))?;
+        Ok(GuidInfo {
+            guid: generation.id().to_string(),
+        })
+    }
+
+    pub(in crate::control) fn power_button(&mut self) {
         if let Some(machine) = &mut self.machine {
             machine.power_button();
         }
         self.emit(Event::Powerdown);
     }
 
-    pub(super) fn nmi(&self) -> QmpResult<()> {
+    pub(in crate::control) fn nmi(&self) -> QmpResult<()> {
         self.machine()?.inject_nmi().map_err(QmpError::generic)
     }
 }

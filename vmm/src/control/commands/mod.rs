@@ -2,6 +2,7 @@
 //! one and in the parts of [`Control`].
 
 mod disk_text;
+mod guest_text;
 mod info;
 mod qom;
 mod text;
@@ -14,6 +15,7 @@ use api_spec::*;
 use super::Control;
 use super::blockdev::media::Place;
 use super::life::Input;
+use super::nets::NetCaller;
 
 pub use info::version;
 
@@ -396,12 +398,65 @@ impl Commands for Control {
         DONE
     }
 
+    fn query_balloon(&mut self, _cx: &mut CommandContext) -> QmpResult<BalloonInfo> {
+        self.balloon_info()
+    }
+
+    fn balloon(&mut self, _cx: &mut CommandContext, args: BalloonArgs) -> QmpResult<Empty> {
+        self.set_balloon(&args)?;
+        DONE
+    }
+
+    fn query_vm_generation_id(&mut self, _cx: &mut CommandContext) -> QmpResult<GuidInfo> {
+        self.generation_id()
+    }
+
+    fn watchdog_set_action(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: WatchdogSetActionArgs,
+    ) -> QmpResult<Empty> {
+        self.life.policy_mut().watchdog = args.action;
+        DONE
+    }
+
     fn query_rx_filter(
         &mut self,
         _cx: &mut CommandContext,
         args: QueryRxFilterArgs,
     ) -> QmpResult<Vec<RxFilterInfo>> {
         self.rx_filters(args.name.as_deref())
+    }
+
+    fn netdev_add(&mut self, cx: &mut CommandContext, args: Netdev, reply: Reply<Empty>) {
+        self.add_netdev_for(cx.monitor, NetCaller::Command, args, reply, empty);
+    }
+
+    fn netdev_del(&mut self, _cx: &mut CommandContext, args: NetdevDelArgs, reply: Reply<Empty>) {
+        self.delete_netdev(&args.id, reply);
+    }
+
+    fn set_link(&mut self, _cx: &mut CommandContext, args: SetLinkArgs) -> QmpResult<Empty> {
+        self.move_link(&args.name, args.up)?;
+        DONE
+    }
+
+    fn announce_self(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: AnnounceParameters,
+    ) -> QmpResult<Empty> {
+        self.announce(args)?;
+        DONE
+    }
+
+    fn yank(&mut self, _cx: &mut CommandContext, args: YankArgs) -> QmpResult<Empty> {
+        self.published.yanks().yank(&args.instances)?;
+        DONE
+    }
+
+    fn query_yank(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<YankInstance>> {
+        Ok(self.published.yanks().query())
     }
 
     fn query_chardev(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<ChardevInfo>> {

@@ -47,7 +47,7 @@ impl Control {
         node.get(&full, property).map_err(refused)
     }
 
-    /// qom-set. Few properties can be set once an object is there.
+    /// qom-set. Few properties can be set once an object is there, or a device.
     pub(super) fn set_property(&mut self, args: &QomSetArgs) -> QmpResult<()> {
         let QomSetArgs {
             path,
@@ -61,6 +61,11 @@ impl Control {
             && self.objects.set(id, property, value)?
         {
             return Ok(());
+        }
+        if let Some(machine) = &self.machine
+            && let Some(set) = machine.set_property(&full, property, value)
+        {
+            return set;
         }
         let kind = &node.kind;
         Err(QmpError::generic(format!(

@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use api_spec::{CommandContext, HumanMonitorCommandArgs, QmpError, Reply, ShutdownCause};
 
+use crate::cli;
 use crate::control::Control;
-use crate::control::hmp::{self, BlockQuery, Line, Topic, Verb};
+use crate::control::hmp::{self, BlockQuery, DeviceLine, Line, Topic, Verb};
 use crate::control::life::{Input, Ticket};
 
 impl Control {
@@ -28,7 +29,9 @@ impl Control {
             Ok(Line::Info(Some(topic), words)) => self.tell(topic, &words, cpu),
             Ok(Line::InfoBlock(query)) => self.tell_block(&query),
             Ok(Line::Run(verb)) => return self.run_verb(verb, reply),
+            Ok(Line::Guest(line)) => said(self.run_guest(line)),
             Ok(Line::Disk(line)) => return self.run_disk(line, reply),
+            Ok(Line::Device(line)) => self.run_device(&line),
         };
         reply.send(Ok(hmp::wire(&text)));
     }
@@ -57,7 +60,19 @@ impl Control {
                 reply.send(Ok(String::new()));
             }
             Verb::Nmi => reply.send(Ok(hmp::wire(&said(self.nmi().map(|()| String::new()))))),
-            Verb::Help | Verb::Info | Verb::Disk(_) => reply.send(Ok(String::new())),
+            Verb::Help | Verb::Info | Verb::Disk(_) | Verb::Device(_) | Verb::Guest(_) => {
+                reply.send(Ok(String::new()))
+            }
+        }
+    }
+
+    fn run_device(&mut self, line: &DeviceLine) -> String {
+        match line {
+            DeviceLine::Add(options) => match cli::help::of_devices(options) {
+                Some(text) => text,
+                None => said(self.add_by_text(options).map(|()| String::new())),
+            },
+            DeviceLine::Del(name) => said(self.device_del(name).map(|()| String::new())),
         }
     }
 
@@ -111,6 +126,8 @@ impl Control {
             Topic::BlockStats => self.tell_block_stats(),
             Topic::Snapshots => self.tell_snapshots(),
             Topic::Chardev => self.tell_chardevs(),
+            Topic::Balloon => self.tell_balloon(),
+            Topic::Generation => said(self.generation_id().map(|info| format!("{}\n", info.guid))),
         }
     }
 

@@ -1,9 +1,13 @@
 //! The text commands of human-monitor-command: one table for parsing and help.
 
+pub mod devices;
 pub mod disks;
+pub mod guest;
 mod words;
 
+pub use devices::DeviceLine;
 pub use disks::{BlockQuery, DiskLine};
+pub use guest::GuestLine;
 use words::Words;
 
 /// One text command.
@@ -27,6 +31,10 @@ pub enum Verb {
     Nmi,
     /// A command about disks.
     Disk(disks::Verb),
+    /// A command about devices that come and go.
+    Device(devices::Verb),
+    /// A command about what the guest has and does.
+    Guest(guest::Verb),
 }
 
 /// What `info` tells about.
@@ -58,6 +66,10 @@ pub enum Topic {
     Snapshots,
     /// Character devices.
     Chardev,
+    /// The balloon.
+    Balloon,
+    /// The generation id.
+    Generation,
 }
 
 /// A parsed line.
@@ -73,6 +85,10 @@ pub enum Line {
     Run(Verb),
     /// A command about disks.
     Disk(DiskLine),
+    /// A command about devices that come and go.
+    Device(DeviceLine),
+    /// A command about what the guest has and does.
+    Guest(GuestLine),
     /// `info block`.
     InfoBlock(BlockQuery),
 }
@@ -101,7 +117,14 @@ const fn entry(
     }
 }
 
-static COMMANDS: [Entry; 17] = [
+static COMMANDS: &[Entry] = &[
+    entry(
+        "balloon",
+        None,
+        Verb::Guest(guest::Verb::Balloon),
+        "target",
+        "ask the guest to keep so much memory (MiB)",
+    ),
     entry(
         "block_resize",
         None,
@@ -123,6 +146,20 @@ static COMMANDS: [Entry; 17] = [
         Verb::Disk(disks::Verb::Change),
         "[-f] device filename [format [read-only-mode]]",
         "put another medium into a device (-f: also a locked one)",
+    ),
+    entry(
+        "device_add",
+        None,
+        Verb::Device(devices::Verb::Add),
+        "driver[,prop=value][,...]",
+        "make a device and plug it in (help: what there is)",
+    ),
+    entry(
+        "device_del",
+        None,
+        Verb::Device(devices::Verb::Del),
+        "device",
+        "ask the guest to let go of a device",
     ),
     entry(
         "drive_add",
@@ -166,6 +203,20 @@ static COMMANDS: [Entry; 17] = [
         "",
         "send a non-maskable interrupt to every vCPU",
     ),
+    entry(
+        "pci_add",
+        None,
+        Verb::Device(devices::Verb::PciAdd),
+        "",
+        "replaced by device_add",
+    ),
+    entry(
+        "pci_del",
+        None,
+        Verb::Device(devices::Verb::PciDel),
+        "",
+        "replaced by device_del",
+    ),
     entry("quit", Some("q"), Verb::Quit, "", "end the program"),
     entry(
         "snapshot_blkdev",
@@ -203,6 +254,13 @@ static COMMANDS: [Entry; 17] = [
         "",
         "press the reset button",
     ),
+    entry(
+        "watchdog_action",
+        None,
+        Verb::Guest(guest::Verb::Watchdog),
+        "[reset|shutdown|poweroff|pause|debug|none|inject-nmi]",
+        "say what an expired watchdog does",
+    ),
 ];
 
 struct TopicEntry {
@@ -226,7 +284,13 @@ const fn topic(
     }
 }
 
-static TOPICS: [TopicEntry; 13] = [
+static TOPICS: &[TopicEntry] = &[
+    topic(
+        "balloon",
+        Topic::Balloon,
+        "",
+        "what the balloon leaves to the guest",
+    ),
     topic(
         "block",
         Topic::Block,
@@ -259,6 +323,12 @@ static TOPICS: [TopicEntry; 13] = [
     ),
     topic("status", Topic::Status, "", "whether the guest runs"),
     topic("uuid", Topic::Uuid, "", "the guest's UUID"),
+    topic(
+        "vm-generation-id",
+        Topic::Generation,
+        "",
+        "the guest's generation id",
+    ),
     topic("version", Topic::Version, "", "the version of this program"),
 ];
 
@@ -310,6 +380,14 @@ pub fn parse(line: &str) -> Result<Line, String> {
         Verb::Disk(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             DiskLine::read(verb, words).map(Line::Disk)
+        }
+        Verb::Device(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            DeviceLine::read(verb, words).map(Line::Device)
+        }
+        Verb::Guest(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            GuestLine::read(verb, words).map(Line::Guest)
         }
         verb => match words.next() {
             Some(_) => Err(extraneous(entry.name)),
@@ -390,7 +468,7 @@ mod tests {
     #[test]
     fn help_names_every_command() {
         let text = help(None);
-        for entry in &COMMANDS {
+        for entry in COMMANDS {
             assert!(text.contains(entry.name));
             assert!(!help(Some(entry.name)).is_empty());
         }

@@ -79,7 +79,7 @@ impl Words {
         }
     }
 
-    fn with_help(&self, text: String) -> String {
+    pub(super) fn with_help(&self, text: String) -> String {
         let command = &self.command;
         format!("{text}\nTry \"help {command}\" for more information\n")
     }

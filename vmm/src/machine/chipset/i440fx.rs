@@ -67,6 +67,10 @@ impl Hardware for I440fx {
         lock(&self.power).power_button();
     }
 
+    fn general_event(&self, index: u8) {
+        lock(&self.power).general_event(index);
+    }
+
     fn announce_plug(&self, slot: u8) {
         lock(&self.power).announce_plug(slot);
     }

@@ -82,6 +82,8 @@ trait Hardware: Send {
     fn isa_irq(&self, at: DevFn, pin: u8) -> u8;
     /// Presses the power button.
     fn power_button(&self);
+    /// See [`Chipset::general_event`].
+    fn general_event(&self, index: u8);
     /// See [`Chipset::announce_plug`].
     fn announce_plug(&self, slot: u8);
     /// See [`Chipset::request_eject`].
@@ -148,6 +150,7 @@ impl Parts<'_> {
             drive_name: None,
             entropy: None,
             netdev: None,
+            vhost: None,
             hints: HashMap::new(),
         }
     }
@@ -272,6 +275,11 @@ impl Chipset {
     /// [`Effect::EjectSlots`]: devices::effect::Effect::EjectSlots
     pub fn request_eject(&self, slot: u8) {
         self.hardware.request_eject(slot);
+    }
+
+    /// Raises a general purpose event (ACPI 6.5, section 4.8.4.1).
+    pub fn general_event(&self, index: u8) {
+        self.hardware.general_event(index);
     }
 
     /// Presses the power button.

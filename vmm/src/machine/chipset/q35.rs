@@ -56,6 +56,10 @@ impl Hardware for Q35 {
         lock(&self.lpc).power_button();
     }
 
+    fn general_event(&self, index: u8) {
+        lock(&self.lpc).general_event(index);
+    }
+
     /// No bus here has hot-plug by ACPI.
     fn announce_plug(&self, _slot: u8) {}
 

@@ -1,15 +1,18 @@
-//! Networks: netdevs, and the interfaces that use them.
+//! query-rx-filter.
 
 use api_spec::{QmpError, QmpResult, RxFilterInfo};
 
-use super::Control;
+use crate::control::Control;
 
 impl Control {
     /// query-rx-filter: of the interface `name`, or of all that have a filter.
     ///
     /// # Errors
     /// When there is no such interface, or it has no filter.
-    pub(super) fn rx_filters(&self, name: Option<&str>) -> QmpResult<Vec<RxFilterInfo>> {
+    pub(in crate::control) fn rx_filters(
+        &self,
+        name: Option<&str>,
+    ) -> QmpResult<Vec<RxFilterInfo>> {
         let nics = || self.machine.iter().flat_map(|machine| machine.nics());
         let Some(name) = name else {
             return Ok(nics().filter_map(|(_, nic)| nic.rx_filter()).collect());

@@ -35,7 +35,7 @@ impl UnixAddress {
 
     /// # Errors
     /// For names that are too long.
-    pub(super) fn check(&self) -> QmpResult<()> {
+    pub(in crate::backend) fn check(&self) -> QmpResult<()> {
         let refuse = |why: &str| {
             let path = &self.path;
             Err(QmpError::generic(format!(
@@ -52,6 +52,19 @@ impl UnixAddress {
         Ok(())
     }
 
+    fn from_std(address: &unix::SocketAddr) -> Self {
+        let (name, is_abstract) = match (address.as_pathname(), address.as_abstract_name()) {
+            (Some(path), _) => (path.as_os_str().as_bytes(), false),
+            (None, Some(name)) => (name, true),
+            (None, None) => (&[][..], false),
+        };
+        UnixAddress {
+            path: String::from_utf8_lossy(name).into_owned(),
+            is_abstract,
+            tight: true,
+        }
+    }
+
     fn abstract_name(&self) -> Vec<u8> {
         let mut name = self.path.clone().into_bytes();
         if !self.tight {
@@ -61,7 +74,7 @@ impl UnixAddress {
     }
 
     /// The name as it stands in a socket address.
-    pub(super) fn raw(&self) -> Vec<u8> {
+    pub(in crate::backend) fn raw(&self) -> Vec<u8> {
         if self.is_abstract {
             let mut name = vec![0];
             name.extend(self.abstract_name());
@@ -73,7 +86,7 @@ impl UnixAddress {
         }
     }
 
-    pub(super) fn to_std(&self) -> io::Result<unix::SocketAddr> {
+    pub(in crate::backend) fn to_std(&self) -> io::Result<unix::SocketAddr> {
         if self.is_abstract {
             unix::SocketAddr::from_abstract_name(self.abstract_name())
         } else {
@@ -81,7 +94,7 @@ impl UnixAddress {
         }
     }
 
-    pub(super) fn describe(&self) -> String {
+    pub(in crate::backend) fn describe(&self) -> String {
         let kind = match (self.is_abstract, self.tight) {
             (false, _) => "",
             (true, true) => ",abstract=on,tight=on",
@@ -92,7 +105,7 @@ impl UnixAddress {
 }
 
 /// A host and a port, as the user wrote them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct InetAddress {
     /// Name or number; empty for any.
     pub host: String,
@@ -113,7 +126,26 @@ impl InetAddress {
     ///
     /// # Errors
     /// When the name or port is not known.
-    pub(super) fn resolve(&self) -> QmpResult<Vec<SocketAddr>> {
+    pub fn resolve(&self) -> QmpResult<Vec<SocketAddr>> {
+        match self.resolve_now() {
+            Some(found) => found,
+            None => self.look_up(|host, port| Some((host, port).to_socket_addrs().ok()?.collect())),
+        }
+    }
+
+    /// The same where it takes no time: `None` for a name that has to be looked up.
+    pub fn resolve_now(&self) -> Option<QmpResult<Vec<SocketAddr>>> {
+        let host = self.host.as_str();
+        let at_hand = host.is_empty() || host == "localhost" || host.parse::<IpAddr>().is_ok();
+        // What is wrong with the rest is told without a look, too.
+        let plain = at_hand || self.port.parse::<u16>().is_err() || self.families().is_err();
+        plain.then(|| self.look_up(|_, _| None))
+    }
+
+    fn look_up(
+        &self,
+        ask: impl FnOnce(&str, u16) -> Option<Vec<SocketAddr>>,
+    ) -> QmpResult<Vec<SocketAddr>> {
         let fail = |why: &str| {
             let (host, port) = (&self.host, &self.port);
             QmpError::generic(format!(
@@ -137,10 +169,7 @@ impl InetAddress {
                 SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port),
             ],
             Err(_) => {
-                let mut found: Vec<_> = (host, port)
-                    .to_socket_addrs()
-                    .map_err(|_| fail("Name or service not known"))?
-                    .collect();
+                let mut found = ask(host, port).ok_or_else(|| fail("Name or service not known"))?;
                 found.sort_by_key(SocketAddr::is_ipv6);
                 found
             }
@@ -165,11 +194,11 @@ impl InetAddress {
     }
 
     /// The ports that a server may take.
-    pub(super) fn ports(&self, first: u16) -> impl Iterator<Item = u16> + use<> {
+    pub(in crate::backend) fn ports(&self, first: u16) -> impl Iterator<Item = u16> + use<> {
         first..=self.to.unwrap_or(first).max(first)
     }
 
-    pub(super) fn describe(&self) -> String {
+    pub(in crate::backend) fn describe(&self) -> String {
         format!("tcp:{}:{}", bracketed(&self.host), self.port)
     }
 }
@@ -182,8 +211,49 @@ fn bracketed(host: &str) -> String {
     }
 }
 
+/// Where somebody is, as events have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A unix socket.
+    Unix(UnixAddress),
+    /// An IP socket.
+    Inet(SocketAddr),
+    /// Something else; the number of our descriptor.
+    Fd(i32),
+}
+
+impl Place {
+    /// Who is at the other end of a connection; of a unix socket the address that has a name.
+    pub(in crate::backend) fn of_peer(fd: &OwnedFd) -> Self {
+        let number = Place::Fd(std::os::fd::AsRawFd::as_raw_fd(fd));
+        let place = || match super::sys::socket_domain(fd).ok()? {
+            libc::AF_UNIX => {
+                let socket = unix::UnixStream::from(fd.try_clone().ok()?);
+                let peer = socket.peer_addr().ok().filter(|peer| !peer.is_unnamed());
+                let named = peer.or_else(|| socket.local_addr().ok())?;
+                Some(Place::Unix(UnixAddress::from_std(&named)))
+            }
+            libc::AF_INET | libc::AF_INET6 => {
+                let socket = std::net::TcpStream::from(fd.try_clone().ok()?);
+                Some(Place::Inet(socket.peer_addr().ok()?))
+            }
+            _ => None,
+        };
+        place().unwrap_or(number)
+    }
+
+    /// As `info network` shows it.
+    pub fn describe(&self) -> String {
+        match self {
+            Place::Unix(address) => format!("unix:{}", address.path),
+            Place::Inet(address) => format!("tcp:{address}"),
+            Place::Fd(number) => format!("fd:{number}"),
+        }
+    }
+}
+
 /// What a connected socket is called: its own address and, for TCP, the peer's.
-pub(super) fn describe_connection(fd: &OwnedFd, server: bool) -> Option<String> {
+pub(in crate::backend) fn describe_connection(fd: &OwnedFd, server: bool) -> Option<String> {
     let role = if server { ",server=on" } else { "" };
     match super::sys::socket_domain(fd).ok()? {
         libc::AF_UNIX => {
@@ -216,6 +286,6 @@ pub(super) fn describe_connection(fd: &OwnedFd, server: bool) -> Option<String> 
 pub use errno_text::errno_text as system_words;
 
 /// "`what`: reason", as QEMU words what the system refused.
-pub(super) fn refused(what: &str, error: &io::Error) -> QmpError {
+pub(in crate::backend) fn refused(what: &str, error: &io::Error) -> QmpError {
     QmpError::generic(format!("{what}: {}", system_words(error)))
 }

@@ -16,6 +16,10 @@ use super::sys;
 pub struct SocketPath(PathBuf);
 
 impl SocketPath {
+    pub(in crate::backend) fn new(path: PathBuf) -> Self {
+        SocketPath(path)
+    }
+
     /// Leaves the path to somebody else.
     pub fn keep(mut self) -> PathBuf {
         std::mem::take(&mut self.0)
@@ -88,8 +92,20 @@ impl Listener {
     /// # Errors
     /// When the host is not known or no port is free.
     pub fn inet(address: &InetAddress, nodelay: bool) -> QmpResult<Self> {
+        Self::inet_at(address, address.resolve()?, nodelay)
+    }
+
+    /// The same with the addresses that its name stands for.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub(in crate::backend) fn inet_at(
+        address: &InetAddress,
+        found: Vec<std::net::SocketAddr>,
+        nodelay: bool,
+    ) -> QmpResult<Self> {
         let mut last = io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
-        for mut candidate in address.resolve()? {
+        for mut candidate in found {
             for port in address.ports(candidate.port()) {
                 candidate.set_port(port);
                 match TcpListener::bind(candidate) {
@@ -122,6 +138,22 @@ impl Listener {
             name,
             nodelay,
             keep_alive: address.keep_alive,
+        })
+    }
+
+    /// Listens at one address, in the system's words when it fails.
+    ///
+    /// # Errors
+    /// Those of bind(2).
+    pub fn tcp(at: std::net::SocketAddr) -> io::Result<Self> {
+        let bound = TcpListener::bind(at)?;
+        Self::prepare(&bound)?;
+        Ok(Listener {
+            socket: ListenSocket::Tcp(bound),
+            path: None,
+            name: format!("tcp:{at}"),
+            nodelay: true,
+            keep_alive: false,
         })
     }
 
@@ -163,12 +195,12 @@ impl Listener {
         (self.socket, self.path)
     }
 
-    pub(super) fn describe(&self) -> String {
+    pub(in crate::backend) fn describe(&self) -> String {
         format!("{},server=on", self.name)
     }
 
     /// The next client, if one waits.
-    pub(super) fn accept(&self) -> io::Result<OwnedFd> {
+    pub(in crate::backend) fn accept(&self) -> io::Result<OwnedFd> {
         let fd: OwnedFd = match &self.socket {
             ListenSocket::Unix(socket) => socket.accept()?.0.into(),
             ListenSocket::Tcp(socket) => socket.accept()?.0.into(),
@@ -178,7 +210,7 @@ impl Listener {
         Ok(fd)
     }
 
-    pub(super) fn describe_client(&self, fd: &OwnedFd) -> String {
+    pub(in crate::backend) fn describe_client(&self, fd: &OwnedFd) -> String {
         describe_connection(fd, true).unwrap_or_else(|| self.describe())
     }
 }
@@ -193,7 +225,7 @@ impl AsRawFd for Listener {
 }
 
 /// Sets what was asked for; unix sockets have neither.
-pub(super) fn tune(fd: &OwnedFd, nodelay: bool, keep_alive: bool) {
+pub(in crate::backend) fn tune(fd: &OwnedFd, nodelay: bool, keep_alive: bool) {
     if nodelay {
         let _ = sys::no_delay(fd);
     }

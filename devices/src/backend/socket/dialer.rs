@@ -38,6 +38,8 @@ pub enum Attempt {
 #[derive(Debug)]
 pub struct Dialer {
     peer: Peer,
+    /// A host whose addresses have to be looked up, each time anew.
+    named: Option<InetAddress>,
     /// The next of several addresses.
     turn: usize,
     first: Option<Attempt>,
@@ -71,6 +73,63 @@ impl Dialer {
         dialer.dial_now(&what)
     }
 
+    /// To a unix socket, later.
+    ///
+    /// # Errors
+    /// When the name is too long.
+    pub fn unix_later(address: UnixAddress, again: Option<Duration>) -> QmpResult<Self> {
+        address.check()?;
+        let name = address.describe();
+        Ok(Self::new(Peer::Unix(address), name, again))
+    }
+
+    /// To a host and port, later. A name is looked up by whoever calls
+    /// [`Self::attempt`].
+    ///
+    /// # Errors
+    /// When there cannot be such an address.
+    pub fn inet_later(address: &InetAddress, again: Option<Duration>) -> QmpResult<Self> {
+        let (found, named) = match address.resolve_now() {
+            Some(found) => (found?, None),
+            None => (Vec::new(), Some(address.clone())),
+        };
+        let mut dialer = Self::new(Peer::Inet(found), address.describe(), again);
+        dialer.named = named;
+        dialer.nodelay = true;
+        dialer.keep_alive = address.keep_alive;
+        Ok(dialer)
+    }
+
+    /// Whether it connects again after a loss.
+    pub fn dials_again(&self) -> bool {
+        self.again.is_some()
+    }
+
+    /// The host whose name is to be looked up before the next attempt.
+    pub(in crate::backend) fn wants_addresses(&self) -> Option<&InetAddress> {
+        self.named
+            .as_ref()
+            .filter(|_| self.turn == 0 && self.first.is_none())
+    }
+
+    /// What a name server said.
+    pub(in crate::backend) fn set_addresses(&mut self, found: Vec<SocketAddr>) {
+        self.peer = Peer::Inet(found);
+        self.turn = 0;
+    }
+
+    /// As in "Failed to connect to ...".
+    pub(in crate::backend) fn target(&self) -> String {
+        match &self.peer {
+            Peer::Unix(address) => address.path.clone(),
+            Peer::Inet(_) | Peer::Passed => self
+                .name
+                .strip_prefix("tcp:")
+                .unwrap_or(&self.name)
+                .to_owned(),
+        }
+    }
+
     /// Takes over a connected socket; `name` is how the user calls it.
     ///
     /// # Errors
@@ -88,6 +147,7 @@ impl Dialer {
     fn new(peer: Peer, name: String, again: Option<Duration>) -> Self {
         Dialer {
             peer,
+            named: None,
             turn: 0,
             first: None,
             again: again.filter(|wait| !wait.is_zero()),
@@ -133,7 +193,7 @@ impl Dialer {
                 (domain, Some(address))
             }
         };
-        let fd = sys::stream_socket(domain)?;
+        let fd = sys::socket(domain, libc::SOCK_STREAM)?;
         let result = match (&self.peer, address) {
             (Peer::Unix(unix), _) => sys::connect_unix(&fd, &unix.raw()),
             (_, Some(address)) => sys::connect_inet(&fd, address),
@@ -150,7 +210,7 @@ impl Dialer {
     }
 
     /// The next attempt: the one that was begun when this was made, or a new one.
-    pub(super) fn attempt(&mut self) -> io::Result<Attempt> {
+    pub(in crate::backend) fn attempt(&mut self) -> io::Result<Attempt> {
         match self.first.take() {
             Some(attempt) => Ok(attempt),
             None => self.dial(),
@@ -158,20 +218,20 @@ impl Dialer {
     }
 
     /// Whether there are addresses that were not tried in this round.
-    pub(super) fn has_more(&self) -> bool {
+    pub(in crate::backend) fn has_more(&self) -> bool {
         self.turn != 0
     }
 
     /// When to try again.
-    pub(super) fn again(&self) -> Option<Duration> {
+    pub(in crate::backend) fn again(&self) -> Option<Duration> {
         self.again
     }
 
-    pub(super) fn describe(&self) -> String {
+    pub(in crate::backend) fn describe(&self) -> String {
         self.name.clone()
     }
 
-    pub(super) fn describe_peer(&self, fd: &OwnedFd) -> String {
+    pub(in crate::backend) fn describe_peer(&self, fd: &OwnedFd) -> String {
         match &self.peer {
             Peer::Unix(address) => address.describe(),
             Peer::Inet(_) | Peer::Passed => {

@@ -1,0 +1,68 @@
+//! Virtqueues served by the kernel (vhost) or by another process (vhost-user).
+//!
+//! ```text
+//! device -- start --> worker on an I/O thread, holds the rings         control: stop, reset, unplug
+//!                       | register: Party::start                             | detach
+//!                       v                                                    v
+//! driver -- kick eventfd (ioeventfd) --> party          quiesce: Party::stop, positions come back
+//! driver <-- irqfd -- call eventfd    <-- party
+//!            or: call eventfd -> worker -> Interrupt::signal, where the vector is masked,
+//!            moved or not there (INTx), and under accelerators without irqfds
+//! ```
+//!
+//! The worker watches each call eventfd all the time. While the accelerator has it as an irqfd the
+//! kernel takes what is signalled before this process sees it; whenever it does not, the worker
+//! passes it on. So the guest may mask and move vectors while the queues run, and nothing is lost.
+
+mod kernel;
+mod memory;
+mod net;
+mod ring;
+mod worker;
+
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod net_test;
+
+pub use kernel::{Kernel, Kind};
+pub use memory::{MemoryTable, Region};
+pub use net::{NetOptions, vhost_net};
+pub use ring::Ring;
+pub use worker::VhostWorker;
+
+use std::io;
+
+use crate::ram::RamHandle;
+
+/// Whoever serves rings in this process's place. Calls come from one thread at a time and take no
+/// longer than the kernel does.
+pub trait Party: Send + Sync {
+    /// Begins to serve these rings. `features` are those agreed on with the driver; the party takes
+    /// the ones it knows.
+    ///
+    /// # Errors
+    /// When it refuses: then it serves none of them.
+    fn start(&self, features: u64, ram: &RamHandle, rings: &[Ring]) -> io::Result<()>;
+    /// Stops serving them. For each ring the entry of the available ring it would take next; `None`
+    /// where it does not say. Afterwards it touches no guest memory any more.
+    fn stop(&self, rings: &[Ring]) -> Vec<Option<u16>>;
+    /// Marks the pages it writes in `log` from now on, or no longer, while it serves `rings`: for
+    /// migration.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn set_log(&self, ram: &RamHandle, rings: &[Ring], log: Option<&DirtyLog>) -> io::Result<()>;
+}
+
+/// Where a party marks the pages that it wrote: a bit for each 4096 bytes of guest address space,
+/// set atomically, in little-endian words of 64 bits.
+#[derive(Debug, Clone)]
+pub struct DirtyLog {
+    /// Address in this process; mapped as long as the log is in use.
+    pub address: u64,
+    /// Bytes.
+    pub len: u64,
+    /// The file behind it, which other processes map from its start.
+    pub file: std::sync::Arc<std::fs::File>,
+}

@@ -1,0 +1,24 @@
+//! Text commands about what the guest has and does.
+
+use api_spec::{BalloonArgs, QmpError};
+
+use super::text::said;
+use crate::control::Control;
+use crate::control::hmp::GuestLine;
+
+impl Control {
+    pub(super) fn run_guest(&mut self, line: GuestLine) -> Result<String, QmpError> {
+        match line {
+            GuestLine::Balloon { value } => self.set_balloon(&BalloonArgs { value })?,
+            GuestLine::Watchdog(action) => self.life.policy_mut().watchdog = action,
+        }
+        Ok(String::new())
+    }
+
+    pub(super) fn tell_balloon(&self) -> String {
+        said(self.balloon_info().map(|info| {
+            let mebibytes = info.actual >> 20;
+            format!("balloon: actual={mebibytes}\n")
+        }))
+    }
+}
