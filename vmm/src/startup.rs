@@ -178,6 +178,9 @@ fn build(order: Order) -> Result<Control> {
             }
         }
     }
+    for (arg, options) in &order.nets.netdevs {
+        blame(arg, control.add_netdev(options))?;
+    }
     let uuid = order.identity.uuid;
     match order.machine.kind {
         MachineKind::None => no_machine(&mut control, &published, &order.machine, &order.qtest)?,
@@ -187,6 +190,9 @@ fn build(order: Order) -> Result<Control> {
             add_serials(&mut control, order.serials)?;
             add_qtest_later(&mut control, &chosen, order.qtest)?;
         }
+    }
+    for (arg, options) in order.nets.nics {
+        blame(&arg, control.plug(options, true))?;
     }
     for (arg, options) in devices {
         blame(&arg, control.plug(options, false))?;

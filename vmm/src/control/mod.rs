@@ -41,7 +41,7 @@ use fds::FdStore;
 use jobs::Jobs;
 use life::{Action, Input, Life, Policy, Ticket};
 use monitors::Monitors;
-use nets::Nets;
+use nets::{Announcements, Nets};
 use objects::Objects;
 use sink::Published;
 use unfinished::Unfinished;
@@ -70,6 +70,7 @@ pub struct Control {
     jobs: Jobs,
     chardevs: Chardevs,
     nets: Nets,
+    announcements: Announcements,
     fds: FdStore,
     expected_qtest: Option<parts::ExpectedQtest>,
     waiting: BTreeMap<Ticket, Waiter>,
@@ -112,6 +113,7 @@ impl Control {
             jobs: Jobs::default(),
             chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())),
             nets: Nets::default(),
+            announcements: Announcements::default(),
             fds,
             expected_qtest: None,
             mail,

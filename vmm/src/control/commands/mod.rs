@@ -4,6 +4,7 @@
 mod disk_text;
 mod guest_text;
 mod info;
+mod net_text;
 mod qom;
 mod text;
 
@@ -420,7 +421,7 @@ impl Commands for Control {
     }
 
     fn netdev_del(&mut self, _cx: &mut CommandContext, args: NetdevDelArgs, reply: Reply<Empty>) {
-        self.delete_netdev(&args.id, reply);
+        self.delete_netdev(&args.id, reply, empty);
     }
 
     fn set_link(&mut self, _cx: &mut CommandContext, args: SetLinkArgs) -> QmpResult<Empty> {
@@ -433,7 +434,7 @@ impl Commands for Control {
         _cx: &mut CommandContext,
         args: AnnounceParameters,
     ) -> QmpResult<Empty> {
-        self.announce(args)?;
+        self.announce(args);
         DONE
     }
 

@@ -12,7 +12,7 @@ impl Control {
     /// Runs a line. What goes wrong is text too; only a processor that does not exist is an error.
     pub(super) fn text_command(
         &mut self,
-        _cx: &mut CommandContext,
+        cx: &mut CommandContext,
         args: &HumanMonitorCommandArgs,
         reply: Reply<String>,
     ) {
@@ -28,6 +28,7 @@ impl Control {
             Ok(Line::Info(Some(topic), words)) => self.tell(topic, &words, cpu),
             Ok(Line::InfoBlock(query)) => self.tell_block(&query),
             Ok(Line::Run(verb)) => return self.run_verb(verb, reply),
+            Ok(Line::Net(line)) => return self.run_net(cx, line, reply),
             Ok(Line::Guest(line)) => said(self.run_guest(line)),
             Ok(Line::Disk(line)) => return self.run_disk(line, reply),
         };
@@ -58,7 +59,7 @@ impl Control {
                 reply.send(Ok(String::new()));
             }
             Verb::Nmi => reply.send(Ok(hmp::wire(&said(self.nmi().map(|()| String::new()))))),
-            Verb::Help | Verb::Info | Verb::Disk(_) | Verb::Guest(_) => {
+            Verb::Help | Verb::Info | Verb::Disk(_) | Verb::Guest(_) | Verb::Net(_) => {
                 reply.send(Ok(String::new()))
             }
         }
@@ -113,6 +114,7 @@ impl Control {
             Topic::Block => self.tell_block(&BlockQuery::default()),
             Topic::BlockStats => self.tell_block_stats(),
             Topic::Snapshots => self.tell_snapshots(),
+            Topic::Network => self.tell_networks(),
             Topic::Chardev => self.tell_chardevs(),
             Topic::Balloon => self.tell_balloon(),
         }

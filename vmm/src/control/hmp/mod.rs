@@ -2,10 +2,12 @@
 
 pub mod disks;
 pub mod guest;
+pub mod nets;
 mod words;
 
 pub use disks::{BlockQuery, DiskLine};
 pub use guest::GuestLine;
+pub use nets::NetLine;
 use words::Words;
 
 /// One text command.
@@ -31,6 +33,8 @@ pub enum Verb {
     Disk(disks::Verb),
     /// A command about what the guest has and does.
     Guest(guest::Verb),
+    /// A command about networks.
+    Net(nets::Verb),
 }
 
 /// What `info` tells about.
@@ -60,6 +64,8 @@ pub enum Topic {
     BlockStats,
     /// Snapshots inside of images.
     Snapshots,
+    /// Hubs, netdevs and interfaces.
+    Network,
     /// Character devices.
     Chardev,
     /// The balloon.
@@ -67,7 +73,7 @@ pub enum Topic {
 }
 
 /// A parsed line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Line {
     /// Nothing on it.
     Empty,
@@ -81,6 +87,8 @@ pub enum Line {
     Disk(DiskLine),
     /// A command about what the guest has and does.
     Guest(GuestLine),
+    /// A command about networks.
+    Net(NetLine),
     /// `info block`.
     InfoBlock(BlockQuery),
 }
@@ -181,6 +189,34 @@ static COMMANDS: &[Entry] = &[
         "",
         "send a non-maskable interrupt to every vCPU",
     ),
+    entry(
+        "announce_self",
+        None,
+        Verb::Net(nets::Verb::Announce),
+        "[interfaces] [id]",
+        "let interfaces tell the network where they are",
+    ),
+    entry(
+        "netdev_add",
+        None,
+        Verb::Net(nets::Verb::Add),
+        "[user|tap|...],id=str[,prop=value][,...]",
+        "make the host's side of an interface",
+    ),
+    entry(
+        "netdev_del",
+        None,
+        Verb::Net(nets::Verb::Delete),
+        "id",
+        "remove the host's side of an interface",
+    ),
+    entry(
+        "set_link",
+        None,
+        Verb::Net(nets::Verb::SetLink),
+        "name on|off",
+        "plug or pull the cable of an interface or a netdev",
+    ),
     entry("quit", Some("q"), Verb::Quit, "", "end the program"),
     entry(
         "snapshot_blkdev",
@@ -259,6 +295,12 @@ static TOPICS: &[TopicEntry] = &[
     topic("cpus", Topic::Cpus, "", "vCPUs and their threads"),
     topic("kvm", Topic::Kvm, "", "whether KVM is in use"),
     topic("name", Topic::Name, "", "the guest's name"),
+    topic(
+        "network",
+        Topic::Network,
+        "",
+        "hubs, netdevs and interfaces",
+    ),
     topic("pci", Topic::Pci, "", "PCI functions"),
     topic(
         "qtree",
@@ -335,6 +377,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
         Verb::Guest(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             GuestLine::read(verb, words).map(Line::Guest)
+        }
+        Verb::Net(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            NetLine::read(verb, words).map(Line::Net)
         }
         verb => match words.next() {
             Some(_) => Err(extraneous(entry.name)),
