@@ -14,6 +14,7 @@ mod link;
 mod netdev;
 mod server;
 mod stream;
+mod tap;
 mod wire;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use hub::{Hub, Hubs};
 pub use link::{LinkNames, LinkNews, LinkTell, Way, open_link};
 pub use netdev::{NetAttachment, Netdev, NetdevOptions, PortLease, PortStore};
 pub use server::{NetGuard, NetHandle, NetServer};
+pub use tap::{NO_SNDBUF, Tap, TapError, TapOpen};
 
 use std::io;
 use std::os::fd::RawFd;

@@ -4,12 +4,14 @@ pub mod chardevs;
 pub mod devices;
 pub mod disks;
 pub mod guest;
+pub mod nets;
 mod words;
 
 pub use chardevs::ChardevLine;
 pub use devices::DeviceLine;
 pub use disks::{BlockQuery, DiskLine};
 pub use guest::GuestLine;
+pub use nets::NetLine;
 use words::Words;
 
 /// One text command.
@@ -39,6 +41,8 @@ pub enum Verb {
     Device(devices::Verb),
     /// A command about what the guest has and does.
     Guest(guest::Verb),
+    /// A command about networks.
+    Net(nets::Verb),
 }
 
 /// What `info` tells about.
@@ -68,6 +72,8 @@ pub enum Topic {
     BlockStats,
     /// Snapshots inside of images.
     Snapshots,
+    /// Hubs, netdevs and interfaces.
+    Network,
     /// Character devices.
     Chardev,
     /// The balloon.
@@ -97,6 +103,8 @@ pub enum Line {
     Device(DeviceLine),
     /// A command about what the guest has and does.
     Guest(GuestLine),
+    /// A command about networks.
+    Net(NetLine),
     /// `info block`.
     InfoBlock(BlockQuery),
 }
@@ -253,6 +261,34 @@ static COMMANDS: &[Entry] = &[
         "",
         "replaced by device_del",
     ),
+    entry(
+        "announce_self",
+        None,
+        Verb::Net(nets::Verb::Announce),
+        "[interfaces] [id]",
+        "let interfaces tell the network where they are",
+    ),
+    entry(
+        "netdev_add",
+        None,
+        Verb::Net(nets::Verb::Add),
+        "[user|tap|...],id=str[,prop=value][,...]",
+        "make the host's side of an interface",
+    ),
+    entry(
+        "netdev_del",
+        None,
+        Verb::Net(nets::Verb::Delete),
+        "id",
+        "remove the host's side of an interface",
+    ),
+    entry(
+        "set_link",
+        None,
+        Verb::Net(nets::Verb::SetLink),
+        "name on|off",
+        "plug or pull the cable of an interface or a netdev",
+    ),
     entry("quit", Some("q"), Verb::Quit, "", "end the program"),
     entry(
         "snapshot_blkdev",
@@ -339,6 +375,12 @@ static TOPICS: &[TopicEntry] = &[
     topic("iothreads", Topic::IoThreads, "", "I/O threads"),
     topic("kvm", Topic::Kvm, "", "whether KVM is in use"),
     topic("name", Topic::Name, "", "the guest's name"),
+    topic(
+        "network",
+        Topic::Network,
+        "",
+        "hubs, netdevs and interfaces",
+    ),
     topic("pci", Topic::Pci, "", "PCI functions"),
     topic(
         "qtree",
@@ -429,6 +471,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
         Verb::Guest(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             GuestLine::read(verb, words).map(Line::Guest)
+        }
+        Verb::Net(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            NetLine::read(verb, words).map(Line::Net)
         }
         verb => match words.next() {
             Some(_) => Err(extraneous(entry.name)),
