@@ -3,11 +3,11 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tests::binary::{cache, has_kvm, is_stand_in, tree};
@@ -456,4 +456,52 @@ fn a_guest_that_is_killed_in_mid_work_leaves_no_process() {
     serial.expect("tick 1\n");
     vm.signal(libc::SIGTERM);
     assert_eq!(vm.wait().status, Some(0));
+}
+
+/// How many frames go to the guest and back.
+const FRAMES: usize = 500;
+
+#[test]
+fn an_interface() {
+    let builder = VmBuilder::new();
+    let (ours, theirs) = (builder.path("ours"), builder.path("theirs"));
+    let wire = UnixDatagram::bind(&theirs).expect("a socket");
+    wire.set_read_timeout(Some(seconds(60))).expect("a limit");
+    let Some(builder) = guest(builder, "drive") else {
+        return;
+    };
+    let builder = builder
+        .arg("-netdev")
+        .arg(format!(
+            "dgram,id=n,local.type=unix,local.path={},remote.type=unix,remote.path={}",
+            ours.display(),
+            theirs.display()
+        ))
+        .args([
+            "-device",
+            "virtio-net-pci,netdev=n,mac=52:54:00:01:02:03,romfile=",
+        ]);
+    let (mut vm, mut serial) = start(builder);
+    serial.expect("interface [52, 54, 00, 01, 02, 03]");
+    let mut hello = [0; 2048];
+    assert_eq!(wire.recv(&mut hello).expect("a frame"), 60);
+    wire.connect(&ours).expect("the program's end");
+    let begin = Instant::now();
+    for count in 0..FRAMES {
+        let last = count + 1 == FRAMES;
+        let kind = [0x88, if last { 0xb6 } else { 0xb5 }];
+        let head = [&[0x52, 0x54, 0, 1, 2, 3, 2, 0, 0, 0, 0, 9][..], &kind].concat();
+        let contents = (0..46 + count % 1455).map(|at| (at + count) as u8);
+        let sent: Vec<u8> = head.iter().copied().chain(contents).collect();
+        wire.send(&sent).expect("sending");
+        let mut got = vec![0; 2048];
+        let length = wire.recv(&mut got).expect("a frame");
+        assert_eq!(got[..12], [2, 0, 0, 0, 0, 9, 0x52, 0x54, 0, 1, 2, 3]);
+        assert_eq!(got[12..length], sent[12..]);
+    }
+    let each = begin.elapsed() / FRAMES as u32;
+    println!("{each:?} for a frame to the guest and back");
+    serial.expect(&format!("{FRAMES} frames"));
+    serial.expect("interface fine");
+    assert_success(&mut vm, &mut serial);
 }

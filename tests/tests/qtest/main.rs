@@ -19,4 +19,5 @@ mod pvpanic;
 mod rng;
 mod scsi;
 mod vmgenid;
+mod vnet;
 mod watchdog;

@@ -232,6 +232,10 @@ impl QueueWorker for PairWorker {
                 if let Some(receive) = &self.receive {
                     receive.queue.take_kick();
                 }
+                if self.state.watches_port {
+                    // There are buffers, and frames will say so themselves.
+                    return;
+                }
             }
             TRANSMIT => {
                 if let Some(transmit) = &self.transmit {

@@ -5,6 +5,7 @@ pub mod devices;
 pub mod disks;
 pub mod forwards;
 pub mod guest;
+pub mod nets;
 mod words;
 
 pub use chardevs::ChardevLine;
@@ -12,6 +13,7 @@ pub use devices::DeviceLine;
 pub use disks::{BlockQuery, DiskLine};
 pub use forwards::ForwardLine;
 pub use guest::GuestLine;
+pub use nets::NetLine;
 use words::Words;
 
 /// One text command.
@@ -43,6 +45,8 @@ pub enum Verb {
     Guest(guest::Verb),
     /// A command about host forwards.
     Forward(forwards::Verb),
+    /// A command about networks.
+    Net(nets::Verb),
 }
 
 /// What `info` tells about.
@@ -72,6 +76,8 @@ pub enum Topic {
     BlockStats,
     /// Snapshots inside of images.
     Snapshots,
+    /// Hubs, netdevs and interfaces.
+    Network,
     /// Character devices.
     Chardev,
     /// Connections of user networks.
@@ -105,6 +111,8 @@ pub enum Line {
     Guest(GuestLine),
     /// A command about host forwards.
     Forward(ForwardLine),
+    /// A command about networks.
+    Net(NetLine),
     /// `info block`.
     InfoBlock(BlockQuery),
 }
@@ -275,6 +283,34 @@ static COMMANDS: &[Entry] = &[
         "",
         "replaced by device_del",
     ),
+    entry(
+        "announce_self",
+        None,
+        Verb::Net(nets::Verb::Announce),
+        "[interfaces] [id]",
+        "let interfaces tell the network where they are",
+    ),
+    entry(
+        "netdev_add",
+        None,
+        Verb::Net(nets::Verb::Add),
+        "[user|tap|...],id=str[,prop=value][,...]",
+        "make the host's side of an interface",
+    ),
+    entry(
+        "netdev_del",
+        None,
+        Verb::Net(nets::Verb::Delete),
+        "id",
+        "remove the host's side of an interface",
+    ),
+    entry(
+        "set_link",
+        None,
+        Verb::Net(nets::Verb::SetLink),
+        "name on|off",
+        "plug or pull the cable of an interface or a netdev",
+    ),
     entry("quit", Some("q"), Verb::Quit, "", "end the program"),
     entry(
         "snapshot_blkdev",
@@ -361,6 +397,12 @@ static TOPICS: &[TopicEntry] = &[
     topic("iothreads", Topic::IoThreads, "", "I/O threads"),
     topic("kvm", Topic::Kvm, "", "whether KVM is in use"),
     topic("name", Topic::Name, "", "the guest's name"),
+    topic(
+        "network",
+        Topic::Network,
+        "",
+        "hubs, netdevs and interfaces",
+    ),
     topic("pci", Topic::Pci, "", "PCI functions"),
     topic(
         "qtree",
@@ -461,6 +503,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
         Verb::Forward(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             ForwardLine::read(verb, words).map(Line::Forward)
+        }
+        Verb::Net(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            NetLine::read(verb, words).map(Line::Net)
         }
         verb => match words.next() {
             Some(_) => Err(extraneous(entry.name)),
