@@ -7,6 +7,7 @@ mod devices;
 mod images;
 mod life;
 mod memory;
+mod net;
 mod scsi;
 mod scsi_changes;
 

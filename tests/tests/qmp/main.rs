@@ -11,6 +11,7 @@ mod images;
 mod limits;
 mod manual;
 mod media;
+mod net;
 mod objects;
 mod qom;
 mod queries;
