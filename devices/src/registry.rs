@@ -7,7 +7,7 @@ use api_spec::{DeviceDriver, QmpError, QmpResult};
 use crate::backend::net::Nic;
 use crate::bus::{BusDevice, SharedDevice};
 use crate::cx::BuildCx;
-use crate::model::{build as isa, isa_serial};
+use crate::model::{Generation, build as isa, isa_serial};
 use crate::pci::{RootPort, SharedFunction, build_root_port};
 use crate::scsi::{self, ScsiBus, Unit};
 use crate::virtio::balloon::{self, Balloon};
@@ -37,6 +37,8 @@ pub enum Face {
     Nic(Arc<dyn Nic>),
     /// A balloon.
     Balloon(Arc<Balloon>),
+    /// A generation id.
+    Generation(Arc<Generation>),
 }
 
 impl Face {
@@ -44,7 +46,7 @@ impl Face {
     pub fn unit(&self) -> Option<&Arc<Unit>> {
         match self {
             Face::Unit(unit) => Some(unit),
-            Face::None | Face::Nic(_) | Face::Balloon(_) => None,
+            Face::None | Face::Nic(_) | Face::Balloon(_) | Face::Generation(_) => None,
         }
     }
 
@@ -52,7 +54,7 @@ impl Face {
     pub fn nic(&self) -> Option<&Arc<dyn Nic>> {
         match self {
             Face::Nic(nic) => Some(nic),
-            Face::None | Face::Unit(_) | Face::Balloon(_) => None,
+            Face::None | Face::Unit(_) | Face::Balloon(_) | Face::Generation(_) => None,
         }
     }
 
@@ -60,7 +62,15 @@ impl Face {
     pub fn balloon(&self) -> Option<&Arc<Balloon>> {
         match self {
             Face::Balloon(balloon) => Some(balloon),
-            Face::None | Face::Unit(_) | Face::Nic(_) => None,
+            Face::None | Face::Unit(_) | Face::Nic(_) | Face::Generation(_) => None,
+        }
+    }
+
+    /// The generation id.
+    pub fn generation(&self) -> Option<&Arc<Generation>> {
+        match self {
+            Face::Generation(generation) => Some(generation),
+            Face::None | Face::Unit(_) | Face::Nic(_) | Face::Balloon(_) => None,
         }
     }
 }
@@ -90,6 +100,8 @@ pub enum Attachable {
         /// Its ports.
         ports: Vec<Region>,
     },
+    /// A device on no bus, without registers.
+    Plain(Face),
     /// A port of a virtio-serial bus; it was added to its bus while it was built.
     Port,
     /// A logical unit of a SCSI bus; it was added to its bus while it was built.
@@ -135,6 +147,7 @@ impl Attachable {
         match self {
             Attachable::Pci { face, .. } => face.clone(),
             Attachable::Unit(unit) => Face::Unit(unit.clone()),
+            Attachable::Plain(face) => face.clone(),
             Attachable::RootPort(_)
             | Attachable::Bus { .. }
             | Attachable::Isa { .. }
@@ -206,7 +219,18 @@ pub fn build(
         DeviceDriver::PcieRootPort(props) => build_root_port(props, &cx)
             .map(Box::new)
             .map(Attachable::RootPort),
+        DeviceDriver::I6300esb(props) => Ok(Attachable::Pci {
+            function: isa::i6300esb(props, &cx)?,
+            face: Face::None,
+        }),
+        DeviceDriver::Vmgenid(props) => {
+            Generation::build(props).map(|id| Attachable::Plain(Face::Generation(id)))
+        }
         DeviceDriver::IsaSerial(props) => isa_serial::build(props, &mut cx),
+        DeviceDriver::PvpanicPci(props) => Ok(Attachable::Pci {
+            function: isa::pvpanic_pci(props)?,
+            face: Face::None,
+        }),
         DeviceDriver::Pvpanic(props) => isa::pvpanic(props, &cx),
         DeviceDriver::IsaDebugExit(props) => isa::isa_debug_exit(props, &cx),
     }

@@ -241,6 +241,7 @@ impl Server {
                     }
                 }
                 Message::Add(id, endpoint, options) => self.add(id, endpoint, options),
+                Message::DropClient(id) => self.disconnect(id),
                 Message::Remove(id) => self.remove(id),
                 Message::Shutdown => return true,
             }

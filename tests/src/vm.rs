@@ -58,6 +58,7 @@ impl Exit {
 pub struct VmBuilder {
     directory: TempDir,
     args: Vec<OsString>,
+    environment: Vec<(&'static str, OsString)>,
     monitors: usize,
     setup: sys::ChildSetup,
     pipes: bool,
@@ -99,6 +100,7 @@ impl VmBuilder {
                 .tempdir()
                 .expect("a temporary directory"),
             args: Vec::new(),
+            environment: Vec::new(),
             monitors: 0,
             setup: sys::ChildSetup::default(),
             pipes: false,
@@ -121,6 +123,13 @@ impl VmBuilder {
         self
     }
 
+    /// Sets a variable of the environment.
+    #[must_use]
+    pub fn env(mut self, name: &'static str, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name, value.as_ref().to_owned()));
+        self
+    }
+
     /// An empty machine.
     #[must_use]
     pub fn none(self) -> Self {
@@ -139,13 +148,25 @@ impl VmBuilder {
         self.args(["-machine", "q35", "-accel", "qtest", "-m", "64"])
     }
 
+    /// The older PC that no processor runs, in the state `running`.
+    #[must_use]
+    pub fn idle_pc(self) -> Self {
+        self.args(["-machine", "pc", "-accel", "qtest", "-m", "64"])
+    }
+
     /// A q35 on the accelerator that runs guests, with a serial console: see [`Vm::serial`].
     #[must_use]
     pub fn guest(self) -> Self {
+        self.guest_on("q35")
+    }
+
+    /// The same on another machine.
+    #[must_use]
+    pub fn guest_on(self, machine: &str) -> Self {
         let accel = artifacts::accelerator();
         let cpu = if accel == "kvm" { "host" } else { "max" };
         let console = self.path("serial.sock");
-        self.args(["-machine", "q35", "-accel", &accel, "-cpu", cpu])
+        self.args(["-machine", machine, "-accel", &accel, "-cpu", cpu])
             .arg("-chardev")
             .arg(format!(
                 "socket,id=serial0,path={},server=on,wait=off",
@@ -243,6 +264,7 @@ impl VmBuilder {
         let mut command = Command::new(&self.program);
         command
             .args(&self.args)
+            .envs(self.environment.iter().cloned())
             .current_dir(self.directory.path())
             .stderr(file("stderr"));
         if self.pipes {

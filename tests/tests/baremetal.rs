@@ -58,6 +58,11 @@ fn build() -> Option<PathBuf> {
 
 /// A machine that boots the guest with these words. None where there is no KVM or no guest.
 fn guest(builder: VmBuilder, words: &str) -> Option<VmBuilder> {
+    guest_on("q35", builder, words)
+}
+
+/// The same on another machine.
+fn guest_on(machine: &str, builder: VmBuilder, words: &str) -> Option<VmBuilder> {
     if !has_kvm() {
         println!("skipped: no /dev/kvm");
         return None;
@@ -68,7 +73,8 @@ fn guest(builder: VmBuilder, words: &str) -> Option<VmBuilder> {
     let cpu = if is_stand_in() { "qemu64" } else { "host" };
     Some(
         builder
-            .args(["-machine", "q35", "-accel", "kvm", "-cpu", cpu, "-m", "64"])
+            .args(["-machine", machine, "-accel", "kvm", "-cpu", cpu])
+            .args(["-m", "64"])
             .arg("-chardev")
             .arg(format!(
                 "socket,id=serial0,path={},server=on,wait=off",
@@ -272,6 +278,42 @@ fn several_devices_with_several_processors() {
     serial.expect("entropy fine");
     serial.expect("disk fine");
     assert_success(&mut vm, &mut serial);
+}
+
+#[test]
+fn the_older_pc() {
+    let builder = VmBuilder::new();
+    let path = disk::numbered(builder.dir(), "disk.img", 4096);
+    // Its devices, a reset, and off by its power management, whose place its firmware names.
+    let Some(builder) = guest_on("pc", builder, "drive serve poweroff") else {
+        return;
+    };
+    let builder = builder
+        .args(["-smp", "2", "-device", "virtio-rng-pci,bus=pci.0,addr=4"])
+        .arg("-blockdev")
+        .arg(format!(
+            "file,node-name=f,filename={},read-only=on",
+            path.display()
+        ))
+        .args(["-device", "virtio-blk-pci,drive=f"]);
+    let (mut vm, mut serial) = start(builder);
+    for turn in 0..2 {
+        serial.expect("baremetal-guest up");
+        serial.expect("acpi true");
+        serial.expect("disk fine");
+        serial.expect("entropy fine");
+        serial.expect("serving");
+        if turn == 0 {
+            serial.send(b"reset\n");
+            vm.qmp().event("RESET");
+        }
+    }
+    serial.send(b"\n");
+    assert_eq!(
+        vm.qmp().event("SHUTDOWN")["data"],
+        json!({"guest": true, "reason": "guest-shutdown"})
+    );
+    assert_eq!(vm.wait().status, Some(0));
 }
 
 #[test]

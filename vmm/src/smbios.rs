@@ -1,5 +1,5 @@
 //! SMBIOS 3 tables (DMTF DSP0134 3.6): what the machine is called, and how its memory and
-//! processors are arranged. Manufacturer and product are those of QEMU's q35, by which programs
+//! processors are arranged. Manufacturer and product are those of QEMU's machines, by which programs
 //! in guests tell what they run on.
 
 use crate::layout::{RamLayout, Window};
@@ -17,6 +17,8 @@ const DEVICE_MAX: u64 = 16 << 30;
 pub struct SmbiosConfig {
     /// The machine's UUID.
     pub uuid: Option<uuid::Uuid>,
+    /// The machine type's description.
+    pub product: String,
     /// The machine type's versioned name.
     pub version: String,
     /// Where RAM is.
@@ -90,7 +92,6 @@ impl Structure {
 }
 
 const MAKER: &str = "QEMU";
-const PRODUCT: &str = "Standard PC (Q35 + ICH9, 2009)";
 
 /// Entry point and structures with their addresses.
 pub fn build(config: &SmbiosConfig) -> [(u64, Vec<u8>); 2] {
@@ -145,7 +146,7 @@ fn system(config: &SmbiosConfig, into: &mut Vec<u8>) {
     let uuid = config.uuid.unwrap_or_default();
     Structure::new(1, 0x100)
         .text(MAKER)
-        .text(PRODUCT)
+        .text(&config.product)
         .text(&config.version)
         .text("")
         .bytes(&uuid.to_bytes_le())
@@ -303,8 +304,9 @@ mod tests {
     fn config(size: u64) -> SmbiosConfig {
         SmbiosConfig {
             uuid: Some(uuid::uuid!("00112233-4455-6677-8899-aabbccddeeff")),
+            product: "Standard PC".into(),
             version: "pc-q35-10.0".into(),
-            layout: RamLayout::q35(size),
+            layout: RamLayout::new(crate::layout::Board::Q35, size),
             topology: Topology {
                 sockets: 2,
                 cores: 4,
@@ -328,7 +330,7 @@ mod tests {
         assert_eq!(kinds, [0, 1, 3, 4, 4, 16, 17, 19, 19, 32, 127]);
         let lens: Vec<usize> = found.iter().map(|(_, bytes, _)| bytes.len()).collect();
         assert_eq!(lens, [24, 27, 22, 48, 48, 23, 40, 31, 31, 11, 4]);
-        assert_eq!(found[1].2, ["QEMU", PRODUCT, "pc-q35-10.0"]);
+        assert_eq!(found[1].2, ["QEMU", "Standard PC", "pc-q35-10.0"]);
         assert_eq!(found[1].1[8..12], [0x33, 0x22, 0x11, 0]);
         assert_eq!(found[6].1[12..14], 4096u16.to_le_bytes());
     }

@@ -20,8 +20,9 @@ use crate::cli::plan::{FdPlan, Identity, ProcessPlan, QtestPlan};
 use crate::cli::{self, Order, Request};
 use crate::control::Control;
 use crate::control::sink::{Facts, Published};
+use crate::layout::Board;
 use crate::logging;
-use crate::machine::spec::{MachineKind, MachineSpec};
+use crate::machine::spec::MachineSpec;
 use crate::machine::{ChosenAccel, Machine};
 use crate::process::{self, Daemon, PidFile, errno};
 use crate::sys;
@@ -182,10 +183,10 @@ fn build(order: Order) -> Result<Control> {
         blame(arg, control.add_netdev(options))?;
     }
     let uuid = order.identity.uuid;
-    match order.machine.kind {
-        MachineKind::None => no_machine(&mut control, &published, &order.machine, &order.qtest)?,
-        MachineKind::Q35 => {
-            let chosen = add_machine(&mut control, order.machine, uuid)?;
+    match order.machine.kind.board() {
+        None => no_machine(&mut control, &published, &order.machine, &order.qtest)?,
+        Some(board) => {
+            let chosen = add_machine(&mut control, order.machine, board, uuid)?;
             published.set_kvm(matches!(chosen, ChosenAccel::Kvm(_)));
             add_serials(&mut control, order.serials)?;
             add_qtest_later(&mut control, &chosen, order.qtest)?;
@@ -265,6 +266,7 @@ fn no_machine(
 fn add_machine(
     control: &mut Control,
     spec: MachineSpec,
+    board: Board,
     uuid: Option<uuid::Uuid>,
 ) -> Result<ChosenAccel> {
     let backend = match &spec.memory_backend {
@@ -288,7 +290,7 @@ fn add_machine(
     if spec.kernel.is_none() && spec.accels.first() == Some(&AccelKind::Kvm) {
         log::info!("There is no kernel and no firmware: the processors stay halted");
     }
-    let (machine, chosen) = Machine::build(spec, backend, uuid, &control.mail())?;
+    let (machine, chosen) = Machine::build(spec, board, backend, uuid, &control.mail())?;
     control.set_machine(machine)?;
     Ok(chosen)
 }

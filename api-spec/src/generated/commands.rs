@@ -101,6 +101,10 @@ pub enum Command {
     RingbufRead(RingbufReadArgs),
     /// `chardev-add`
     ChardevAdd(ChardevAddArgs),
+    /// `chardev-change`
+    ChardevChange(ChardevChangeArgs),
+    /// `chardev-send-break`
+    ChardevSendBreak(ChardevSendBreakArgs),
     /// `chardev-remove`
     ChardevRemove(ChardevRemoveArgs),
     /// `job-pause`
@@ -175,6 +179,14 @@ pub enum Command {
     QueryBalloon,
     /// `balloon`
     Balloon(BalloonArgs),
+    /// `watchdog-set-action`
+    WatchdogSetAction(WatchdogSetActionArgs),
+    /// `yank`
+    Yank(YankArgs),
+    /// `query-yank`
+    QueryYank,
+    /// `query-vm-generation-id`
+    QueryVmGenerationId,
 }
 impl Command {
     /// The command's name on the wire.
@@ -225,6 +237,8 @@ impl Command {
             Command::RingbufWrite(_) => "ringbuf-write",
             Command::RingbufRead(_) => "ringbuf-read",
             Command::ChardevAdd(_) => "chardev-add",
+            Command::ChardevChange(_) => "chardev-change",
+            Command::ChardevSendBreak(_) => "chardev-send-break",
             Command::ChardevRemove(_) => "chardev-remove",
             Command::JobPause(_) => "job-pause",
             Command::JobResume(_) => "job-resume",
@@ -264,6 +278,10 @@ impl Command {
             Command::DeviceDel(_) => "device_del",
             Command::QueryBalloon => "query-balloon",
             Command::Balloon(_) => "balloon",
+            Command::WatchdogSetAction(_) => "watchdog-set-action",
+            Command::Yank(_) => "yank",
+            Command::QueryYank => "query-yank",
+            Command::QueryVmGenerationId => "query-vm-generation-id",
         }
     }
 }
@@ -333,6 +351,10 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "ringbuf-write" => Command::RingbufWrite(RingbufWriteArgs::take(&mut members)?),
         "ringbuf-read" => Command::RingbufRead(RingbufReadArgs::take(&mut members)?),
         "chardev-add" => Command::ChardevAdd(ChardevAddArgs::take(&mut members)?),
+        "chardev-change" => Command::ChardevChange(ChardevChangeArgs::take(&mut members)?),
+        "chardev-send-break" => {
+            Command::ChardevSendBreak(ChardevSendBreakArgs::take(&mut members)?)
+        }
         "chardev-remove" => Command::ChardevRemove(ChardevRemoveArgs::take(&mut members)?),
         "job-pause" => Command::JobPause(JobPauseArgs::take(&mut members)?),
         "job-resume" => Command::JobResume(JobResumeArgs::take(&mut members)?),
@@ -395,6 +417,12 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "device_del" => Command::DeviceDel(DeviceDelArgs::take(&mut members)?),
         "query-balloon" => Command::QueryBalloon,
         "balloon" => Command::Balloon(BalloonArgs::take(&mut members)?),
+        "watchdog-set-action" => {
+            Command::WatchdogSetAction(WatchdogSetActionArgs::take(&mut members)?)
+        }
+        "yank" => Command::Yank(YankArgs::take(&mut members)?),
+        "query-yank" => Command::QueryYank,
+        "query-vm-generation-id" => Command::QueryVmGenerationId,
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -647,14 +675,28 @@ pub trait Commands {
     fn ringbuf_read(&mut self, cx: &mut CommandContext, args: RingbufReadArgs)
     -> QmpResult<String>;
     /// Makes a character device.
-    ///
-    /// # Errors
-    /// What the client is told.
     fn chardev_add(
         &mut self,
         cx: &mut CommandContext,
         args: ChardevAddArgs,
-    ) -> QmpResult<ChardevReturn>;
+        reply: Reply<ChardevReturn>,
+    );
+    /// Gives a character device another host side; whoever uses it goes on with that.
+    fn chardev_change(
+        &mut self,
+        cx: &mut CommandContext,
+        args: ChardevChangeArgs,
+        reply: Reply<ChardevReturn>,
+    );
+    /// Holds the line of a character device for a moment, which a serial port hears as a break.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn chardev_send_break(
+        &mut self,
+        cx: &mut CommandContext,
+        args: ChardevSendBreakArgs,
+    ) -> QmpResult<Empty>;
     /// Removes a character device that nothing uses.
     ///
     /// # Errors
@@ -889,6 +931,31 @@ pub trait Commands {
     /// # Errors
     /// What the client is told.
     fn balloon(&mut self, cx: &mut CommandContext, args: BalloonArgs) -> QmpResult<Empty>;
+    /// Sets what an expired watchdog does, as set-action does.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn watchdog_set_action(
+        &mut self,
+        cx: &mut CommandContext,
+        args: WatchdogSetActionArgs,
+    ) -> QmpResult<Empty>;
+    /// Breaks connections that hang: whoever waits for them goes on, as if the peer had left.
+    /// Nothing is done when one of the instances is not known.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn yank(&mut self, cx: &mut CommandContext, args: YankArgs) -> QmpResult<Empty>;
+    /// Lists what can be yanked.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_yank(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<YankInstance>>;
+    /// Tells the guest's generation id.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_vm_generation_id(&mut self, cx: &mut CommandContext) -> QmpResult<GuidInfo>;
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -982,8 +1049,10 @@ pub fn dispatch(
         Command::RingbufRead(args) => {
             responder.send(commands.ringbuf_read(cx, args).map(|r| to_json(&r)))
         }
-        Command::ChardevAdd(args) => {
-            responder.send(commands.chardev_add(cx, args).map(|r| to_json(&r)))
+        Command::ChardevAdd(args) => commands.chardev_add(cx, args, Reply::new(responder)),
+        Command::ChardevChange(args) => commands.chardev_change(cx, args, Reply::new(responder)),
+        Command::ChardevSendBreak(args) => {
+            responder.send(commands.chardev_send_break(cx, args).map(|r| to_json(&r)))
         }
         Command::ChardevRemove(args) => {
             responder.send(commands.chardev_remove(cx, args).map(|r| to_json(&r)))
@@ -1080,6 +1149,14 @@ pub fn dispatch(
         }
         Command::QueryBalloon => responder.send(commands.query_balloon(cx).map(|r| to_json(&r))),
         Command::Balloon(args) => responder.send(commands.balloon(cx, args).map(|r| to_json(&r))),
+        Command::WatchdogSetAction(args) => {
+            responder.send(commands.watchdog_set_action(cx, args).map(|r| to_json(&r)))
+        }
+        Command::Yank(args) => responder.send(commands.yank(cx, args).map(|r| to_json(&r))),
+        Command::QueryYank => responder.send(commands.query_yank(cx).map(|r| to_json(&r))),
+        Command::QueryVmGenerationId => {
+            responder.send(commands.query_vm_generation_id(cx).map(|r| to_json(&r)))
+        }
     }
 }
 /// Something that happened, told to every monitor.
@@ -1224,6 +1301,14 @@ pub enum Event {
         /// Bytes of memory that the guest has now.
         actual: i64,
     },
+    /// The watchdog expired: the guest did not feed it in time. What is done about it comes after
+    /// this event.
+    Watchdog {
+        /// What is done.
+        action: WatchdogAction,
+    },
+    /// The guest told through pvpanic that it switches itself off. SHUTDOWN follows.
+    GuestPvshutdown,
 }
 impl Event {
     /// The event's name on the wire.
@@ -1249,6 +1334,8 @@ impl Event {
             Event::DeviceUnplugGuestError { .. } => "DEVICE_UNPLUG_GUEST_ERROR",
             Event::NicRxFilterChanged { .. } => "NIC_RX_FILTER_CHANGED",
             Event::BalloonChange { .. } => "BALLOON_CHANGE",
+            Event::Watchdog { .. } => "WATCHDOG",
+            Event::GuestPvshutdown => "GUEST_PVSHUTDOWN",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -1358,6 +1445,10 @@ impl Event {
             Event::BalloonChange { actual } => {
                 out.put("actual", actual);
             }
+            Event::Watchdog { action } => {
+                out.put("action", action);
+            }
+            Event::GuestPvshutdown => return None,
         }
         members.close();
         Some(text)
@@ -1397,6 +1488,11 @@ impl Event {
                 interval_ms: 1000,
                 key: self.name().to_string(),
             }),
+            Event::Watchdog { .. } => Some(RateLimit {
+                interval_ms: 1000,
+                key: self.name().to_string(),
+            }),
+            Event::GuestPvshutdown => None,
         }
     }
 }

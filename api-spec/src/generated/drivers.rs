@@ -879,14 +879,14 @@ impl IsaSerialProps {
 pub struct PvpanicProps {
     /// Its port
     pub ioport: u16,
-    /// Events it offers, as bits
+    /// Events it offers, as bits: 1 panicked, 2 its crash kernel takes over, 4 switched off
     pub events: u8,
 }
 impl PvpanicProps {
     fn take(members: &mut Members) -> QmpResult<Self> {
         Ok(PvpanicProps {
             ioport: members.optional("ioport")?.unwrap_or(1285),
-            events: members.optional("events")?.unwrap_or(3),
+            events: members.optional("events")?.unwrap_or(7),
         })
     }
     fn put(&self, out: &mut Out) {
@@ -1259,6 +1259,42 @@ impl VirtioBalloonPciProps {
         out.put("use-disabled-flag", &self.use_disabled_flag);
     }
 }
+/// Properties of `i6300esb`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct I6300esbProps {
+    /// Slot and optional function number, example: 06.0 or 06
+    pub addr: Option<crate::decode::PciAddr>,
+    /// Accepted empty; option ROMs are not run
+    pub romfile: Option<String>,
+    /// Accepted; option ROMs are not run
+    pub rombar: i32,
+    /// The slot has more functions than this one
+    pub multifunction: bool,
+    /// Not used
+    pub failover_pair_id: Option<String>,
+    /// Index for predictable names of network interfaces
+    pub acpi_index: u32,
+}
+impl I6300esbProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(I6300esbProps {
+            addr: members.optional("addr")?,
+            romfile: members.optional("romfile")?,
+            rombar: members.optional("rombar")?.unwrap_or(-1),
+            multifunction: members.optional("multifunction")?.unwrap_or(false),
+            failover_pair_id: members.optional("failover_pair_id")?,
+            acpi_index: members.optional("acpi-index")?.unwrap_or(0),
+        })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put_some("addr", &self.addr);
+        out.put_some("romfile", &self.romfile);
+        out.put("rombar", &self.rombar);
+        out.put("multifunction", &self.multifunction);
+        out.put_some("failover_pair_id", &self.failover_pair_id);
+        out.put("acpi-index", &self.acpi_index);
+    }
+}
 /// Properties of `vhost-vsock-pci`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VhostVsockPciProps {
@@ -1349,6 +1385,62 @@ impl VhostVsockPciProps {
         out.put("use-disabled-flag", &self.use_disabled_flag);
     }
 }
+/// Properties of `vmgenid`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VmgenidProps {
+    /// UUID, or auto for a random one
+    pub guid: String,
+}
+impl VmgenidProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(VmgenidProps {
+            guid: members.optional("guid")?.unwrap_or(String::from("auto")),
+        })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put("guid", &self.guid);
+    }
+}
+/// Properties of `pvpanic-pci`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PvpanicPciProps {
+    /// Events it offers, as bits: 1 panicked, 2 its crash kernel takes over, 4 switched off
+    pub events: u8,
+    /// Slot and optional function number, example: 06.0 or 06
+    pub addr: Option<crate::decode::PciAddr>,
+    /// Accepted empty; option ROMs are not run
+    pub romfile: Option<String>,
+    /// Accepted; option ROMs are not run
+    pub rombar: i32,
+    /// The slot has more functions than this one
+    pub multifunction: bool,
+    /// Not used
+    pub failover_pair_id: Option<String>,
+    /// Index for predictable names of network interfaces
+    pub acpi_index: u32,
+}
+impl PvpanicPciProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(PvpanicPciProps {
+            events: members.optional("events")?.unwrap_or(7),
+            addr: members.optional("addr")?,
+            romfile: members.optional("romfile")?,
+            rombar: members.optional("rombar")?.unwrap_or(-1),
+            multifunction: members.optional("multifunction")?.unwrap_or(false),
+            failover_pair_id: members.optional("failover_pair_id")?,
+            acpi_index: members.optional("acpi-index")?.unwrap_or(0),
+        })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put("events", &self.events);
+        out.put_some("addr", &self.addr);
+        out.put_some("romfile", &self.romfile);
+        out.put("rombar", &self.rombar);
+        out.put("multifunction", &self.multifunction);
+        out.put_some("failover_pair_id", &self.failover_pair_id);
+        out.put("acpi-index", &self.acpi_index);
+    }
+}
 /// A driver with its typed properties.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DeviceDriver {
@@ -1380,8 +1472,14 @@ pub enum DeviceDriver {
     VirtioNetPci(VirtioNetPciProps),
     /// `virtio-balloon-pci`
     VirtioBalloonPci(VirtioBalloonPciProps),
+    /// `i6300esb`
+    I6300esb(I6300esbProps),
     /// `vhost-vsock-pci`
     VhostVsockPci(VhostVsockPciProps),
+    /// `vmgenid`
+    Vmgenid(VmgenidProps),
+    /// `pvpanic-pci`
+    PvpanicPci(PvpanicPciProps),
 }
 impl DeviceDriver {
     /// The driver's type name.
@@ -1401,7 +1499,10 @@ impl DeviceDriver {
             DeviceDriver::IsaDebugExit(_) => "isa-debug-exit",
             DeviceDriver::VirtioNetPci(_) => "virtio-net-pci",
             DeviceDriver::VirtioBalloonPci(_) => "virtio-balloon-pci",
+            DeviceDriver::I6300esb(_) => "i6300esb",
             DeviceDriver::VhostVsockPci(_) => "vhost-vsock-pci",
+            DeviceDriver::Vmgenid(_) => "vmgenid",
+            DeviceDriver::PvpanicPci(_) => "pvpanic-pci",
         }
     }
     /// For PCI functions: the place asked for, and whether the slot has more functions.
@@ -1421,7 +1522,10 @@ impl DeviceDriver {
             DeviceDriver::IsaDebugExit(_) => (None, false),
             DeviceDriver::VirtioNetPci(props) => (props.addr, props.multifunction),
             DeviceDriver::VirtioBalloonPci(props) => (props.addr, props.multifunction),
+            DeviceDriver::I6300esb(props) => (props.addr, props.multifunction),
             DeviceDriver::VhostVsockPci(props) => (props.addr, props.multifunction),
+            DeviceDriver::Vmgenid(_) => (None, false),
+            DeviceDriver::PvpanicPci(props) => (props.addr, props.multifunction),
         }
     }
     /// The properties that have a value, as the JSON text of an object.
@@ -1443,7 +1547,10 @@ impl DeviceDriver {
             DeviceDriver::IsaDebugExit(props) => props.put(&mut out),
             DeviceDriver::VirtioNetPci(props) => props.put(&mut out),
             DeviceDriver::VirtioBalloonPci(props) => props.put(&mut out),
+            DeviceDriver::I6300esb(props) => props.put(&mut out),
             DeviceDriver::VhostVsockPci(props) => props.put(&mut out),
+            DeviceDriver::Vmgenid(props) => props.put(&mut out),
+            DeviceDriver::PvpanicPci(props) => props.put(&mut out),
         }
         out.close();
         text
@@ -1494,9 +1601,12 @@ impl Decode for DeviceOptions {
             "virtio-balloon-pci" => {
                 DeviceDriver::VirtioBalloonPci(VirtioBalloonPciProps::take(&mut members)?)
             }
+            "i6300esb" => DeviceDriver::I6300esb(I6300esbProps::take(&mut members)?),
             "vhost-vsock-pci" => {
                 DeviceDriver::VhostVsockPci(VhostVsockPciProps::take(&mut members)?)
             }
+            "vmgenid" => DeviceDriver::Vmgenid(VmgenidProps::take(&mut members)?),
+            "pvpanic-pci" => DeviceDriver::PvpanicPci(PvpanicPciProps::take(&mut members)?),
 
             _ => {
                 return Err(QmpError::generic(format!(

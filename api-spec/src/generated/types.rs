@@ -1725,7 +1725,8 @@ object!(MemoryBackendMemfdProperties);
 /// An I/O thread.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct IothreadProperties {
-    /// How long to poll before sleeping, at most.
+    /// How long to poll before sleeping, at most, in nanoseconds; 0 is never. Where it is not
+    /// given, 32768 is told and nothing polled.
     pub poll_max_ns: Option<i64>,
     /// Factor by which polling time grows.
     pub poll_grow: Option<i64>,
@@ -1733,9 +1734,9 @@ pub struct IothreadProperties {
     pub poll_shrink: Option<i64>,
     /// Requests per submission; 0 leaves it to the engine.
     pub aio_max_batch: Option<i64>,
-    /// Worker threads kept.
+    /// Worker threads kept; told, for one pool serves all.
     pub thread_pool_min: Option<i64>,
-    /// Worker threads at most.
+    /// Worker threads at most; told, for one pool serves all.
     pub thread_pool_max: Option<i64>,
 }
 impl DecodeMembers for IothreadProperties {
@@ -6415,6 +6416,132 @@ impl EncodeMembers for BalloonInfo {
     }
 }
 object!(BalloonInfo);
+
+/// What can be yanked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum YankInstanceType {
+    /// `block-node`
+    BlockNode,
+    /// `chardev`
+    Chardev,
+    /// `migration`
+    Migration,
+}
+names!(YankInstanceType { BlockNode = "block-node", Chardev = "chardev", Migration = "migration" });
+
+/// A block node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct YankInstanceBlockNode {
+    /// Its name.
+    pub node_name: String,
+}
+impl DecodeMembers for YankInstanceBlockNode {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(YankInstanceBlockNode {
+            node_name: members.required("node-name")?,
+        })
+    }
+}
+impl EncodeMembers for YankInstanceBlockNode {
+    fn put(&self, out: &mut Out) {
+        out.put("node-name", &self.node_name);
+    }
+}
+object!(YankInstanceBlockNode);
+
+/// A character device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct YankInstanceChardev {
+    /// Its id.
+    pub id: String,
+}
+impl DecodeMembers for YankInstanceChardev {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(YankInstanceChardev {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for YankInstanceChardev {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(YankInstanceChardev);
+
+/// Something with a connection that can be yanked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct YankInstance {
+    /// What `type` says, with what belongs to it.
+    pub r#type: YankInstanceBranch,
+}
+/// The branches of [`YankInstance`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum YankInstanceBranch {
+    /// `block-node`
+    BlockNode(YankInstanceBlockNode),
+    /// `chardev`
+    Chardev(YankInstanceChardev),
+    /// `migration`
+    Migration,
+}
+impl YankInstanceBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> YankInstanceType {
+        match self {
+            YankInstanceBranch::BlockNode(_) => YankInstanceType::BlockNode,
+            YankInstanceBranch::Chardev(_) => YankInstanceType::Chardev,
+            YankInstanceBranch::Migration => YankInstanceType::Migration,
+        }
+    }
+}
+impl DecodeMembers for YankInstance {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<YankInstanceType>("type")?;
+
+        let r#type = match kind {
+            YankInstanceType::BlockNode => {
+                YankInstanceBranch::BlockNode(YankInstanceBlockNode::take(members)?)
+            }
+            YankInstanceType::Chardev => {
+                YankInstanceBranch::Chardev(YankInstanceChardev::take(members)?)
+            }
+            YankInstanceType::Migration => YankInstanceBranch::Migration,
+        };
+        Ok(YankInstance { r#type })
+    }
+}
+impl EncodeMembers for YankInstance {
+    fn put(&self, out: &mut Out) {
+        out.put("type", &self.r#type.kind());
+        match &self.r#type {
+            YankInstanceBranch::BlockNode(branch) => branch.put(out),
+            YankInstanceBranch::Chardev(branch) => branch.put(out),
+            YankInstanceBranch::Migration => {}
+        }
+    }
+}
+object!(YankInstance);
+
+/// The guest's generation id.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GuidInfo {
+    /// The UUID.
+    pub guid: String,
+}
+impl DecodeMembers for GuidInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(GuidInfo {
+            guid: members.required("guid")?,
+        })
+    }
+}
+impl EncodeMembers for GuidInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("guid", &self.guid);
+    }
+}
+object!(GuidInfo);
 /// Arguments of `set-action`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SetActionArgs {
@@ -6874,6 +7001,48 @@ impl EncodeMembers for ChardevAddArgs {
     }
 }
 object!(ChardevAddArgs);
+/// Arguments of `chardev-change`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChardevChangeArgs {
+    /// `id`.
+    pub id: String,
+    /// `backend`.
+    pub backend: ChardevBackend,
+}
+impl DecodeMembers for ChardevChangeArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevChangeArgs {
+            id: members.required("id")?,
+            backend: members.required("backend")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevChangeArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+        out.put("backend", &self.backend);
+    }
+}
+object!(ChardevChangeArgs);
+/// Arguments of `chardev-send-break`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChardevSendBreakArgs {
+    /// The device.
+    pub id: String,
+}
+impl DecodeMembers for ChardevSendBreakArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevSendBreakArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevSendBreakArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(ChardevSendBreakArgs);
 /// Arguments of `chardev-remove`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChardevRemoveArgs {
@@ -7522,3 +7691,41 @@ impl EncodeMembers for BalloonArgs {
     }
 }
 object!(BalloonArgs);
+/// Arguments of `watchdog-set-action`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WatchdogSetActionArgs {
+    /// What is to be done.
+    pub action: WatchdogAction,
+}
+impl DecodeMembers for WatchdogSetActionArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(WatchdogSetActionArgs {
+            action: members.required("action")?,
+        })
+    }
+}
+impl EncodeMembers for WatchdogSetActionArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("action", &self.action);
+    }
+}
+object!(WatchdogSetActionArgs);
+/// Arguments of `yank`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct YankArgs {
+    /// Whose connections.
+    pub instances: Vec<YankInstance>,
+}
+impl DecodeMembers for YankArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(YankArgs {
+            instances: members.required("instances")?,
+        })
+    }
+}
+impl EncodeMembers for YankArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("instances", &self.instances);
+    }
+}
+object!(YankArgs);

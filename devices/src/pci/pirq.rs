@@ -1,5 +1,5 @@
 //! Interrupt links: where the interrupt pins of PCI functions lead (Intel ICH9, sections 5.8 and
-//! 5.9).
+//! 5.9; Intel PIIX3, section 3.5).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,11 +16,13 @@ const ISA: usize = 16;
 /// Those that a link can be routed to: not the timer, keyboard, cascade, clock and coprocessor.
 const ROUTABLE: u16 = 0xdef8;
 
-/// Takes pins to links, and each link to two places at once, as the chipset does: to its own
+/// Takes pins to links, and each link to two places at once, as the ICH9 does: to its own
 /// input of the I/O APIC, and to the old interrupt that the guest chose for it, if any. Which of
-/// the two is heard depends on the controllers that the guest set up.
+/// the two is heard depends on the controllers that the guest set up. The PIIX3 has no inputs of
+/// its own: the old interrupt is all there is, at the I/O APIC as well.
 pub struct InterruptRouter {
-    apic: [Arc<dyn IrqLine>; LINKS],
+    /// Empty where links have none.
+    apic: Vec<Arc<dyn IrqLine>>,
     isa: [Arc<dyn IrqLine>; ISA],
     /// Held while lines are driven, so that changes arrive in order; nothing of a device is
     /// called with it.
@@ -38,8 +40,18 @@ struct Link {
 impl InterruptRouter {
     /// All links quiet and routed to the I/O APIC only.
     pub fn new(irqs: &dyn IrqProvider) -> Arc<Self> {
+        let inputs = FIRST_GSI..FIRST_GSI.saturating_add(LINKS as u8);
+        Self::with_inputs(irqs, inputs.map(|gsi| irqs.gsi_line(gsi)).collect())
+    }
+
+    /// All links quiet and routed nowhere: there are only the old interrupts.
+    pub fn old_only(irqs: &dyn IrqProvider) -> Arc<Self> {
+        Self::with_inputs(irqs, Vec::new())
+    }
+
+    fn with_inputs(irqs: &dyn IrqProvider, apic: Vec<Arc<dyn IrqLine>>) -> Arc<Self> {
         Arc::new(InterruptRouter {
-            apic: std::array::from_fn(|link| irqs.gsi_line(FIRST_GSI.saturating_add(link as u8))),
+            apic,
             isa: std::array::from_fn(|irq| irqs.isa_line(irq as u8)),
             links: Mutex::default(),
         })
@@ -155,6 +167,19 @@ mod tests {
         router.route(4, 0x8b);
         assert_eq!(raised(&irqs), [20]);
         e.set(false);
+        assert!(raised(&irqs).is_empty());
+    }
+
+    #[test]
+    fn without_inputs_of_their_own_links_drive_old_interrupts_alone() {
+        let irqs = FakeIrqs::default();
+        let router = InterruptRouter::old_only(&irqs);
+        let pin = router.pin(1);
+        pin.set(true);
+        assert!(raised(&irqs).is_empty());
+        router.route(1, 11);
+        assert_eq!(raised(&irqs), [11]);
+        pin.set(false);
         assert!(raised(&irqs).is_empty());
     }
 

@@ -7,6 +7,8 @@ mod driver;
 mod guest;
 mod io_thread;
 mod irqs;
+mod net;
+mod net_fuzz;
 
 pub use chardev::FakeChar;
 pub use clock::FakeTimers;
@@ -14,3 +16,5 @@ pub use driver::{Buffer, Driver, Ring};
 pub use guest::{FakeGuest, RAM_HIGH, RAM_SIZE};
 pub use io_thread::InlineThread;
 pub use irqs::{FakeIrqs, FakeRoute};
+pub use net::{Told, Wire, wire};
+pub use net_fuzz::virtio_net;

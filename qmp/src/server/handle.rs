@@ -20,6 +20,7 @@ pub(super) enum Message {
     Event(Event, SystemTime),
     Add(MonitorId, Endpoint, MonitorOptions),
     Remove(MonitorId),
+    DropClient(MonitorId),
     Shutdown,
 }
 
@@ -58,6 +59,10 @@ impl ServerHandle {
     /// Takes a monitor away, and its client with it.
     pub fn remove_monitor(&self, id: MonitorId) {
         self.0.post(Message::Remove(id));
+    }
+    /// Parts a monitor from its client, as if that had left. What it was to be told is lost.
+    pub fn drop_client(&self, id: MonitorId) {
+        self.0.post(Message::DropClient(id));
     }
     /// Sends an event to every client that has negotiated.
     pub fn broadcast(&self, event: Event) {

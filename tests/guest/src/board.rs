@@ -102,14 +102,20 @@ pub fn reset() -> ! {
     halt()
 }
 
-/// First port of power management, as the bridge decodes it.
+/// First port of power management, as the bridge decodes it. On the older PC, which has nothing in slot
+/// 31, that is a function of its own.
 fn power_ports() -> u16 {
-    let base = crate::pci::read(0, 31, 0, 0x40) & 0xff80;
+    const BASE: u8 = 0x40;
+    let (slot, function, switch, on) = match crate::pci::read(0, 31, 0, 0) {
+        u32::MAX => (1, 3, 0x80, 1),
+        _ => (31, 0, 0x44, 0x80),
+    };
+    let base = crate::pci::read(0, slot, function, BASE) & 0xffc0;
     if base != 0 {
         return base as u16;
     }
-    crate::pci::write(0, 31, 0, 0x40, 0x601);
-    crate::pci::write(0, 31, 0, 0x44, 0x80);
+    crate::pci::write(0, slot, function, BASE, 0x601);
+    crate::pci::write(0, slot, function, switch, on);
     0x600
 }
 

@@ -4,6 +4,7 @@ use core::ptr::NonNull;
 
 use virtio_drivers::device::blk::VirtIOBlk;
 use virtio_drivers::device::console::VirtIOConsole;
+use virtio_drivers::device::net::VirtIONet;
 use virtio_drivers::device::rng::VirtIORng;
 use virtio_drivers::transport::pci::PciTransport;
 use virtio_drivers::transport::{DeviceType, Transport};
@@ -51,6 +52,7 @@ pub fn drive(transport: PciTransport) {
         DeviceType::Block => block(transport),
         DeviceType::Console => console(transport),
         DeviceType::EntropySource => entropy(transport),
+        DeviceType::Network => network(transport),
         other => say!("unknown device {other:?}"),
     }
 }
@@ -109,6 +111,42 @@ fn console(transport: PciTransport) {
         }
     }
     say!("console fine");
+}
+
+/// The type of the frame that ends it.
+const END: [u8; 2] = [0x88, 0xb6];
+
+/// Sends back each frame that comes, with the addresses exchanged, up to one of the type [`END`].
+fn network(transport: PciTransport) {
+    let mut card = VirtIONet::<Flat, _, 64>::new(transport, 2048).expect("an interface");
+    let mac = card.mac_address();
+    say!("interface {mac:02x?}");
+    let mut hello = card.new_tx_buffer(60);
+    hello.packet_mut()[..6].fill(0xff);
+    hello.packet_mut()[6..12].copy_from_slice(&mac);
+    card.send(hello).expect("sending");
+    let mut count = 0u32;
+    loop {
+        while !card.can_recv() {
+            core::hint::spin_loop();
+        }
+        let received = card.receive().expect("receiving");
+        let frame = received.packet();
+        let ends = frame[12..14] == END;
+        let mut answer = card.new_tx_buffer(frame.len());
+        let packet = answer.packet_mut();
+        packet.copy_from_slice(frame);
+        packet[..6].copy_from_slice(&frame[6..12]);
+        packet[6..12].copy_from_slice(&frame[..6]);
+        card.recycle_rx_buffer(received).expect("giving it back");
+        card.send(answer).expect("sending");
+        count += 1;
+        if ends {
+            break;
+        }
+    }
+    say!("{count} frames");
+    say!("interface fine");
 }
 
 fn entropy(transport: PciTransport) {

@@ -53,7 +53,7 @@ fn help_as_a_value() {
             machines.starts_with("Supported machines are:\n"),
             "{machines}"
         );
-        for name in ["q35", "pc-q35-10.0", "none"] {
+        for name in ["pc", "pc-i440fx-10.0", "q35", "pc-q35-10.0", "none"] {
             assert!(
                 machines
                     .lines()
@@ -78,6 +78,10 @@ fn help_as_a_value() {
             "pcie-root-port",
             "isa-serial",
             "pvpanic",
+            "pvpanic-pci",
+            "virtio-balloon-pci",
+            "i6300esb",
+            "vmgenid",
             "isa-debug-exit",
         ] {
             assert!(

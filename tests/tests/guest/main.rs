@@ -4,12 +4,16 @@ mod agent;
 mod balloon;
 mod boot;
 mod devices;
+mod hotplug;
 mod images;
 mod life;
 mod memory;
 mod net;
+mod pc;
 mod scsi;
 mod scsi_changes;
+mod vmgenid;
+mod watchdog;
 
 use tests::artifacts::{self, Guest};
 use tests::{Serial, Vm, VmBuilder};
@@ -38,8 +42,12 @@ pub fn boot_with(
 
 /// Kernel, initial RAM disk and command line.
 pub fn with_kernel(builder: VmBuilder, guest: &Guest, append: &str) -> VmBuilder {
+    kernel_of(builder.guest(), guest, append)
+}
+
+/// The same on a machine that is chosen already.
+pub fn kernel_of(builder: VmBuilder, guest: &Guest, append: &str) -> VmBuilder {
     builder
-        .guest()
         .arg("-kernel")
         .arg(&guest.bz_image)
         .arg("-initrd")

@@ -199,6 +199,14 @@ fn machines() {
         .find(|m| m["alias"] == "q35")
         .expect("an alias q35");
     assert_eq!(q35["name"], "pc-q35-10.0");
+    let pc = list
+        .iter()
+        .find(|m| m["alias"] == "pc")
+        .expect("an alias pc");
+    assert_eq!(pc["name"], "pc-i440fx-10.0");
+    assert_eq!(pc["cpu-max"], 255);
+    let default: Vec<_> = list.iter().filter(|m| m["is-default"] == true).collect();
+    assert_eq!(default.len(), 1);
     assert!(list.iter().any(|m| m["name"] == "none"));
     if !is_stand_in() {
         assert_eq!(q35["default-ram-id"], "pc.ram");
@@ -447,7 +455,15 @@ fn the_probe_of_a_management_layer() {
             ),
         }
     }
-    for driver in ["virtio-blk-pci", "pcie-root-port", "ICH9-LPC", "mch"] {
+    for driver in [
+        "virtio-blk-pci",
+        "pcie-root-port",
+        "ICH9-LPC",
+        "mch",
+        "i440FX",
+        "PIIX3",
+        "PIIX4_PM",
+    ] {
         vm.exec("device-list-properties", json!({"typename": driver}));
     }
     vm.query("query-machines");

@@ -236,7 +236,7 @@ fn answers_have_the_members_that_the_schema_gives_them() {
         return;
     }
     // Some queries need a device.
-    let devices = ["-device", "virtio-balloon-pci"];
+    let devices = ["-device", "virtio-balloon-pci", "-device", "vmgenid"];
     let mut vm = VmBuilder::new().stopped().args(devices).start();
     let schema = Schema::of(&mut vm);
     for entry in schema

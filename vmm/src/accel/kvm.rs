@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use devices::bus::lock;
 use devices::irq::IrqProvider;
 use devices::map::{IoEvent, Space};
-use devices::model::LpcSetup;
+use devices::model::{LpcSetup, Piix3};
 use kvm_bindings::{
     KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_MEM_LOG_DIRTY_PAGES,
     KVM_MEM_READONLY, KVM_PIT_SPEAKER_DUMMY, kvm_clock_data, kvm_irqchip, kvm_pit_config,
@@ -192,7 +192,7 @@ fn region(slot: u32, ram: RamSlot, flags: u32) -> kvm_userspace_memory_region {
 
 fn set_region(vm: &VmFd, region: kvm_userspace_memory_region) -> io::Result<()> {
     // SAFETY: the range is guest RAM, which stays mapped until the process ends (see
-    // `MachineRam::q35`), or the slot is being emptied.
+    // `MachineRam::new`), or the slot is being emptied.
     unsafe { vm.set_user_memory_region(region) }.map_err(io::Error::from)
 }
 
@@ -241,7 +241,8 @@ fn make_pci_level_triggered(chips: &mut Chips) {
 
 /// Which inputs of the first and of the second PIC PCI functions use.
 fn pci_levels() -> [u8; 2] {
-    let mask = LpcSetup::DEFAULT.links.iter().fold(0u16, |mask, irq| {
+    let links = LpcSetup::DEFAULT.links.iter().chain(&Piix3::LINKS);
+    let mask = links.fold(0u16, |mask, irq| {
         mask | 1u16.checked_shl((*irq).into()).unwrap_or(0)
     });
     mask.to_le_bytes()

@@ -16,7 +16,8 @@ use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryBackend};
 
 use super::lines::{Inputs, Pins, Source};
 use super::{Accel, AccelKind, SharedMap};
-use crate::event::{MachineEvent, MailSender};
+use crate::control::Control;
+use crate::event::{Mail, MailSender};
 use crate::memory::RamSlot;
 use crate::sys::Poll;
 
@@ -87,20 +88,23 @@ impl QtestAccel {
 }
 
 impl Shared {
-    /// Writes memory as a device would: RAM, or whoever is at that address.
-    fn deliver(&self, address: u64, data: u32) {
-        let bytes = data.to_le_bytes();
+    /// Writes memory as a device would: RAM, or whoever is at that address. Devices are written
+    /// by control, later: who signals may hold the lock of the very device that is there.
+    fn deliver(self: &Arc<Self>, address: u64, data: u32) {
         let memory = self.ram.memory();
+        let bytes = data.to_le_bytes();
         if memory.write_slice(&bytes, GuestAddress(address)).is_ok() {
             return;
         }
-        for raised in self.map.load().write(Space::Memory, address, &bytes) {
-            let (device, effect) = (raised.source.id, raised.effect);
-            self.mail.event(MachineEvent::Effect {
-                device,
-                effect,
-                done: None,
-            });
+        if self.map.load().claims(Space::Memory, address) {
+            let shared = self.clone();
+            let write = move |control: &mut Control| {
+                let all = shared.map.load().write(Space::Memory, address, &bytes);
+                for raised in all {
+                    control.effect(&raised.source.id, raised.effect);
+                }
+            };
+            self.mail.send(Mail::Done(Box::new(write)));
         }
     }
 

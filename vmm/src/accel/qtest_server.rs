@@ -463,7 +463,9 @@ impl Interpreter {
     /// the machine as a whole is not waited for: the test gets its answer first.
     fn write_map(&self, space: Space, addr: u64, data: &[u8]) {
         let mail = &self.shared.mail;
-        for raised in self.shared.map.load().write(space, addr, data) {
+        // Nobody keeps the map while control makes another: what is not in that is free then.
+        let all = self.shared.map.load().write(space, addr, data);
+        for raised in all {
             let (device, effect) = (raised.source.id, raised.effect);
             match effect {
                 Effect::Power(_) => mail.event(MachineEvent::Effect {

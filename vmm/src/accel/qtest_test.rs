@@ -73,7 +73,11 @@ struct Machine {
 }
 
 fn machine() -> Machine {
-    let ram = MachineRam::q35(&Backend::new(BackendOptions::ram(2 << 20)).unwrap()).unwrap();
+    let ram = MachineRam::new(
+        crate::layout::Board::Q35,
+        &Backend::new(BackendOptions::ram(2 << 20)).unwrap(),
+    )
+    .unwrap();
     let map = Arc::new(SharedMap::from_pointee(MapBuilder::new().build()));
     let mailbox = Mailbox::new().unwrap();
     let accel = QtestAccel::new(ram.handle.clone(), map.clone(), mailbox.sender()).unwrap();

@@ -1,8 +1,11 @@
 use super::*;
+use crate::layout::Board;
 use std::process::Command;
 
-fn config(cpus: u32) -> AcpiConfig {
-    let layout = RamLayout::q35(4 << 30);
+const BOARDS: [Board; 2] = [Board::Q35, Board::I440fx];
+
+fn config(board: Board, cpus: u32) -> AcpiConfig {
+    let layout = RamLayout::new(board, 4 << 30);
     AcpiConfig {
         layout,
         apic_ids: (0..cpus).collect(),
@@ -19,9 +22,11 @@ fn config(cpus: u32) -> AcpiConfig {
             },
         ],
         pvpanic: Some(0x505),
+        generation: true,
         keyboard: false,
         last_bus: 15,
         mmio64: Some(layout.mmio64()),
+        bridges: 1 << 5,
     }
 }
 
@@ -31,7 +36,17 @@ fn sum(bytes: &[u8]) -> u8 {
 
 #[test]
 fn tables_are_whole_and_point_to_each_other() {
-    let tables = build(&config(255)).unwrap();
+    for (board, tables) in [
+        (Board::Q35, &[*b"FACP", *b"APIC", *b"MCFG", *b"WAET"][..]),
+        (Board::I440fx, &[*b"FACP", *b"APIC", *b"WAET"]),
+    ] {
+        check_whole(board, tables);
+        assert!(build(&config(board, 4000)).is_none(), "too many processors");
+    }
+}
+
+fn check_whole(board: Board, expected: &[[u8; 4]]) {
+    let tables = build(&config(board, 255)).unwrap();
     let find = |addr: u64| {
         tables
             .parts
@@ -58,8 +73,7 @@ fn tables_are_whole_and_point_to_each_other() {
         .map(|entry| u64::from_le_bytes(entry.try_into().unwrap()))
         .map(|at| find(at).unwrap()[..4].try_into().unwrap())
         .collect();
-    assert_eq!(found, [*b"FACP", *b"APIC", *b"MCFG", *b"WAET"]);
-    assert!(build(&config(4000)).is_none(), "too many processors");
+    assert_eq!(found, expected);
 }
 
 #[test]
@@ -68,9 +82,14 @@ fn the_reference_compiler_takes_them() {
         eprintln!("skipped: no iasl");
         return;
     }
-    let dir = std::env::temp_dir().join(format!("qvmd-acpi-{}", std::process::id()));
+    BOARDS.into_iter().for_each(compile);
+}
+
+fn compile(board: Board) {
+    let name = format!("qvmd-acpi-{board:?}-{}", std::process::id());
+    let dir = std::env::temp_dir().join(name);
     std::fs::create_dir_all(&dir).unwrap();
-    for (_, bytes) in build(&config(3)).unwrap().parts {
+    for (_, bytes) in build(&config(board, 3)).unwrap().parts {
         let signature = String::from_utf8_lossy(&bytes[..4]).into_owned();
         if signature == "FACS" || signature == "RSD " {
             continue;
@@ -103,11 +122,20 @@ fn the_reference_compiler_takes_them() {
 }
 
 #[test]
-fn pins_are_wired_as_on_q35() {
-    assert_eq!(layout::intx_gsi(0, 0), 20);
-    assert_eq!(layout::intx_gsi(3, 1), 20);
-    assert_eq!(layout::intx_gsi(4, 3), 23);
-    assert_eq!(layout::intx_gsi(31, 0), 16);
-    assert_eq!(layout::intx_gsi(30, 2), 22);
-    assert_eq!(layout::intx_gsi(25, 3), 19);
+fn slots_with_hot_plug_are_those_that_can_be_emptied() {
+    let dsdt = |board| {
+        let parts = build(&config(board, 1)).unwrap().parts;
+        let found = parts
+            .into_iter()
+            .find(|(_, bytes)| bytes.starts_with(b"DSDT"));
+        found.unwrap().1
+    };
+    let has = |bytes: &[u8], name: &str| bytes.windows(4).any(|four| four == name.as_bytes());
+    let pc = dsdt(Board::I440fx);
+    for (slot, hot) in [(0, false), (1, false), (2, true), (5, false), (31, true)] {
+        assert_eq!(has(&pc, &format!("S{:02X}_", slot << 3)), hot, "{slot}");
+    }
+    assert!(has(&pc, "_E01") && has(&pc, "LNKS") && !has(&pc, "LNKE") && !has(&pc, "_OSC"));
+    let q35 = dsdt(Board::Q35);
+    assert!(has(&q35, "_OSC") && has(&q35, "LNKH") && !has(&q35, "_E01") && !has(&q35, "S10_"));
 }

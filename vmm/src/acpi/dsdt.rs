@@ -3,23 +3,15 @@
 use acpi_tables::Aml;
 use acpi_tables::aml::{
     AddressSpace, AddressSpaceCacheable as Cache, And, Arg, CreateDWordField, Device, EISAName,
-    Else, Equal, Field, FieldAccessType, FieldEntry, FieldLockRule, FieldUpdateRule, IO, If,
-    Interrupt, Local, Memory32Fixed, Method, Name, NotEqual, OpRegion, OpRegionSpace, Or, Package,
-    PackageBuilder, Path, ResourceTemplate, Return, Scope, Store, Uuid,
+    Else, Equal, IO, If, Local, Memory32Fixed, Method, Name, NotEqual, Or, Package, Path,
+    ResourceTemplate, Return, Scope, Store, Uuid,
 };
 use acpi_tables::sdt::Sdt;
 
-use super::{AcpiConfig, OEM, OEM_TABLE, REVISION, Raw, SerialPort, bytes};
-use crate::layout::{self, ECAM, MMIO32};
-
-/// The interrupt links A to H.
-const LINKS: [&str; 8] = [
-    "LNKA", "LNKB", "LNKC", "LNKD", "LNKE", "LNKF", "LNKG", "LNKH",
-];
-/// Their fields in the ISA bridge's configuration space.
-const LINK_FIELDS: [[u8; 4]; 8] = [
-    *b"PRQA", *b"PRQB", *b"PRQC", *b"PRQD", *b"PRQE", *b"PRQF", *b"PRQG", *b"PRQH",
-];
+use super::{
+    AcpiConfig, OEM, OEM_TABLE, REVISION, Raw, SerialPort, bytes, generation, hotplug, links,
+};
+use crate::layout::{self, Board, Window};
 
 /// The whole table.
 pub fn build(config: &AcpiConfig) -> Vec<u8> {
@@ -27,6 +19,12 @@ pub fn build(config: &AcpiConfig) -> Vec<u8> {
     let mut body = Vec::new();
     picture_mode().to_aml_bytes(&mut body);
     system_bus(config).to_aml_bytes(&mut body);
+    if config.generation {
+        generation::add_to(&mut body);
+    }
+    if config.layout.board == Board::I440fx {
+        hotplug::event().to_aml_bytes(&mut body);
+    }
     // SLP_TYP values for soft off (section 7.4.2).
     let values = Package::new(vec![&0u8, &0u8, &0u8, &0u8]);
     Name::new("_S5_".into(), &values).to_aml_bytes(&mut body);
@@ -43,11 +41,11 @@ fn picture_mode() -> Raw {
     Raw(body)
 }
 
-fn path(name: &str) -> Path {
+pub(super) fn path(name: &str) -> Path {
     Path::new(name)
 }
 
-trait IntoBytes {
+pub(super) trait IntoBytes {
     fn into_bytes(self) -> Raw;
 }
 
@@ -57,25 +55,22 @@ impl<T: Aml> IntoBytes for T {
     }
 }
 
-fn refs(list: &[Raw]) -> Vec<&dyn Aml> {
+pub(super) fn refs(list: &[Raw]) -> Vec<&dyn Aml> {
     list.iter().map(|item| item as &dyn Aml).collect()
 }
 
-fn name(which: &str, value: &dyn Aml) -> Raw {
+pub(super) fn name(which: &str, value: &dyn Aml) -> Raw {
     Name::new(which.into(), value).into_bytes()
 }
 
-fn device(which: &str, parts: &[Raw]) -> Raw {
+pub(super) fn device(which: &str, parts: &[Raw]) -> Raw {
     Device::new(which.into(), refs(parts)).into_bytes()
 }
 
 fn system_bus(config: &AcpiConfig) -> Raw {
-    let mut parts = vec![root_bridge(config), reserved()];
-    parts.extend(
-        (0u8..)
-            .zip(LINKS)
-            .map(|(index, link)| link_device(index, link)),
-    );
+    let mut parts = vec![root_bridge(config)];
+    parts.extend(config.layout.board.ecam().map(reserved));
+    parts.extend(links::devices(config.layout.board));
     parts.extend(
         (0u32..)
             .zip(&config.apic_ids)
@@ -85,9 +80,9 @@ fn system_bus(config: &AcpiConfig) -> Raw {
 }
 
 /// Memory that no device may be moved to: the configuration window.
-fn reserved() -> Raw {
+fn reserved(ecam: Window) -> Raw {
     let low = |number: u64| u32::try_from(number).unwrap_or(0);
-    let ecam = Memory32Fixed::new(true, low(ECAM.base), low(ECAM.len));
+    let ecam = Memory32Fixed::new(true, low(ecam.base), low(ecam.len));
     device(
         "MRES",
         &[
@@ -104,17 +99,26 @@ fn processor(uid: u32) -> Raw {
 }
 
 fn root_bridge(config: &AcpiConfig) -> Raw {
-    let mut parts = vec![
-        name("_HID", &EISAName::new("PNP0A08")),
-        name("_CID", &EISAName::new("PNP0A03")),
+    let board = config.layout.board;
+    let mut parts = match board {
+        Board::Q35 => vec![
+            name("_HID", &EISAName::new("PNP0A08")),
+            name("_CID", &EISAName::new("PNP0A03")),
+            native_control(),
+        ],
+        Board::I440fx => vec![name("_HID", &EISAName::new("PNP0A03"))],
+    };
+    parts.extend([
         name("_SEG", &0u8),
         name("_BBN", &0u8),
         name("_UID", &0u8),
         windows(config),
-        native_control(),
-    ];
-    parts.extend(routing());
+    ]);
+    parts.extend(links::routing(board));
     parts.push(isa_bridge(config));
+    if board == Board::I440fx {
+        parts.extend(hotplug::slots(!(layout::I440FX_SLOTS | config.bridges)));
+    }
     device("PCI0", &parts)
 }
 
@@ -125,7 +129,8 @@ fn windows(config: &AcpiConfig) -> Raw {
     let config_ports = IO::new(0xcf8, 0xcf8, 1, 8);
     let ports = AddressSpace::new_io(0u16, 0xcf7, None);
     let more_ports = AddressSpace::new_io(0xd00u16, 0xffff, None);
-    let (first, last) = (low(MMIO32.base), low(MMIO32.last()));
+    let window = config.layout.mmio32();
+    let (first, last) = (low(window.base), low(window.last()));
     let memory = AddressSpace::new_memory(Cache::NotCacheable, true, first, last, None);
     let mut list: Vec<&dyn Aml> = vec![&bus, &config_ports, &ports, &more_ports, &memory];
     let high = config.mmio64.map(|window| {
@@ -163,121 +168,15 @@ fn native_control() -> Raw {
     Method::new("_OSC".into(), 4, true, refs(&parts)).into_bytes()
 }
 
-/// Where interrupt pins lead (section 6.2.13): to links with the old controllers, straight to the
-/// I/O APIC with the new.
-fn routing() -> [Raw; 3] {
-    let mut by_link = PackageBuilder::new();
-    let mut direct = PackageBuilder::new();
-    for slot in 0u8..32 {
-        for pin in 0u8..4 {
-            let address = u32::from(slot) << 16 | 0xffff;
-            let link = LINKS.get(usize::from(layout::pirq(slot, pin))).copied();
-            let link = path(link.unwrap_or("LNKA"));
-            by_link.add_element(&Package::new(vec![&address, &pin, &link, &0u8]));
-            let gsi = layout::intx_gsi(slot, pin);
-            direct.add_element(&Package::new(vec![&address, &pin, &0u8, &gsi]));
-        }
-    }
-    let apic = Return::new(&path("PRTA")).into_bytes();
-    let choice = [
-        If::new(&path("PICF"), vec![&apic]).into_bytes(),
-        Return::new(&path("PRTP")).into_bytes(),
-    ];
-    let method = Method::new("_PRT".into(), 0, false, refs(&choice)).into_bytes();
-    [name("PRTP", &by_link), name("PRTA", &direct), method]
-}
-
 /// An ISA interrupt, edge-triggered.
 fn edge_irq(irq: u8) -> Raw {
     let [low, high] = 1u16.checked_shl(u32::from(irq)).unwrap_or(0).to_le_bytes();
     Raw(vec![0x22, low, high])
 }
 
-/// An interrupt link, set up through the ISA bridge (Intel ICH9, section 13.1.18).
-fn link_device(index: u8, link: &str) -> Raw {
-    /// IRQ 5, 10 and 11.
-    const CHOICE: u16 = 1 << 5 | 1 << 10 | 1 << 11;
-    const OFF: u8 = 0x80;
-    let field = LINK_FIELDS
-        .get(usize::from(index))
-        .copied()
-        .unwrap_or(*b"PRQA");
-    let field = path(&format!(
-        "\\_SB_.PCI0.ISA_.{}",
-        String::from_utf8_lossy(&field)
-    ));
-    let present = Return::new(&0xbu8).into_bytes();
-    let absent = Return::new(&0x9u8).into_bytes();
-    let off = And::new(&Local(0), &field, &OFF).into_bytes();
-    let status = [off, If::new(&Local(0), vec![&absent]).into_bytes(), present];
-    let switch_off = Or::new(&field, &field, &OFF).into_bytes();
-    // The resource is an Interrupt descriptor: its number is in bytes 5 to 8.
-    let current = Interrupt::new(true, false, true, true, 0);
-    let number = CreateDWordField::new(&path("IRQN"), &path("BUFF"), &5u8).into_bytes();
-    let low_bits = And::new(&Local(0), &field, &0xfu8).into_bytes();
-    let report = [
-        name("BUFF", &ResourceTemplate::new(vec![&current])),
-        number,
-        low_bits,
-        Store::new(&path("IRQN"), &Local(0)).into_bytes(),
-        Return::new(&path("BUFF")).into_bytes(),
-    ];
-    let choose = [
-        CreateDWordField::new(&path("IRQN"), &Arg(0), &5u8).into_bytes(),
-        Store::new(&field, &path("IRQN")).into_bytes(),
-    ];
-    let mut choices = Vec::new();
-    for irq in (0u8..16).filter(|irq| CHOICE >> irq & 1 == 1) {
-        choices.push(u32::from(irq));
-    }
-    device(
-        link,
-        &[
-            name("_HID", &EISAName::new("PNP0C0F")),
-            name("_UID", &index),
-            name(
-                "_PRS",
-                &ResourceTemplate::new(vec![&interrupt_list(&choices)]),
-            ),
-            Method::new("_STA".into(), 0, false, refs(&status)).into_bytes(),
-            Method::new("_DIS".into(), 0, false, vec![&switch_off]).into_bytes(),
-            Method::new("_CRS".into(), 0, true, refs(&report)).into_bytes(),
-            Method::new("_SRS".into(), 1, true, refs(&choose)).into_bytes(),
-        ],
-    )
-}
-
-/// An extended interrupt descriptor with several choices: level, active low, shared (section
-/// 6.4.3.6).
-fn interrupt_list(irqs: &[u32]) -> Raw {
-    const CONSUMER_LEVEL_LOW_SHARED: u8 = 0xd;
-    let len = u16::try_from(irqs.len())
-        .unwrap_or(0)
-        .saturating_mul(4)
-        .saturating_add(2);
-    let [low, high] = len.to_le_bytes();
-    let count = u8::try_from(irqs.len()).unwrap_or(0);
-    let mut bytes = vec![0x89, low, high, CONSUMER_LEVEL_LOW_SHARED, count];
-    bytes.extend(irqs.iter().flat_map(|irq| irq.to_le_bytes()));
-    Raw(bytes)
-}
-
 fn isa_bridge(config: &AcpiConfig) -> Raw {
-    let [a, b, c, d, e, f, g, h] = LINK_FIELDS.map(|field| FieldEntry::Named(field, 8));
-    let fields = vec![a, b, c, d, FieldEntry::Reserved(32), e, f, g, h];
-    let mut parts = vec![
-        name("_ADR", &0x001f_0000u32),
-        OpRegion::new("PIRQ".into(), OpRegionSpace::PCIConfig, &0x60u8, &0xcu8).into_bytes(),
-        Field::new(
-            "PIRQ".into(),
-            FieldAccessType::Byte,
-            FieldLockRule::NoLock,
-            FieldUpdateRule::Preserve,
-            fields,
-        )
-        .into_bytes(),
-        clock(),
-    ];
+    let mut parts = links::registers(config.layout.board);
+    parts.push(clock());
     parts.extend(
         (1u8..)
             .zip(&config.serial)

@@ -1,9 +1,12 @@
-//! ACPI tables for the q35 machine (ACPI 6.5): what firmware would leave in memory.
+//! ACPI tables (ACPI 6.5): what firmware would leave in memory.
 //!
-//! The chipset behind them is an ICH9: PM block at [`layout::PM_BASE`], reset register at
-//! [`layout::RESET_PORT`], ACPI mode through [`layout::SMI_COMMAND`]; SLP_TYP 0 is S5.
+//! The chipset behind them is an ICH9 or a PIIX4: PM block at [`layout::PM_BASE`], reset register
+//! at [`layout::RESET_PORT`], ACPI mode through [`layout::SMI_COMMAND`]; SLP_TYP 0 is S5.
 
 mod dsdt;
+pub mod generation;
+mod hotplug;
+mod links;
 
 use acpi_tables::facs::FACS;
 use acpi_tables::fadt::{FADTBuilder, Flags, PmProfile};
@@ -14,7 +17,7 @@ use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, AmlSink};
 
-use crate::layout::{self, ECAM, RamLayout, Window};
+use crate::layout::{self, RamLayout, Window};
 
 /// Six characters that name the maker of the tables.
 const OEM: [u8; 6] = *b"QVMD  ";
@@ -49,12 +52,16 @@ pub struct AcpiConfig {
     pub serial: Vec<SerialPort>,
     /// The port of the pvpanic device.
     pub pvpanic: Option<u16>,
+    /// Whether there is a generation id.
+    pub generation: bool,
     /// Whether a keyboard controller answers more than reset.
     pub keyboard: bool,
     /// The highest bus number. Linux asks every slot of every bus up to it.
     pub last_bus: u8,
     /// The window for 64-bit BARs, where the processor reaches it.
     pub mmio64: Option<Window>,
+    /// Slots of the root bus with bridges, a bit each: those stay.
+    pub bridges: u32,
 }
 
 /// Tables and where they go.
@@ -87,7 +94,7 @@ impl Area {
     }
 }
 
-/// Makes all tables. `None` when they do not fit: more processors than a q35 has.
+/// Makes all tables. `None` when they do not fit: more processors than a PC has.
 pub fn build(config: &AcpiConfig) -> Option<AcpiTables> {
     let mut area = Area {
         next: layout::TABLES.base,
@@ -98,12 +105,18 @@ pub fn build(config: &AcpiConfig) -> Option<AcpiTables> {
     let mut xsdt = XSDT::new(OEM, OEM_TABLE, REVISION);
     xsdt.add_entry(area.add(bytes(&fadt(config, facs, dsdt))));
     xsdt.add_entry(area.add(madt(&config.apic_ids)));
-    let mut mcfg = MCFG::new(OEM, OEM_TABLE, REVISION);
-    mcfg.add_ecam(ECAM.base, 0, 0, config.last_bus);
-    xsdt.add_entry(area.add(bytes(&mcfg)));
+    if let Some(ecam) = config.layout.board.ecam() {
+        let mut mcfg = MCFG::new(OEM, OEM_TABLE, REVISION);
+        mcfg.add_ecam(ecam.base, 0, 0, config.last_bus);
+        xsdt.add_entry(area.add(bytes(&mcfg)));
+    }
     xsdt.add_entry(area.add(waet()));
     let xsdt = area.add(bytes(&xsdt));
-    if area.next > TABLES_END {
+    let end = match config.generation {
+        true => generation::PAGE,
+        false => TABLES_END,
+    };
+    if area.next > end {
         return None;
     }
     area.parts.push((RSDP, bytes(&Rsdp::new(OEM, xsdt))));
@@ -127,14 +140,15 @@ fn fadt(config: &AcpiConfig, facs: u64, dsdt: u64) -> acpi_tables::fadt::FADT {
     fadt.x_dsdt = dsdt.into();
     fadt.sci_int = u16::from(layout::SCI).into();
     fadt.smi_cmd = u32::from(layout::SMI_COMMAND).into();
-    fadt.acpi_enable = layout::ACPI_ENABLE;
-    fadt.acpi_disable = layout::ACPI_DISABLE;
+    let ports = config.layout.board.pm_ports();
+    fadt.acpi_enable = ports.acpi_enable;
+    fadt.acpi_disable = ports.acpi_disable;
     fadt.pm1a_evt_blk = u32::from(layout::PM1A_EVENT).into();
     fadt.pm1a_cnt_blk = u32::from(layout::PM1A_CONTROL).into();
     fadt.pm_tmr_blk = u32::from(layout::PM_TIMER).into();
-    fadt.gpe0_blk = u32::from(layout::GPE0).into();
+    fadt.gpe0_blk = u32::from(ports.gpe0).into();
     (fadt.pm1_evt_len, fadt.pm1_cnt_len, fadt.pm_tmr_len) = (4, 2, 4);
-    fadt.gpe0_blk_len = layout::GPE0_LEN;
+    fadt.gpe0_blk_len = ports.gpe0_len;
     let port = |address: u16, bits: u8| {
         GAS::new(
             AddressSpace::SystemIo,
@@ -147,7 +161,7 @@ fn fadt(config: &AcpiConfig, facs: u64, dsdt: u64) -> acpi_tables::fadt::FADT {
     fadt.x_pm1a_evt_blk = port(layout::PM1A_EVENT, 32);
     fadt.x_pm1a_cnt_blk = port(layout::PM1A_CONTROL, 16);
     fadt.x_pm_tmr_blk = port(layout::PM_TIMER, 32);
-    fadt.x_gpe0_blk = port(layout::GPE0, layout::GPE0_LEN.saturating_mul(8));
+    fadt.x_gpe0_blk = port(ports.gpe0, ports.gpe0_len.saturating_mul(8));
     // No processor states beyond C1.
     (fadt.p_lvl2_lat, fadt.p_lvl3_lat) = (0xfff.into(), 0xfff.into());
     fadt.century = CENTURY_BYTE;

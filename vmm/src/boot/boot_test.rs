@@ -24,7 +24,11 @@ impl Drop for Dir {
 }
 
 fn ram(size: u64) -> MachineRam {
-    MachineRam::q35(&Backend::new(BackendOptions::ram(size)).unwrap()).unwrap()
+    MachineRam::new(
+        crate::layout::Board::Q35,
+        &Backend::new(BackendOptions::ram(size)).unwrap(),
+    )
+    .unwrap()
 }
 
 fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
@@ -173,7 +177,7 @@ fn an_elf_is_entered_by_its_note_and_loaded_again() {
 #[test]
 fn what_cannot_be_booted_is_refused() {
     let dir = Dir::new("bad");
-    let layout = RamLayout::q35(64 << 20);
+    let layout = RamLayout::new(crate::layout::Board::Q35, 64 << 20);
     let refusal = |kernel: &Path, initrd: Option<&Path>, line: &str, layout| {
         Boot::open(kernel, initrd, line, layout)
             .err()
@@ -228,7 +232,7 @@ fn what_cannot_be_booted_is_refused() {
             65 << 20
         )
     );
-    let small = RamLayout::q35(1 << 20);
+    let small = RamLayout::new(crate::layout::Board::Q35, 1 << 20);
     assert_eq!(
         refusal(&good, None, "", small),
         "guest memory is too small to boot a kernel"

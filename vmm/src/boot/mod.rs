@@ -21,7 +21,7 @@ use linux_loader::loader::{BzImage, Elf, KernelLoader};
 use thiserror::Error;
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
 
-use crate::layout::{ECAM, GIB, IDENTITY_MAP, LEGACY_HOLE, RamLayout, TABLES};
+use crate::layout::{GIB, IDENTITY_MAP, LEGACY_HOLE, RamLayout, TABLES};
 use crate::process::errno;
 use crate::vcpu::Entry;
 use crate::vcpu::state::{LONG_GDT, PROTECTED_GDT};
@@ -365,9 +365,11 @@ pub fn memory_map(layout: RamLayout) -> Vec<(u64, u64, RangeKind)> {
         (EBDA, LEGACY_HOLE.base - EBDA, RangeKind::Reserved),
         (TABLES.base, TABLES.len, RangeKind::Reserved),
         (low, layout.below_4g.saturating_sub(low), RangeKind::Ram),
-        (ECAM.base, ECAM.len, RangeKind::Reserved),
         (IDENTITY_MAP, 0x4000, RangeKind::Reserved),
     ];
+    if let Some(ecam) = layout.board.ecam() {
+        map.push((ecam.base, ecam.len, RangeKind::Reserved));
+    }
     if layout.above_4g > 0 {
         map.push((4 * GIB, layout.above_4g, RangeKind::Ram));
     }

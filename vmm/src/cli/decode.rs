@@ -27,6 +27,9 @@ pub fn take(plan: &mut Plan, arg: Arg) -> Done {
         "netdev" => push(&mut plan.netdevs, arg),
         "nic" => push(&mut plan.nics, arg),
         "net" => push(&mut plan.nets, arg),
+        "balloon" => balloon(plan, arg),
+        "watchdog" => watchdog(plan, arg),
+        "watchdog-action" => policy(plan, &arg, "watchdog", &arg.value),
         "serial" => serial(plan, arg),
         "blockdev" => push(&mut plan.disks, DiskPlan::Blockdev(arg)),
         "drive" => push(&mut plan.disks, DiskPlan::Drive(arg)),
@@ -69,6 +72,32 @@ pub fn take(plan: &mut Plan, arg: Arg) -> Done {
         "d" => push(&mut plan.process.log_levels, arg),
         "overcommit" => overcommit(plan, &arg),
         _ => Err(arg.error("This option is not available")),
+    }
+}
+
+/// A device under a name of its own.
+fn balloon(plan: &mut Plan, mut arg: Arg) -> Done {
+    let (kind, rest) = match arg.value.split_once(',') {
+        Some((kind, rest)) => (kind, format!(",{rest}")),
+        None => (arg.value.as_str(), String::new()),
+    };
+    match kind {
+        "none" => Ok(()),
+        "virtio" => {
+            arg.value = format!("virtio-balloon-pci{rest}");
+            push(&mut plan.devices, arg)
+        }
+        _ => Err(arg.error(format!("'{kind}' is no balloon: there are none and virtio"))),
+    }
+}
+
+/// The same for watchdogs.
+fn watchdog(plan: &mut Plan, arg: Arg) -> Done {
+    match arg.value.as_str() {
+        "i6300esb" => push(&mut plan.devices, arg),
+        model => Err(arg.error(format!(
+            "Unknown -watchdog device '{model}', try -watchdog help"
+        ))),
     }
 }
 

@@ -30,13 +30,24 @@ pub fn asked_for(arg: &Arg) -> Option<String> {
         "machine" if wants => Some(machines()),
         "accel" if wants => Some(accelerators()),
         "cpu" if wants => Some(cpuid::help()),
-        "device" if wants => Some(devices()),
-        "device" if asks_for_properties(&arg.value) => properties(bare),
+        "device" => of_devices(&arg.value),
+        "watchdog" if wants => Some("i6300esb             Intel 6300ESB\n".to_owned()),
         "object" if wants => Some(objects()),
         "netdev" if wants => Some(net::kinds()),
         "nic" | "net" if asks_for_model(&arg.value) => Some(net::models()),
         "net" | "nic" if wants => Some(net::kinds()),
         "chardev" if wants => Some(chardevs()),
+        _ => None,
+    }
+}
+
+/// The text that this value of `-device` asks for, if it asks for one.
+pub fn of_devices(value: &str) -> Option<String> {
+    let first = value.split(',').next().unwrap_or_default();
+    let bare = first.rsplit('=').next().unwrap_or_default();
+    match bare {
+        "help" | "?" => Some(devices()),
+        driver if asks_for_properties(value) => properties(driver),
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 pub mod args;
 pub mod chardev;
 pub mod decode;
-mod help;
+pub mod help;
 pub mod net;
 pub mod opts;
 pub mod order;

@@ -2,6 +2,7 @@
 
 use api_spec::{
     BlockErrorAction, Event, GuestPanicAction, IoOperationType, QmpError, ShutdownCause,
+    WatchdogAction,
 };
 use block::{ErrorAction, Failed};
 use devices::effect::{DiskFailure, Effect, Notice, PowerEffect};
@@ -62,6 +63,12 @@ impl Control {
                     )));
                 }
             }
+            Action::PowerButton => self.power_button(),
+            Action::Nmi => {
+                if let Err(error) = self.nmi() {
+                    log::warn!("The watchdog's NMI: {}", error.desc);
+                }
+            }
             Action::Exit(status) => self.exit = Some(status),
         }
     }
@@ -89,7 +96,7 @@ impl Control {
     }
 
     /// Carries out what the device `id` asked for.
-    pub(super) fn effect(&mut self, id: &str, effect: Effect) {
+    pub(crate) fn effect(&mut self, id: &str, effect: Effect) {
         match effect {
             Effect::None => {}
             Effect::Remap => self.with_machine(|machine| machine.remap()),
@@ -119,6 +126,8 @@ impl Control {
                 self.exit = Some(*status);
                 return;
             }
+            PowerEffect::PvShutdown => Input::PvShutdown,
+            PowerEffect::Watchdog => Input::Watchdog,
             PowerEffect::Panicked => Input::Panic {
                 crash_loaded: false,
             },
@@ -251,6 +260,13 @@ fn event(what: Emit) -> Event {
             reason,
         },
         Emit::Panicked(action) => Event::GuestPanicked { action },
+        Emit::Watchdog(action) => {
+            if action == WatchdogAction::Debug {
+                log::error!("watchdog: timer fired");
+            }
+            Event::Watchdog { action }
+        }
+        Emit::PvShutdown => Event::GuestPvshutdown,
         Emit::CrashLoaded => Event::GuestCrashloaded {
             action: GuestPanicAction::Run,
         },

@@ -10,8 +10,11 @@
 //! Until [`Chardevs::begin`] a device stays idle while nobody uses it, so that a monitor finds
 //! its socket untouched. After it a new one is served at once.
 
+mod change;
 mod endpoint;
 mod open;
+
+pub use change::unknown_host;
 
 #[cfg(test)]
 #[path = "chardevs_test.rs"]
@@ -19,7 +22,9 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use api_spec::{
     ChardevBackend, ChardevBackendKind, ChardevInfo, ChardevReturn, DataFormat, QmpError,
@@ -32,6 +37,7 @@ use qmp::server::Endpoint;
 
 use super::fds::Opener;
 use super::objects::is_identifier;
+use super::yank::{YankPlace, Yanker, Yanks};
 use crate::accel::words::{decode_base64, encode_base64};
 
 /// Starts the thread whose body is [`ChardevServer::run`].
@@ -39,6 +45,9 @@ pub type SpawnChardev = Box<dyn FnMut(ChardevServer) -> io::Result<()> + Send>;
 
 /// Finds the descriptor that goes by a name, and gives it away.
 pub type FdLookup<'a> = &'a mut dyn FnMut(&str) -> Option<OwnedFd>;
+
+/// What a name server said of the host that the options name, where it was asked before.
+pub type Found = Option<QmpResult<Vec<SocketAddr>>>;
 
 /// Who asks; decides how refusals are worded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +91,8 @@ struct Entry {
     /// A server that is to have a client before the machine runs.
     wait: bool,
     monitor: bool,
+    /// A socket's place among what can be yanked.
+    yank: Option<YankPlace>,
 }
 
 /// All character devices.
@@ -91,6 +102,7 @@ pub struct Chardevs {
     spawn: SpawnChardev,
     handle: Option<ChardevHandle>,
     begun: bool,
+    yanks: Arc<Yanks>,
 }
 
 impl Chardevs {
@@ -102,7 +114,14 @@ impl Chardevs {
             spawn,
             handle: None,
             begun: false,
+            yanks: Arc::default(),
         }
+    }
+
+    /// Puts sockets on this list of what can be yanked.
+    pub fn with_yanks(mut self, yanks: Arc<Yanks>) -> Self {
+        self.yanks = yanks;
+        self
     }
 
     /// Makes a character device.
@@ -115,6 +134,21 @@ impl Chardevs {
         id: &str,
         backend: &ChardevBackend,
         fds: FdLookup,
+    ) -> QmpResult<ChardevReturn> {
+        self.add_at(caller, id, backend, fds, None)
+    }
+
+    /// The same with the addresses of the host in the options.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn add_at(
+        &mut self,
+        caller: Caller,
+        id: &str,
+        backend: &ChardevBackend,
+        fds: FdLookup,
+        found: Found,
     ) -> QmpResult<ChardevReturn> {
         self.check_id(caller, id)?;
         let context = |error: QmpError| match caller {
@@ -133,6 +167,7 @@ impl Chardevs {
         let mut opening = open::Opening {
             opener: &self.opener,
             fds,
+            found,
             caller,
         };
         let opened = opening.open(backend).map_err(context)?;
@@ -141,7 +176,11 @@ impl Chardevs {
             kind,
             wait: opened.wait,
             monitor: false,
+            yank: None,
         };
+        if let Some(yanker) = entry.chardev.yanker() {
+            entry.yank = Some(self.yanks.add_chardev(id, yanker));
+        }
         if self.begun {
             self.start(&mut entry)
                 .map_err(|error| context(host_error(&error)))?;
@@ -286,6 +325,17 @@ impl Chardevs {
             Some(log) => Endpoint::Logged(Box::new(endpoint), log),
             None => endpoint,
         })
+    }
+
+    /// Says how a monitor's connection is broken, if that can be.
+    pub fn set_yanker(&mut self, id: &str, yanker: Yanker) {
+        if let Some(entry) = self.entries.get_mut(id)
+            && entry.yank.is_some()
+        {
+            // The old one goes first.
+            entry.yank = None;
+            entry.yank = Some(self.yanks.add_chardev(id, yanker));
+        }
     }
 
     /// The servers that are to have a client before the machine runs, as (id, name to show,

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 
 use api_spec::{
     GuestPanicAction, PanicAction, RebootAction, RunState, SetActionArgs, ShutdownAction,
-    ShutdownCause as Cause,
+    ShutdownCause as Cause, WatchdogAction,
 };
 
 /// Whether only a reset leads on from here.
@@ -33,7 +33,7 @@ pub fn by_guest(cause: Cause) -> bool {
     )
 }
 
-/// What to do when the guest reboots, switches off or panics.
+/// What to do when the guest reboots, switches off or panics, or its watchdog expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// On reboot.
@@ -42,15 +42,17 @@ pub struct Policy {
     pub shutdown: ShutdownAction,
     /// On panic.
     pub panic: PanicAction,
+    /// On an expired watchdog.
+    pub watchdog: WatchdogAction,
 }
 
 impl Policy {
-    /// set-action: what is left out stays as it is. There is no watchdog yet whose bark it could
-    /// answer.
+    /// set-action: what is left out stays as it is.
     pub fn set(&mut self, args: &SetActionArgs) {
         self.reboot = args.reboot.unwrap_or(self.reboot);
         self.shutdown = args.shutdown.unwrap_or(self.shutdown);
         self.panic = args.panic.unwrap_or(self.panic);
+        self.watchdog = args.watchdog.unwrap_or(self.watchdog);
     }
 }
 
@@ -60,6 +62,7 @@ impl Default for Policy {
             reboot: RebootAction::Reset,
             shutdown: ShutdownAction::Poweroff,
             panic: PanicAction::Shutdown,
+            watchdog: WatchdogAction::Reset,
         }
     }
 }
@@ -84,6 +87,10 @@ pub enum Input {
         /// The guest goes on with its crash kernel.
         crash_loaded: bool,
     },
+    /// pvpanic: the guest says that it switches itself off.
+    PvShutdown,
+    /// A watchdog expired.
+    Watchdog,
     /// A vCPU cannot go on.
     Failed,
     /// A disk's request failed and waits for `cont`.
@@ -109,6 +116,10 @@ pub enum Action {
     Reply(Ticket),
     /// Refuse the client: only a reset leads on.
     RefuseNeedsReset(Ticket),
+    /// Press the power button.
+    PowerButton,
+    /// Send an NMI to every processor.
+    Nmi,
     /// Leave the loop with this status.
     Exit(u8),
 }
@@ -128,6 +139,10 @@ pub enum Emit {
     Panicked(GuestPanicAction),
     /// GUEST_CRASHLOADED.
     CrashLoaded,
+    /// GUEST_PVSHUTDOWN.
+    PvShutdown,
+    /// WATCHDOG with this action.
+    Watchdog(WatchdogAction),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,7 +214,7 @@ impl Life {
                 Input::Parked => self.parked(then, out),
                 // The reset under way is theirs as well: the guest that asked again, could not go
                 // on, or waits for a disk, is gone when it is done.
-                Input::Reset(_, None) | Input::Failed | Input::DiskFailed
+                Input::Reset(_, None) | Input::Failed | Input::DiskFailed | Input::Watchdog
                     if matches!(then, Then::Reset(..)) => {}
                 Input::Shutdown(cause, status, ticket) if !by_guest(cause) => {
                     self.host_shutdown(cause, status, ticket, out);
@@ -223,6 +238,11 @@ impl Life {
             Input::Panic {
                 crash_loaded: false,
             } => self.panicked(out),
+            Input::PvShutdown => {
+                out.push(Action::Emit(Emit::PvShutdown));
+                self.policy_shutdown(Cause::GuestShutdown, 0, None, out);
+            }
+            Input::Watchdog => self.bark(out),
             Input::Failed => self.halt(Then::Stop(RunState::InternalError, None), out),
             Input::DiskFailed => self.halt(Then::Stop(RunState::IoError, None), out),
             Input::Parked => {}
@@ -337,6 +357,20 @@ impl Life {
         out.push(Action::Emit(Emit::Shutdown(cause)));
         out.extend(ticket.map(Action::Reply));
         out.push(Action::Exit(status));
+    }
+
+    /// The event first, then what is done about it.
+    fn bark(&mut self, out: &mut Vec<Action>) {
+        let action = self.policy.watchdog;
+        out.push(Action::Emit(Emit::Watchdog(action)));
+        match action {
+            WatchdogAction::Reset => self.reset(Cause::GuestReset, None, out),
+            WatchdogAction::Shutdown => out.push(Action::PowerButton),
+            WatchdogAction::Poweroff => out.push(Action::Exit(0)),
+            WatchdogAction::Pause => self.halt(Then::Stop(RunState::Watchdog, None), out),
+            WatchdogAction::InjectNmi => out.push(Action::Nmi),
+            WatchdogAction::Debug | WatchdogAction::None => {}
+        }
     }
 
     fn panicked(&mut self, out: &mut Vec<Action>) {

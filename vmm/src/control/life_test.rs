@@ -249,3 +249,61 @@ fn a_reset_forgets_failed_disks() {
     life.step(reset);
     assert_eq!(life.state(), RunState::Prelaunch);
 }
+
+#[test]
+fn a_watchdog_tells_first_and_acts_then() {
+    use WatchdogAction as Dog;
+    let told = |action| emit(Emit::Watchdog(action));
+    for (action, done) in [
+        (Dog::Reset, vec![Park]),
+        (Dog::Shutdown, vec![Action::PowerButton]),
+        (Dog::Poweroff, vec![Exit(0)]),
+        (Dog::Pause, vec![Park]),
+        (Dog::InjectNmi, vec![Action::Nmi]),
+        (Dog::Debug, vec![]),
+        (Dog::None, vec![]),
+    ] {
+        let mut life = running(policy(|policy| policy.watchdog = action));
+        let mut expected = vec![told(action)];
+        expected.extend(done);
+        assert_eq!(life.step(Input::Watchdog), expected);
+    }
+    let mut life = running(policy(|policy| policy.watchdog = Dog::Pause));
+    life.step(Input::Watchdog);
+    assert_eq!(life.step(Input::Parked), [Quiesce, emit(Emit::Stop)]);
+    assert_eq!(life.state(), RunState::Watchdog);
+    let again = [emit(Emit::Resume), Run, Reply(T)];
+    assert_eq!(life.step(Input::Cont(Some(T))), again);
+    // A reset under way takes it along, and -no-reboot holds for it too.
+    let mut life = running(Policy::default());
+    life.step(Input::Watchdog);
+    assert_eq!(life.step(Input::Watchdog), []);
+    let reset = emit(Emit::Reset(Cause::GuestReset));
+    assert_eq!(
+        life.step(Input::Parked),
+        [Quiesce, ResetMachine, reset, Run]
+    );
+    let mut life = running(policy(|policy| policy.reboot = RebootAction::Shutdown));
+    let shutdown = emit(Emit::Shutdown(Cause::GuestReset));
+    assert_eq!(
+        life.step(Input::Watchdog),
+        [told(Dog::Reset), shutdown, Exit(0)]
+    );
+}
+
+#[test]
+fn a_guest_that_switches_itself_off_through_pvpanic() {
+    let told = [
+        emit(Emit::PvShutdown),
+        emit(Emit::Shutdown(Cause::GuestShutdown)),
+    ];
+    let mut life = running(Policy::default());
+    assert_eq!(
+        life.step(Input::PvShutdown),
+        [&told[..], &[Exit(0)]].concat()
+    );
+    let mut life = running(policy(|policy| policy.shutdown = ShutdownAction::Pause));
+    assert_eq!(life.step(Input::PvShutdown), [&told[..], &[Park]].concat());
+    life.step(Input::Parked);
+    assert_eq!(life.state(), RunState::Shutdown);
+}

@@ -5,6 +5,7 @@ mod act;
 mod addresses;
 mod balloon;
 pub mod blockdev;
+mod chardev_orders;
 pub mod chardevs;
 pub mod commands;
 mod disks;
@@ -20,6 +21,7 @@ pub mod objects;
 mod parts;
 pub mod sink;
 mod unfinished;
+pub mod yank;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -98,6 +100,7 @@ impl Control {
         poll.watch(&signals, SIGNALS, Trigger::Level)?;
         let mail = mailbox.sender();
         let fds = FdStore::default();
+        let yanks = published.yanks().clone();
         let blockdevs = Blockdevs::new(blockdev::pool(mail.clone())).with_notices(notices(&mail));
         Ok(Control {
             monitors: Monitors::new(mail.clone(), published.clone()),
@@ -111,7 +114,7 @@ impl Control {
             published,
             blockdevs,
             jobs: Jobs::default(),
-            chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())),
+            chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())).with_yanks(yanks),
             nets: Nets::default(),
             announcements: Announcements::default(),
             fds,

@@ -1,7 +1,7 @@
 //! The QMP monitors. Their sockets listen from the start on; they are served once the machine is
 //! made and on its way, so that no client sees a program that is half there.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
@@ -9,6 +9,7 @@ use api_spec::{Event, MonitorId};
 use qmp::{Endpoint, MonitorOptions, Server, ServerHandle};
 
 use super::sink::{Published, Sink};
+use super::yank::Yanker;
 use crate::event::MailSender;
 use crate::threads::{self, ThreadKind};
 
@@ -19,6 +20,8 @@ pub struct Monitors {
     running: Option<Running>,
     /// The chardev that carries each; its place is the monitor's number.
     carriers: Vec<String>,
+    /// The server, once it runs.
+    line: Arc<OnceLock<ServerHandle>>,
     /// Added and not served yet.
     waiting: Vec<(MonitorId, Endpoint, MonitorOptions)>,
 }
@@ -36,6 +39,7 @@ impl Monitors {
             published,
             running: None,
             carriers: Vec::new(),
+            line: Arc::default(),
             waiting: Vec::new(),
         }
     }
@@ -73,6 +77,16 @@ impl Monitors {
             }
         }
         Ok(())
+    }
+
+    /// Something that parts a monitor from its client.
+    pub fn yanker(&self, id: MonitorId) -> Yanker {
+        let line = self.line.clone();
+        Box::new(move || {
+            if let Some(handle) = line.get() {
+                handle.drop_client(id);
+            }
+        })
     }
 
     fn carried_by(&self, chardev: &str) -> Option<MonitorId> {
@@ -118,6 +132,8 @@ impl Monitors {
         let sink = Sink::new(self.mail.clone(), self.published.clone());
         let package = concat!("qvmd ", env!("CARGO_PKG_VERSION"));
         let (server, handle) = Server::new(Box::new(sink), package)?;
+        // There is one server in the program's life.
+        let _ = self.line.set(handle.clone());
         let body = move || server.run();
         let thread = threads::spawn(ThreadKind::Qmp, "qmp", Some(self.mail.clone()), body)?;
         Ok(Running { handle, thread })

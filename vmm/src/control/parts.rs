@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use api_spec::{
-    BlockdevOptions, ChardevAddArgs, ChardevInfo, ChardevReturn, DeviceOptions, MonitorId,
-    ObjectOptions, QmpError, QmpResult, Reply, Value, reply::Empty,
+    BlockdevOptions, ChardevAddArgs, ChardevInfo, DeviceOptions, ObjectOptions, QmpError,
+    QmpResult, Reply, Value, reply::Empty,
 };
 use block::{AttachOptions, Attachment, Sharing};
 use devices::backend::chardev::CharFrontend;
@@ -144,17 +144,6 @@ impl Control {
         Ok(())
     }
 
-    /// chardev-add, by a client of `monitor`.
-    pub(super) fn add_chardev_for(
-        &mut self,
-        monitor: MonitorId,
-        args: &ChardevAddArgs,
-    ) -> QmpResult<ChardevReturn> {
-        let mut named = |name: &str| self.fds.take(monitor.0, name).ok();
-        self.chardevs
-            .add(Caller::Command, &args.id, &args.backend, &mut named)
-    }
-
     /// blockdev-add.
     ///
     /// # Errors
@@ -180,7 +169,8 @@ impl Control {
     /// When there is no such chardev, it is in use, or cannot carry a monitor.
     pub fn add_monitor(&mut self, chardev: &str, options: MonitorOptions) -> Result<()> {
         let endpoint = self.chardevs.take_endpoint(chardev)?;
-        self.monitors.add(chardev, endpoint, options)?;
+        let id = self.monitors.add(chardev, endpoint, options)?;
+        self.chardevs.set_yanker(chardev, self.monitors.yanker(id));
         Ok(())
     }
 
@@ -224,7 +214,10 @@ impl Control {
     pub fn plug(&mut self, options: DeviceOptions, builtin: bool) -> Result<(), Refusal> {
         let Some(machine) = &self.machine else {
             let name = options.driver.name();
-            let text = format!("No 'PCI' bus found for device '{name}'");
+            let text = match &options.bus {
+                Some(bus) => format!("Bus '{bus}' not found"),
+                None => format!("No 'PCI' bus found for device '{name}'"),
+            };
             return Err(QmpError::generic(text).into());
         };
         // Before anything is taken for it.

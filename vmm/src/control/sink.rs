@@ -10,6 +10,7 @@ use api_spec::{
 use arc_swap::ArcSwap;
 use qmp::CommandSink;
 
+use super::yank::Yanks;
 use crate::event::{Mail, MailSender};
 
 /// What never changes while the program runs.
@@ -28,6 +29,7 @@ pub struct Facts {
 pub struct Published {
     status: ArcSwap<StatusInfo>,
     facts: ArcSwap<Facts>,
+    yanks: Arc<Yanks>,
 }
 
 impl Published {
@@ -39,6 +41,7 @@ impl Published {
                 status: RunState::Prelaunch,
             }),
             facts: ArcSwap::from_pointee(facts),
+            yanks: Arc::default(),
         })
     }
 
@@ -53,6 +56,11 @@ impl Published {
     /// The run state.
     pub fn status(&self) -> StatusInfo {
         self.status.load().as_ref().clone()
+    }
+
+    /// Connections that can be broken.
+    pub fn yanks(&self) -> &Arc<Yanks> {
+        &self.yanks
     }
 
     /// What never changes, once the machine is made.
@@ -108,6 +116,14 @@ impl CommandSink for Sink {
             Command::QueryUuid => json(&self.published.facts.load().uuid),
             Command::QueryKvm => json(&self.published.facts.load().kvm),
             Command::QueryTarget => json(&target()),
+            // Also while control waits for what is to be yanked.
+            Command::QueryYank => json(&self.published.yanks.query()),
+            Command::Yank(args) => Some(
+                self.published
+                    .yanks
+                    .yank(&args.instances)
+                    .map(|()| "{}".to_owned()),
+            ),
             _ => None,
         }
     }

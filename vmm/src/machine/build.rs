@@ -8,8 +8,8 @@ use devices::map::MapBuilder;
 use devices::pci::PciTopology;
 use kvm_ioctls::Cap;
 
-use super::chipset::Chipset;
-use super::plug::{Bus, BusKind, Hotplug, ISA_BUS, ROOT_BUS};
+use super::chipset::{Chipset, Names};
+use super::plug::{Bus, BusKind, Hotplug, ISA_BUS, SYSTEM_BUS};
 use super::slots::SlotMap;
 use super::spec::MachineSpec;
 use super::{Machine, RamBackend, SHADOW_SLOT};
@@ -20,7 +20,7 @@ use crate::boot::Boot;
 use crate::clock::{ClockTimers, GuestClock, Motion};
 use crate::cpuid::{CpuTemplate, HostCpu};
 use crate::event::MailSender;
-use crate::layout::RamLayout;
+use crate::layout::{Board, RamLayout};
 use crate::memory::{Backend, BackendOptions, MachineRam, RamSlot};
 use crate::vcpu::{VcpuConfig, Vcpus};
 
@@ -57,6 +57,7 @@ impl Machine {
     /// When the host has not what it takes: memory, /dev/kvm, the kernel's files.
     pub fn build(
         spec: MachineSpec,
+        board: Board,
         backend: Option<Arc<Backend>>,
         uuid: Option<uuid::Uuid>,
         mail: &MailSender,
@@ -67,7 +68,7 @@ impl Machine {
         // A missing kernel is said before anything costly is made.
         let boot = match &spec.kernel {
             Some(kernel) => {
-                let (initrd, layout) = (spec.initrd.as_deref(), RamLayout::q35(size));
+                let (initrd, layout) = (spec.initrd.as_deref(), RamLayout::new(board, size));
                 Some(Boot::open(kernel, initrd, &spec.append, layout)?)
             }
             None => None,
@@ -81,8 +82,8 @@ impl Machine {
             })?)),
         };
         let ram = match &ram_backend {
-            RamBackend::Own(backend) => MachineRam::q35(backend)?,
-            RamBackend::Object(backend) => MachineRam::q35(backend)?,
+            RamBackend::Own(backend) => MachineRam::new(board, backend)?,
+            RamBackend::Object(backend) => MachineRam::new(board, backend)?,
         };
         let map: Arc<SharedMap> = Arc::new(ArcSwap::from_pointee(MapBuilder::new().build()));
         // A kernel without firmware finds plain RAM there. Mapped now, because that is cheaper
@@ -118,16 +119,23 @@ impl Machine {
         )?;
         let buses = vec![
             Bus {
-                name: ROOT_BUS.to_owned(),
+                name: Names::of(board).root_bus.to_owned(),
                 kind: BusKind::Pci {
                     port: None,
                     slots,
-                    hotplug: Hotplug::None,
+                    hotplug: match board {
+                        Board::Q35 => Hotplug::None,
+                        Board::I440fx => Hotplug::Acpi,
+                    },
                 },
             },
             Bus {
                 name: ISA_BUS.to_owned(),
                 kind: BusKind::Isa,
+            },
+            Bus {
+                name: SYSTEM_BUS.to_owned(),
+                kind: BusKind::System,
             },
         ];
         let machine = Machine {
@@ -268,7 +276,7 @@ mod tests {
     #[test]
     fn ram_ends_where_the_processors_reach_ends() {
         let check = |size, bits| {
-            let checked = check_reach(RamLayout::q35(size), bits);
+            let checked = check_reach(RamLayout::new(Board::Q35, size), bits);
             checked.map_err(|error| error.to_string())
         };
         let most = (1 << 40) - (2 << 30);

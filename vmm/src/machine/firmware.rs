@@ -2,7 +2,8 @@
 //! kernel in memory.
 
 use anyhow::{Context, Result, anyhow};
-use devices::pci::{DevFn, Windows, assign, swizzle};
+use devices::bus::lock;
+use devices::pci::{DevFn, HeaderKind, Windows, assign, swizzle};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
 
 use super::Machine;
@@ -20,7 +21,7 @@ impl Machine {
         if self.boot.is_none() {
             return Ok(Entry::Halted);
         }
-        self.chipset.set_up(layout::ECAM.base);
+        self.chipset.set_up();
         let buses = self.assign_pci();
         for (address, bytes) in self.tables(buses)? {
             let memory = self.ram.handle.memory();
@@ -28,6 +29,7 @@ impl Machine {
                 .write_slice(&bytes, GuestAddress(address))
                 .context("The firmware tables do not fit into guest memory")?;
         }
+        self.write_generation()?;
         let boot = self.boot.as_mut().ok_or_else(|| anyhow!("No kernel"))?;
         Ok(boot.load(&self.ram.handle, acpi::RSDP)?)
     }
@@ -42,13 +44,14 @@ impl Machine {
     /// Returns how many buses have a number.
     fn assign_pci(&self) -> u8 {
         let high = self.high_window();
+        let low = self.ram.layout.mmio32();
         let windows = Windows {
             io: (layout::IO.base, layout::IO.last()),
-            memory: (layout::MMIO32.base, layout::MMIO32.last()),
+            memory: (low.base, low.last()),
             // First behind last: nothing.
             prefetchable: high.map_or((1, 0), |window| (window.base, window.last())),
         };
-        let line = |devfn: DevFn, pin: u8| self.chipset.isa_irq(devfn.slot(), pin.wrapping_sub(1));
+        let line = |devfn: DevFn, pin: u8| self.chipset.isa_irq(devfn, pin.wrapping_sub(1));
         assign(&self.pci, &windows, &line)
     }
 
@@ -59,6 +62,7 @@ impl Machine {
             apic_ids: self.apic_ids.clone(),
             serial: self.serial_ports(),
             pvpanic: self.pvpanic_port(),
+            generation: self.generation().is_some(),
             keyboard: self.spec.i8042,
             // Some to spare, for bridges that come later.
             last_bus: buses
@@ -66,17 +70,28 @@ impl Machine {
                 .unwrap_or(0)
                 .wrapping_sub(1),
             mmio64: self.high_window(),
+            bridges: self.bridge_slots(),
         };
         let tables = acpi::build(&config)
             .ok_or_else(|| anyhow!("The ACPI tables do not fit below 1 MiB"))?;
         let smbios = smbios::build(&SmbiosConfig {
             uuid: self.uuid,
+            product: self.spec.kind.description().to_owned(),
             version: self.spec.kind.name().to_owned(),
             layout: self.ram.layout,
             topology: self.spec.topology,
             signature: self.cpu_signature,
         });
         Ok(tables.parts.into_iter().chain(smbios).collect())
+    }
+
+    /// The slots of the root bus that bridges are in, a bit each.
+    fn bridge_slots(&self) -> u32 {
+        let bridges = self.pci.behind(None).filter(|plugged| {
+            let kind = lock(&plugged.function).config().kind();
+            kind == HeaderKind::Bridge
+        });
+        bridges.fold(0, |slots, plugged| slots | 1 << plugged.devfn.slot())
     }
 
     /// The serial ports at their usual places, which the tables tell of.

@@ -3,6 +3,7 @@
 mod build;
 mod chipset;
 mod firmware;
+mod generation;
 mod pci_info;
 mod plug;
 mod properties;

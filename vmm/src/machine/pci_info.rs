@@ -12,7 +12,7 @@ use devices::pci::{BarKind, ConfigSpace, HeaderKind, Plugged, regs};
 use super::Machine;
 
 /// Class codes and what they are called (PCI Code and ID Assignment, 1.11).
-const CLASSES: [(u16, &str); 9] = [
+const CLASSES: [(u16, &str); 10] = [
     (0x0100, "SCSI controller"),
     (0x0101, "IDE controller"),
     (0x0200, "Ethernet controller"),
@@ -20,6 +20,7 @@ const CLASSES: [(u16, &str); 9] = [
     (0x0600, "Host bridge"),
     (0x0601, "ISA bridge"),
     (0x0604, "PCI bridge"),
+    (0x0680, "Bridge"),
     (0x0780, "Communication controller"),
     (0x0c05, "SMBus"),
 ];

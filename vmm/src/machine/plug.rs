@@ -26,8 +26,8 @@ use super::{Fixed, Machine};
 use crate::acpi::SerialPort;
 use crate::threads::io_thread::{IoThread, PollParameters};
 
-/// The name of the root bus.
-pub const ROOT_BUS: &str = "pcie.0";
+/// The name of what holds devices that are on no bus.
+pub const SYSTEM_BUS: &str = "main-system-bus";
 /// The name of the bus of devices with fixed ports.
 pub const ISA_BUS: &str = "isa.0";
 
@@ -55,8 +55,7 @@ pub enum Hotplug {
     None,
     /// The port that the bus is behind.
     Native,
-    /// The chipset, by ACPI.
-    #[allow(dead_code)] // the q35 has no such bus
+    /// The chipset, by ACPI: a bus of conventional PCI.
     Acpi,
 }
 
@@ -73,6 +72,8 @@ pub enum BusKind {
     },
     /// Devices with fixed ports.
     Isa,
+    /// Devices that are on no bus.
+    System,
     /// What is inside a device, by its key.
     Child {
         /// The device.
@@ -86,8 +87,13 @@ impl BusKind {
     /// The type's name, as messages have it.
     pub const fn type_name(&self) -> &'static str {
         match self {
+            BusKind::Pci {
+                hotplug: Hotplug::Acpi,
+                ..
+            } => "PCI",
             BusKind::Pci { .. } => "PCIE",
             BusKind::Isa => "ISA",
+            BusKind::System => "System",
             BusKind::Child { bus, .. } => bus.type_name(),
         }
     }
@@ -96,7 +102,7 @@ impl BusKind {
     pub const fn hotplug(&self) -> bool {
         match self {
             BusKind::Pci { hotplug, .. } => !matches!(hotplug, Hotplug::None),
-            BusKind::Isa => false,
+            BusKind::Isa | BusKind::System => false,
             BusKind::Child { .. } => true,
         }
     }
@@ -106,7 +112,7 @@ impl BusKind {
         match self {
             BusKind::Pci { port, .. } => port.as_ref().is_some_and(|port| *port.key == *key),
             BusKind::Child { device, .. } => **device == *key,
-            BusKind::Isa => false,
+            BusKind::Isa | BusKind::System => false,
         }
     }
 
@@ -115,6 +121,7 @@ impl BusKind {
         match self {
             BusKind::Pci { .. } => wanted == "PCI",
             BusKind::Isa => wanted == "ISA",
+            BusKind::System => wanted.is_empty(),
             BusKind::Child { bus, .. } => wanted == bus.type_name(),
         }
     }
@@ -278,7 +285,7 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
         },
         // Nothing is opened for a guest that cannot have its address.
         DeviceDriver::VhostVsockPci(p) => Wants {
-            vhost: vsock::check_cid(p.guest_cid).is_ok().then(|| VhostWant {
+            vhost: vsock::check_cid(p.guest_cid).is_ok().then_some(VhostWant {
                 name: "vhost-vsock",
                 path: "/dev/vhost-vsock",
                 fd: p.vhostfd.as_deref(),
@@ -295,7 +302,10 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
         },
         DeviceDriver::VirtioSerialPci(_)
         | DeviceDriver::PcieRootPort(_)
+        | DeviceDriver::I6300esb(_)
+        | DeviceDriver::Vmgenid(_)
         | DeviceDriver::Pvpanic(_)
+        | DeviceDriver::PvpanicPci(_)
         | DeviceDriver::IsaDebugExit(_) => none,
     }
 }
@@ -322,7 +332,7 @@ impl Machine {
         let numbers = machine.port_numbers(bus);
         let child = match &machine.buses[bus].kind {
             BusKind::Child { bus, .. } => Some(bus),
-            BusKind::Pci { .. } | BusKind::Isa => None,
+            BusKind::Pci { .. } | BusKind::Isa | BusKind::System => None,
         };
         let built = registry::build(&options.driver, cx, child)?;
         let face = built.face();
@@ -366,7 +376,13 @@ impl Machine {
         if let Some(place) = self.buses.get(bus).filter(|_| self.ready)
             && !place.kind.hotplug()
         {
-            return Err(no_hotplug(&place.name));
+            return Err(match place.kind {
+                BusKind::System => QmpError::generic(format!(
+                    "Device '{}' does not support hotplugging",
+                    options.driver.name()
+                )),
+                _ => no_hotplug(&place.name),
+            });
         }
         if let Some(id) = &options.id {
             crate::control::objects::check_id(id)?;
@@ -389,7 +405,8 @@ impl Machine {
                 bus: ChildBus::Serial(ports),
                 ..
             }) => ports.numbers(),
-            Some(BusKind::Pci { .. } | BusKind::Isa | BusKind::Child { .. }) | None => Vec::new(),
+            Some(BusKind::Pci { .. } | BusKind::Isa | BusKind::System | BusKind::Child { .. })
+            | None => Vec::new(),
         }
     }
 
@@ -501,7 +518,7 @@ impl Machine {
         ]);
         let port = match &self.buses[bus].kind {
             BusKind::Pci { port, .. } => port.as_ref().map(|port| port.key.clone()),
-            BusKind::Isa | BusKind::Child { .. } => None,
+            BusKind::Isa | BusKind::System | BusKind::Child { .. } => None,
         };
         let intx = devfn.map_or_else(
             || Arc::new(NullInterrupt) as Arc<dyn IrqLine>,
@@ -585,7 +602,7 @@ impl Machine {
                 Ok(())
             }
             Attachable::Isa { device, ports } => self.attach_isa(key, name, device, ports),
-            Attachable::Port | Attachable::Unit(_) => Ok(()),
+            Attachable::Port | Attachable::Plain(_) | Attachable::Unit(_) => Ok(()),
         }
     }
 

@@ -29,6 +29,9 @@ impl Machine {
             DeviceDriver::VirtioBalloonPci(_) if self.balloon().is_some() => {
                 "Only one balloon device is supported"
             }
+            DeviceDriver::Vmgenid(_) if self.generation().is_some() => {
+                "at most one vmgenid device is permitted"
+            }
             _ => return Ok(()),
         };
         Err(QmpError::generic(taken))
@@ -111,6 +114,7 @@ pub(super) fn add_live(node: &mut Node, device: &Device) {
 pub(super) fn live_value(device: &Device, property: &str) -> Option<Value> {
     match (&device.face, property) {
         (Face::Balloon(balloon), POLLING) => Some(balloon.polling_interval().into()),
+        (Face::Generation(generation), "guid") => Some(generation.id().to_string().into()),
         _ => None,
     }
 }

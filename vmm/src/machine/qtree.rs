@@ -10,7 +10,8 @@ use devices::virtio;
 use serde_json::Value;
 
 use super::Machine;
-use super::plug::{Branch, Bus, BusKind, Device, ISA_BUS, ROOT_BUS};
+use super::chipset::Function;
+use super::plug::{Branch, Bus, BusKind, Device, ISA_BUS, SYSTEM_BUS};
 use super::properties::{add_live, live_value};
 use super::qom::Node;
 use crate::control::objects::memory_properties;
@@ -65,7 +66,10 @@ impl Machine {
                 }
             }
         }
-        let root = Node::new("q35-pcihost").child(ROOT_BUS, Node::new("PCIE"));
+        let names = self.chipset.names();
+        let bus = self.buses.iter().find(|bus| bus.name == names.root_bus);
+        let kind = bus.map_or("PCI", |bus| bus.kind.type_name());
+        let root = Node::new(names.host).child(names.root_bus, Node::new(kind));
         let mut node = Node::new(spec.kind.type_name())
             .with("kernel", "string", text(&spec.kernel))
             .with("initrd", "string", text(&spec.initrd))
@@ -74,7 +78,7 @@ impl Machine {
             .with("dump-guest-core", "bool", spec.dump_guest_core)
             .with("i8042", "bool", spec.i8042)
             .with("memory-backend", "string", self.memory_path())
-            .child("q35", root)
+            .child(names.child, root)
             .child("peripheral", peripheral)
             .child("peripheral-anon", anonymous)
             .child("unattached", unattached);
@@ -106,7 +110,7 @@ impl Machine {
         for (index, device) in self.chipset.objects().iter().enumerate() {
             let number = self.cpu_count().saturating_add(index);
             let mut part = Node::new(device);
-            if *device == "ICH9-LPC" {
+            if *device == self.chipset.names().isa_bridge {
                 part = part.child(ISA_BUS, Node::new(BusKind::Isa.type_name()));
             }
             node = node.child(format!("device[{number}]"), part);
@@ -162,10 +166,14 @@ impl Machine {
             };
             return format!("{}{inside}/{name}", device.branch.path(&device.key));
         }
-        match name {
-            ROOT_BUS => format!("/machine/q35/{name}"),
-            _ => format!("{}/{name}", self.chipset_path("ICH9-LPC")),
+        if name == SYSTEM_BUS {
+            return String::new();
         }
+        let names = self.chipset.names();
+        if name == names.root_bus {
+            return format!("/machine/{}/{name}", names.child);
+        }
+        format!("{}/{name}", self.chipset_path(names.isa_bridge))
     }
 
     /// Where the object tree has a part of the chipset.
@@ -258,8 +266,9 @@ impl Machine {
     /// `info qtree`.
     pub fn qtree(&self) -> String {
         let mut text = String::from("bus: main-system-bus\n  type System\n");
-        text.push_str("  dev: q35-pcihost, id \"\"\n");
-        self.bus_text(ROOT_BUS, 4, &mut text);
+        let names = self.chipset.names();
+        let _ = writeln!(text, "  dev: {}, id \"\"", names.host);
+        self.bus_text(names.root_bus, 4, &mut text);
         text
     }
 
@@ -269,12 +278,13 @@ impl Machine {
         };
         let _ = writeln!(text, "{:indent$}bus: {name}", "");
         let _ = writeln!(text, "{:indent$}  type {}", "", bus.kind.type_name());
-        if name == ROOT_BUS {
-            for (driver, devfn) in self.chipset.functions() {
+        let names = self.chipset.names();
+        if name == names.root_bus {
+            for Function { driver, devfn, .. } in self.chipset.functions() {
                 let (slot, function) = (devfn.slot(), devfn.function());
                 let _ = writeln!(text, "{:indent$}  dev: {driver}, id \"\"", "");
                 let _ = writeln!(text, "{:indent$}    addr = {slot:02x}.{function:x}", "");
-                if driver == "ICH9-LPC" {
+                if driver == names.isa_bridge {
                     self.bus_text(ISA_BUS, indent + 4, text);
                 }
             }

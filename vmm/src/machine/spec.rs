@@ -10,6 +10,7 @@ use crate::cli::plan::{MachinePlan, RtcBase};
 use crate::clock::{WallBase, WallSource};
 use crate::cpuid::CpuRequest;
 use crate::cpuid::topology::Shifts;
+use crate::layout::Board;
 use crate::machine::topology::Topology;
 
 /// RAM where `-m` says nothing.
@@ -23,6 +24,8 @@ const HIGHEST_APIC_ID: u32 = 254;
 /// The types of machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MachineKind {
+    /// A PC with i440FX and PIIX.
+    Pc,
     /// A PC with q35 and ICH9.
     Q35,
     /// No machine: QMP alone.
@@ -31,11 +34,24 @@ pub enum MachineKind {
 
 impl MachineKind {
     /// All of them, in the order of `-machine help`.
-    pub const ALL: [MachineKind; 2] = [MachineKind::Q35, MachineKind::None];
+    pub const ALL: [MachineKind; 3] = [MachineKind::Pc, MachineKind::Q35, MachineKind::None];
+    /// The one that is meant where none is named: as QEMU's x86-64 program without -machine, a
+    /// PC. Ours is the q35.
+    pub const DEFAULT: MachineKind = MachineKind::Q35;
+
+    /// What it is built around; `None` for no machine.
+    pub const fn board(self) -> Option<Board> {
+        match self {
+            MachineKind::Pc => Some(Board::I440fx),
+            MachineKind::Q35 => Some(Board::Q35),
+            MachineKind::None => None,
+        }
+    }
 
     /// The versioned name.
     pub const fn name(self) -> &'static str {
         match self {
+            MachineKind::Pc => "pc-i440fx-10.0",
             MachineKind::Q35 => "pc-q35-10.0",
             MachineKind::None => "none",
         }
@@ -44,6 +60,7 @@ impl MachineKind {
     /// The name that always means the newest version.
     pub const fn alias(self) -> Option<&'static str> {
         match self {
+            MachineKind::Pc => Some("pc"),
             MachineKind::Q35 => Some("q35"),
             MachineKind::None => None,
         }
@@ -52,6 +69,7 @@ impl MachineKind {
     /// One line on what it is.
     pub const fn description(self) -> &'static str {
         match self {
+            MachineKind::Pc => "Standard PC (i440FX + PIIX, 1996)",
             MachineKind::Q35 => "Standard PC (Q35 + ICH9, 2009)",
             MachineKind::None => "empty machine",
         }
@@ -61,7 +79,7 @@ impl MachineKind {
     pub const fn max_cpus(self) -> u32 {
         match self {
             // The APIC ids of the xAPIC: x2APIC ids need interrupt remapping.
-            MachineKind::Q35 => 255,
+            MachineKind::Pc | MachineKind::Q35 => 255,
             MachineKind::None => 1,
         }
     }
@@ -69,6 +87,7 @@ impl MachineKind {
     /// The type's name in the object model.
     pub const fn type_name(self) -> &'static str {
         match self {
+            MachineKind::Pc => "pc-i440fx-10.0-machine",
             MachineKind::Q35 => "pc-q35-10.0-machine",
             MachineKind::None => "none-machine",
         }
@@ -127,8 +146,7 @@ impl MachineSpec {
     /// For unknown names and values, and for what contradicts itself.
     pub fn check(plan: MachinePlan) -> Result<Self, CliError> {
         let kind = match &plan.kind {
-            // As QEMU's x86-64 program without -machine: a PC. Ours is the q35.
-            None => MachineKind::Q35,
+            None => MachineKind::DEFAULT,
             Some((name, arg)) => MachineKind::from_name(name).ok_or_else(|| {
                 let hint = "Use -machine help to list supported machines";
                 arg.error(format!("unsupported machine type: \"{name}\"\n{hint}"))

@@ -27,6 +27,24 @@ fn defaults_are_those_of_a_pc() {
 }
 
 #[test]
+fn machines_go_by_name_and_alias() {
+    for (name, kind) in [
+        ("pc", MachineKind::Pc),
+        ("pc-i440fx-10.0", MachineKind::Pc),
+        ("pc-i440fx-10.0,", MachineKind::Pc),
+        ("type=pc,usb=off,vmport=off,hpet=off", MachineKind::Pc),
+        ("q35", MachineKind::Q35),
+        ("none", MachineKind::None),
+    ] {
+        assert_eq!(spec(&[("machine", name)]).unwrap().kind, kind, "{name}");
+    }
+    let error = spec(&[("machine", "pc,foo=1")]).unwrap_err();
+    assert!(error.contains("Property 'pc-i440fx-10.0-machine.foo' not found"));
+    let error = spec(&[("machine", "pc-i440fx-9.2")]).unwrap_err();
+    assert!(error.contains("unsupported machine type: \"pc-i440fx-9.2\""));
+}
+
+#[test]
 fn several_accelerators_are_tried_in_turn() {
     let chosen = spec(&[("machine", "q35,accel=tcg:kvm:qtest")]).unwrap();
     assert_eq!(chosen.accels, [AccelKind::Kvm, AccelKind::Qtest]);

@@ -16,6 +16,9 @@ use super::plug::{Asked, Branch, Bus, BusKind, Device, Hotplug, no_hotplug};
 /// How long a guest that was asked through a slot's button may take until it can be asked again:
 /// the five seconds in which it can be called off (PCI Express Base 3.0, section 6.7.1.5).
 const BUTTON_NS: u64 = 5_000_000_000;
+/// How long until a guest that was asked through an event of ACPI can be asked again: as on QEMU,
+/// practically at any time.
+const EVENT_NS: u64 = 1_000_000;
 /// Between two looks whether somebody still uses a device that is gone.
 const LOOKS: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(10));
 
@@ -154,7 +157,8 @@ impl Machine {
             }
             (Hotplug::Acpi, _) => {
                 self.chipset.request_eject(devfn.slot());
-                None
+                // A guest that boots misses the event.
+                Some(now.saturating_add(EVENT_NS))
             }
             (Hotplug::Native, None) | (Hotplug::None, _) => return Err(no_hotplug(&bus.name)),
         };

@@ -9,7 +9,7 @@ fn refusal(options: BackendOptions) -> String {
 fn ram_around_the_hole_is_one_back_end() {
     let mut options = BackendOptions::ram(5 << 30);
     options.reserve = false;
-    let ram = MachineRam::q35(&Backend::new(options).unwrap()).unwrap();
+    let ram = MachineRam::new(crate::layout::Board::Q35, &Backend::new(options).unwrap()).unwrap();
     let host = ram.slots[0].host;
     let seen = ram
         .slots
@@ -47,7 +47,7 @@ fn memfd_is_shared_sealed_and_preallocated() {
     let backend = Backend::new(options).unwrap();
     let file = backend.file.clone().unwrap();
     assert!(file.set_len(1).is_err());
-    let ram = MachineRam::q35(&backend).unwrap();
+    let ram = MachineRam::new(crate::layout::Board::Q35, &backend).unwrap();
     ram.handle.memory().write_obj(7u8, GuestAddress(9)).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, 9).unwrap();

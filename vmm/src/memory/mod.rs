@@ -17,7 +17,7 @@ use vm_memory::bitmap::{AtomicBitmap, NewBitmap};
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryAtomic, GuestRegionMmap};
 
-use crate::layout::RamLayout;
+use crate::layout::{Board, RamLayout};
 use crate::process::errno;
 use crate::threads::{self, ThreadKind};
 use mapping::{Advice, Mapping, Sharing, Source};
@@ -488,13 +488,13 @@ pub struct MachineRam {
 }
 
 impl MachineRam {
-    /// Lays `backend` out as a q35 machine has it. The memory stays mapped until the process
+    /// Lays `backend` out as a machine with `board` has it. The memory stays mapped until the process
     /// ends: devices, vCPUs and I/O threads hold pointers into it.
     ///
     /// # Errors
     /// When the size does not fit the address space.
-    pub fn q35(backend: &Backend) -> Result<Self, MemoryError> {
-        let layout = RamLayout::q35(backend.options.size);
+    pub fn new(board: Board, backend: &Backend) -> Result<Self, MemoryError> {
+        let layout = RamLayout::new(board, backend.options.size);
         let too_large = || MemoryError::TooLarge(backend.options.size);
         let (mut regions, mut slots) = (Vec::new(), Vec::new());
         let mut offset = 0u64;
@@ -553,7 +553,7 @@ impl Backend {
             builder = builder.with_file_offset(FileOffset::from_arc(file.clone(), start));
         }
         // SAFETY: `[from, from + len)` lies in the mapping, which is readable and writable and is
-        // never unmapped once a region was cut out of it (`MachineRam::q35`).
+        // never unmapped once a region was cut out of it (`MachineRam::new`).
         let region = unsafe { builder.with_raw_mmap_pointer(self.mapping.addr().add(from)) };
         GuestRegionMmap::new(region.build().ok()?, GuestAddress(guest))
     }

@@ -420,7 +420,9 @@ impl Runner<'_> {
     }
 
     fn write(&self, space: Space, addr: u64, data: &[u8]) {
-        for raised in self.map.load().write(space, addr, data) {
+        // Nobody keeps the map while control makes another: what is not in that is free then.
+        let all = self.map.load().write(space, addr, data);
+        for raised in all {
             self.carry_out(raised.effect, raised.source.id);
         }
     }

@@ -79,7 +79,7 @@ const ENTRY: Entry = Entry::Protected {
 /// A guest of one vCPU with this 32-bit code; `None` where there is no KVM.
 fn lab(code: &[u8]) -> Option<Lab> {
     let backend = Backend::new(BackendOptions::ram(4 << 20)).unwrap();
-    let ram = MachineRam::q35(&backend).unwrap();
+    let ram = MachineRam::new(crate::layout::Board::Q35, &backend).unwrap();
     let slots: Vec<_> = (0u32..).zip(ram.slots.iter().copied()).collect();
     let accel = match KvmAccel::new(&slots) {
         Ok(accel) => accel,

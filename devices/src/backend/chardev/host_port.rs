@@ -194,6 +194,7 @@ impl HostPort {
 
     /// Before the end.
     pub fn close(&mut self, registry: &Registry) {
+        self.core.set_connection(None);
         if let Some(mut stream) = self.stream.take() {
             stream.unwatch(registry);
         }
@@ -326,6 +327,7 @@ impl HostPort {
         if matches!(self.link, Link::Terminal) {
             return self.terminal_left();
         }
+        self.core.set_connection(None);
         if let Some(mut stream) = self.stream.take() {
             stream.unwatch(registry);
         }
@@ -473,6 +475,7 @@ impl HostPort {
 
     fn connected(&mut self, fd: OwnedFd, peer: String, registry: &Registry) {
         let tokens = [token(self.key, Part::Input), token(self.key, Part::Output)];
+        self.core.set_connection(Some(fd.as_raw_fd()));
         self.stream = Some(Stream::new(fd, Input::Same, registry, tokens));
         self.deadline = None;
         self.complained = false;

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 
 use crate::backend::socket::sys::check;
 pub use crate::backend::socket::sys::{
-    connect_result, duplicate, poll, read, set_nonblocking, status_flags, write,
+    connect_result, duplicate, poll, read, set_nonblocking, shut_down, status_flags, write,
 };
 
 /// The terminal settings of a descriptor.

@@ -3,13 +3,13 @@
 
 #[cfg(test)]
 mod lpc_test;
-pub(super) mod pm;
 
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use vmstate::{Snapshot, StateError};
 
+use super::pm::{self, Family, PmBlock};
 use super::registers::{is_default, show};
 use super::timed::{Timed, with_timer};
 use crate::cx::BuildCx;
@@ -17,7 +17,6 @@ use crate::effect::{Effect, PowerEffect};
 use crate::map::Space;
 use crate::pci::{ConfigSpace, ConfigSpaceV1, Decode, Identity, InterruptRouter, PciFunction};
 use crate::registry::Region;
-use pm::PmBlock;
 
 /// Configuration registers (section 13.1).
 mod register {
@@ -94,7 +93,7 @@ impl Lpc {
     pub fn new(cx: &BuildCx, router: Arc<InterruptRouter>) -> Arc<Mutex<Self>> {
         with_timer(&*cx.timers, |timer| Lpc {
             config: config(),
-            pm: PmBlock::new(cx.clock.clone(), timer, &*cx.irqs),
+            pm: PmBlock::new(Family::Ich9, cx.clock.clone(), timer, &*cx.irqs),
             router,
             apm: [0; 2],
             reset_control: 0,
@@ -303,7 +302,7 @@ impl PciFunction for Lpc {
             window(Space::Port, window::RESET, RESET_CONTROL, 1),
         ];
         let pm = self.pm_base();
-        decodes.extend(pm.map(|base| window(Space::Port, window::PM, base, pm::LEN)));
+        decodes.extend(pm.map(|base| window(Space::Port, window::PM, base, Family::Ich9.len())));
         decodes.extend(self.root_complex().map(|base| {
             let number = window::ROOT_COMPLEX;
             window(Space::Memory, number, base, ROOT_COMPLEX_LEN)

@@ -15,6 +15,10 @@ mod state;
 mod transmit;
 mod worker;
 
+#[cfg(test)]
+#[path = "net_test/mod.rs"]
+mod tests;
+
 use std::fmt::Write;
 use std::io;
 use std::sync::Arc;

@@ -112,17 +112,22 @@ impl PairWorker {
         self.member.saw(epoch, &self.shared);
     }
 
-    /// Moves frames both ways.
+    /// Moves frames both ways. A back end that had nothing is asked again only when something was
+    /// sent since: each question is a system call.
     fn turn(&mut self, watch: &mut dyn Watch) {
         self.refresh();
+        let mut silent = false;
         for round in 1..=ROUNDS {
             let (send, sent) = self.send(round == ROUNDS);
+            let rests = sent == 0 && send != Some(transmit::Progress::More);
+            // A frame that waits for room is followed up below.
+            if silent && rests && send != Some(transmit::Progress::Full) {
+                break;
+            }
             let (take, taken) = self.take();
-            let quiet = sent == 0 && taken == 0;
-            let more =
-                send == Some(transmit::Progress::More) || take == Some(receive::Progress::More);
             self.follow_up(send, take, watch);
-            if quiet && !more {
+            silent = take != Some(receive::Progress::More);
+            if silent && rests && taken == 0 {
                 break;
             }
         }

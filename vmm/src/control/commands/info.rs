@@ -24,7 +24,7 @@ pub fn machines(_args: &QueryMachinesArgs) -> Vec<MachineInfo> {
         MachineInfo {
             name: kind.name().to_owned(),
             alias: kind.alias().map(str::to_owned),
-            is_default: (kind == MachineKind::Q35).then_some(true),
+            is_default: (kind == MachineKind::DEFAULT).then_some(true),
             cpu_max: i64::from(kind.max_cpus()),
             hotpluggable_cpus: false,
             numa_mem_supported: false,
@@ -102,14 +102,24 @@ impl Control {
     }
 
     /// Presses the power button: the guest sees it while it runs.
-    pub(super) fn power_button(&mut self) {
+    /// query-vm-generation-id.
+    pub(super) fn generation_id(&self) -> QmpResult<GuidInfo> {
+        let generation = self.machine.as_ref().and_then(|m| m.generation());
+        let generation =
+            generation.ok_or_else(|| QmpError::generic("VM Generation ID device not found"))?;
+        Ok(GuidInfo {
+            guid: generation.id().to_string(),
+        })
+    }
+
+    pub(in crate::control) fn power_button(&mut self) {
         if let Some(machine) = &mut self.machine {
             machine.power_button();
         }
         self.emit(Event::Powerdown);
     }
 
-    pub(super) fn nmi(&self) -> QmpResult<()> {
+    pub(in crate::control) fn nmi(&self) -> QmpResult<()> {
         self.machine()?.inject_nmi().map_err(QmpError::generic)
     }
 }

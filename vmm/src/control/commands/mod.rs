@@ -1,6 +1,7 @@
 //! The commands: one method each, as short as can be; what they do is in the files beside this
 //! one and in the parts of [`Control`].
 
+mod chardev_text;
 mod disk_text;
 mod guest_text;
 mod info;
@@ -15,6 +16,8 @@ use api_spec::*;
 
 use super::Control;
 use super::blockdev::media::Place;
+use super::chardev_orders::{Change, ChardevOrder};
+use super::chardevs::Caller;
 use super::life::Input;
 use super::nets::NetCaller;
 
@@ -408,6 +411,19 @@ impl Commands for Control {
         DONE
     }
 
+    fn query_vm_generation_id(&mut self, _cx: &mut CommandContext) -> QmpResult<GuidInfo> {
+        self.generation_id()
+    }
+
+    fn watchdog_set_action(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: WatchdogSetActionArgs,
+    ) -> QmpResult<Empty> {
+        self.life.policy_mut().watchdog = args.action;
+        DONE
+    }
+
     fn query_rx_filter(
         &mut self,
         _cx: &mut CommandContext,
@@ -438,6 +454,15 @@ impl Commands for Control {
         DONE
     }
 
+    fn yank(&mut self, _cx: &mut CommandContext, args: YankArgs) -> QmpResult<Empty> {
+        self.published.yanks().yank(&args.instances)?;
+        DONE
+    }
+
+    fn query_yank(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<YankInstance>> {
+        Ok(self.published.yanks().query())
+    }
+
     fn query_chardev(&mut self, _cx: &mut CommandContext) -> QmpResult<Vec<ChardevInfo>> {
         Ok(self.list_chardevs())
     }
@@ -463,8 +488,41 @@ impl Commands for Control {
         &mut self,
         cx: &mut CommandContext,
         args: ChardevAddArgs,
-    ) -> QmpResult<ChardevReturn> {
-        self.add_chardev_for(cx.monitor, &args)
+        reply: Reply<ChardevReturn>,
+    ) {
+        let ChardevAddArgs { id, backend } = args;
+        let change = Change::Add(Caller::Command);
+        let order = ChardevOrder {
+            id,
+            backend,
+            change,
+        };
+        self.order_chardev(cx.monitor, order, reply, |result| result);
+    }
+
+    fn chardev_change(
+        &mut self,
+        cx: &mut CommandContext,
+        args: ChardevChangeArgs,
+        reply: Reply<ChardevReturn>,
+    ) {
+        let ChardevChangeArgs { id, backend } = args;
+        let change = Change::Replace;
+        let order = ChardevOrder {
+            id,
+            backend,
+            change,
+        };
+        self.order_chardev(cx.monitor, order, reply, |result| result);
+    }
+
+    fn chardev_send_break(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: ChardevSendBreakArgs,
+    ) -> QmpResult<Empty> {
+        self.chardevs.send_break(&args.id)?;
+        DONE
     }
 
     fn chardev_remove(

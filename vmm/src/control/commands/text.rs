@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use api_spec::{CommandContext, HumanMonitorCommandArgs, QmpError, Reply, ShutdownCause};
 
+use crate::cli;
 use crate::control::Control;
-use crate::control::hmp::{self, BlockQuery, Line, Topic, Verb};
+use crate::control::hmp::{self, BlockQuery, DeviceLine, Line, Topic, Verb};
 use crate::control::life::{Input, Ticket};
 
 impl Control {
@@ -25,12 +26,16 @@ impl Control {
             Ok(Line::Empty) => String::new(),
             Ok(Line::Help(about)) => hmp::help(about.as_deref()),
             Ok(Line::Info(None, _)) => hmp::topics(),
+            Ok(Line::Info(Some(Topic::Usernet), _)) => return self.tell_usernets(reply),
+            Ok(Line::Forward(line)) => return self.run_forward(line, reply),
             Ok(Line::Info(Some(topic), words)) => self.tell(topic, &words, cpu),
             Ok(Line::InfoBlock(query)) => self.tell_block(&query),
             Ok(Line::Run(verb)) => return self.run_verb(verb, reply),
             Ok(Line::Net(line)) => return self.run_net(cx, line, reply),
             Ok(Line::Guest(line)) => said(self.run_guest(line)),
+            Ok(Line::Chardev(line)) => return self.run_chardev(cx.monitor, line, reply),
             Ok(Line::Disk(line)) => return self.run_disk(line, reply),
+            Ok(Line::Device(line)) => self.run_device(&line),
         };
         reply.send(Ok(hmp::wire(&text)));
     }
@@ -59,9 +64,24 @@ impl Control {
                 reply.send(Ok(String::new()));
             }
             Verb::Nmi => reply.send(Ok(hmp::wire(&said(self.nmi().map(|()| String::new()))))),
-            Verb::Help | Verb::Info | Verb::Disk(_) | Verb::Guest(_) | Verb::Net(_) => {
-                reply.send(Ok(String::new()))
-            }
+            Verb::Help
+            | Verb::Info
+            | Verb::Chardev(_)
+            | Verb::Disk(_)
+            | Verb::Device(_)
+            | Verb::Guest(_)
+            | Verb::Forward(_)
+            | Verb::Net(_) => reply.send(Ok(String::new())),
+        }
+    }
+
+    fn run_device(&mut self, line: &DeviceLine) -> String {
+        match line {
+            DeviceLine::Add(options) => match cli::help::of_devices(options) {
+                Some(text) => text,
+                None => said(self.add_by_text(options).map(|()| String::new())),
+            },
+            DeviceLine::Del(name) => said(self.device_del(name).map(|()| String::new())),
         }
     }
 
@@ -116,7 +136,11 @@ impl Control {
             Topic::Snapshots => self.tell_snapshots(),
             Topic::Network => self.tell_networks(),
             Topic::Chardev => self.tell_chardevs(),
+            // Told by a worker.
+            Topic::Usernet => String::new(),
             Topic::Balloon => self.tell_balloon(),
+            Topic::IoThreads => self.tell_io_threads(),
+            Topic::Generation => said(self.generation_id().map(|info| format!("{}\n", info.guid))),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Text commands about what the guest has and does, read into what they ask for.
 
+use api_spec::{Mode, WatchdogAction};
+
 use super::words::Words;
 use crate::cli::opts::c_number;
 
@@ -8,6 +10,8 @@ use crate::cli::opts::c_number;
 pub enum Verb {
     /// balloon.
     Balloon,
+    /// watchdog_action.
+    Watchdog,
 }
 
 /// A whole command about the guest.
@@ -18,6 +22,8 @@ pub enum GuestLine {
         /// Bytes.
         value: i64,
     },
+    /// Choose what an expired watchdog does.
+    Watchdog(WatchdogAction),
 }
 
 impl GuestLine {
@@ -30,10 +36,17 @@ impl GuestLine {
             Verb::Balloon => GuestLine::Balloon {
                 value: mebibytes(&mut words)?,
             },
+            Verb::Watchdog => GuestLine::Watchdog(action(&mut words)?),
         };
         words.end()?;
         Ok(line)
     }
+}
+
+fn action(words: &mut Words) -> Result<WatchdogAction, String> {
+    let name = words.need("string")?;
+    let decoded = api_spec::decode_value(name.to_ascii_lowercase().into(), Mode::Strict);
+    decoded.map_err(|_| format!("Error: invalid parameter value: {name}\n"))
 }
 
 /// A number of MiB, as bytes; what does not fit is as much as can be.

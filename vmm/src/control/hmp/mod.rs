@@ -1,11 +1,17 @@
 //! The text commands of human-monitor-command: one table for parsing and help.
 
+pub mod chardevs;
+pub mod devices;
 pub mod disks;
+pub mod forwards;
 pub mod guest;
 pub mod nets;
 mod words;
 
+pub use chardevs::ChardevLine;
+pub use devices::DeviceLine;
 pub use disks::{BlockQuery, DiskLine};
+pub use forwards::ForwardLine;
 pub use guest::GuestLine;
 pub use nets::NetLine;
 use words::Words;
@@ -29,12 +35,18 @@ pub enum Verb {
     SystemPowerdown,
     /// inject-nmi.
     Nmi,
+    /// A command about character devices.
+    Chardev(chardevs::Verb),
     /// A command about disks.
     Disk(disks::Verb),
+    /// A command about devices that come and go.
+    Device(devices::Verb),
     /// A command about what the guest has and does.
     Guest(guest::Verb),
     /// A command about networks.
     Net(nets::Verb),
+    /// A command about host forwards.
+    Forward(forwards::Verb),
 }
 
 /// What `info` tells about.
@@ -68,8 +80,14 @@ pub enum Topic {
     Network,
     /// Character devices.
     Chardev,
+    /// Connections of user networks.
+    Usernet,
     /// The balloon.
     Balloon,
+    /// The generation id.
+    Generation,
+    /// I/O threads.
+    IoThreads,
 }
 
 /// A parsed line.
@@ -83,12 +101,18 @@ pub enum Line {
     Info(Option<Topic>, Vec<String>),
     /// Any other command.
     Run(Verb),
+    /// A command about character devices.
+    Chardev(ChardevLine),
     /// A command about disks.
     Disk(DiskLine),
+    /// A command about devices that come and go.
+    Device(DeviceLine),
     /// A command about what the guest has and does.
     Guest(GuestLine),
     /// A command about networks.
     Net(NetLine),
+    /// A command about host forwards.
+    Forward(ForwardLine),
     /// `info block`.
     InfoBlock(BlockQuery),
 }
@@ -139,6 +163,34 @@ static COMMANDS: &[Entry] = &[
         "device bps bps_rd bps_wr iops iops_rd iops_wr",
         "limit a disk; 0 is no limit",
     ),
+    entry(
+        "chardev-add",
+        None,
+        Verb::Chardev(chardevs::Verb::Add),
+        "args",
+        "make a character device",
+    ),
+    entry(
+        "chardev-change",
+        None,
+        Verb::Chardev(chardevs::Verb::Change),
+        "id args",
+        "give a character device another host side",
+    ),
+    entry(
+        "chardev-remove",
+        None,
+        Verb::Chardev(chardevs::Verb::Remove),
+        "id",
+        "remove a character device",
+    ),
+    entry(
+        "chardev-send-break",
+        None,
+        Verb::Chardev(chardevs::Verb::SendBreak),
+        "id",
+        "send a break to a character device",
+    ),
     entry("cont", Some("c"), Verb::Cont, "", "let the guest run"),
     entry(
         "change",
@@ -146,6 +198,20 @@ static COMMANDS: &[Entry] = &[
         Verb::Disk(disks::Verb::Change),
         "[-f] device filename [format [read-only-mode]]",
         "put another medium into a device (-f: also a locked one)",
+    ),
+    entry(
+        "device_add",
+        None,
+        Verb::Device(devices::Verb::Add),
+        "driver[,prop=value][,...]",
+        "make a device and plug it in (help: what there is)",
+    ),
+    entry(
+        "device_del",
+        None,
+        Verb::Device(devices::Verb::Del),
+        "device",
+        "ask the guest to let go of a device",
     ),
     entry(
         "drive_add",
@@ -174,6 +240,20 @@ static COMMANDS: &[Entry] = &[
         Verb::Help,
         "[cmd]",
         "tell what can be typed here",
+    ),
+    entry(
+        "hostfwd_add",
+        None,
+        Verb::Forward(forwards::Verb::Add),
+        "[netdev_id] [tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport",
+        "let a port of the host lead into the guest (user networks)",
+    ),
+    entry(
+        "hostfwd_remove",
+        None,
+        Verb::Forward(forwards::Verb::Remove),
+        "[netdev_id] [tcp|udp]:[hostaddr]:hostport",
+        "let it no longer do so",
     ),
     entry(
         "info",
@@ -217,6 +297,20 @@ static COMMANDS: &[Entry] = &[
         "name on|off",
         "plug or pull the cable of an interface or a netdev",
     ),
+    entry(
+        "pci_add",
+        None,
+        Verb::Device(devices::Verb::PciAdd),
+        "",
+        "replaced by device_add",
+    ),
+    entry(
+        "pci_del",
+        None,
+        Verb::Device(devices::Verb::PciDel),
+        "",
+        "replaced by device_del",
+    ),
     entry("quit", Some("q"), Verb::Quit, "", "end the program"),
     entry(
         "snapshot_blkdev",
@@ -253,6 +347,13 @@ static COMMANDS: &[Entry] = &[
         Verb::SystemReset,
         "",
         "press the reset button",
+    ),
+    entry(
+        "watchdog_action",
+        None,
+        Verb::Guest(guest::Verb::Watchdog),
+        "[reset|shutdown|poweroff|pause|debug|none|inject-nmi]",
+        "say what an expired watchdog does",
     ),
 ];
 
@@ -293,6 +394,7 @@ static TOPICS: &[TopicEntry] = &[
     topic("blockstats", Topic::BlockStats, "", "what disks have done"),
     topic("chardev", Topic::Chardev, "", "character devices"),
     topic("cpus", Topic::Cpus, "", "vCPUs and their threads"),
+    topic("iothreads", Topic::IoThreads, "", "I/O threads"),
     topic("kvm", Topic::Kvm, "", "whether KVM is in use"),
     topic("name", Topic::Name, "", "the guest's name"),
     topic(
@@ -321,7 +423,19 @@ static TOPICS: &[TopicEntry] = &[
         "snapshots inside of images",
     ),
     topic("status", Topic::Status, "", "whether the guest runs"),
+    topic(
+        "usernet",
+        Topic::Usernet,
+        "",
+        "connections of user networks",
+    ),
     topic("uuid", Topic::Uuid, "", "the guest's UUID"),
+    topic(
+        "vm-generation-id",
+        Topic::Generation,
+        "",
+        "the guest's generation id",
+    ),
     topic("version", Topic::Version, "", "the version of this program"),
 ];
 
@@ -370,9 +484,17 @@ pub fn parse(line: &str) -> Result<Line, String> {
             }
             Ok(Line::Info(Some(topic.topic), rest))
         }
+        Verb::Chardev(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            ChardevLine::read(verb, words).map(Line::Chardev)
+        }
         Verb::Disk(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             DiskLine::read(verb, words).map(Line::Disk)
+        }
+        Verb::Device(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            DeviceLine::read(verb, words).map(Line::Device)
         }
         Verb::Guest(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
@@ -381,6 +503,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
         Verb::Net(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             NetLine::read(verb, words).map(Line::Net)
+        }
+        Verb::Forward(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            ForwardLine::read(verb, words).map(Line::Forward)
         }
         verb => match words.next() {
             Some(_) => Err(extraneous(entry.name)),

@@ -1,17 +1,54 @@
-//! The chipset's power management registers (Intel ICH9, section 13.8.3; ACPI 6.5, section 4.8):
-//! power button, power management timer, sleep control, general purpose events.
+//! The chipset's power management registers (Intel ICH9, section 13.8.3; Intel PIIX4, section 7;
+//! ACPI 6.5, section 4.8): power button, power management timer, sleep control, general purpose
+//! events.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::registers::{is_default, show, written};
 use crate::clock::{Clock, Timer};
 use crate::effect::{Effect, PowerEffect};
 use crate::irq::{IrqLine, IrqProvider};
-use crate::model::registers::{is_default, show, written};
 
-/// Bytes of the block.
-pub(super) const LEN: u64 = 128;
+/// Whose block it is. The fixed registers are in the same places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    /// General purpose events and SMI registers are in the block.
+    Ich9,
+    /// General purpose events, 16 of them, are in a block of their own: see
+    /// [`PmBlock::read_general`]. There are no SMI registers.
+    Piix4,
+}
+
+impl Family {
+    /// Bytes of the block.
+    pub const fn len(self) -> u64 {
+        match self {
+            Family::Ich9 => 128,
+            Family::Piix4 => 64,
+        }
+    }
+
+    /// SMI enable at power-on.
+    const fn smi_at_reset(self) -> u32 {
+        match self {
+            Family::Ich9 => SMI_AT_RESET,
+            Family::Piix4 => 0,
+        }
+    }
+
+    /// The general purpose events that there are.
+    const fn general_events(self) -> u64 {
+        match self {
+            Family::Ich9 => u64::MAX,
+            Family::Piix4 => 0xffff,
+        }
+    }
+}
+
+/// Bytes of the PIIX4's block of general purpose events: status and enable.
+pub(super) const GENERAL_LEN: u64 = 4;
 
 const PM1_STATUS: u64 = 0x00;
 const PM1_ENABLE: u64 = 0x02;
@@ -82,7 +119,7 @@ struct Registers {
 }
 
 impl Registers {
-    fn at_power_on(ticks: u64) -> Self {
+    fn at_power_on(family: Family, ticks: u64) -> Self {
         Registers {
             status: 0,
             enable: 0,
@@ -90,13 +127,14 @@ impl Registers {
             overflow: next_overflow(ticks),
             gpe_status: 0,
             gpe_enable: 0,
-            smi_enable: SMI_AT_RESET,
+            smi_enable: family.smi_at_reset(),
         }
     }
 }
 
 /// The block.
 pub(super) struct PmBlock {
+    family: Family,
     clock: Arc<dyn Clock>,
     timer: Box<dyn Timer>,
     sci: [Option<Arc<dyn IrqLine>>; 8],
@@ -120,14 +158,20 @@ fn next_overflow(ticks: u64) -> u64 {
 }
 
 impl PmBlock {
-    pub fn new(clock: Arc<dyn Clock>, timer: Box<dyn Timer>, irqs: &dyn IrqProvider) -> Self {
+    pub fn new(
+        family: Family,
+        clock: Arc<dyn Clock>,
+        timer: Box<dyn Timer>,
+        irqs: &dyn IrqProvider,
+    ) -> Self {
         let ticks = ticks_at(clock.now_ns());
         PmBlock {
+            family,
             clock,
             timer,
             sci: SCI_INPUTS.map(|input| input.map(|gsi| irqs.gsi_line(gsi))),
             sci_choice: 0,
-            registers: Registers::at_power_on(ticks),
+            registers: Registers::at_power_on(family, ticks),
         }
     }
 
@@ -150,11 +194,31 @@ impl PmBlock {
         show(PM1_ENABLE, &enable.to_le_bytes(), offset, data);
         show(PM1_CONTROL, &control.to_le_bytes(), offset, data);
         show(PM_TIMER, &counter, offset, data);
-        show(GPE_STATUS, &gpe_status.to_le_bytes(), offset, data);
-        show(GPE_ENABLE, &gpe_enable.to_le_bytes(), offset, data);
-        show(SMI_ENABLE, &smi_enable.to_le_bytes(), offset, data);
-        // No SMI ever happens.
-        show(SMI_STATUS, &[0; 4], offset, data);
+        if self.family == Family::Ich9 {
+            show(GPE_STATUS, &gpe_status.to_le_bytes(), offset, data);
+            show(GPE_ENABLE, &gpe_enable.to_le_bytes(), offset, data);
+            show(SMI_ENABLE, &smi_enable.to_le_bytes(), offset, data);
+            // No SMI ever happens.
+            show(SMI_STATUS, &[0; 4], offset, data);
+        }
+    }
+
+    /// Reads the PIIX4's block of general purpose events: two bytes of status, two of enable.
+    pub fn read_general(&self, offset: u64, data: &mut [u8]) {
+        let [a, b, ..] = self.registers.gpe_status.to_le_bytes();
+        let [c, d, ..] = self.registers.gpe_enable.to_le_bytes();
+        show(0, &[a, b, c, d], offset, data);
+    }
+
+    /// Writes it.
+    pub fn write_general(&mut self, offset: u64, data: &[u8]) {
+        if let Some(clears) = written(0, 2, offset, data) {
+            self.registers.gpe_status &= !clears.value;
+        }
+        if let Some(new) = written(2, 2, offset, data) {
+            self.registers.gpe_enable = new.over(self.registers.gpe_enable, 0xffff);
+        }
+        self.update();
     }
 
     /// `smi_locked`: the global SMI switch cannot be changed any more.
@@ -171,6 +235,17 @@ impl PmBlock {
             let old = u64::from(registers.enable);
             registers.enable = new.over(old, u64::from(event::ALL)) as u16;
         }
+        if self.family == Family::Ich9 {
+            self.write_ich9(offset, data, smi_locked);
+        }
+        let effect = self.write_control(offset, data);
+        self.update();
+        effect
+    }
+
+    /// General purpose events and SMI.
+    fn write_ich9(&mut self, offset: u64, data: &[u8], smi_locked: bool) {
+        let registers = &mut self.registers;
         if let Some(clears) = written(GPE_STATUS, 8, offset, data) {
             registers.gpe_status &= !clears.value;
         }
@@ -185,9 +260,6 @@ impl PmBlock {
                 registers.status |= event::GLOBAL;
             }
         }
-        let effect = self.write_control(offset, data);
-        self.update();
-        effect
     }
 
     fn write_control(&mut self, offset: u64, data: &[u8]) -> Effect {
@@ -236,7 +308,8 @@ impl PmBlock {
 
     /// Raises general purpose event `index`, 0 to 63.
     pub fn general_event(&mut self, index: u8) {
-        self.registers.gpe_status |= 1u64.checked_shl(u32::from(index)).unwrap_or(0);
+        let event = 1u64.checked_shl(u32::from(index)).unwrap_or(0);
+        self.registers.gpe_status |= event & self.family.general_events();
         self.update();
     }
 
@@ -245,7 +318,8 @@ impl PmBlock {
     }
 
     pub fn reset(&mut self) {
-        self.registers = Registers::at_power_on(ticks_at(self.clock.now_ns()));
+        let ticks = ticks_at(self.clock.now_ns());
+        self.registers = Registers::at_power_on(self.family, ticks);
         self.drive_sci(false);
         self.sci_choice = 0;
         self.update();
@@ -312,8 +386,8 @@ impl PmBlock {
             enable: enable & event::ALL,
             control: control & CONTROL_BITS as u16,
             overflow,
-            gpe_status,
-            gpe_enable,
+            gpe_status: gpe_status & self.family.general_events(),
+            gpe_enable: gpe_enable & self.family.general_events(),
             smi_enable,
         };
         self.choose_sci(sci_choice);

@@ -1,4 +1,7 @@
-//! The q35 chipset and the devices that every PC has: what is where without being asked for.
+//! The chipset and the devices that every PC has: what is where without being asked for.
+
+mod i440fx;
+mod q35;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -9,10 +12,8 @@ use devices::cx::BuildCx;
 use devices::irq::{IrqLine, IrqProvider, NullInterrupt};
 use devices::map::Space;
 use devices::model::shadow::{self, Modes, Run, ShadowRam};
-use devices::model::{
-    CmosMemory, FwCfg, FwCfgMachine, I8042, Lpc, LpcSetup as Setup, Port61, Port92, Rtc,
-};
-use devices::pci::{DevFn, HostBridge, InterruptRouter, PciTopology, Plugged, SharedFunction};
+use devices::model::{CmosMemory, FwCfg, FwCfgMachine, I8042, Port61, Port92, Rtc};
+use devices::pci::{DevFn, InterruptRouter, PciTopology, Plugged, SharedFunction};
 use devices::ram::RamHandle;
 use devices::registry::Region;
 
@@ -22,12 +23,7 @@ use super::spec::MachineSpec;
 use crate::accel::AccelKind;
 use crate::clock::{ClockTimers, GuestClock};
 use crate::event::MailSender;
-use crate::layout::{self, RamLayout};
-
-/// Where the host bridge is.
-const HOST_BRIDGE: DevFn = DevFn::new(0, 0);
-/// Where the ISA bridge is.
-const LPC: DevFn = DevFn::new(31, 0);
+use crate::layout::{Board, RamLayout};
 
 /// What the chipset is made of.
 pub struct Parts<'a> {
@@ -51,10 +47,86 @@ pub struct Parts<'a> {
     pub mail: &'a MailSender,
 }
 
+/// One of the chipset's PCI functions.
+pub struct Function {
+    /// Its type's name.
+    pub driver: &'static str,
+    /// Slot and function.
+    pub devfn: DevFn,
+    /// Whether it says that its slot has more functions.
+    pub multifunction: bool,
+    /// The function.
+    pub function: SharedFunction,
+}
+
+impl Function {
+    fn alone(driver: &'static str, devfn: DevFn, function: SharedFunction) -> Self {
+        Function {
+            driver,
+            devfn,
+            multifunction: false,
+            function,
+        }
+    }
+}
+
+/// What one board has that another has not.
+trait Hardware: Send {
+    /// Its PCI functions: host bridge and ISA bridge first.
+    fn functions(&self) -> Vec<Function>;
+    /// The host bridge's attribute map of shadow memory.
+    fn attributes(&self) -> [u8; 7];
+    /// Does what firmware does to it.
+    fn set_up(&self);
+    /// The old interrupt of a pin (0 for INTA) of a function on the root bus.
+    fn isa_irq(&self, at: DevFn, pin: u8) -> u8;
+    /// Presses the power button.
+    fn power_button(&self);
+    /// See [`Chipset::general_event`].
+    fn general_event(&self, index: u8);
+    /// See [`Chipset::announce_plug`].
+    fn announce_plug(&self, slot: u8);
+    /// See [`Chipset::request_eject`].
+    fn request_eject(&self, slot: u8);
+}
+
+/// What the parts of a board are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Names {
+    /// The type of what is around the host bridge.
+    pub host: &'static str,
+    /// What that is called in the object tree, below the machine.
+    pub child: &'static str,
+    /// The type of the ISA bridge.
+    pub isa_bridge: &'static str,
+    /// The root bus.
+    pub root_bus: &'static str,
+}
+
+impl Names {
+    /// Those of `board`.
+    pub const fn of(board: Board) -> Self {
+        match board {
+            Board::Q35 => Names {
+                host: "q35-pcihost",
+                child: "q35",
+                isa_bridge: "ICH9-LPC",
+                root_bus: "pcie.0",
+            },
+            Board::I440fx => Names {
+                host: "i440FX-pcihost",
+                child: "i440fx",
+                isa_bridge: "PIIX3",
+                root_bus: "pci.0",
+            },
+        }
+    }
+}
+
 /// The parts of the chipset that the machine speaks to.
 pub struct Chipset {
-    host: Arc<Mutex<HostBridge>>,
-    lpc: Arc<Mutex<Lpc>>,
+    board: Board,
+    hardware: Box<dyn Hardware>,
     router: Arc<InterruptRouter>,
     shadow: Arc<Mutex<ShadowRam>>,
     /// Type names in the order of the object tree.
@@ -95,26 +167,33 @@ impl Chipset {
         pci: &mut PciTopology,
         fixed: &mut Vec<Fixed>,
     ) -> Result<Self> {
-        let router = InterruptRouter::new(&*parts.irqs);
-        let host = Arc::new(Mutex::new(HostBridge::new()));
-        let lpc = Lpc::new(&parts.cx("/ICH9-LPC"), router.clone());
-        let mut place = |name: &str, devfn, function: SharedFunction| -> Result<()> {
-            let tenant = Tenant {
-                driver: name.to_owned(),
-                id: None,
-                multifunction: false,
-            };
-            slots.claim(Some(devfn), tenant)?;
-            Ok(pci.plug(Plugged {
-                id: format!("/{name}").into(),
-                parent: None,
-                devfn,
-                function,
-            })?)
+        let board = parts.layout.board;
+        let (router, hardware): (_, Box<dyn Hardware>) = match board {
+            Board::Q35 => {
+                let router = InterruptRouter::new(&*parts.irqs);
+                (router.clone(), Box::new(q35::Q35::new(parts, router)))
+            }
+            Board::I440fx => {
+                let router = InterruptRouter::old_only(&*parts.irqs);
+                (router.clone(), Box::new(i440fx::I440fx::new(parts, router)))
+            }
         };
-        place("mch", HOST_BRIDGE, host.clone())?;
-        place("ICH9-LPC", LPC, lpc.clone())?;
-        let mut objects = vec!["q35-pcihost", "mch", "ICH9-LPC"];
+        let mut objects = vec![Names::of(board).host];
+        for function in hardware.functions() {
+            let tenant = Tenant {
+                driver: function.driver.to_owned(),
+                id: None,
+                multifunction: function.multifunction,
+            };
+            slots.claim(Some(function.devfn), tenant)?;
+            pci.plug(Plugged {
+                id: format!("/{}", function.driver).into(),
+                parent: None,
+                devfn: function.devfn,
+                function: function.function,
+            })?;
+            objects.push(function.driver);
+        }
         for (driver, device, regions) in ports(parts) {
             objects.push(driver);
             let region = |region: &Region| (Space::Port, *region);
@@ -128,7 +207,7 @@ impl Chipset {
         let shadow = Arc::new(Mutex::new(ShadowRam::new(parts.ram.clone())));
         fixed.push(Fixed {
             key: "/shadow".into(),
-            driver: "mch",
+            driver: Names::of(board).host,
             device: shadow.clone(),
             regions: vec![(
                 Space::Memory,
@@ -140,10 +219,10 @@ impl Chipset {
             )],
         });
         Ok(Chipset {
-            shadow,
-            host,
-            lpc,
+            board,
+            hardware,
             router,
+            shadow,
             objects,
         })
     }
@@ -154,46 +233,58 @@ impl Chipset {
     }
 
     /// PCI functions with their places.
-    pub fn functions(&self) -> [(&'static str, DevFn); 2] {
-        [("mch", HOST_BRIDGE), ("ICH9-LPC", LPC)]
+    pub fn functions(&self) -> Vec<Function> {
+        self.hardware.functions()
+    }
+
+    /// What its parts are called.
+    pub const fn names(&self) -> Names {
+        Names::of(self.board)
     }
 
     /// A new source on the line of a pin (0 for INTA) of a slot on the root bus.
     pub fn intx(&self, slot: u8, pin: u8) -> Arc<dyn IrqLine> {
-        self.router.pin(layout::pirq(slot, pin))
+        self.router.pin(self.board.pirq(slot, pin))
     }
 
-    /// The old interrupt of that pin, for guests without ACPI.
-    pub fn isa_irq(&self, slot: u8, pin: u8) -> u8 {
-        let link = usize::from(layout::pirq(slot, pin));
-        Setup::DEFAULT.links.get(link).copied().unwrap_or(0)
+    /// The old interrupt of that pin of a function, for guests without ACPI.
+    pub fn isa_irq(&self, at: DevFn, pin: u8) -> u8 {
+        self.hardware.isa_irq(at, pin)
     }
 
     /// Shadow memory as the host bridge has it now; tells the device behind it.
     pub fn shadow_runs(&self) -> Vec<Run> {
-        let modes = Modes::from_attributes(lock(&self.host).attributes());
+        let modes = Modes::from_attributes(self.hardware.attributes());
         lock(&self.shadow).set_modes(modes);
         modes.runs()
     }
 
     /// Does what firmware does to the chipset.
-    pub fn set_up(&self, ecam: u64) {
-        lock(&self.host).set_up(ecam);
-        lock(&self.lpc).set_up(&Setup::DEFAULT);
+    pub fn set_up(&self) {
+        self.hardware.set_up();
     }
 
     /// Tells the guest by ACPI that something is in this slot of the bus with such hot-plug. A
     /// chipset that has no such bus is not asked.
-    pub fn announce_plug(&self, _slot: u8) {}
+    pub fn announce_plug(&self, slot: u8) {
+        self.hardware.announce_plug(slot);
+    }
 
     /// Asks the guest by ACPI to let go of what is in this slot; [`Effect::EjectSlots`] answers.
     ///
     /// [`Effect::EjectSlots`]: devices::effect::Effect::EjectSlots
-    pub fn request_eject(&self, _slot: u8) {}
+    pub fn request_eject(&self, slot: u8) {
+        self.hardware.request_eject(slot);
+    }
+
+    /// Raises a general purpose event (ACPI 6.5, section 4.8.4.1).
+    pub fn general_event(&self, index: u8) {
+        self.hardware.general_event(index);
+    }
 
     /// Presses the power button.
     pub fn power_button(&self) {
-        lock(&self.lpc).power_button();
+        self.hardware.power_button();
     }
 }
 

@@ -1,0 +1,276 @@
+//! The function as a whole: what it offers, refuses and saves.
+
+use vmstate::StateAccess;
+
+use super::*;
+use crate::effect::Effect;
+use crate::pci::PciFunction;
+use crate::testing::conformance;
+use crate::virtio::net::config::feature;
+use crate::virtio::{ActiveQueues, PlacedWorker};
+
+fn offered(traits: NetTraits, text: &str) -> u64 {
+    let guest = FakeGuest::new();
+    Bench::cold(&guest, traits, 1, text).driver.offered()
+}
+
+/// Device-specific features, in the words of the defaults.
+fn own(features: u64) -> u64 {
+    features & !(0xff << 24 | 1 << 32)
+}
+
+#[test]
+fn offers_what_the_back_end_can() {
+    let control = feature::CTRL_VQ
+        | feature::CTRL_RX
+        | feature::CTRL_VLAN
+        | feature::CTRL_RX_EXTRA
+        | feature::GUEST_ANNOUNCE
+        | feature::CTRL_MAC_ADDR;
+    let plain = feature::MAC | feature::STATUS | feature::MRG_RXBUF;
+    let offloads = feature::GUEST_OFFLOADS | feature::HOST_OFFLOADS | feature::CTRL_GUEST_OFFLOADS;
+    let full = plain | control | offloads;
+    assert_eq!(own(offered(WITH_HEADER, "")), full);
+    assert_eq!(own(offered(BARE, "")), plain | control);
+    let without =
+        |text: &str, missing: u64| assert_eq!(own(offered(WITH_HEADER, text)), full & !missing);
+    without(",mrg_rxbuf=off", feature::MRG_RXBUF);
+    without(",status=off", feature::STATUS);
+    without(
+        ",guest_tso4=off,guest_ecn=off",
+        feature::GUEST_TSO4 | feature::GUEST_ECN,
+    );
+    without(",csum=off", feature::HOST_OFFLOADS);
+    without(
+        ",guest_csum=off",
+        feature::GUEST_OFFLOADS | feature::CTRL_GUEST_OFFLOADS,
+    );
+    without(",ctrl_vq=off", control | feature::CTRL_GUEST_OFFLOADS);
+    without(
+        ",host_tso4=off,host_tso6=off",
+        feature::HOST_TSO4 | feature::HOST_TSO6 | feature::HOST_ECN,
+    );
+    for (text, more) in [
+        (",host_mtu=9000", feature::MTU),
+        (",mq=on", feature::MQ),
+        (",speed=0", feature::SPEED_DUPLEX),
+        (",duplex=half", feature::SPEED_DUPLEX),
+    ] {
+        assert_eq!(own(offered(WITH_HEADER, text)), full | more, "{text}");
+    }
+}
+
+#[test]
+fn configuration_space() {
+    let guest = FakeGuest::new();
+    let text = ",mac=02:03:04:05:06:07,host_mtu=9000,speed=10000,duplex=full,mq=on";
+    let bench = Bench::cold(&guest, WITH_HEADER, 4, text);
+    let space: [u8; 20] = bench.driver.config(0);
+    let expected = [
+        2, 3, 4, 5, 6, 7, 1, 0, 4, 0, 0x28, 0x23, 0x10, 0x27, 0, 0, 1, 0, 0, 0,
+    ];
+    assert_eq!(space, expected);
+    // The driver cannot write it.
+    bench.driver.write(crate::virtio::layout::DEVICE, &[9; 6]);
+    assert_eq!(bench.driver.config::<20>(0), expected);
+}
+
+#[test]
+fn vectors_and_queues_follow_the_pairs() {
+    for (text, queues, vectors) in [("", 3, 4), (",mq=on", 9, 10), (",mq=on,vectors=3", 9, 3)] {
+        let guest = FakeGuest::new();
+        let bench = Bench::cold(&guest, WITH_HEADER, 4, text);
+        assert_eq!(bench.driver.common16(0x12), queues, "{text}");
+        assert_eq!(guest.irqs.routes().len(), vectors, "{text}");
+    }
+}
+
+#[test]
+fn properties_without_sense_are_refused() {
+    let guest = FakeGuest::new();
+    let refuse = |text: &str| build(&props(text), &mut guest.cx("n")).err().unwrap().desc;
+    for (text, expected) in [
+        (
+            ",mac=zz",
+            "Property 'virtio-net-device.mac' doesn't take value 'zz'",
+        ),
+        (
+            ",rx_queue_size=100",
+            "Invalid rx_queue_size (= 100), must be a power of 2 between 256 and 1024.",
+        ),
+        (
+            ",rx_queue_size=2048",
+            "Invalid rx_queue_size (= 2048), must be a power of 2 between 256 and 1024.",
+        ),
+        (
+            ",tx_queue_size=1024",
+            "Invalid tx_queue_size (= 1024), must be a power of 2 between 256 and 256",
+        ),
+        (",duplex=x", "'duplex' must be 'half' or 'full'"),
+        (",speed=-2", "'speed' must be between 0 and INT_MAX"),
+        (
+            ",failover=on",
+            "Property 'failover' cannot be on: it is not supported",
+        ),
+        (
+            ",rss=on",
+            "Property 'rss' cannot be on: it is not supported",
+        ),
+        (
+            ",hash=on",
+            "Property 'hash' cannot be on: it is not supported",
+        ),
+    ] {
+        assert_eq!(refuse(text), expected);
+    }
+}
+
+#[test]
+fn an_address_is_given_out_by_default() {
+    let guest = FakeGuest::new();
+    let mut cx = guest.cx("/anonymous/0");
+    cx.hints.insert("mac", 0x58);
+    cx.hints.insert("nic-index", 2);
+    let (_, nic) = build(&props(""), &mut cx).unwrap();
+    assert_eq!(nic.mac(), Some([0x52, 0x54, 0, 0x12, 0x34, 0x58]));
+    assert_eq!(nic.rx_filter().unwrap().name, "virtio-net-pci.2");
+}
+
+#[test]
+fn an_interface_without_a_netdev_sends_nowhere() {
+    let guest = FakeGuest::new();
+    let (function, nic) = build(&props(""), &mut guest.cx("n")).unwrap();
+    let mut driver = Driver::new(&guest, function);
+    driver.negotiate(u64::MAX);
+    driver.queue(0, RINGS, SIZE);
+    let mut ring = driver.queue(1, RINGS + RING_STEP, SIZE);
+    driver.go();
+    assert_eq!(driver.config::<2>(6), [1, 0]);
+    guest.write(DATA, &with_header(&frame([0xff; 6], 60)));
+    assert_eq!(driver.request(&mut ring, &[Buffer::Out(DATA, 72)]), 0);
+    nic.announce();
+    nic.set_link(false);
+}
+
+#[test]
+fn the_state_of_a_driver_moves_to_another_interface() {
+    let guest = FakeGuest::new();
+    let mut bench = Bench::with(&guest, WITH_HEADER, (2, ",mq=on"), u64::MAX);
+    for command in [
+        &[0, 0, 0][..],
+        &[0, 3, 1],
+        &[1, 1, 2, 0, 0, 0, 0, 9],
+        &[1, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 8, 0, 0, 0, 0],
+        &[2, 0, 5, 0],
+        &[4, 0, 2, 0],
+        &[5, 0, 2, 0, 0, 0, 0, 0, 0, 0],
+    ] {
+        assert_eq!(bench.command(command), 0);
+    }
+    bench.nic.announce();
+    let given = bench.give(2, &[500; 3]);
+    bench.driver.carry_out(Effect::StopQueues);
+    let section = lock(bench.driver.function()).save_section("x").unwrap();
+
+    // Another interface, in the same memory.
+    let mut other = Bench::cold(&guest, WITH_HEADER, 2, ",mq=on");
+    lock(other.driver.function())
+        .restore_section(&section)
+        .unwrap();
+    let saved = lock(other.driver.function()).save_section("x").unwrap();
+    assert_eq!(saved, section);
+    other.driver.features = bench.driver.features;
+    other.rings = bench.rings.clone();
+    other.driver.carry_out(Effect::StartQueues);
+    let filter = other.nic.rx_filter().unwrap();
+    assert_eq!(filter, {
+        let mut expected = bench.nic.rx_filter().unwrap();
+        expected.name = filter.name.clone();
+        expected
+    });
+    assert_eq!(filter.unicast_table, ["02:00:00:00:00:08"]);
+    assert_eq!(filter.vlan_table, [5]);
+    assert_eq!(other.status(), 3);
+    assert_eq!(other.wires[1].told().enabled, Some(true));
+    assert_eq!(
+        other.wires[0].told().offloads,
+        Some(Offloads {
+            csum: true,
+            ..Offloads::default()
+        })
+    );
+    other.wires[1].send(&with_header(&frame([2, 0, 0, 0, 0, 9], 60)));
+    other.run();
+    assert!(other.got(2, &given).is_some());
+    // One with fewer pairs does not take it.
+    let small = Bench::cold(&guest, WITH_HEADER, 1, ",mq=on");
+    assert!(
+        lock(small.driver.function())
+            .restore_section(&section)
+            .is_err()
+    );
+}
+
+#[test]
+fn conforms() {
+    let guest = FakeGuest::new();
+    for traits in [WITH_HEADER, BARE] {
+        // Each has a netdev of its own, which lives as long as the interface.
+        conformance::pci_function(conformance::AfterReset::Fresh, || {
+            let (netdev, _) = netdev(traits, 2, None);
+            let mut cx = guest.cx("n");
+            cx.netdev = netdev.attach();
+            let (function, _) = build(&props(",mq=on"), &mut cx).unwrap();
+            Arc::new(Mutex::new(function))
+        });
+    }
+}
+
+/// Serves nothing, and remembers which queues it was given.
+struct FakeVhost(Mutex<Vec<u16>>);
+
+impl VhostBackend for FakeVhost {
+    fn features(&self) -> u64 {
+        use crate::virtio::common::feature as transport;
+        feature::MRG_RXBUF | feature::CSUM | feature::GUEST_CSUM | transport::EVENT_IDX
+    }
+
+    fn start(&self, queues: ActiveQueues) -> io::Result<Vec<PlacedWorker>> {
+        lock(&self.0).extend(queues.queues.iter().map(|queue| queue.index));
+        Ok(Vec::new())
+    }
+
+    fn queue_pairs(&self) -> u16 {
+        2
+    }
+}
+
+#[test]
+fn another_party_serves_the_data_queues() {
+    let guest = FakeGuest::new();
+    let vhost = Arc::new(FakeVhost(Mutex::default()));
+    let (netdev, wires) = netdev(WITH_HEADER, 2, Some(vhost.clone()));
+    let mut cx = guest.cx("net0");
+    cx.netdev = netdev.attach();
+    let (function, nic) = build(&props(",mq=on"), &mut cx).unwrap();
+    let mut bench = Bench {
+        guest: &guest,
+        driver: Driver::new(&guest, function),
+        nic,
+        netdev,
+        wires,
+        rings: Vec::new(),
+    };
+    let offered = bench.driver.offered();
+    assert_eq!(offered & feature::GUEST_OFFLOADS, feature::GUEST_CSUM);
+    assert_eq!(offered & crate::virtio::common::feature::INDIRECT_DESC, 0);
+    bench.start(u64::MAX);
+    assert_eq!(*lock(&vhost.0), [0, 1, 2, 3]);
+    assert_eq!(guest.thread.len(), 1, "the control queue's worker");
+    assert_eq!(bench.wires[1].told().enabled, Some(false));
+    assert_eq!(bench.command(&[4, 0, 2, 0]), 0);
+    assert_eq!(bench.wires[1].told().enabled, Some(true));
+    assert_eq!(bench.command(&[5, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 0);
+    assert_eq!(bench.wires[0].told().offloads, Some(Offloads::default()));
+    let _ = lock(bench.driver.function()).config();
+}
