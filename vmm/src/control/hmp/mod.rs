@@ -3,12 +3,14 @@
 pub mod chardevs;
 pub mod devices;
 pub mod disks;
+pub mod forwards;
 pub mod guest;
 mod words;
 
 pub use chardevs::ChardevLine;
 pub use devices::DeviceLine;
 pub use disks::{BlockQuery, DiskLine};
+pub use forwards::ForwardLine;
 pub use guest::GuestLine;
 use words::Words;
 
@@ -39,6 +41,8 @@ pub enum Verb {
     Device(devices::Verb),
     /// A command about what the guest has and does.
     Guest(guest::Verb),
+    /// A command about host forwards.
+    Forward(forwards::Verb),
 }
 
 /// What `info` tells about.
@@ -70,6 +74,8 @@ pub enum Topic {
     Snapshots,
     /// Character devices.
     Chardev,
+    /// Connections of user networks.
+    Usernet,
     /// The balloon.
     Balloon,
     /// The generation id.
@@ -97,6 +103,8 @@ pub enum Line {
     Device(DeviceLine),
     /// A command about what the guest has and does.
     Guest(GuestLine),
+    /// A command about host forwards.
+    Forward(ForwardLine),
     /// `info block`.
     InfoBlock(BlockQuery),
 }
@@ -224,6 +232,20 @@ static COMMANDS: &[Entry] = &[
         Verb::Help,
         "[cmd]",
         "tell what can be typed here",
+    ),
+    entry(
+        "hostfwd_add",
+        None,
+        Verb::Forward(forwards::Verb::Add),
+        "[netdev_id] [tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport",
+        "let a port of the host lead into the guest (user networks)",
+    ),
+    entry(
+        "hostfwd_remove",
+        None,
+        Verb::Forward(forwards::Verb::Remove),
+        "[netdev_id] [tcp|udp]:[hostaddr]:hostport",
+        "let it no longer do so",
     ),
     entry(
         "info",
@@ -359,6 +381,12 @@ static TOPICS: &[TopicEntry] = &[
         "snapshots inside of images",
     ),
     topic("status", Topic::Status, "", "whether the guest runs"),
+    topic(
+        "usernet",
+        Topic::Usernet,
+        "",
+        "connections of user networks",
+    ),
     topic("uuid", Topic::Uuid, "", "the guest's UUID"),
     topic(
         "vm-generation-id",
@@ -429,6 +457,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
         Verb::Guest(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             GuestLine::read(verb, words).map(Line::Guest)
+        }
+        Verb::Forward(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            ForwardLine::read(verb, words).map(Line::Forward)
         }
         verb => match words.next() {
             Some(_) => Err(extraneous(entry.name)),
