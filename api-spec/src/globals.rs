@@ -146,37 +146,41 @@ mod tests {
         }
     }
 
-    /// One test, for they are the whole program's.
+    /// One test, for they are the whole program's, and of drivers that no other test takes.
     #[test]
     fn they_hold_unless_a_device_says_otherwise() {
         install(vec![
-            global("virtio-rng-pci", "max-bytes", "1k"),
-            global("virtio-rng-pci", "max-bytes", "512"),
-            global("virtio-pci", "event_idx", "off"),
-            global("virtio-rng-device", "period", "0x10"),
-            global("isa-debug-exit", "nope", "1"),
-            global("pvpanic", "events", "many"),
+            global("scsi-cd", "lun", "3"),
+            global("scsi-cd", "lun", "0x4"),
+            global("scsi-disk-base", "share-rw", "on"),
+            global("virtio-balloon-device", "deflate-on-oom", "yes"),
+            global("vmgenid", "nope", "1"),
+            global("pvpanic-pci", "events", "many"),
             global("nothing", "x", "1"),
             global("iothread", "poll-max-ns", "4"),
             global("mch", "x", "2"),
         ]);
-        let rng = |text: &str| match options(text).unwrap().driver {
-            DeviceDriver::VirtioRngPci(props) => (props.max_bytes, props.event_idx, props.period),
+        let cd = |text: &str| match options(text).unwrap().driver {
+            DeviceDriver::ScsiCd(props) => (props.lun, props.share_rw),
             other => panic!("{other:?}"),
         };
-        assert_eq!(rng(r#"{"driver": "virtio-rng-pci"}"#), (512, false, 16));
-        let text = r#"{"driver": "virtio-rng-pci", "max-bytes": 7, "event_idx": true}"#;
-        assert_eq!(rng(text), (7, true, 16));
+        let plain = r#"{"driver": "scsi-cd"}"#;
+        assert_eq!(cd(plain), (Some(4), true));
+        let text = r#"{"driver": "scsi-cd", "lun": 7, "share-rw": false}"#;
+        assert_eq!(cd(text), (Some(7), false));
+        // By its other name, and by what is inside of it.
+        match options(r#"{"driver": "virtio-balloon"}"#).unwrap().driver {
+            DeviceDriver::VirtioBalloonPci(props) => assert!(props.deflate_on_oom),
+            other => panic!("{other:?}"),
+        }
         let refused = |text| options(text).unwrap_err().desc;
         assert_eq!(
-            refused(r#"{"driver": "isa-debug-exit"}"#),
-            "can't apply global isa-debug-exit.nope=1: Property 'isa-debug-exit.nope' not found"
+            refused(r#"{"driver": "vmgenid"}"#),
+            "can't apply global vmgenid.nope=1: Property 'vmgenid.nope' not found"
         );
-        let text = refused(r#"{"driver": "pvpanic"}"#);
-        assert!(
-            text.starts_with("can't apply global pvpanic.events=many: "),
-            "{text}"
-        );
+        let text = refused(r#"{"driver": "pvpanic-pci"}"#);
+        let begin = "can't apply global pvpanic-pci.events=many: ";
+        assert!(text.starts_with(begin), "{text}");
         assert_eq!(
             remarks(),
             [
@@ -186,6 +190,6 @@ mod tests {
             ]
         );
         install(Vec::new());
-        assert!(rng(r#"{"driver": "virtio-rng-pci"}"#).1);
+        assert_eq!(cd(plain), (None, false));
     }
 }
