@@ -17,8 +17,10 @@ const ARGS: &[&str] = &[
     "virtio-serial-pci,addr=6.0",
     "-device",
     "virtconsole,chardev=c0",
+    "-device",
+    "virtio-balloon-pci,addr=7.0,free-page-reporting=on",
 ];
-const SLOTS: [u8; 3] = [4, 5, 6];
+const SLOTS: [u8; 4] = [4, 5, 6, 7];
 
 fn driven(t: &mut Qtest, slot: u8) -> (Device, Queue) {
     t.free_all();
