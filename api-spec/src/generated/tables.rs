@@ -124,7 +124,17 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "chardev-change",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
         name: "chardev-remove",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "chardev-send-break",
         allow_oob: false,
         allow_preconfig: true,
     },
@@ -3720,6 +3730,16 @@ pub static EXAMPLES: &[Example] = &[
         command: "chardev-add",
         request: "{\"execute\": \"chardev-add\", \"arguments\": {\"id\":\"foo\",\"backend\":{\"type\":\"null\",\"data\":{}}}}",
         reply: "{\"return\": {}}",
+    },
+    Example {
+        command: "chardev-change",
+        request: "{\"execute\": \"chardev-change\", \"arguments\": {\"id\":\"baz\",\"backend\":{\"type\":\"pty\",\"data\":{}}}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Chardev 'baz' does not exist\"}}",
+    },
+    Example {
+        command: "chardev-send-break",
+        request: "{\"execute\": \"chardev-send-break\", \"arguments\": {\"id\":\"foo\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Chardev 'foo' not found\"}}",
     },
     Example {
         command: "chardev-remove",

@@ -7000,6 +7000,48 @@ impl EncodeMembers for ChardevAddArgs {
     }
 }
 object!(ChardevAddArgs);
+/// Arguments of `chardev-change`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChardevChangeArgs {
+    /// `id`.
+    pub id: String,
+    /// `backend`.
+    pub backend: ChardevBackend,
+}
+impl DecodeMembers for ChardevChangeArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevChangeArgs {
+            id: members.required("id")?,
+            backend: members.required("backend")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevChangeArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+        out.put("backend", &self.backend);
+    }
+}
+object!(ChardevChangeArgs);
+/// Arguments of `chardev-send-break`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChardevSendBreakArgs {
+    /// The device.
+    pub id: String,
+}
+impl DecodeMembers for ChardevSendBreakArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevSendBreakArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevSendBreakArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(ChardevSendBreakArgs);
 /// Arguments of `chardev-remove`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChardevRemoveArgs {

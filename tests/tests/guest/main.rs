@@ -11,6 +11,7 @@ mod memory;
 mod pc;
 mod scsi;
 mod scsi_changes;
+mod usernet;
 mod vmgenid;
 mod watchdog;
 

@@ -7,6 +7,7 @@ mod events;
 mod fds;
 mod framing;
 mod graph;
+mod hotplug;
 mod images;
 mod limits;
 mod manual;

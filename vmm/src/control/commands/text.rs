@@ -13,7 +13,7 @@ impl Control {
     /// Runs a line. What goes wrong is text too; only a processor that does not exist is an error.
     pub(super) fn text_command(
         &mut self,
-        _cx: &mut CommandContext,
+        cx: &mut CommandContext,
         args: &HumanMonitorCommandArgs,
         reply: Reply<String>,
     ) {
@@ -32,6 +32,7 @@ impl Control {
             Ok(Line::InfoBlock(query)) => self.tell_block(&query),
             Ok(Line::Run(verb)) => return self.run_verb(verb, reply),
             Ok(Line::Guest(line)) => said(self.run_guest(line)),
+            Ok(Line::Chardev(line)) => return self.run_chardev(cx.monitor, line, reply),
             Ok(Line::Disk(line)) => return self.run_disk(line, reply),
             Ok(Line::Device(line)) => self.run_device(&line),
         };
@@ -64,6 +65,7 @@ impl Control {
             Verb::Nmi => reply.send(Ok(hmp::wire(&said(self.nmi().map(|()| String::new()))))),
             Verb::Help
             | Verb::Info
+            | Verb::Chardev(_)
             | Verb::Disk(_)
             | Verb::Device(_)
             | Verb::Guest(_)

@@ -1,11 +1,13 @@
 //! The text commands of human-monitor-command: one table for parsing and help.
 
+pub mod chardevs;
 pub mod devices;
 pub mod disks;
 pub mod forwards;
 pub mod guest;
 mod words;
 
+pub use chardevs::ChardevLine;
 pub use devices::DeviceLine;
 pub use disks::{BlockQuery, DiskLine};
 pub use forwards::ForwardLine;
@@ -31,6 +33,8 @@ pub enum Verb {
     SystemPowerdown,
     /// inject-nmi.
     Nmi,
+    /// A command about character devices.
+    Chardev(chardevs::Verb),
     /// A command about disks.
     Disk(disks::Verb),
     /// A command about devices that come and go.
@@ -79,7 +83,7 @@ pub enum Topic {
 }
 
 /// A parsed line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Line {
     /// Nothing on it.
     Empty,
@@ -89,6 +93,8 @@ pub enum Line {
     Info(Option<Topic>, Vec<String>),
     /// Any other command.
     Run(Verb),
+    /// A command about character devices.
+    Chardev(ChardevLine),
     /// A command about disks.
     Disk(DiskLine),
     /// A command about devices that come and go.
@@ -146,6 +152,34 @@ static COMMANDS: &[Entry] = &[
         Verb::Disk(disks::Verb::Throttle),
         "device bps bps_rd bps_wr iops iops_rd iops_wr",
         "limit a disk; 0 is no limit",
+    ),
+    entry(
+        "chardev-add",
+        None,
+        Verb::Chardev(chardevs::Verb::Add),
+        "args",
+        "make a character device",
+    ),
+    entry(
+        "chardev-change",
+        None,
+        Verb::Chardev(chardevs::Verb::Change),
+        "id args",
+        "give a character device another host side",
+    ),
+    entry(
+        "chardev-remove",
+        None,
+        Verb::Chardev(chardevs::Verb::Remove),
+        "id",
+        "remove a character device",
+    ),
+    entry(
+        "chardev-send-break",
+        None,
+        Verb::Chardev(chardevs::Verb::SendBreak),
+        "id",
+        "send a break to a character device",
     ),
     entry("cont", Some("c"), Verb::Cont, "", "let the guest run"),
     entry(
@@ -404,6 +438,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
                 return BlockQuery::read(words).map(Line::InfoBlock);
             }
             Ok(Line::Info(Some(topic.topic), rest))
+        }
+        Verb::Chardev(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            ChardevLine::read(verb, words).map(Line::Chardev)
         }
         Verb::Disk(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
