@@ -232,6 +232,11 @@ fn forwards_by_lines() {
         assert_eq!(say(&line), format!("{answer}\r\n"), "{line}");
     }
     assert!(TcpStream::connect(("127.0.0.1", one)).is_err());
+
+    let port = json!({"type": "hubport", "id": "port", "hubid": 3, "netdev": "n"});
+    vm.exec("netdev_add", port);
+    let info = vm.qmp().hmp("info usernet");
+    assert!(info.starts_with("Hub 3 (n):"), "{info}");
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub fn open(id: &str, options: &NetdevHubPortOptions, cx: &NetOpenCx) -> QmpResu
     Ok(Opened {
         netdev,
         keep: Box::new(HubMember {
+            netdev: name,
+            hub: hub.id(),
             _member: member,
             _taken: taken,
         }),
@@ -47,7 +49,16 @@ pub fn open(id: &str, options: &NetdevHubPortOptions, cx: &NetOpenCx) -> QmpResu
 }
 
 /// Keeps another netdev in its hub.
-struct HubMember {
+pub(super) struct HubMember {
+    netdev: String,
+    hub: i32,
     _member: devices::backend::net::NetGuard,
     _taken: Option<devices::backend::net::NetAttachment>,
+}
+
+impl HubMember {
+    /// The hub's number, when it is that of the netdev `id`.
+    pub(super) fn hub_of(&self, id: &str) -> Option<i32> {
+        (self.netdev == id).then_some(self.hub)
+    }
 }
