@@ -1307,6 +1307,8 @@ pub enum Event {
         /// What is done.
         action: WatchdogAction,
     },
+    /// The guest told through pvpanic that it switches itself off. SHUTDOWN follows.
+    GuestPvshutdown,
 }
 impl Event {
     /// The event's name on the wire.
@@ -1333,6 +1335,7 @@ impl Event {
             Event::NicRxFilterChanged { .. } => "NIC_RX_FILTER_CHANGED",
             Event::BalloonChange { .. } => "BALLOON_CHANGE",
             Event::Watchdog { .. } => "WATCHDOG",
+            Event::GuestPvshutdown => "GUEST_PVSHUTDOWN",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -1445,6 +1448,7 @@ impl Event {
             Event::Watchdog { action } => {
                 out.put("action", action);
             }
+            Event::GuestPvshutdown => return None,
         }
         members.close();
         Some(text)
@@ -1488,6 +1492,7 @@ impl Event {
                 interval_ms: 1000,
                 key: self.name().to_string(),
             }),
+            Event::GuestPvshutdown => None,
         }
     }
 }

@@ -479,6 +479,7 @@ pub static EVENTS: &[&str] = &[
     "NIC_RX_FILTER_CHANGED",
     "BALLOON_CHANGE",
     "WATCHDOG",
+    "GUEST_PVSHUTDOWN",
 ];
 /// Every type of device and object.
 pub static DRIVERS: &[DriverInfo] = &[
@@ -1683,8 +1684,8 @@ pub static DRIVERS: &[DriverInfo] = &[
             PropertyInfo {
                 name: "events",
                 kind: "uint8",
-                default: Some("3"),
-                description: "Events it offers, as bits",
+                default: Some("7"),
+                description: "Events it offers, as bits: 1 panicked, 2 its crash kernel takes over, 4 switched off",
             },
         ],
     },
@@ -3123,6 +3124,60 @@ pub static DRIVERS: &[DriverInfo] = &[
             default: Some("\"auto\""),
             description: "UUID, or auto for a random one",
         }],
+    },
+    DriverInfo {
+        name: "pvpanic-pci",
+        parent: "pci-device",
+        is_abstract: false,
+        user_creatable: true,
+        alias: None,
+        bus: Some("PCI"),
+        description: "Tells of a guest's panic (as a PCI function)",
+        category: "Misc devices",
+        properties: &[
+            PropertyInfo {
+                name: "events",
+                kind: "uint8",
+                default: Some("7"),
+                description: "Events it offers, as bits: 1 panicked, 2 its crash kernel takes over, 4 switched off",
+            },
+            PropertyInfo {
+                name: "addr",
+                kind: "str",
+                default: None,
+                description: "Slot and optional function number, example: 06.0 or 06",
+            },
+            PropertyInfo {
+                name: "romfile",
+                kind: "str",
+                default: None,
+                description: "Accepted empty; option ROMs are not run",
+            },
+            PropertyInfo {
+                name: "rombar",
+                kind: "int32",
+                default: Some("-1"),
+                description: "Accepted; option ROMs are not run",
+            },
+            PropertyInfo {
+                name: "multifunction",
+                kind: "bool",
+                default: Some("false"),
+                description: "The slot has more functions than this one",
+            },
+            PropertyInfo {
+                name: "failover_pair_id",
+                kind: "str",
+                default: None,
+                description: "Not used",
+            },
+            PropertyInfo {
+                name: "acpi-index",
+                kind: "uint32",
+                default: Some("0"),
+                description: "Index for predictable names of network interfaces",
+            },
+        ],
     },
 ];
 /// Every option of the command line.

@@ -1725,7 +1725,8 @@ object!(MemoryBackendMemfdProperties);
 /// An I/O thread.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct IothreadProperties {
-    /// How long to poll before sleeping, at most.
+    /// How long to poll before sleeping, at most, in nanoseconds; 0 is never. Where it is not
+    /// given, 32768 is told and nothing polled.
     pub poll_max_ns: Option<i64>,
     /// Factor by which polling time grows.
     pub poll_grow: Option<i64>,
@@ -1733,9 +1734,9 @@ pub struct IothreadProperties {
     pub poll_shrink: Option<i64>,
     /// Requests per submission; 0 leaves it to the engine.
     pub aio_max_batch: Option<i64>,
-    /// Worker threads kept.
+    /// Worker threads kept; told, for one pool serves all.
     pub thread_pool_min: Option<i64>,
-    /// Worker threads at most.
+    /// Worker threads at most; told, for one pool serves all.
     pub thread_pool_max: Option<i64>,
 }
 impl DecodeMembers for IothreadProperties {

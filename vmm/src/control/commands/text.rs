@@ -136,6 +136,7 @@ impl Control {
             // Told by a worker.
             Topic::Usernet => String::new(),
             Topic::Balloon => self.tell_balloon(),
+            Topic::IoThreads => self.tell_io_threads(),
             Topic::Generation => said(self.generation_id().map(|info| format!("{}\n", info.guid))),
         }
     }

@@ -80,6 +80,8 @@ pub enum Topic {
     Balloon,
     /// The generation id.
     Generation,
+    /// I/O threads.
+    IoThreads,
 }
 
 /// A parsed line.
@@ -356,6 +358,7 @@ static TOPICS: &[TopicEntry] = &[
     topic("blockstats", Topic::BlockStats, "", "what disks have done"),
     topic("chardev", Topic::Chardev, "", "character devices"),
     topic("cpus", Topic::Cpus, "", "vCPUs and their threads"),
+    topic("iothreads", Topic::IoThreads, "", "I/O threads"),
     topic("kvm", Topic::Kvm, "", "whether KVM is in use"),
     topic("name", Topic::Name, "", "the guest's name"),
     topic("pci", Topic::Pci, "", "PCI functions"),
