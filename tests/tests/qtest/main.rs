@@ -18,5 +18,6 @@ mod protocol;
 mod pvpanic;
 mod rng;
 mod scsi;
+mod usernet;
 mod vmgenid;
 mod watchdog;
