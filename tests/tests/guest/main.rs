@@ -12,6 +12,7 @@ mod net;
 mod pc;
 mod scsi;
 mod scsi_changes;
+mod usernet;
 mod vmgenid;
 mod watchdog;
 

@@ -18,6 +18,7 @@ mod protocol;
 mod pvpanic;
 mod rng;
 mod scsi;
+mod usernet;
 mod vmgenid;
 mod vnet;
 mod watchdog;
