@@ -12,6 +12,7 @@ use devices::bus::lock;
 
 use super::NetService;
 use crate::control::Control;
+use crate::control::chardevs::Loan;
 use crate::event::{Mail, MailSender};
 use crate::threads::{self, ThreadKind};
 
@@ -37,6 +38,7 @@ pub struct NetOpenCx {
     pub service: NetService,
     pub(super) fds: Mutex<BTreeMap<String, OwnedFd>>,
     pub(super) netdev: Mutex<Option<NetAttachment>>,
+    pub(super) loan: Mutex<Option<Loan>>,
 }
 
 impl NetOpenCx {
@@ -48,6 +50,7 @@ impl NetOpenCx {
             service,
             fds: Mutex::new(BTreeMap::new()),
             netdev: Mutex::new(None),
+            loan: Mutex::new(None),
         }
     }
 
@@ -64,6 +67,11 @@ impl NetOpenCx {
             };
             QmpError::generic(text)
         })
+    }
+
+    /// The socket of the character device that the options name.
+    pub fn take_loan(&self) -> Option<Loan> {
+        lock(&self.loan).take()
     }
 
     /// The other netdev that the options name (`netdev=` of a hub's port), taken for this one.
