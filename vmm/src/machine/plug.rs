@@ -305,6 +305,7 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
         | DeviceDriver::I6300esb(_)
         | DeviceDriver::Vmgenid(_)
         | DeviceDriver::Pvpanic(_)
+        | DeviceDriver::PvpanicPci(_)
         | DeviceDriver::IsaDebugExit(_) => none,
     }
 }
