@@ -18,5 +18,6 @@ mod protocol;
 mod pvpanic;
 mod rng;
 mod scsi;
+mod vhost;
 mod vmgenid;
 mod watchdog;
