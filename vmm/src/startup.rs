@@ -179,6 +179,9 @@ fn build(order: Order) -> Result<Control> {
             }
         }
     }
+    for (arg, options) in &order.nets.netdevs {
+        blame(arg, control.add_netdev(options))?;
+    }
     let uuid = order.identity.uuid;
     match order.machine.kind.board() {
         None => no_machine(&mut control, &published, &order.machine, &order.qtest)?,
@@ -188,6 +191,9 @@ fn build(order: Order) -> Result<Control> {
             add_serials(&mut control, order.serials)?;
             add_qtest_later(&mut control, &chosen, order.qtest)?;
         }
+    }
+    for (arg, options) in order.nets.nics {
+        blame(&arg, control.plug(options, true))?;
     }
     for (arg, options) in devices {
         blame(&arg, control.plug(options, false))?;

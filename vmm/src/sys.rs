@@ -46,6 +46,15 @@ pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Sets FD_CLOEXEC.
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn close_on_exec(fd: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
+}
+
 /// An entry for [`poll`].
 pub fn poll_entry(fd: RawFd, events: i16) -> libc::pollfd {
     libc::pollfd {

@@ -3393,6 +3393,27 @@ pub static OPTIONS: &[OptionInfo] = &[
         implied_key: Some("driver"),
     },
     OptionInfo {
+        name: "netdev",
+        has_arg: true,
+        usage: "-netdev user|tap|bridge|stream|dgram|socket|hubport|vhost-user,id=id[,...]",
+        description: "Make the host's side of a network interface, as netdev_add does; `-netdev help` lists the kinds.",
+        implied_key: Some("type"),
+    },
+    OptionInfo {
+        name: "nic",
+        has_arg: true,
+        usage: "-nic none|user|tap|bridge|...[,id=netdev][,model=virtio][,mac=address][,...]",
+        description: "Make a network interface together with its host's side.",
+        implied_key: None,
+    },
+    OptionInfo {
+        name: "net",
+        has_arg: true,
+        usage: "-net none|nic|user|tap|bridge|socket[,vlan=hub][,...]",
+        description: "Put an interface (`nic[,macaddr=address][,model=virtio][,name=id][,netdev=id]`), or a host's side, on a hub.",
+        implied_key: None,
+    },
+    OptionInfo {
         name: "balloon",
         has_arg: true,
         usage: "-balloon none|virtio[,prop=value][,...]",

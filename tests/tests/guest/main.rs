@@ -8,6 +8,7 @@ mod hotplug;
 mod images;
 mod life;
 mod memory;
+mod net;
 mod pc;
 mod scsi;
 mod scsi_changes;

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use api_spec::{DRIVERS, DriverInfo, OPTIONS};
 
 use super::args::Arg;
+use super::net;
 use crate::accel::AccelKind;
 use crate::cpuid;
 use crate::machine::spec::MachineKind;
@@ -32,6 +33,9 @@ pub fn asked_for(arg: &Arg) -> Option<String> {
         "device" => of_devices(&arg.value),
         "watchdog" if wants => Some("i6300esb             Intel 6300ESB\n".to_owned()),
         "object" if wants => Some(objects()),
+        "netdev" if wants => Some(net::kinds()),
+        "nic" | "net" if asks_for_model(&arg.value) => Some(net::models()),
+        "net" | "nic" if wants => Some(net::kinds()),
         "chardev" if wants => Some(chardevs()),
         _ => None,
     }
@@ -54,6 +58,12 @@ fn asks_for_properties(value: &str) -> bool {
             .split(',')
             .skip(1)
             .any(|part| matches!(part, "help" | "?"))
+}
+
+fn asks_for_model(value: &str) -> bool {
+    value
+        .split(',')
+        .any(|part| matches!(part, "model=help" | "model=?"))
 }
 
 fn usage() -> String {

@@ -8,6 +8,7 @@ use api_spec::{
 
 use super::args::{Arg, CliError};
 use super::chardev::{self, ShortForm};
+use super::net::{self, NetOrders};
 use super::plan::{
     DiskPlan, FdPlan, Identity, MonitorOver, MonitorPlan, Plan, ProcessPlan, QtestPlan,
 };
@@ -26,6 +27,8 @@ pub struct Order {
     pub chardevs: Vec<(Arg, ChardevAddArgs)>,
     /// `-blockdev` and `-drive`.
     pub disks: Vec<DiskOrder>,
+    /// `-netdev`, `-nic`, `-net`.
+    pub nets: NetOrders,
     /// `-serial`, and a first one that is there by default.
     pub serials: Vec<SerialOrder>,
     /// `-qmp`, `-mon`.
@@ -106,6 +109,7 @@ impl Order {
             objects: decode_all(plan.objects, "qom-type", Mode::Strict)?,
             chardevs,
             disks: disk_orders(plan.disks, plan.snapshot)?,
+            nets: net::orders(plan.netdevs, plan.nics, plan.nets)?,
             serials,
             monitors,
             devices: decode_all(plan.devices, "driver", Mode::Lenient)?,

@@ -31,6 +31,12 @@ pub struct Plan {
     pub snapshot: bool,
     /// `-device`.
     pub devices: Vec<Arg>,
+    /// `-netdev`.
+    pub netdevs: Vec<Arg>,
+    /// `-nic`.
+    pub nics: Vec<Arg>,
+    /// `-net`.
+    pub nets: Vec<Arg>,
     /// `-add-fd`.
     pub fds: Vec<FdPlan>,
     /// How the process behaves.

@@ -43,7 +43,7 @@ use fds::FdStore;
 use jobs::Jobs;
 use life::{Action, Input, Life, Policy, Ticket};
 use monitors::Monitors;
-use nets::Nets;
+use nets::{Announcements, Nets};
 use objects::Objects;
 use sink::Published;
 use unfinished::Unfinished;
@@ -72,6 +72,7 @@ pub struct Control {
     jobs: Jobs,
     chardevs: Chardevs,
     nets: Nets,
+    announcements: Announcements,
     fds: FdStore,
     expected_qtest: Option<parts::ExpectedQtest>,
     waiting: BTreeMap<Ticket, Waiter>,
@@ -115,6 +116,7 @@ impl Control {
             jobs: Jobs::default(),
             chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())).with_yanks(yanks),
             nets: Nets::default(),
+            announcements: Announcements::default(),
             fds,
             expected_qtest: None,
             mail,

@@ -15,6 +15,7 @@ mod messages;
 mod netdev;
 mod server;
 mod stream;
+mod tap;
 mod wire;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use link::{LinkNames, LinkNews, LinkTell, Way, open_link};
 pub use messages::MessagePort;
 pub use netdev::{NetAttachment, Netdev, NetdevOptions, PortLease, PortStore};
 pub use server::{NetGuard, NetHandle, NetServer};
+pub use tap::{NO_SNDBUF, Tap, TapError, TapOpen};
 
 use std::io;
 use std::os::fd::RawFd;

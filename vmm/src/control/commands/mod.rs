@@ -5,6 +5,7 @@ mod chardev_text;
 mod disk_text;
 mod guest_text;
 mod info;
+mod net_text;
 mod qom;
 mod text;
 
@@ -436,7 +437,7 @@ impl Commands for Control {
     }
 
     fn netdev_del(&mut self, _cx: &mut CommandContext, args: NetdevDelArgs, reply: Reply<Empty>) {
-        self.delete_netdev(&args.id, reply);
+        self.delete_netdev(&args.id, reply, empty);
     }
 
     fn set_link(&mut self, _cx: &mut CommandContext, args: SetLinkArgs) -> QmpResult<Empty> {
@@ -449,7 +450,7 @@ impl Commands for Control {
         _cx: &mut CommandContext,
         args: AnnounceParameters,
     ) -> QmpResult<Empty> {
-        self.announce(args)?;
+        self.announce(args);
         DONE
     }
 

@@ -31,6 +31,7 @@ impl Control {
             Ok(Line::Info(Some(topic), words)) => self.tell(topic, &words, cpu),
             Ok(Line::InfoBlock(query)) => self.tell_block(&query),
             Ok(Line::Run(verb)) => return self.run_verb(verb, reply),
+            Ok(Line::Net(line)) => return self.run_net(cx, line, reply),
             Ok(Line::Guest(line)) => said(self.run_guest(line)),
             Ok(Line::Chardev(line)) => return self.run_chardev(cx.monitor, line, reply),
             Ok(Line::Disk(line)) => return self.run_disk(line, reply),
@@ -69,7 +70,8 @@ impl Control {
             | Verb::Disk(_)
             | Verb::Device(_)
             | Verb::Guest(_)
-            | Verb::Forward(_) => reply.send(Ok(String::new())),
+            | Verb::Forward(_)
+            | Verb::Net(_) => reply.send(Ok(String::new())),
         }
     }
 
@@ -132,6 +134,7 @@ impl Control {
             Topic::Block => self.tell_block(&BlockQuery::default()),
             Topic::BlockStats => self.tell_block_stats(),
             Topic::Snapshots => self.tell_snapshots(),
+            Topic::Network => self.tell_networks(),
             Topic::Chardev => self.tell_chardevs(),
             // Told by a worker.
             Topic::Usernet => String::new(),

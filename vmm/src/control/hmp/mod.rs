@@ -5,6 +5,7 @@ pub mod devices;
 pub mod disks;
 pub mod forwards;
 pub mod guest;
+pub mod nets;
 mod words;
 
 pub use chardevs::ChardevLine;
@@ -12,6 +13,7 @@ pub use devices::DeviceLine;
 pub use disks::{BlockQuery, DiskLine};
 pub use forwards::ForwardLine;
 pub use guest::GuestLine;
+pub use nets::NetLine;
 use words::Words;
 
 /// One text command.
@@ -41,6 +43,8 @@ pub enum Verb {
     Device(devices::Verb),
     /// A command about what the guest has and does.
     Guest(guest::Verb),
+    /// A command about networks.
+    Net(nets::Verb),
     /// A command about host forwards.
     Forward(forwards::Verb),
 }
@@ -72,6 +76,8 @@ pub enum Topic {
     BlockStats,
     /// Snapshots inside of images.
     Snapshots,
+    /// Hubs, netdevs and interfaces.
+    Network,
     /// Character devices.
     Chardev,
     /// Connections of user networks.
@@ -103,6 +109,8 @@ pub enum Line {
     Device(DeviceLine),
     /// A command about what the guest has and does.
     Guest(GuestLine),
+    /// A command about networks.
+    Net(NetLine),
     /// A command about host forwards.
     Forward(ForwardLine),
     /// `info block`.
@@ -262,6 +270,34 @@ static COMMANDS: &[Entry] = &[
         "send a non-maskable interrupt to every vCPU",
     ),
     entry(
+        "announce_self",
+        None,
+        Verb::Net(nets::Verb::Announce),
+        "[interfaces] [id]",
+        "let interfaces tell the network where they are",
+    ),
+    entry(
+        "netdev_add",
+        None,
+        Verb::Net(nets::Verb::Add),
+        "[user|tap|...],id=str[,prop=value][,...]",
+        "make the host's side of an interface",
+    ),
+    entry(
+        "netdev_del",
+        None,
+        Verb::Net(nets::Verb::Delete),
+        "id",
+        "remove the host's side of an interface",
+    ),
+    entry(
+        "set_link",
+        None,
+        Verb::Net(nets::Verb::SetLink),
+        "name on|off",
+        "plug or pull the cable of an interface or a netdev",
+    ),
+    entry(
         "pci_add",
         None,
         Verb::Device(devices::Verb::PciAdd),
@@ -361,6 +397,12 @@ static TOPICS: &[TopicEntry] = &[
     topic("iothreads", Topic::IoThreads, "", "I/O threads"),
     topic("kvm", Topic::Kvm, "", "whether KVM is in use"),
     topic("name", Topic::Name, "", "the guest's name"),
+    topic(
+        "network",
+        Topic::Network,
+        "",
+        "hubs, netdevs and interfaces",
+    ),
     topic("pci", Topic::Pci, "", "PCI functions"),
     topic(
         "qtree",
@@ -457,6 +499,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
         Verb::Guest(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             GuestLine::read(verb, words).map(Line::Guest)
+        }
+        Verb::Net(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            NetLine::read(verb, words).map(Line::Net)
         }
         Verb::Forward(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));

@@ -2,7 +2,6 @@
 
 use std::os::fd::OwnedFd;
 
-use api_spec::reply::Empty;
 use api_spec::{
     MonitorId, Netdev as NetdevOptions, NetdevBranch as Branch, NetdevTapOptions, QmpError,
     QmpResult, Reply, SocketAddress, SocketAddressBranch,
@@ -12,7 +11,6 @@ use devices::bus::lock;
 use super::cx::is_number;
 use super::{NetCaller, NetOpenCx, open};
 use crate::control::Control;
-use crate::control::commands::empty;
 use crate::sys;
 
 impl Control {
@@ -96,12 +94,17 @@ impl Control {
     }
 
     /// netdev_del: an interface that uses it has its link down from now on.
-    pub(in crate::control) fn delete_netdev(&mut self, id: &str, reply: Reply<Empty>) {
+    pub(in crate::control) fn delete_netdev<R: api_spec::Encode + 'static>(
+        &mut self,
+        id: &str,
+        reply: Reply<R>,
+        answer: fn(QmpResult<()>) -> QmpResult<R>,
+    ) {
         match self.nets.remove(id) {
-            Err(error) => reply.send(Err(error)),
+            Err(error) => reply.send(answer(Err(error))),
             Ok(opened) => {
                 self.part_netdev(&opened.netdev);
-                self.answer_slowly(reply, move || drop(opened), |_, ()| empty(Ok(())));
+                self.answer_slowly(reply, move || drop(opened), move |_, ()| answer(Ok(())));
             }
         }
     }

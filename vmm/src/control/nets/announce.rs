@@ -1,24 +1,155 @@
-//! announce-self.
+//! announce-self: interfaces say where they are, several times. Each series of announcements has a
+//! thread that sleeps between them and has control do each.
 
-use api_spec::{AnnounceParameters, QmpResult};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
+use api_spec::AnnounceParameters;
+use devices::bus::lock;
+
+use super::ControlLine;
 use crate::control::Control;
+use crate::threads::ThreadKind;
+
+/// The parameters unless a client says others.
+pub fn default_announcement() -> AnnounceParameters {
+    AnnounceParameters {
+        initial: 50,
+        max: 550,
+        rounds: 5,
+        step: 100,
+        interfaces: None,
+        id: None,
+    }
+}
+
+/// Series that are under way, by their ids. Dropping one ends it.
+#[derive(Default)]
+pub struct Announcements(BTreeMap<String, Series>);
+
+struct Series(Arc<Bell>);
+
+#[derive(Default)]
+struct Bell {
+    over: Mutex<bool>,
+    rung: Condvar,
+}
+
+impl Drop for Series {
+    fn drop(&mut self) {
+        *lock(&self.0.over) = true;
+        self.0.rung.notify_all();
+    }
+}
+
+impl Bell {
+    /// Sleeps; whether the series goes on.
+    fn sleep(&self, time: Duration) -> bool {
+        let over = lock(&self.over);
+        let waited = self.rung.wait_timeout_while(over, time, |over| !*over);
+        !*waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// The pauses between announcements.
+fn pauses(parameters: &AnnounceParameters) -> impl Iterator<Item = Duration> + use<> {
+    let AnnounceParameters {
+        initial,
+        max,
+        rounds,
+        step,
+        ..
+    } = *parameters;
+    let pause = move |round: i64| {
+        let wait = initial.saturating_add(round.saturating_mul(step));
+        let wait = if wait < 0 || wait > max { max } else { wait };
+        Duration::from_millis(u64::try_from(wait).unwrap_or(0))
+    };
+    (0..rounds.saturating_sub(1)).map(pause)
+}
 
 impl Control {
-    /// Makes interfaces say where they are.
-    ///
-    /// # Errors
-    /// When a number is out of bounds.
-    pub(in crate::control) fn announce(&mut self, parameters: AnnounceParameters) -> QmpResult<()> {
-        let AnnounceParameters { interfaces, .. } = parameters;
-        let chosen = |key: &str| {
-            let named = |list: &Vec<String>| list.iter().any(|name| name == key);
-            interfaces.as_ref().is_none_or(named)
+    /// Makes interfaces say where they are, now and later. A series of the same id ends.
+    pub(in crate::control) fn announce(&mut self, parameters: AnnounceParameters) {
+        let id = parameters.id.clone().unwrap_or_default();
+        self.announcements.0.remove(&id);
+        let stops = !id.is_empty() && parameters.interfaces.as_ref().is_some_and(Vec::is_empty);
+        if stops || parameters.rounds <= 0 {
+            return;
+        }
+        self.announce_once(parameters.interfaces.as_deref());
+        let bell = Arc::new(Bell::default());
+        let series = Series(bell.clone());
+        let line = ControlLine::new(self.mail.clone());
+        let later = line.clone();
+        let body = move || {
+            for pause in pauses(&parameters) {
+                if !bell.sleep(pause) {
+                    return;
+                }
+                let (bell, interfaces) = (bell.clone(), parameters.interfaces.clone());
+                later.run(move |control| {
+                    if !*lock(&bell.over) {
+                        control.announce_once(interfaces.as_deref());
+                    }
+                });
+            }
         };
+        match line.spawn(ThreadKind::Net, "announce", body) {
+            Ok(_) => drop(self.announcements.0.insert(id, series)),
+            Err(error) => log::warn!("Interfaces announce themselves only once: {error}"),
+        }
+    }
+
+    fn announce_once(&self, interfaces: Option<&[String]>) {
+        let named = |key: &str| interfaces.is_none_or(|list| list.iter().any(|name| name == key));
         let nics = self.machine.iter().flat_map(|machine| machine.nics());
-        for (_, nic) in nics.filter(|(key, _)| chosen(key)) {
+        for (_, nic) in nics.filter(|(key, _)| named(key)) {
             nic.announce();
         }
-        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_limit() {
+        let millis = |parameters: AnnounceParameters| -> Vec<u128> {
+            pauses(&parameters).map(|pause| pause.as_millis()).collect()
+        };
+        let default = default_announcement();
+        assert_eq!(millis(default.clone()), [50, 150, 250, 350]);
+        let steep = AnnounceParameters {
+            step: 400,
+            ..default.clone()
+        };
+        assert_eq!(millis(steep), [50, 450, 550, 550]);
+        let once = AnnounceParameters {
+            rounds: 1,
+            ..default.clone()
+        };
+        assert!(millis(once).is_empty());
+        let wild = AnnounceParameters {
+            initial: i64::MAX,
+            step: i64::MAX,
+            max: -1,
+            rounds: 3,
+            ..default
+        };
+        assert_eq!(millis(wild), [0, 0]);
+    }
+
+    #[test]
+    fn a_series_that_is_dropped_ends() {
+        let bell = Arc::new(Bell::default());
+        let series = Series(bell.clone());
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| bell.sleep(Duration::from_secs(60)));
+            drop(series);
+            assert!(!sleeper.join().unwrap());
+        });
     }
 }

@@ -40,6 +40,7 @@ pub fn open(id: &str, options: &NetdevHubPortOptions, cx: &NetOpenCx) -> QmpResu
     Ok(Opened {
         netdev,
         keep: Box::new(HubMember {
+            other: name,
             _member: member,
             _taken: taken,
         }),
@@ -47,7 +48,9 @@ pub fn open(id: &str, options: &NetdevHubPortOptions, cx: &NetOpenCx) -> QmpResu
 }
 
 /// Keeps another netdev in its hub.
-struct HubMember {
+pub(super) struct HubMember {
+    /// The other netdev's id.
+    pub other: String,
     _member: devices::backend::net::NetGuard,
     _taken: Option<devices::backend::net::NetAttachment>,
 }

@@ -17,11 +17,13 @@ mod cx;
 mod dgram;
 mod hubport;
 mod link;
+mod program;
 mod rx_filter;
 mod service;
 mod socket;
 mod stream;
 mod tap;
+mod text;
 mod user;
 mod vhost_user;
 
@@ -31,6 +33,7 @@ use std::sync::Arc;
 use api_spec::{Netdev as NetdevOptions, NetdevBranch as Branch, QmpError, QmpResult};
 use devices::backend::net::{NetAttachment, Netdev};
 
+pub use announce::{Announcements, default_announcement};
 pub use cx::{ControlLine, NetCaller, NetOpenCx};
 pub use service::NetService;
 
