@@ -19,6 +19,7 @@ mod pvpanic;
 mod rng;
 mod scsi;
 mod usernet;
+mod vhost;
 mod vmgenid;
 mod vnet;
 mod watchdog;
