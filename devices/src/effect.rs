@@ -60,6 +60,8 @@ pub enum PowerEffect {
     Exit(u8),
     /// pvpanic: the guest panicked.
     Panicked,
+    /// pvpanic: the guest switches itself off.
+    PvShutdown,
     /// A watchdog expired.
     Watchdog,
     /// pvpanic: the guest panicked and a crash kernel is loaded.

@@ -227,6 +227,10 @@ pub fn build(
             Generation::build(props).map(|id| Attachable::Plain(Face::Generation(id)))
         }
         DeviceDriver::IsaSerial(props) => isa_serial::build(props, &mut cx),
+        DeviceDriver::PvpanicPci(props) => Ok(Attachable::Pci {
+            function: isa::pvpanic_pci(props)?,
+            face: Face::None,
+        }),
         DeviceDriver::Pvpanic(props) => isa::pvpanic(props, &cx),
         DeviceDriver::IsaDebugExit(props) => isa::isa_debug_exit(props, &cx),
     }

@@ -2,6 +2,7 @@
 //! word to control when it panics.
 
 pub mod io_thread;
+pub mod polling;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -101,6 +101,10 @@ pub enum Command {
     RingbufRead(RingbufReadArgs),
     /// `chardev-add`
     ChardevAdd(ChardevAddArgs),
+    /// `chardev-change`
+    ChardevChange(ChardevChangeArgs),
+    /// `chardev-send-break`
+    ChardevSendBreak(ChardevSendBreakArgs),
     /// `chardev-remove`
     ChardevRemove(ChardevRemoveArgs),
     /// `job-pause`
@@ -233,6 +237,8 @@ impl Command {
             Command::RingbufWrite(_) => "ringbuf-write",
             Command::RingbufRead(_) => "ringbuf-read",
             Command::ChardevAdd(_) => "chardev-add",
+            Command::ChardevChange(_) => "chardev-change",
+            Command::ChardevSendBreak(_) => "chardev-send-break",
             Command::ChardevRemove(_) => "chardev-remove",
             Command::JobPause(_) => "job-pause",
             Command::JobResume(_) => "job-resume",
@@ -345,6 +351,10 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "ringbuf-write" => Command::RingbufWrite(RingbufWriteArgs::take(&mut members)?),
         "ringbuf-read" => Command::RingbufRead(RingbufReadArgs::take(&mut members)?),
         "chardev-add" => Command::ChardevAdd(ChardevAddArgs::take(&mut members)?),
+        "chardev-change" => Command::ChardevChange(ChardevChangeArgs::take(&mut members)?),
+        "chardev-send-break" => {
+            Command::ChardevSendBreak(ChardevSendBreakArgs::take(&mut members)?)
+        }
         "chardev-remove" => Command::ChardevRemove(ChardevRemoveArgs::take(&mut members)?),
         "job-pause" => Command::JobPause(JobPauseArgs::take(&mut members)?),
         "job-resume" => Command::JobResume(JobResumeArgs::take(&mut members)?),
@@ -665,14 +675,28 @@ pub trait Commands {
     fn ringbuf_read(&mut self, cx: &mut CommandContext, args: RingbufReadArgs)
     -> QmpResult<String>;
     /// Makes a character device.
-    ///
-    /// # Errors
-    /// What the client is told.
     fn chardev_add(
         &mut self,
         cx: &mut CommandContext,
         args: ChardevAddArgs,
-    ) -> QmpResult<ChardevReturn>;
+        reply: Reply<ChardevReturn>,
+    );
+    /// Gives a character device another host side; whoever uses it goes on with that.
+    fn chardev_change(
+        &mut self,
+        cx: &mut CommandContext,
+        args: ChardevChangeArgs,
+        reply: Reply<ChardevReturn>,
+    );
+    /// Holds the line of a character device for a moment, which a serial port hears as a break.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn chardev_send_break(
+        &mut self,
+        cx: &mut CommandContext,
+        args: ChardevSendBreakArgs,
+    ) -> QmpResult<Empty>;
     /// Removes a character device that nothing uses.
     ///
     /// # Errors
@@ -1025,8 +1049,10 @@ pub fn dispatch(
         Command::RingbufRead(args) => {
             responder.send(commands.ringbuf_read(cx, args).map(|r| to_json(&r)))
         }
-        Command::ChardevAdd(args) => {
-            responder.send(commands.chardev_add(cx, args).map(|r| to_json(&r)))
+        Command::ChardevAdd(args) => commands.chardev_add(cx, args, Reply::new(responder)),
+        Command::ChardevChange(args) => commands.chardev_change(cx, args, Reply::new(responder)),
+        Command::ChardevSendBreak(args) => {
+            responder.send(commands.chardev_send_break(cx, args).map(|r| to_json(&r)))
         }
         Command::ChardevRemove(args) => {
             responder.send(commands.chardev_remove(cx, args).map(|r| to_json(&r)))
@@ -1281,6 +1307,8 @@ pub enum Event {
         /// What is done.
         action: WatchdogAction,
     },
+    /// The guest told through pvpanic that it switches itself off. SHUTDOWN follows.
+    GuestPvshutdown,
 }
 impl Event {
     /// The event's name on the wire.
@@ -1307,6 +1335,7 @@ impl Event {
             Event::NicRxFilterChanged { .. } => "NIC_RX_FILTER_CHANGED",
             Event::BalloonChange { .. } => "BALLOON_CHANGE",
             Event::Watchdog { .. } => "WATCHDOG",
+            Event::GuestPvshutdown => "GUEST_PVSHUTDOWN",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -1419,6 +1448,7 @@ impl Event {
             Event::Watchdog { action } => {
                 out.put("action", action);
             }
+            Event::GuestPvshutdown => return None,
         }
         members.close();
         Some(text)
@@ -1462,6 +1492,7 @@ impl Event {
                 interval_ms: 1000,
                 key: self.name().to_string(),
             }),
+            Event::GuestPvshutdown => None,
         }
     }
 }

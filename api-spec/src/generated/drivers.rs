@@ -879,14 +879,14 @@ impl IsaSerialProps {
 pub struct PvpanicProps {
     /// Its port
     pub ioport: u16,
-    /// Events it offers, as bits
+    /// Events it offers, as bits: 1 panicked, 2 its crash kernel takes over, 4 switched off
     pub events: u8,
 }
 impl PvpanicProps {
     fn take(members: &mut Members) -> QmpResult<Self> {
         Ok(PvpanicProps {
             ioport: members.optional("ioport")?.unwrap_or(1285),
-            events: members.optional("events")?.unwrap_or(3),
+            events: members.optional("events")?.unwrap_or(7),
         })
     }
     fn put(&self, out: &mut Out) {
@@ -1401,6 +1401,46 @@ impl VmgenidProps {
         out.put("guid", &self.guid);
     }
 }
+/// Properties of `pvpanic-pci`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PvpanicPciProps {
+    /// Events it offers, as bits: 1 panicked, 2 its crash kernel takes over, 4 switched off
+    pub events: u8,
+    /// Slot and optional function number, example: 06.0 or 06
+    pub addr: Option<crate::decode::PciAddr>,
+    /// Accepted empty; option ROMs are not run
+    pub romfile: Option<String>,
+    /// Accepted; option ROMs are not run
+    pub rombar: i32,
+    /// The slot has more functions than this one
+    pub multifunction: bool,
+    /// Not used
+    pub failover_pair_id: Option<String>,
+    /// Index for predictable names of network interfaces
+    pub acpi_index: u32,
+}
+impl PvpanicPciProps {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(PvpanicPciProps {
+            events: members.optional("events")?.unwrap_or(7),
+            addr: members.optional("addr")?,
+            romfile: members.optional("romfile")?,
+            rombar: members.optional("rombar")?.unwrap_or(-1),
+            multifunction: members.optional("multifunction")?.unwrap_or(false),
+            failover_pair_id: members.optional("failover_pair_id")?,
+            acpi_index: members.optional("acpi-index")?.unwrap_or(0),
+        })
+    }
+    fn put(&self, out: &mut Out) {
+        out.put("events", &self.events);
+        out.put_some("addr", &self.addr);
+        out.put_some("romfile", &self.romfile);
+        out.put("rombar", &self.rombar);
+        out.put("multifunction", &self.multifunction);
+        out.put_some("failover_pair_id", &self.failover_pair_id);
+        out.put("acpi-index", &self.acpi_index);
+    }
+}
 /// A driver with its typed properties.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DeviceDriver {
@@ -1438,6 +1478,8 @@ pub enum DeviceDriver {
     VhostVsockPci(VhostVsockPciProps),
     /// `vmgenid`
     Vmgenid(VmgenidProps),
+    /// `pvpanic-pci`
+    PvpanicPci(PvpanicPciProps),
 }
 impl DeviceDriver {
     /// The driver's type name.
@@ -1460,6 +1502,7 @@ impl DeviceDriver {
             DeviceDriver::I6300esb(_) => "i6300esb",
             DeviceDriver::VhostVsockPci(_) => "vhost-vsock-pci",
             DeviceDriver::Vmgenid(_) => "vmgenid",
+            DeviceDriver::PvpanicPci(_) => "pvpanic-pci",
         }
     }
     /// For PCI functions: the place asked for, and whether the slot has more functions.
@@ -1482,6 +1525,7 @@ impl DeviceDriver {
             DeviceDriver::I6300esb(props) => (props.addr, props.multifunction),
             DeviceDriver::VhostVsockPci(props) => (props.addr, props.multifunction),
             DeviceDriver::Vmgenid(_) => (None, false),
+            DeviceDriver::PvpanicPci(props) => (props.addr, props.multifunction),
         }
     }
     /// The properties that have a value, as the JSON text of an object.
@@ -1506,6 +1550,7 @@ impl DeviceDriver {
             DeviceDriver::I6300esb(props) => props.put(&mut out),
             DeviceDriver::VhostVsockPci(props) => props.put(&mut out),
             DeviceDriver::Vmgenid(props) => props.put(&mut out),
+            DeviceDriver::PvpanicPci(props) => props.put(&mut out),
         }
         out.close();
         text
@@ -1561,6 +1606,7 @@ impl Decode for DeviceOptions {
                 DeviceDriver::VhostVsockPci(VhostVsockPciProps::take(&mut members)?)
             }
             "vmgenid" => DeviceDriver::Vmgenid(VmgenidProps::take(&mut members)?),
+            "pvpanic-pci" => DeviceDriver::PvpanicPci(PvpanicPciProps::take(&mut members)?),
 
             _ => {
                 return Err(QmpError::generic(format!(

@@ -124,7 +124,17 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "chardev-change",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
         name: "chardev-remove",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "chardev-send-break",
         allow_oob: false,
         allow_preconfig: true,
     },
@@ -469,6 +479,7 @@ pub static EVENTS: &[&str] = &[
     "NIC_RX_FILTER_CHANGED",
     "BALLOON_CHANGE",
     "WATCHDOG",
+    "GUEST_PVSHUTDOWN",
 ];
 /// Every type of device and object.
 pub static DRIVERS: &[DriverInfo] = &[
@@ -1673,8 +1684,8 @@ pub static DRIVERS: &[DriverInfo] = &[
             PropertyInfo {
                 name: "events",
                 kind: "uint8",
-                default: Some("3"),
-                description: "Events it offers, as bits",
+                default: Some("7"),
+                description: "Events it offers, as bits: 1 panicked, 2 its crash kernel takes over, 4 switched off",
             },
         ],
     },
@@ -3114,6 +3125,60 @@ pub static DRIVERS: &[DriverInfo] = &[
             description: "UUID, or auto for a random one",
         }],
     },
+    DriverInfo {
+        name: "pvpanic-pci",
+        parent: "pci-device",
+        is_abstract: false,
+        user_creatable: true,
+        alias: None,
+        bus: Some("PCI"),
+        description: "Tells of a guest's panic (as a PCI function)",
+        category: "Misc devices",
+        properties: &[
+            PropertyInfo {
+                name: "events",
+                kind: "uint8",
+                default: Some("7"),
+                description: "Events it offers, as bits: 1 panicked, 2 its crash kernel takes over, 4 switched off",
+            },
+            PropertyInfo {
+                name: "addr",
+                kind: "str",
+                default: None,
+                description: "Slot and optional function number, example: 06.0 or 06",
+            },
+            PropertyInfo {
+                name: "romfile",
+                kind: "str",
+                default: None,
+                description: "Accepted empty; option ROMs are not run",
+            },
+            PropertyInfo {
+                name: "rombar",
+                kind: "int32",
+                default: Some("-1"),
+                description: "Accepted; option ROMs are not run",
+            },
+            PropertyInfo {
+                name: "multifunction",
+                kind: "bool",
+                default: Some("false"),
+                description: "The slot has more functions than this one",
+            },
+            PropertyInfo {
+                name: "failover_pair_id",
+                kind: "str",
+                default: None,
+                description: "Not used",
+            },
+            PropertyInfo {
+                name: "acpi-index",
+                kind: "uint32",
+                default: Some("0"),
+                description: "Index for predictable names of network interfaces",
+            },
+        ],
+    },
 ];
 /// Every option of the command line.
 pub static OPTIONS: &[OptionInfo] = &[
@@ -3720,6 +3785,16 @@ pub static EXAMPLES: &[Example] = &[
         command: "chardev-add",
         request: "{\"execute\": \"chardev-add\", \"arguments\": {\"id\":\"foo\",\"backend\":{\"type\":\"null\",\"data\":{}}}}",
         reply: "{\"return\": {}}",
+    },
+    Example {
+        command: "chardev-change",
+        request: "{\"execute\": \"chardev-change\", \"arguments\": {\"id\":\"baz\",\"backend\":{\"type\":\"pty\",\"data\":{}}}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Chardev 'baz' does not exist\"}}",
+    },
+    Example {
+        command: "chardev-send-break",
+        request: "{\"execute\": \"chardev-send-break\", \"arguments\": {\"id\":\"foo\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Chardev 'foo' not found\"}}",
     },
     Example {
         command: "chardev-remove",

@@ -1725,7 +1725,8 @@ object!(MemoryBackendMemfdProperties);
 /// An I/O thread.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct IothreadProperties {
-    /// How long to poll before sleeping, at most.
+    /// How long to poll before sleeping, at most, in nanoseconds; 0 is never. Where it is not
+    /// given, 32768 is told and nothing polled.
     pub poll_max_ns: Option<i64>,
     /// Factor by which polling time grows.
     pub poll_grow: Option<i64>,
@@ -1733,9 +1734,9 @@ pub struct IothreadProperties {
     pub poll_shrink: Option<i64>,
     /// Requests per submission; 0 leaves it to the engine.
     pub aio_max_batch: Option<i64>,
-    /// Worker threads kept.
+    /// Worker threads kept; told, for one pool serves all.
     pub thread_pool_min: Option<i64>,
-    /// Worker threads at most.
+    /// Worker threads at most; told, for one pool serves all.
     pub thread_pool_max: Option<i64>,
 }
 impl DecodeMembers for IothreadProperties {
@@ -7000,6 +7001,48 @@ impl EncodeMembers for ChardevAddArgs {
     }
 }
 object!(ChardevAddArgs);
+/// Arguments of `chardev-change`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChardevChangeArgs {
+    /// `id`.
+    pub id: String,
+    /// `backend`.
+    pub backend: ChardevBackend,
+}
+impl DecodeMembers for ChardevChangeArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevChangeArgs {
+            id: members.required("id")?,
+            backend: members.required("backend")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevChangeArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+        out.put("backend", &self.backend);
+    }
+}
+object!(ChardevChangeArgs);
+/// Arguments of `chardev-send-break`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChardevSendBreakArgs {
+    /// The device.
+    pub id: String,
+}
+impl DecodeMembers for ChardevSendBreakArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ChardevSendBreakArgs {
+            id: members.required("id")?,
+        })
+    }
+}
+impl EncodeMembers for ChardevSendBreakArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("id", &self.id);
+    }
+}
+object!(ChardevSendBreakArgs);
 /// Arguments of `chardev-remove`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChardevRemoveArgs {

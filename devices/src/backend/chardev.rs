@@ -17,6 +17,9 @@ mod sys;
 mod terminal;
 
 #[cfg(test)]
+#[path = "chardev/change_test.rs"]
+mod change_tests;
+#[cfg(test)]
 #[path = "chardev/socket_test.rs"]
 mod socket_tests;
 #[cfg(test)]
@@ -62,6 +65,10 @@ pub trait CharPort: Send + Sync {
     /// in between.
     fn peers(&self) -> u32 {
         0
+    }
+    /// Whether the host side held the line (a break), since this was asked last.
+    fn take_break(&self) -> bool {
+        false
     }
     /// Says whom to wake; replaces an earlier waker.
     fn set_waker(&self, waker: Option<Arc<dyn CharWaker>>);
@@ -112,6 +119,21 @@ impl Source {
         }
     }
 
+    /// Whether a peer is there from the start, and whether output waits for one.
+    fn beginning(&self, logged: bool) -> (bool, Start) {
+        let open = !self.is_socket() && !matches!(self, Source::Pty(_));
+        let swallow = !logged && (self.is_socket() || self.is_idle());
+        (open, if swallow { Start::Swallow } else { Start::Keep })
+    }
+
+    /// Bytes of a ring buffer.
+    fn memory(&self) -> Option<usize> {
+        match self {
+            Source::Ringbuf { size } => Some(*size),
+            _ => None,
+        }
+    }
+
     fn is_socket(&self) -> bool {
         matches!(self, Source::Server(_) | Source::Client(_))
     }
@@ -158,22 +180,35 @@ pub struct Chardev {
 impl Chardev {
     /// A device whose host side does nothing yet. Output is also written to `log`.
     pub fn new(source: Source, log: Option<File>) -> Self {
-        let socket = source.is_socket();
-        let open = !socket && !matches!(source, Source::Pty(_));
-        let swallow = log.is_none() && (socket || source.is_idle());
-        let start = if swallow { Start::Swallow } else { Start::Keep };
-        let memory = match source {
-            Source::Ringbuf { size } => Some(size),
-            _ => None,
-        };
+        let (open, start) = source.beginning(log.is_some());
         let idle = source.is_idle() && log.is_none();
         Chardev {
-            core: Core::new(open, start, memory),
+            core: Core::new(open, start, source.memory()),
             name: source.describe(),
-            socket,
+            socket: source.is_socket(),
             waiting: (!idle).then_some((source, log)),
             running: None,
         }
+    }
+
+    /// Puts another host side in the place of this one, which is closed first. Whoever has the
+    /// front end keeps it. [`Self::start`] is to be called again.
+    pub fn change(&mut self, source: Source, log: Option<File>) {
+        self.waiting = None;
+        if let Some((handle, key)) = self.running.take() {
+            handle.remove(key);
+        }
+        let (open, start) = source.beginning(log.is_some());
+        self.core.renew(open, start, source.memory());
+        self.name = source.describe();
+        self.socket = source.is_socket();
+        let idle = source.is_idle() && log.is_none();
+        self.waiting = (!idle).then_some((source, log));
+    }
+
+    /// Holds the line for a moment: a front end that is a serial port hears a break.
+    pub fn send_break(&self) {
+        self.core.send_break();
     }
 
     /// Whether [`Self::start`] has still something to do.
@@ -250,16 +285,16 @@ impl Chardev {
 
     /// Takes up to `count` of the oldest bytes out of a ring buffer; `None` for other devices.
     pub fn read_memory(&self, count: usize) -> Option<Vec<u8>> {
-        let mut memory = self.core.memory()?;
-        let mut data = vec![0; count.min(memory.len())];
-        memory.pop(&mut data);
-        Some(data)
+        self.core.with_memory(|memory| {
+            let mut data = vec![0; count.min(memory.len())];
+            memory.pop(&mut data);
+            data
+        })
     }
 
     /// Puts bytes into a ring buffer; `None` for other devices.
     pub fn write_memory(&self, data: &[u8]) -> Option<()> {
-        self.core.memory()?.push_over(data);
-        Some(())
+        self.core.with_memory(|memory| memory.push_over(data))
     }
 }
 

@@ -13,6 +13,7 @@ mod pm;
 mod port61;
 mod port92;
 mod pvpanic;
+mod pvpanic_pci;
 mod registers;
 mod rtc;
 pub mod serial;
@@ -57,4 +58,5 @@ pub mod build {
     pub use super::debug_exit::build as isa_debug_exit;
     pub use super::i6300esb::build as i6300esb;
     pub use super::pvpanic::build as pvpanic;
+    pub use super::pvpanic_pci::build as pvpanic_pci;
 }

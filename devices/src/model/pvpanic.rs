@@ -14,7 +14,9 @@ use crate::registry::{Attachable, Region};
 const PANICKED: u8 = 1 << 0;
 /// The guest panicked, and its crash kernel takes over.
 const CRASH_LOADED: u8 = 1 << 1;
-const KNOWN: u8 = PANICKED | CRASH_LOADED;
+/// The guest switches itself off.
+const SHUTDOWN: u8 = 1 << 2;
+const KNOWN: u8 = PANICKED | CRASH_LOADED | SHUTDOWN;
 
 /// The device.
 #[derive(Debug)]
@@ -38,12 +40,35 @@ pub fn build(props: &PvpanicProps, _cx: &BuildCx) -> QmpResult<Attachable> {
 
 impl Pvpanic {
     fn new(events: u8) -> QmpResult<Self> {
-        if events & !KNOWN != 0 {
-            return Err(QmpError::generic(format!(
-                "Property 'pvpanic.events' cannot be {events}: supported are the bits {KNOWN:#x}"
-            )));
-        }
+        check_events("pvpanic", events)?;
         Ok(Pvpanic { offered: events })
+    }
+}
+
+/// Refuses events that do not exist, of the driver `driver`.
+pub(super) fn check_events(driver: &str, events: u8) -> QmpResult<()> {
+    if events & !KNOWN != 0 {
+        return Err(QmpError::generic(format!(
+            "Property '{driver}.events' cannot be {events}: supported are the bits {KNOWN:#x}"
+        )));
+    }
+    Ok(())
+}
+
+/// What a written event asks for; of several the worst one counts.
+pub(super) fn effect_of(event: u8) -> Effect {
+    let known = [
+        (PANICKED, PowerEffect::Panicked),
+        (CRASH_LOADED, PowerEffect::CrashLoaded),
+        (SHUTDOWN, PowerEffect::PvShutdown),
+    ];
+    let found = known.into_iter().find(|(bit, _)| event & bit != 0);
+    match found {
+        Some((_, effect)) => Effect::Power(effect),
+        None => {
+            log::debug!("pvpanic: unknown event {event:#x}");
+            Effect::None
+        }
     }
 }
 
@@ -56,14 +81,7 @@ impl BusDevice for Pvpanic {
     }
 
     fn write(&mut self, _access: Access, data: &[u8]) -> Effect {
-        match data.first().copied().unwrap_or(0) {
-            event if event & PANICKED != 0 => Effect::Power(PowerEffect::Panicked),
-            event if event & CRASH_LOADED != 0 => Effect::Power(PowerEffect::CrashLoaded),
-            event => {
-                log::debug!("pvpanic: unknown event {event:#x}");
-                Effect::None
-            }
-        }
+        effect_of(data.first().copied().unwrap_or(0))
     }
 
     fn reset(&mut self) {}
@@ -105,7 +123,9 @@ mod tests {
             (1, Effect::Power(PowerEffect::Panicked)),
             (2, Effect::Power(PowerEffect::CrashLoaded)),
             (3, Effect::Power(PowerEffect::Panicked)),
-            (0xfc, Effect::None),
+            (4, Effect::Power(PowerEffect::PvShutdown)),
+            (6, Effect::Power(PowerEffect::CrashLoaded)),
+            (0xf8, Effect::None),
         ] {
             assert_eq!(device.write(at, &[byte]), effect);
         }
@@ -125,13 +145,13 @@ mod tests {
 
     #[test]
     fn unknown_events_are_refused() {
-        for events in [0, 1, 2, 3] {
+        for events in [0, 1, 2, 3, 4, 7] {
             assert!(Pvpanic::new(events).is_ok());
         }
-        let error = Pvpanic::new(7).unwrap_err();
+        let error = Pvpanic::new(8).unwrap_err();
         assert_eq!(
             error.desc,
-            "Property 'pvpanic.events' cannot be 7: supported are the bits 0x3"
+            "Property 'pvpanic.events' cannot be 8: supported are the bits 0x7"
         );
     }
 }

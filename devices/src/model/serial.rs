@@ -70,6 +70,7 @@ mod mcr {
 mod lsr {
     pub const DATA_READY: u8 = 1;
     pub const OVERRUN: u8 = 2;
+    pub const BREAK: u8 = 0x10;
     /// What reading clears.
     pub const ERRORS: u8 = 0x1e;
     pub const HOLDING_EMPTY: u8 = 0x20;
@@ -256,12 +257,26 @@ impl Uart {
         if self.transmitter.len > 0 {
             self.transmit();
         }
-        if self.pull() {
+        let broken = self.port.as_ref().is_some_and(|port| port.take_break());
+        if broken {
+            self.receive_break();
+        }
+        if self.pull() || broken {
             self.received();
         }
     }
 
     // Receiver.
+
+    /// A break comes as a character of zeros, and is told with the line's errors.
+    fn receive_break(&mut self) {
+        self.errors |= lsr::BREAK;
+        if self.receiver_room() == 0 {
+            self.errors |= lsr::OVERRUN;
+        } else {
+            self.receiver.push(0);
+        }
+    }
 
     fn fifos_on(&self) -> bool {
         self.fcr & fcr::ENABLE != 0

@@ -178,6 +178,28 @@ fn the_receiver_without_fifos_holds_one_character() {
 }
 
 #[test]
+fn a_break_is_a_zero_and_an_error_of_the_line() {
+    let bench = Bench::new();
+    bench.out(1, 5);
+    bench.host.send_break();
+    assert!(bench.level());
+    assert_eq!(bench.inb(2), 0x06, "line status first");
+    assert_eq!(bench.inb(5), 0x71);
+    assert_eq!(bench.inb(2), 0x04, "then the character");
+    assert_eq!((bench.inb(0), bench.inb(5)), (0, 0x60));
+    assert!(!bench.level());
+    bench.host.send(b"a");
+    bench.host.send_break();
+    assert_eq!(
+        (bench.inb(5), bench.inb(0)),
+        (0x73, b'a'),
+        "no room: overrun"
+    );
+    // It is heard once.
+    assert_eq!(bench.inb(5), 0x60);
+}
+
+#[test]
 fn trigger_levels_and_the_timeout() {
     for (bits, trigger) in [(0x00, 1), (0x40, 4), (0x80, 8), (0xc0, 14)] {
         let bench = Bench::new();

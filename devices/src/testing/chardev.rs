@@ -15,6 +15,7 @@ struct Inner {
     peers: u32,
     frontend_open: bool,
     gone: bool,
+    broken: bool,
     waker: Option<Arc<dyn CharWaker>>,
 }
 
@@ -56,6 +57,12 @@ impl FakeChar {
     /// Sends to the device.
     pub fn send(&self, data: &[u8]) {
         lock(&self.0).input.extend(data);
+        self.wake();
+    }
+
+    /// Holds the line for a moment.
+    pub fn send_break(&self) {
+        lock(&self.0).broken = true;
         self.wake();
     }
 
@@ -118,6 +125,10 @@ impl CharPort for FakeChar {
 
     fn peers(&self) -> u32 {
         lock(&self.0).peers
+    }
+
+    fn take_break(&self) -> bool {
+        std::mem::take(&mut lock(&self.0).broken)
     }
 
     fn set_waker(&self, waker: Option<Arc<dyn CharWaker>>) {

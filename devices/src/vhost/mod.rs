@@ -18,6 +18,7 @@ mod kernel;
 mod memory;
 mod net;
 mod ring;
+pub mod user;
 mod worker;
 
 #[cfg(test)]

@@ -78,6 +78,10 @@ fn help_as_a_value() {
             "pcie-root-port",
             "isa-serial",
             "pvpanic",
+            "pvpanic-pci",
+            "virtio-balloon-pci",
+            "i6300esb",
+            "vmgenid",
             "isa-debug-exit",
         ] {
             assert!(

@@ -291,3 +291,46 @@ fn a_socket_from_a_passed_descriptor() {
         "it is still open"
     );
 }
+
+#[test]
+fn changing_what_cannot_be_changed() {
+    let mut vm = Vm::none();
+    let sink = json!({"type": "null", "data": {}});
+    let error = vm.refused("chardev-change", json!({"id": "zz", "backend": sink}));
+    assert_eq!(
+        error.to_string(),
+        "GenericError: Chardev 'zz' does not exist"
+    );
+    let own = vm.query("query-chardev")[0]["label"].clone();
+    let error = vm.refused("chardev-change", json!({"id": own, "backend": sink}));
+    assert_eq!(error.desc, "Chardev user does not support chardev hotswap");
+    vm.exec("chardev-add", json!({"id": "c", "backend": sink}));
+    let file = json!({"type": "file", "data": {"out": "/nope/x"}});
+    let error = vm.refused("chardev-change", json!({"id": "c", "backend": file}));
+    let text = "Failed to add chardev 'c': Could not open '/nope/x': No such file or directory";
+    assert_eq!(error.desc, text);
+    assert_eq!(find(&mut vm, "c").expect("it stays")["filename"], "null");
+    let pty = vm.exec(
+        "chardev-change",
+        json!({"id": "c", "backend": {"type": "pty", "data": {}}}),
+    );
+    assert!(
+        pty["pty"]
+            .as_str()
+            .expect("a path")
+            .starts_with("/dev/pts/")
+    );
+}
+
+#[test]
+fn nobody_waits_for_a_name_server() {
+    let mut vm = Vm::none();
+    let addr = json!({"type": "inet", "data": {"host": "nowhere.invalid", "port": "1"}});
+    let socket = json!({"type": "socket", "data": {"addr": addr, "server": false}});
+    let error = vm.refused("chardev-add", json!({"id": "r", "backend": socket}));
+    let why = "address resolution failed for nowhere.invalid:1: Name or service not known";
+    assert_eq!(error.desc, format!("Failed to add chardev 'r': {why}"));
+    let line = "chardev-add socket,id=r,host=nowhere.invalid,port=1";
+    assert_eq!(vm.qmp().hmp(line), format!("Error: {why}\r\n"));
+    assert_eq!(find(&mut vm, "r"), None);
+}

@@ -304,6 +304,10 @@ fn types_are_listed() {
         "virtserialport",
         "isa-serial",
         "pvpanic",
+        "pvpanic-pci",
+        "virtio-balloon-pci",
+        "i6300esb",
+        "vmgenid",
         "isa-debug-exit",
         "pcie-root-port",
     ] {

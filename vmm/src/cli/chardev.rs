@@ -71,6 +71,19 @@ pub fn chardev(text: &str) -> Result<Map<String, Value>, String> {
     Ok(arguments)
 }
 
+/// The `backend` of chardev-change.
+///
+/// # Errors
+/// QEMU's wording for what is missing or wrong.
+pub fn without_id(text: &str) -> Result<Value, String> {
+    let opts = Opts::parse(text, &TABLE)?;
+    if opts.text("id").is_some() {
+        return Err("Unexpected 'id' parameter".into());
+    }
+    let driver = opts.text("backend").filter(|name| !name.is_empty());
+    backend(driver.ok_or("chardev: missing backend")?, &opts)
+}
+
 /// Reads the value of `-serial` or `-qmp`.
 ///
 /// # Errors

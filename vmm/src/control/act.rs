@@ -126,6 +126,7 @@ impl Control {
                 self.exit = Some(*status);
                 return;
             }
+            PowerEffect::PvShutdown => Input::PvShutdown,
             PowerEffect::Watchdog => Input::Watchdog,
             PowerEffect::Panicked => Input::Panic {
                 crash_loaded: false,
@@ -265,6 +266,7 @@ fn event(what: Emit) -> Event {
             }
             Event::Watchdog { action }
         }
+        Emit::PvShutdown => Event::GuestPvshutdown,
         Emit::CrashLoaded => Event::GuestCrashloaded {
             action: GuestPanicAction::Run,
         },

@@ -10,8 +10,11 @@
 //! Until [`Chardevs::begin`] a device stays idle while nobody uses it, so that a monitor finds
 //! its socket untouched. After it a new one is served at once.
 
+mod change;
 mod endpoint;
 mod open;
+
+pub use change::unknown_host;
 
 #[cfg(test)]
 #[path = "chardevs_test.rs"]
@@ -19,6 +22,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -41,6 +45,9 @@ pub type SpawnChardev = Box<dyn FnMut(ChardevServer) -> io::Result<()> + Send>;
 
 /// Finds the descriptor that goes by a name, and gives it away.
 pub type FdLookup<'a> = &'a mut dyn FnMut(&str) -> Option<OwnedFd>;
+
+/// What a name server said of the host that the options name, where it was asked before.
+pub type Found = Option<QmpResult<Vec<SocketAddr>>>;
 
 /// Who asks; decides how refusals are worded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +135,21 @@ impl Chardevs {
         backend: &ChardevBackend,
         fds: FdLookup,
     ) -> QmpResult<ChardevReturn> {
+        self.add_at(caller, id, backend, fds, None)
+    }
+
+    /// The same with the addresses of the host in the options.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn add_at(
+        &mut self,
+        caller: Caller,
+        id: &str,
+        backend: &ChardevBackend,
+        fds: FdLookup,
+        found: Found,
+    ) -> QmpResult<ChardevReturn> {
         self.check_id(caller, id)?;
         let context = |error: QmpError| match caller {
             Caller::CommandLine => error,
@@ -145,6 +167,7 @@ impl Chardevs {
         let mut opening = open::Opening {
             opener: &self.opener,
             fds,
+            found,
             caller,
         };
         let opened = opening.open(backend).map_err(context)?;

@@ -1,7 +1,7 @@
 //! Devices that come and go while the program runs.
 
 use api_spec::keyval::{Flags, decode_keyval};
-use api_spec::{DeviceOptions, Event, QmpError, QmpResult};
+use api_spec::{DeviceOptions, ErrorClass, Event, QmpError, QmpResult};
 
 use super::{Control, flush};
 use crate::machine::{Gone, Removed};
@@ -32,7 +32,15 @@ impl Control {
         let Some(machine) = &mut self.machine else {
             return Err(QmpError::device_not_found(name));
         };
-        let removed = machine.request_unplug(name)?;
+        let removed = machine.request_unplug(name).map_err(|error| {
+            let is_there = name.starts_with('/') && self.list_object(name).is_ok();
+            match error.class {
+                ErrorClass::DeviceNotFound if is_there => {
+                    QmpError::generic(format!("{name} is not a device"))
+                }
+                _ => error,
+            }
+        })?;
         self.free_removed(removed);
         Ok(())
     }

@@ -87,6 +87,8 @@ pub enum Input {
         /// The guest goes on with its crash kernel.
         crash_loaded: bool,
     },
+    /// pvpanic: the guest says that it switches itself off.
+    PvShutdown,
     /// A watchdog expired.
     Watchdog,
     /// A vCPU cannot go on.
@@ -137,6 +139,8 @@ pub enum Emit {
     Panicked(GuestPanicAction),
     /// GUEST_CRASHLOADED.
     CrashLoaded,
+    /// GUEST_PVSHUTDOWN.
+    PvShutdown,
     /// WATCHDOG with this action.
     Watchdog(WatchdogAction),
 }
@@ -234,6 +238,10 @@ impl Life {
             Input::Panic {
                 crash_loaded: false,
             } => self.panicked(out),
+            Input::PvShutdown => {
+                out.push(Action::Emit(Emit::PvShutdown));
+                self.policy_shutdown(Cause::GuestShutdown, 0, None, out);
+            }
             Input::Watchdog => self.bark(out),
             Input::Failed => self.halt(Then::Stop(RunState::InternalError, None), out),
             Input::DiskFailed => self.halt(Then::Stop(RunState::IoError, None), out),

@@ -290,3 +290,20 @@ fn a_watchdog_tells_first_and_acts_then() {
         [told(Dog::Reset), shutdown, Exit(0)]
     );
 }
+
+#[test]
+fn a_guest_that_switches_itself_off_through_pvpanic() {
+    let told = [
+        emit(Emit::PvShutdown),
+        emit(Emit::Shutdown(Cause::GuestShutdown)),
+    ];
+    let mut life = running(Policy::default());
+    assert_eq!(
+        life.step(Input::PvShutdown),
+        [&told[..], &[Exit(0)]].concat()
+    );
+    let mut life = running(policy(|policy| policy.shutdown = ShutdownAction::Pause));
+    assert_eq!(life.step(Input::PvShutdown), [&told[..], &[Park]].concat());
+    life.step(Input::Parked);
+    assert_eq!(life.state(), RunState::Shutdown);
+}

@@ -5,6 +5,7 @@ mod act;
 mod addresses;
 mod balloon;
 pub mod blockdev;
+mod chardev_orders;
 pub mod chardevs;
 pub mod commands;
 mod disks;

@@ -164,8 +164,10 @@ impl Objects {
     /// # Errors
     /// In QEMU's words, for values that make no sense.
     pub fn set(&mut self, id: &str, property: &str, value: &Value) -> QmpResult<bool> {
-        let Some(Body::Throttle(group)) = self.find(id).map(|object| &object.body) else {
-            return Ok(false);
+        let group = match self.find(id).map(|object| &object.body) {
+            Some(Body::Throttle(group)) => group,
+            Some(Body::IoThread(thread)) => return set_polling(thread, property, value),
+            Some(Body::Memory(_) | Body::Entropy { .. }) | None => return Ok(false),
         };
         if property.starts_with("x-") {
             let text = "Property cannot be set after initialization";
@@ -271,10 +273,15 @@ pub fn make(
         Branch::Iothread(p) => {
             let default = PollParameters::default();
             let poll = PollParameters {
+                asked: p.poll_max_ns.is_some(),
                 max_ns: bounded("poll-max-ns", p.poll_max_ns, default.max_ns)?,
                 grow: bounded("poll-grow", p.poll_grow, default.grow)?,
                 shrink: bounded("poll-shrink", p.poll_shrink, default.shrink)?,
                 aio_max_batch: bounded("aio-max-batch", p.aio_max_batch, 0)?,
+                pool: checked_pool((
+                    bounded("thread-pool-min", p.thread_pool_min, default.pool.0)?,
+                    bounded("thread-pool-max", p.thread_pool_max, default.pool.1)?,
+                ))?,
             };
             let thread = IoThread::start(&options.id, poll, Some(mail.clone()));
             let thread = thread.map_err(|error| {
@@ -323,6 +330,8 @@ impl Object {
                     .with("poll-grow", "int", poll.grow)
                     .with("poll-shrink", "int", poll.shrink)
                     .with("aio-max-batch", "int", poll.aio_max_batch)
+                    .with("thread-pool-min", "int", poll.pool.0)
+                    .with("thread-pool-max", "int", poll.pool.1)
             }
             Body::Throttle(group) => throttle_properties(node, &group.limits()),
             Body::Entropy { filename, .. } => {
@@ -410,6 +419,37 @@ fn bounded(name: &str, value: Option<i64>, default: i64) -> QmpResult<i64> {
             let text = format!("{name} value must be in range [0, {}]", i64::MAX);
             Err(QmpError::generic(text))
         }
+    }
+}
+
+/// qom-set on an I/O thread.
+fn set_polling(thread: &IoThread, property: &str, value: &Value) -> QmpResult<bool> {
+    let mut poll = thread.poll_parameters();
+    let place = match property {
+        "poll-max-ns" => &mut poll.max_ns,
+        "poll-grow" => &mut poll.grow,
+        "poll-shrink" => &mut poll.shrink,
+        "aio-max-batch" => &mut poll.aio_max_batch,
+        "thread-pool-min" => &mut poll.pool.0,
+        "thread-pool-max" => &mut poll.pool.1,
+        _ => return Ok(false),
+    };
+    let number: i64 = api_spec::decode_value(value.clone(), Mode::Strict)
+        .map_err(|_| QmpError::wrong_type(property, "integer"))?;
+    *place = bounded(property, Some(number), 0)?;
+    poll.asked |= property == "poll-max-ns";
+    checked_pool(poll.pool)?;
+    thread.set_poll_parameters(poll);
+    Ok(true)
+}
+
+/// Fewest and most threads that go together.
+fn checked_pool((least, most): (i64, i64)) -> QmpResult<(i64, i64)> {
+    match least <= most && most > 0 {
+        true => Ok((least, most)),
+        false => Err(QmpError::generic(
+            "bad thread-pool-min/thread-pool-max values",
+        )),
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use api_spec::{
-    BlockdevOptions, ChardevAddArgs, ChardevInfo, ChardevReturn, DeviceOptions, MonitorId,
-    ObjectOptions, QmpError, QmpResult, Reply, Value, reply::Empty,
+    BlockdevOptions, ChardevAddArgs, ChardevInfo, DeviceOptions, ObjectOptions, QmpError,
+    QmpResult, Reply, Value, reply::Empty,
 };
 use block::{AttachOptions, Attachment, Sharing};
 use devices::backend::chardev::CharFrontend;
@@ -142,17 +142,6 @@ impl Control {
             logging::print(&format!("char device redirected to {path} (label {id})\n"));
         }
         Ok(())
-    }
-
-    /// chardev-add, by a client of `monitor`.
-    pub(super) fn add_chardev_for(
-        &mut self,
-        monitor: MonitorId,
-        args: &ChardevAddArgs,
-    ) -> QmpResult<ChardevReturn> {
-        let mut named = |name: &str| self.fds.take(monitor.0, name).ok();
-        self.chardevs
-            .add(Caller::Command, &args.id, &args.backend, &mut named)
     }
 
     /// blockdev-add.

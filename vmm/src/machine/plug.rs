@@ -285,7 +285,7 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
         },
         // Nothing is opened for a guest that cannot have its address.
         DeviceDriver::VhostVsockPci(p) => Wants {
-            vhost: vsock::check_cid(p.guest_cid).is_ok().then(|| VhostWant {
+            vhost: vsock::check_cid(p.guest_cid).is_ok().then_some(VhostWant {
                 name: "vhost-vsock",
                 path: "/dev/vhost-vsock",
                 fd: p.vhostfd.as_deref(),
@@ -305,6 +305,7 @@ pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
         | DeviceDriver::I6300esb(_)
         | DeviceDriver::Vmgenid(_)
         | DeviceDriver::Pvpanic(_)
+        | DeviceDriver::PvpanicPci(_)
         | DeviceDriver::IsaDebugExit(_) => none,
     }
 }

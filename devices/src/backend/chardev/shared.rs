@@ -119,7 +119,8 @@ pub(super) struct Core {
     /// What the input ring holds, to be read without its lock.
     input_len: AtomicUsize,
     /// A `ringbuf`: what was written last.
-    memory: Option<Mutex<Ring>>,
+    memory: Mutex<Option<Ring>>,
+    has_memory: AtomicBool,
     /// A peer is there.
     open: AtomicBool,
     /// Nobody will ever see output that is written now.
@@ -137,6 +138,8 @@ pub(super) struct Core {
     /// The device waits for room in the output ring.
     starved: AtomicBool,
     taken: AtomicBool,
+    /// Breaks that the device has not heard of.
+    breaks: AtomicU32,
     frontend_open: AtomicBool,
     /// Leaf lock, not held while the waker runs.
     waker: Mutex<Option<Arc<dyn CharWaker>>>,
@@ -166,7 +169,8 @@ impl Core {
             out: Mutex::new(Ring::new(OUT_RING)),
             input: Mutex::new(Ring::new(IN_RING)),
             input_len: AtomicUsize::new(0),
-            memory: memory.map(|size| Mutex::new(Ring::new(size))),
+            has_memory: AtomicBool::new(memory.is_some()),
+            memory: Mutex::new(memory.map(Ring::new)),
             open: AtomicBool::new(open),
             swallow: AtomicBool::new(swallow),
             connection: Mutex::new(None),
@@ -175,6 +179,7 @@ impl Core {
             wants_room: AtomicBool::new(false),
             starved: AtomicBool::new(false),
             taken: AtomicBool::new(false),
+            breaks: AtomicU32::new(0),
             frontend_open: AtomicBool::new(false),
             waker: Mutex::new(None),
             peer: Mutex::new(None),
@@ -214,8 +219,28 @@ impl Core {
         lock(&self.peer).clone()
     }
 
-    pub fn memory(&self) -> Option<MutexGuard<'_, Ring>> {
-        self.memory.as_ref().map(lock)
+    /// Does something with what a `ringbuf` keeps; `None` for other devices.
+    pub fn with_memory<T>(&self, act: impl FnOnce(&mut Ring) -> T) -> Option<T> {
+        let there = self.has_memory.load(Ordering::Acquire);
+        there.then(|| lock(&self.memory).as_mut().map(act))?
+    }
+
+    /// Another host side is to take over from one that is closed.
+    pub fn renew(&self, open: bool, start: Start, memory: Option<usize>) {
+        self.has_memory.store(memory.is_some(), Ordering::Release);
+        *lock(&self.memory) = memory.map(Ring::new);
+        if start == Start::Swallow {
+            // Nobody comes for it.
+            lock(&self.out).clear();
+        }
+        self.set_open(open, start == Start::Swallow, None);
+        self.wake();
+    }
+
+    /// The line is held for longer than a character takes.
+    pub fn send_break(&self) {
+        self.breaks.fetch_add(1, Ordering::AcqRel);
+        self.wake();
     }
 
     pub fn wait_open(&self) {
@@ -355,9 +380,7 @@ impl CharPort for Frontend {
     fn write(&self, data: &[u8]) -> usize {
         let core = &*self.0;
         if core.drops_output() {
-            if let Some(mut memory) = core.memory() {
-                memory.push_over(data);
-            }
+            core.with_memory(|memory| memory.push_over(data));
             return data.len();
         }
         let mut out = lock(&core.out);
@@ -367,9 +390,8 @@ impl CharPort for Frontend {
             core.starved.store(true, Ordering::Release);
         }
         drop(out);
-        if let Some(mut memory) = core.memory() {
-            memory.push_over(data.get(..taken).unwrap_or_default());
-        }
+        let kept = data.get(..taken).unwrap_or_default();
+        core.with_memory(|memory| memory.push_over(kept));
         core.call(if pressing {
             Urgency::Now
         } else {
@@ -406,6 +428,11 @@ impl CharPort for Frontend {
         self.0.peers.load(Ordering::Acquire)
     }
 
+    fn take_break(&self) -> bool {
+        let breaks = &self.0.breaks;
+        breaks.load(Ordering::Relaxed) != 0 && breaks.swap(0, Ordering::AcqRel) != 0
+    }
+
     fn set_waker(&self, waker: Option<Arc<dyn CharWaker>>) {
         *lock(&self.0.waker) = waker;
     }
@@ -424,6 +451,7 @@ impl Drop for Frontend {
         input.clear();
         core.input_len.store(0, Ordering::Release);
         drop(input);
+        core.breaks.store(0, Ordering::Release);
         core.starved.store(false, Ordering::Release);
         core.taken.store(false, Ordering::Release);
         core.call(Urgency::Now);

@@ -52,6 +52,17 @@ impl Assembler {
         }
     }
 
+    /// Whether [`Self::next`] has something to say without more bytes.
+    pub fn has_more(&self) -> bool {
+        let waiting = self.room.get(self.start..self.end).unwrap_or_default();
+        waiting
+            .split_first_chunk::<PREFIX>()
+            .is_some_and(|(prefix, rest)| {
+                let len = u32::from_be_bytes(*prefix);
+                usize::try_from(len).is_ok_and(|len| len > MOST_FRAME || len <= rest.len())
+            })
+    }
+
     /// Where the next bytes go to; never empty after [`Next::More`].
     pub fn space(&mut self) -> &mut [u8] {
         if self.room.is_empty() {

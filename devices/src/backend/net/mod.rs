@@ -11,6 +11,7 @@ mod dgram;
 mod framing;
 mod hub;
 mod link;
+mod messages;
 mod netdev;
 mod server;
 mod stream;
@@ -23,6 +24,7 @@ mod socket_tests;
 pub use dgram::DgramSocket;
 pub use hub::{Hub, Hubs};
 pub use link::{LinkNames, LinkNews, LinkTell, Way, open_link};
+pub use messages::MessagePort;
 pub use netdev::{NetAttachment, Netdev, NetdevOptions, PortLease, PortStore};
 pub use server::{NetGuard, NetHandle, NetServer};
 

@@ -367,6 +367,29 @@ fn frames_that_the_driver_has_no_room_for_are_dropped() {
 }
 
 #[test]
+fn a_worker_may_stop_after_any_frame_and_wait() {
+    let (served, dir) = (Served::start(), tempfile::tempdir().unwrap());
+    let server = served.open(Way::Listen(Listener::unix(&path(&dir)).unwrap()));
+    let attachment = server.netdev.attach().unwrap();
+    let mut port = attachment.port(0).unwrap();
+    let mut peer = UnixStream::connect(dir.path().join("s")).unwrap();
+    server.connected();
+    peer.write_all(&[0, 0, 0, 2, 8, 9].repeat(50)).unwrap();
+    for _ in 0..50 {
+        assert!(ready(&*port, LONG));
+        assert_eq!(receive(&mut *port), [8, 9]);
+    }
+    assert_eq!(port.receive(&Buffers::new()).unwrap(), None);
+    assert!(!ready(&*port, Duration::from_millis(20)));
+    // Also when a lie is what it holds.
+    peer.write_all(&[0, 0, 0, 2, 8, 9, 0xff, 0, 0, 0]).unwrap();
+    assert_eq!(receive(&mut *port), [8, 9]);
+    assert!(ready(&*port, Duration::ZERO));
+    assert_eq!(port.receive(&Buffers::new()).unwrap(), None);
+    server.disconnected();
+}
+
+#[test]
 fn datagrams_go_both_ways() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| UnixAddress::path(dir.path().join(name).to_str().unwrap());

@@ -50,6 +50,7 @@ impl StreamPort {
     }
 
     fn lost(&mut self, why: Loss) {
+        self.plug.holds(false);
         self.plug.lost(why);
         self.forget();
     }
@@ -121,16 +122,22 @@ impl NetPort for StreamPort {
         let Some(line) = self.line() else {
             return Ok(None);
         };
-        let mut reads = 0;
+        let mut reads = 0usize;
         loop {
             match self.input.next() {
                 Next::Frame(frame) if frame.len() as u64 > room.len() => {}
-                Next::Frame(frame) => return Ok(Some(room.write_at(0, frame))),
+                Next::Frame(frame) => {
+                    let len = room.write_at(0, frame);
+                    // The worker may stop here and wait for the descriptor.
+                    self.plug.holds(self.input.has_more());
+                    return Ok(Some(len));
+                }
                 Next::TooLong(len) => {
                     self.lost(Loss::TooLong(len));
                     return Ok(None);
                 }
                 Next::More => {
+                    self.plug.holds(false);
                     // The worker may have been woken because there is room for output.
                     self.send_rest(&line);
                     if reads == MOST_READS || self.plug.line().is_none() || !self.read(&line) {

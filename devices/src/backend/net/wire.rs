@@ -131,6 +131,8 @@ pub(super) struct Plug {
     line: Option<Arc<Line>>,
     /// The set also tells when the socket takes more.
     watches_output: bool,
+    /// The bell rings because the port holds frames.
+    holds: bool,
 }
 
 impl Plug {
@@ -140,6 +142,7 @@ impl Plug {
             seen: 0,
             line: None,
             watches_output: false,
+            holds: false,
         }
     }
 
@@ -159,7 +162,23 @@ impl Plug {
         self.seen = self.wire.generation();
         self.line = slot.clone();
         self.watches_output = false;
+        self.holds = false;
         true
+    }
+
+    /// Whether the port holds frames that the socket does not tell of any more.
+    pub fn holds(&mut self, holds: bool) {
+        if std::mem::replace(&mut self.holds, holds) == holds {
+            return;
+        }
+        if holds {
+            return self.wire.ring();
+        }
+        let _ = self.wire.bell.read();
+        // Somebody may have rung for a change of sockets before that.
+        if self.wire.generation() != self.seen {
+            self.wire.ring();
+        }
     }
 
     /// The socket.

@@ -66,8 +66,21 @@ impl Dialer {
     /// # Errors
     /// When it is refused at once, or the host is not known.
     pub fn inet(address: &InetAddress, nodelay: bool, again: Option<Duration>) -> QmpResult<Self> {
+        Self::inet_at(address, address.resolve()?, nodelay, again)
+    }
+
+    /// The same with the addresses that its name stands for.
+    ///
+    /// # Errors
+    /// When it is refused at once.
+    pub fn inet_at(
+        address: &InetAddress,
+        found: Vec<SocketAddr>,
+        nodelay: bool,
+        again: Option<Duration>,
+    ) -> QmpResult<Self> {
         let what = format!("Failed to connect to '{}:{}'", address.host, address.port);
-        let mut dialer = Self::new(Peer::Inet(address.resolve()?), address.describe(), again);
+        let mut dialer = Self::new(Peer::Inet(found), address.describe(), again);
         dialer.nodelay = nodelay;
         dialer.keep_alive = address.keep_alive;
         dialer.dial_now(&what)

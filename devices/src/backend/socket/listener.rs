@@ -3,6 +3,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -11,26 +12,38 @@ use api_spec::{QmpError, QmpResult};
 use super::address::{InetAddress, UnixAddress, describe_connection, refused};
 use super::sys;
 
-/// A path that is removed when this is dropped.
+/// A path that is removed when this is dropped, unless somebody else put another file there.
 #[derive(Debug)]
-pub struct SocketPath(PathBuf);
+pub struct SocketPath {
+    path: PathBuf,
+    /// Device and inode of what we made.
+    file: Option<(u64, u64)>,
+}
 
 impl SocketPath {
+    /// Of a socket that was just bound.
     pub(in crate::backend) fn new(path: PathBuf) -> Self {
-        SocketPath(path)
+        let file = identity(&path);
+        SocketPath { path, file }
     }
 
     /// Leaves the path to somebody else.
     pub fn keep(mut self) -> PathBuf {
-        std::mem::take(&mut self.0)
+        self.file = None;
+        std::mem::take(&mut self.path)
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 impl Drop for SocketPath {
     fn drop(&mut self) {
-        if self.0 != Path::new("") {
+        if self.file.is_some() && identity(&self.path) == self.file {
             // It may be gone already.
-            let _ = std::fs::remove_file(&self.0);
+            let _ = std::fs::remove_file(&self.path);
         }
     }
 }
@@ -76,7 +89,7 @@ impl Listener {
             .to_std()
             .and_then(|at| UnixListener::bind_addr(&at))
             .map_err(|error| fail(&error))?;
-        let path = (!address.is_abstract).then(|| SocketPath(PathBuf::from(&address.path)));
+        let path = (!address.is_abstract).then(|| SocketPath::new(PathBuf::from(&address.path)));
         Self::prepare(&bound).map_err(|error| fail(&error))?;
         Ok(Listener {
             socket: ListenSocket::Unix(bound),
@@ -99,7 +112,7 @@ impl Listener {
     ///
     /// # Errors
     /// When no port is free.
-    pub(in crate::backend) fn inet_at(
+    pub fn inet_at(
         address: &InetAddress,
         found: Vec<std::net::SocketAddr>,
         nodelay: bool,

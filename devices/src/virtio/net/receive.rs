@@ -91,7 +91,8 @@ pub(super) struct Receive {
 
 impl Receive {
     pub fn new(queue: Virtqueue, header: bool, mergeable: bool) -> Self {
-        let spare = Arc::new(HostBuffer::new(SPARE, 4096));
+        // Not aligned to pages: memory that nothing was read into is not taken from the host.
+        let spare = Arc::new(HostBuffer::new(SPARE, 8));
         Receive {
             queue,
             header,
@@ -192,7 +193,8 @@ impl Receive {
             chains,
             spare_at,
         };
-        if len <= HEADER as u64 || !self.wants(memory, settings, frame) {
+        let cut = got as u64 > self.room.len();
+        if cut || len <= HEADER as u64 || !self.wants(memory, settings, frame) {
             return Ok(Step::Frame);
         }
         self.adapt(frame);
@@ -239,7 +241,8 @@ impl Receive {
             });
             skip = 0;
             used = used.saturating_add(1);
-            if !self.mergeable || self.room.len() >= self.reach {
+            let all = used >= usize::from(self.queue.size());
+            if !self.mergeable || all || self.room.len() >= self.reach {
                 break;
             }
         }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 
@@ -9,9 +10,11 @@ use api_spec::{
     ChardevBackend, ChardevBackendBranch, ChardevFile, ChardevRingbuf, ChardevSocket, QmpError,
     QmpResult, SocketAddressLegacyBranch,
 };
-use devices::backend::chardev::{Dialer, Listener, Pty, Source, Stdio, ringbuf_size, system_words};
+use devices::backend::chardev::{
+    Dialer, InetAddress, Listener, Pty, Source, Stdio, ringbuf_size, system_words,
+};
 
-use super::{Caller, FdLookup};
+use super::{Caller, FdLookup, Found};
 use crate::control::addresses::{inet, retry_after, unix};
 use crate::control::fds::Opener;
 
@@ -31,6 +34,8 @@ pub(super) struct Opened {
 pub(super) struct Opening<'a, 'b> {
     pub opener: &'a Opener,
     pub fds: FdLookup<'b>,
+    /// Taken by the first host.
+    pub found: Found,
     pub caller: Caller,
 }
 
@@ -169,10 +174,14 @@ impl Opening<'_, '_> {
                 Source::Client(Dialer::unix(unix(&address.data), again)?)
             }
             (SocketAddressLegacyBranch::Inet(address), true) => {
-                Source::Server(Listener::inet(&inet(&address.data), nodelay)?)
+                let address = inet(&address.data);
+                let found = self.addresses(&address)?;
+                Source::Server(Listener::inet_at(&address, found, nodelay)?)
             }
             (SocketAddressLegacyBranch::Inet(address), false) => {
-                Source::Client(Dialer::inet(&inet(&address.data), nodelay, again)?)
+                let address = inet(&address.data);
+                let found = self.addresses(&address)?;
+                Source::Client(Dialer::inet_at(&address, found, nodelay, again)?)
             }
             (SocketAddressLegacyBranch::Fd(address), true) => {
                 let name = &address.data.str;
@@ -183,6 +192,13 @@ impl Opening<'_, '_> {
                 Source::Client(Dialer::passed(self.find_fd(name)?, name, nodelay)?)
             }
         })
+    }
+
+    fn addresses(&mut self, address: &InetAddress) -> QmpResult<Vec<SocketAddr>> {
+        match self.found.take() {
+            Some(found) => found,
+            None => address.resolve(),
+        }
     }
 
     fn find_fd(&mut self, name: &str) -> QmpResult<OwnedFd> {

@@ -1,5 +1,7 @@
 //! Text commands about what the guest has and does.
 
+use std::fmt::Write;
+
 use api_spec::{BalloonArgs, QmpError};
 
 use super::text::said;
@@ -13,6 +15,23 @@ impl Control {
             GuestLine::Watchdog(action) => self.life.policy_mut().watchdog = action,
         }
         Ok(String::new())
+    }
+
+    pub(super) fn tell_io_threads(&self) -> String {
+        let mut text = String::new();
+        for info in self.objects.io_threads() {
+            let _ = writeln!(text, "{}:", info.id);
+            for (name, value) in [
+                ("thread_id", info.thread_id),
+                ("poll-max-ns", info.poll_max_ns),
+                ("poll-grow", info.poll_grow),
+                ("poll-shrink", info.poll_shrink),
+                ("aio-max-batch", info.aio_max_batch),
+            ] {
+                let _ = writeln!(text, "  {name}={value}");
+            }
+        }
+        text
     }
 
     pub(super) fn tell_balloon(&self) -> String {

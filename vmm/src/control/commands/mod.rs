@@ -1,6 +1,7 @@
 //! The commands: one method each, as short as can be; what they do is in the files beside this
 //! one and in the parts of [`Control`].
 
+mod chardev_text;
 mod disk_text;
 mod guest_text;
 mod info;
@@ -14,6 +15,8 @@ use api_spec::*;
 
 use super::Control;
 use super::blockdev::media::Place;
+use super::chardev_orders::{Change, ChardevOrder};
+use super::chardevs::Caller;
 use super::life::Input;
 use super::nets::NetCaller;
 
@@ -484,8 +487,41 @@ impl Commands for Control {
         &mut self,
         cx: &mut CommandContext,
         args: ChardevAddArgs,
-    ) -> QmpResult<ChardevReturn> {
-        self.add_chardev_for(cx.monitor, &args)
+        reply: Reply<ChardevReturn>,
+    ) {
+        let ChardevAddArgs { id, backend } = args;
+        let change = Change::Add(Caller::Command);
+        let order = ChardevOrder {
+            id,
+            backend,
+            change,
+        };
+        self.order_chardev(cx.monitor, order, reply, |result| result);
+    }
+
+    fn chardev_change(
+        &mut self,
+        cx: &mut CommandContext,
+        args: ChardevChangeArgs,
+        reply: Reply<ChardevReturn>,
+    ) {
+        let ChardevChangeArgs { id, backend } = args;
+        let change = Change::Replace;
+        let order = ChardevOrder {
+            id,
+            backend,
+            change,
+        };
+        self.order_chardev(cx.monitor, order, reply, |result| result);
+    }
+
+    fn chardev_send_break(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: ChardevSendBreakArgs,
+    ) -> QmpResult<Empty> {
+        self.chardevs.send_break(&args.id)?;
+        DONE
     }
 
     fn chardev_remove(

@@ -13,7 +13,7 @@ impl Control {
     /// Runs a line. What goes wrong is text too; only a processor that does not exist is an error.
     pub(super) fn text_command(
         &mut self,
-        _cx: &mut CommandContext,
+        cx: &mut CommandContext,
         args: &HumanMonitorCommandArgs,
         reply: Reply<String>,
     ) {
@@ -26,10 +26,13 @@ impl Control {
             Ok(Line::Empty) => String::new(),
             Ok(Line::Help(about)) => hmp::help(about.as_deref()),
             Ok(Line::Info(None, _)) => hmp::topics(),
+            Ok(Line::Info(Some(Topic::Usernet), _)) => return self.tell_usernets(reply),
+            Ok(Line::Forward(line)) => return self.run_forward(line, reply),
             Ok(Line::Info(Some(topic), words)) => self.tell(topic, &words, cpu),
             Ok(Line::InfoBlock(query)) => self.tell_block(&query),
             Ok(Line::Run(verb)) => return self.run_verb(verb, reply),
             Ok(Line::Guest(line)) => said(self.run_guest(line)),
+            Ok(Line::Chardev(line)) => return self.run_chardev(cx.monitor, line, reply),
             Ok(Line::Disk(line)) => return self.run_disk(line, reply),
             Ok(Line::Device(line)) => self.run_device(&line),
         };
@@ -60,9 +63,13 @@ impl Control {
                 reply.send(Ok(String::new()));
             }
             Verb::Nmi => reply.send(Ok(hmp::wire(&said(self.nmi().map(|()| String::new()))))),
-            Verb::Help | Verb::Info | Verb::Disk(_) | Verb::Device(_) | Verb::Guest(_) => {
-                reply.send(Ok(String::new()))
-            }
+            Verb::Help
+            | Verb::Info
+            | Verb::Chardev(_)
+            | Verb::Disk(_)
+            | Verb::Device(_)
+            | Verb::Guest(_)
+            | Verb::Forward(_) => reply.send(Ok(String::new())),
         }
     }
 
@@ -126,7 +133,10 @@ impl Control {
             Topic::BlockStats => self.tell_block_stats(),
             Topic::Snapshots => self.tell_snapshots(),
             Topic::Chardev => self.tell_chardevs(),
+            // Told by a worker.
+            Topic::Usernet => String::new(),
             Topic::Balloon => self.tell_balloon(),
+            Topic::IoThreads => self.tell_io_threads(),
             Topic::Generation => said(self.generation_id().map(|info| format!("{}\n", info.guid))),
         }
     }

@@ -1,12 +1,16 @@
 //! The text commands of human-monitor-command: one table for parsing and help.
 
+pub mod chardevs;
 pub mod devices;
 pub mod disks;
+pub mod forwards;
 pub mod guest;
 mod words;
 
+pub use chardevs::ChardevLine;
 pub use devices::DeviceLine;
 pub use disks::{BlockQuery, DiskLine};
+pub use forwards::ForwardLine;
 pub use guest::GuestLine;
 use words::Words;
 
@@ -29,12 +33,16 @@ pub enum Verb {
     SystemPowerdown,
     /// inject-nmi.
     Nmi,
+    /// A command about character devices.
+    Chardev(chardevs::Verb),
     /// A command about disks.
     Disk(disks::Verb),
     /// A command about devices that come and go.
     Device(devices::Verb),
     /// A command about what the guest has and does.
     Guest(guest::Verb),
+    /// A command about host forwards.
+    Forward(forwards::Verb),
 }
 
 /// What `info` tells about.
@@ -66,14 +74,18 @@ pub enum Topic {
     Snapshots,
     /// Character devices.
     Chardev,
+    /// Connections of user networks.
+    Usernet,
     /// The balloon.
     Balloon,
     /// The generation id.
     Generation,
+    /// I/O threads.
+    IoThreads,
 }
 
 /// A parsed line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Line {
     /// Nothing on it.
     Empty,
@@ -83,12 +95,16 @@ pub enum Line {
     Info(Option<Topic>, Vec<String>),
     /// Any other command.
     Run(Verb),
+    /// A command about character devices.
+    Chardev(ChardevLine),
     /// A command about disks.
     Disk(DiskLine),
     /// A command about devices that come and go.
     Device(DeviceLine),
     /// A command about what the guest has and does.
     Guest(GuestLine),
+    /// A command about host forwards.
+    Forward(ForwardLine),
     /// `info block`.
     InfoBlock(BlockQuery),
 }
@@ -139,6 +155,34 @@ static COMMANDS: &[Entry] = &[
         "device bps bps_rd bps_wr iops iops_rd iops_wr",
         "limit a disk; 0 is no limit",
     ),
+    entry(
+        "chardev-add",
+        None,
+        Verb::Chardev(chardevs::Verb::Add),
+        "args",
+        "make a character device",
+    ),
+    entry(
+        "chardev-change",
+        None,
+        Verb::Chardev(chardevs::Verb::Change),
+        "id args",
+        "give a character device another host side",
+    ),
+    entry(
+        "chardev-remove",
+        None,
+        Verb::Chardev(chardevs::Verb::Remove),
+        "id",
+        "remove a character device",
+    ),
+    entry(
+        "chardev-send-break",
+        None,
+        Verb::Chardev(chardevs::Verb::SendBreak),
+        "id",
+        "send a break to a character device",
+    ),
     entry("cont", Some("c"), Verb::Cont, "", "let the guest run"),
     entry(
         "change",
@@ -188,6 +232,20 @@ static COMMANDS: &[Entry] = &[
         Verb::Help,
         "[cmd]",
         "tell what can be typed here",
+    ),
+    entry(
+        "hostfwd_add",
+        None,
+        Verb::Forward(forwards::Verb::Add),
+        "[netdev_id] [tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport",
+        "let a port of the host lead into the guest (user networks)",
+    ),
+    entry(
+        "hostfwd_remove",
+        None,
+        Verb::Forward(forwards::Verb::Remove),
+        "[netdev_id] [tcp|udp]:[hostaddr]:hostport",
+        "let it no longer do so",
     ),
     entry(
         "info",
@@ -300,6 +358,7 @@ static TOPICS: &[TopicEntry] = &[
     topic("blockstats", Topic::BlockStats, "", "what disks have done"),
     topic("chardev", Topic::Chardev, "", "character devices"),
     topic("cpus", Topic::Cpus, "", "vCPUs and their threads"),
+    topic("iothreads", Topic::IoThreads, "", "I/O threads"),
     topic("kvm", Topic::Kvm, "", "whether KVM is in use"),
     topic("name", Topic::Name, "", "the guest's name"),
     topic("pci", Topic::Pci, "", "PCI functions"),
@@ -322,6 +381,12 @@ static TOPICS: &[TopicEntry] = &[
         "snapshots inside of images",
     ),
     topic("status", Topic::Status, "", "whether the guest runs"),
+    topic(
+        "usernet",
+        Topic::Usernet,
+        "",
+        "connections of user networks",
+    ),
     topic("uuid", Topic::Uuid, "", "the guest's UUID"),
     topic(
         "vm-generation-id",
@@ -377,6 +442,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
             }
             Ok(Line::Info(Some(topic.topic), rest))
         }
+        Verb::Chardev(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            ChardevLine::read(verb, words).map(Line::Chardev)
+        }
         Verb::Disk(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             DiskLine::read(verb, words).map(Line::Disk)
@@ -388,6 +457,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
         Verb::Guest(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             GuestLine::read(verb, words).map(Line::Guest)
+        }
+        Verb::Forward(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            ForwardLine::read(verb, words).map(Line::Forward)
         }
         verb => match words.next() {
             Some(_) => Err(extraneous(entry.name)),

@@ -1,0 +1,239 @@
+//! One peer, from its first word to its last.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use vm_memory::GuestAddressSpace;
+
+use super::link::Hurry;
+use super::wire::{Ack, Request, Wire, broken};
+use super::{Assignment, OWN_FEATURES};
+use crate::vhost::{MemoryTable, Ring};
+
+/// Feature bit by which a peer says that it knows protocol features.
+const F_PROTOCOL: u64 = 1 << 30;
+/// Protocol features.
+const P_MQ: u64 = 1 << 0;
+const P_REPLY_ACK: u64 = 1 << 3;
+const P_STATUS: u64 = 1 << 16;
+/// Regions that every peer takes.
+const MOST_REGIONS: usize = 8;
+/// Device status (Virtio 1.2, section 2.1) of a driver that is ready.
+const DRIVER_READY: u64 = 0x0f;
+
+/// A peer that was agreed with.
+pub(super) struct Session {
+    wire: Wire,
+    features: u64,
+    protocol: u64,
+    running: Option<Arc<Assignment>>,
+}
+
+impl Session {
+    /// Finds out what the peer can do. It must serve `pairs` queue pairs.
+    pub fn negotiate(socket: UnixStream, pairs: u16, hurry: &Hurry) -> io::Result<Self> {
+        let mut session = Session {
+            wire: Wire::new(socket)?,
+            features: 0,
+            protocol: 0,
+            running: None,
+        };
+        session.features = session.ask(Request::GetFeatures, hurry)?;
+        session.tell(Request::SetOwner, &[], &[], hurry)?;
+        if session.features & F_PROTOCOL != 0 {
+            let offered = session.ask(Request::GetProtocolFeatures, hurry)?;
+            session.protocol = offered & (P_MQ | P_REPLY_ACK | P_STATUS);
+            let protocol = session.protocol.to_ne_bytes();
+            session.tell(Request::SetProtocolFeatures, &protocol, &[], hurry)?;
+        }
+        let most = match session.protocol & P_MQ {
+            0 => 1,
+            _ => session.ask(Request::GetQueueNum, hurry)?,
+        };
+        if u64::from(pairs) > most {
+            return Err(broken(&format!(
+                "you are asking more queues than supported: {most}"
+            )));
+        }
+        Ok(session)
+    }
+
+    /// What it offers.
+    pub fn features(&self) -> u64 {
+        self.features
+    }
+
+    /// Readable when the peer went or says what nobody asked for.
+    pub fn fd(&self) -> RawFd {
+        self.wire.fd()
+    }
+
+    /// Whether it serves something.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Hands rings over. `bases` says where each begins.
+    pub fn start(
+        &mut self,
+        what: &Arc<Assignment>,
+        bases: &[u16],
+        hurry: &Hurry,
+    ) -> io::Result<()> {
+        let wanted = what.features & OWN_FEATURES;
+        let missing = wanted & !self.features;
+        if missing != 0 {
+            return Err(broken(&format!("it lacks features {missing:#x}")));
+        }
+        let features = wanted | self.features & F_PROTOCOL;
+        self.tell(Request::SetFeatures, &features.to_ne_bytes(), &[], hurry)?;
+        let ram = what.ram.memory();
+        let memory = MemoryTable::new(&ram);
+        self.set_memory(&memory, hurry)?;
+        for (ring, base) in what.rings.iter().zip(bases) {
+            self.set_ring(ring, *base, &memory, hurry)?;
+        }
+        if self.features & F_PROTOCOL != 0 {
+            for ring in &what.rings {
+                let payload = state(ring, 1);
+                self.carry_out(Request::SetVringEnable, &payload, &[], hurry)?;
+            }
+        }
+        self.set_status(DRIVER_READY, hurry)?;
+        self.running = Some(what.clone());
+        for ring in &what.rings {
+            // What was made available while nobody looked must not wait for the next kick.
+            let _ = ring.kick.write(1);
+        }
+        Ok(())
+    }
+
+    /// Takes the rings back: where each of them stands.
+    pub fn stop(&mut self, hurry: &Hurry) -> io::Result<Vec<Option<u16>>> {
+        let Some(what) = self.running.take() else {
+            return Ok(Vec::new());
+        };
+        let mut bases = Vec::new();
+        for ring in &what.rings {
+            let payload = state(ring, 0);
+            let request = Request::GetVringBase;
+            self.wire.send(request, Ack::No, &payload, &[], hurry)?;
+            let answer: [u8; 8] = self.wire.answer(request, hurry)?;
+            let [a, b, c, d, base @ ..] = answer;
+            if u32::from_ne_bytes([a, b, c, d]) != u32::from(ring.place) {
+                return Err(broken("a base of another ring"));
+            }
+            bases.push(u16::try_from(u32::from_ne_bytes(base)).ok());
+        }
+        self.set_status(0, hurry)?;
+        Ok(bases)
+    }
+
+    fn set_memory(&self, memory: &MemoryTable, hurry: &Hurry) -> io::Result<()> {
+        memory.check_shared()?;
+        let regions = memory.regions();
+        if regions.len() > MOST_REGIONS {
+            let text = format!("{} regions of memory are too many", regions.len());
+            return Err(io::Error::other(text));
+        }
+        let count = u32::try_from(regions.len()).unwrap_or(0);
+        let mut payload = Vec::new();
+        payload.extend_from_slice(&count.to_ne_bytes());
+        payload.extend_from_slice(&[0; 4]);
+        let mut fds = Vec::new();
+        for region in regions {
+            let (fd, offset) = region.file.unwrap_or((-1, 0));
+            for word in [region.guest, region.len, region.host, offset] {
+                payload.extend_from_slice(&word.to_ne_bytes());
+            }
+            fds.push(fd);
+        }
+        self.carry_out(Request::SetMemTable, &payload, &fds, hurry)
+    }
+
+    fn set_ring(
+        &self,
+        ring: &Ring,
+        base: u16,
+        memory: &MemoryTable,
+        hurry: &Hurry,
+    ) -> io::Result<()> {
+        let [desc, avail, used] = [
+            (ring.desc, 16 * u64::from(ring.size)),
+            (ring.avail, 6 + 2 * u64::from(ring.size)),
+            (ring.used, 6 + 8 * u64::from(ring.size)),
+        ]
+        .map(|(at, len)| memory.host(at, len));
+        let (Some(desc), Some(avail), Some(used)) = (desc, avail, used) else {
+            return Err(io::Error::other("a ring is outside memory"));
+        };
+        let size = state(ring, ring.size.into());
+        self.tell(Request::SetVringNum, &size, &[], hurry)?;
+        let base = state(ring, base.into());
+        self.tell(Request::SetVringBase, &base, &[], hurry)?;
+        let mut address = state(ring, 0);
+        for word in [desc, used, avail, 0] {
+            address.extend_from_slice(&word.to_ne_bytes());
+        }
+        self.tell(Request::SetVringAddr, &address, &[], hurry)?;
+        let index = u64::from(ring.place).to_ne_bytes();
+        for (request, event) in [
+            (Request::SetVringKick, &ring.kick),
+            (Request::SetVringCall, &ring.call),
+            (Request::SetVringErr, &ring.err),
+        ] {
+            self.tell(request, &index, &[event.as_raw_fd()], hurry)?;
+        }
+        Ok(())
+    }
+
+    fn set_status(&self, status: u64, hurry: &Hurry) -> io::Result<()> {
+        match self.protocol & P_STATUS {
+            0 => Ok(()),
+            _ => self.tell(Request::SetStatus, &status.to_ne_bytes(), &[], hurry),
+        }
+    }
+
+    fn ask(&self, request: Request, hurry: &Hurry) -> io::Result<u64> {
+        self.wire.send(request, Ack::No, &[], &[], hurry)?;
+        self.wire.answer(request, hurry).map(u64::from_ne_bytes)
+    }
+
+    fn tell(
+        &self,
+        request: Request,
+        payload: &[u8],
+        fds: &[RawFd],
+        hurry: &Hurry,
+    ) -> io::Result<()> {
+        self.wire.send(request, Ack::No, payload, fds, hurry)
+    }
+
+    /// Tells, and waits until it was done where the peer can say so.
+    fn carry_out(
+        &self,
+        request: Request,
+        payload: &[u8],
+        fds: &[RawFd],
+        hurry: &Hurry,
+    ) -> io::Result<()> {
+        if self.protocol & P_REPLY_ACK == 0 {
+            return self.tell(request, payload, fds, hurry);
+        }
+        self.wire.send(request, Ack::Wanted, payload, fds, hurry)?;
+        match u64::from_ne_bytes(self.wire.answer(request, hurry)?) {
+            0 => Ok(()),
+            code => Err(broken(&format!("{request:?} was refused ({code})"))),
+        }
+    }
+}
+
+/// `struct vhost_vring_state`.
+fn state(ring: &Ring, value: u32) -> Vec<u8> {
+    [u32::from(ring.place), value]
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .collect()
+}
