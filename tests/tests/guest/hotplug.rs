@@ -41,8 +41,14 @@ fn wait_for(serial: &mut Serial, test: &str) {
     serial.run(&line);
 }
 
+/// Asks for a device back. A guest that is about to switch the slot on still is asked again.
 fn del(vm: &mut Vm, id: &str) {
-    vm.exec("device_del", json!({ "id": id }));
+    let until = Instant::now() + UNPLUG;
+    while let Err(error) = vm.qmp().try_exec("device_del", json!({ "id": id })) {
+        let busy = error.desc.contains("guest is busy");
+        assert!(busy && Instant::now() < until, "{id}: {error}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn add(vm: &mut Vm, device: Value) {
