@@ -41,7 +41,7 @@ pub fn open(id: &str, options: &NetdevHubPortOptions, cx: &NetOpenCx) -> QmpResu
         netdev,
         keep: Box::new(HubMember {
             other: name,
-            _member: member,
+            member: Some(member),
             _taken: taken,
         }),
     })
@@ -51,6 +51,13 @@ pub fn open(id: &str, options: &NetdevHubPortOptions, cx: &NetOpenCx) -> QmpResu
 pub(super) struct HubMember {
     /// The other netdev's id.
     pub other: String,
-    _member: devices::backend::net::NetGuard,
+    member: Option<devices::backend::net::NetGuard>,
     _taken: Option<devices::backend::net::NetAttachment>,
+}
+
+impl HubMember {
+    /// The other netdev is deleted: the hub lets go of it.
+    pub fn let_go(&mut self) {
+        self.member = None;
+    }
 }
