@@ -74,8 +74,8 @@ fn options_that_make_no_sense_are_refused() {
             "Parameter 'foo' is unexpected",
         ),
         (
-            json!({"type": "tap", "id": "x", "queues": "2"}),
-            "Invalid parameter type for 'queues', expected: integer",
+            json!({"type": "tap", "id": "x", "vhost": "on"}),
+            "Invalid parameter type for 'vhost', expected: boolean",
         ),
         (
             json!({"type": "tap", "id": "x", "fd": "zz"}),

@@ -119,6 +119,8 @@ pub trait VhostBackend: Send + Sync {
 
 /// An interface, for commands. Calls come from the control thread and never block.
 pub trait Nic: Send + Sync {
+    /// Its name among interfaces: its id, or one that was made up for it.
+    fn name(&self) -> &str;
     /// The netdev behind it came or went, or somebody pulled the plug (set_link).
     fn set_link(&self, up: bool);
     /// query-rx-filter; `None` where the interface has no such thing. Afterwards

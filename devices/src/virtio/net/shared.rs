@@ -234,6 +234,10 @@ impl Member {
 }
 
 impl Nic for Shared {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
     fn set_link(&self, up: bool) {
         if self.settings().link_up != up {
             self.change(|settings| settings.link_up = up);

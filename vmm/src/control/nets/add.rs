@@ -112,6 +112,7 @@ impl Control {
     /// Takes a netdev away from the interface that uses it.
     fn part_netdev(&mut self, netdev: &devices::backend::net::Netdev) {
         netdev.close();
+        self.nets.leave_hub(netdev.id());
         let Some(nic) = netdev.nic() else { return };
         let Some(machine) = &mut self.machine else {
             return;

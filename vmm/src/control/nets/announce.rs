@@ -103,9 +103,9 @@ impl Control {
     }
 
     fn announce_once(&self, interfaces: Option<&[String]>) {
-        let named = |key: &str| interfaces.is_none_or(|list| list.iter().any(|name| name == key));
+        let named = |own: &str| interfaces.is_none_or(|list| list.iter().any(|name| name == own));
         let nics = self.machine.iter().flat_map(|machine| machine.nics());
-        for (_, nic) in nics.filter(|(key, _)| named(key)) {
+        for (_, nic) in nics.filter(|(_, nic)| named(nic.name())) {
             nic.announce();
         }
     }

@@ -42,7 +42,7 @@ pub fn open(id: &str, options: &NetdevHubPortOptions, cx: &NetOpenCx) -> QmpResu
         keep: Box::new(HubMember {
             other: name,
             hub: hub.id(),
-            _member: member,
+            member: Some(member),
             _taken: taken,
         }),
     })
@@ -53,7 +53,7 @@ pub(super) struct HubMember {
     /// The other netdev's id.
     pub other: String,
     hub: i32,
-    _member: devices::backend::net::NetGuard,
+    member: Option<devices::backend::net::NetGuard>,
     _taken: Option<devices::backend::net::NetAttachment>,
 }
 
@@ -61,5 +61,10 @@ impl HubMember {
     /// The hub's number, when it is that of the netdev `id`.
     pub(super) fn hub_of(&self, id: &str) -> Option<i32> {
         (self.other == id).then_some(self.hub)
+    }
+
+    /// The other netdev is deleted: the hub lets go of it.
+    pub fn let_go(&mut self) {
+        self.member = None;
     }
 }

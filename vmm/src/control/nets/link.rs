@@ -16,7 +16,7 @@ impl Control {
             found = true;
         }
         let nics = self.machine.iter().flat_map(|machine| machine.nics());
-        for (_, nic) in nics.filter(|(key, _)| *key == name) {
+        for (_, nic) in nics.filter(|(_, nic)| nic.name() == name) {
             nic.set_link(up);
             found = true;
         }

@@ -161,6 +161,15 @@ impl Nets {
         Ok(self.list.remove(index))
     }
 
+    /// Takes the netdev `id` out of the hub it is in.
+    fn leave_hub(&mut self, id: &str) {
+        let members = self.list.iter_mut();
+        members
+            .filter_map(|opened| opened.keep.downcast_mut::<hubport::HubMember>())
+            .filter(|member| member.other == id)
+            .for_each(hubport::HubMember::let_go);
+    }
+
     /// Takes all of them off the list, for the end.
     pub fn take_all(&mut self) -> Vec<Opened> {
         std::mem::take(&mut self.list)

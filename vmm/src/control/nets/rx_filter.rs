@@ -17,7 +17,7 @@ impl Control {
         let Some(name) = name else {
             return Ok(nics().filter_map(|(_, nic)| nic.rx_filter()).collect());
         };
-        let found = nics().find(|(key, _)| *key == name);
+        let found = nics().find(|(_, nic)| nic.name() == name);
         let (_, nic) =
             found.ok_or_else(|| QmpError::generic(format!("invalid net client name: {name}")))?;
         let filter = nic.rx_filter().ok_or_else(|| {

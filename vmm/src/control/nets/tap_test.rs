@@ -80,3 +80,73 @@ fn descriptors_that_are_no_taps_are_refused() {
     let error = open("t", &options, &cx).err().unwrap();
     assert_eq!(error.desc, "File descriptor named 'net' has not been found");
 }
+
+/// Runs `ip` of the host; whether it could.
+fn ip(line: &str) -> bool {
+    let status = std::process::Command::new("ip")
+        .args(line.split(' '))
+        .stderr(std::process::Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// Frames, with a header where there is one: the host answers a question for its address.
+#[test]
+fn frames_go_to_the_host_and_come_from_it() {
+    use block::{Buffers, HostBuffer};
+    use devices::backend::net::{HEADER, Sent};
+
+    for (queues, header) in [(1, true), (1, false), (2, true)] {
+        let name = format!("qvu{}", std::process::id() % 1_000_000);
+        let options = tap(serde_json::json!({
+            "ifname": name, "script": "no", "downscript": "no", "vnet_hdr": header,
+            "queues": queues, "sndbuf": 0,
+        }));
+        let opened = match open("t", &options, &cx()) {
+            Ok(opened) => opened,
+            Err(error) => {
+                eprintln!("skipped: {}", error.desc);
+                return;
+            }
+        };
+        assert_eq!(opened.netdev.pairs(), queues);
+        assert_eq!(opened.netdev.traits().header, header);
+        assert_eq!(opened.netdev.traits().offloads.csum, header);
+        let up =
+            ip(&format!("addr add 192.0.2.1/24 dev {name}")) && ip(&format!("link set {name} up"));
+        if !up {
+            eprintln!("skipped: there is no program 'ip', or it may not");
+            return;
+        }
+        let attachment = opened.netdev.attach().unwrap();
+        let mut ports: Vec<_> = (0..queues).filter_map(|n| attachment.port(n)).collect();
+        let start = if header { HEADER } else { 0 };
+        let mut frame = vec![0; start];
+        frame.extend([0xff; 6]);
+        frame.extend([0x52, 0x54, 0, 1, 2, 3, 8, 6]);
+        frame.extend([0, 1, 8, 0, 6, 4, 0, 1, 0x52, 0x54, 0, 1, 2, 3, 192, 0, 2, 9]);
+        frame.extend([0, 0, 0, 0, 0, 0, 192, 0, 2, 1]);
+        let question = Buffers::owned(HostBuffer::from_bytes(&frame, 8));
+        for port in &mut ports {
+            assert!(port.send(&question) == Sent::Done);
+        }
+        let room = Buffers::owned(Arc::new(HostBuffer::new(4096, 8)));
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        'answer: loop {
+            assert!(std::time::Instant::now() < end, "no answer comes");
+            for port in &mut ports {
+                while let Some(len) = port.receive(&room).unwrap() {
+                    let mut got = vec![0; len];
+                    room.read_at(0, &mut got);
+                    // An ARP reply from the host's address.
+                    if got.get(start + 12..start + 14) == Some(&[8, 6])
+                        && got.get(start + 28..start + 32) == Some(&[192, 0, 2, 1])
+                    {
+                        break 'answer;
+                    }
+                }
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}

@@ -17,8 +17,8 @@ fn netdev_line(netdev: &Netdev, pair: usize) -> String {
     line(netdev.id(), pair, netdev.kind(), &netdev.description())
 }
 
-fn nic_line(name: &str, nic: &dyn Nic, pair: usize) -> String {
-    line(name, pair, "nic", &nic.describe())
+fn nic_line(nic: &dyn Nic, pair: usize) -> String {
+    line(nic.name(), pair, "nic", &nic.describe())
 }
 
 impl Control {
@@ -41,14 +41,14 @@ impl Control {
                 }
             }
         }
-        for (name, nic) in self.machine.iter().flat_map(|machine| machine.nics()) {
+        for (_, nic) in self.machine.iter().flat_map(|machine| machine.nics()) {
             let netdev = self.nets.iter().find(|netdev| uses(&**nic, netdev));
             if netdev.is_some_and(|netdev| netdev.kind() == "hubport") {
                 // Shown with its hub.
                 continue;
             }
             for pair in 0..netdev.map_or(1, |netdev| netdev.pairs()) {
-                text.push_str(&nic_line(name, &**nic, pair));
+                text.push_str(&nic_line(&**nic, pair));
                 if let Some(netdev) = netdev {
                     let _ = write!(text, " \\ {}", netdev_line(netdev, pair));
                 }
@@ -68,7 +68,7 @@ impl Control {
         };
         let mut nics = self.machine.iter().flat_map(|machine| machine.nics());
         let nic = nics.find(|(_, nic)| uses(&***nic, netdev));
-        nic.map_or_else(String::new, |(name, nic)| nic_line(name, &**nic, 0))
+        nic.map_or_else(String::new, |(_, nic)| nic_line(&**nic, 0))
     }
 }
 
