@@ -163,6 +163,7 @@ fn another_process_serves_and_is_replaced() {
     let chardev = format!("socket,id=c,path={},server=on,wait=off", path.display());
     let socket = path.clone();
     // The program waits for it.
+    #[allow(clippy::disallowed_methods)] // tests may start threads
     let first = std::thread::spawn(move || connect(&socket));
     let mut args = SHARED.to_vec();
     args.extend(["-chardev", &chardev, "-netdev", "vhost-user,id=n,chardev=c"]);

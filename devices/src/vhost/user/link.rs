@@ -55,6 +55,8 @@ struct State {
     /// What the last peer offered.
     features: Option<u64>,
     connected: bool,
+    /// A peer went before it was agreed with.
+    failed: bool,
     /// The thread is to end.
     ended: bool,
     /// It has ended: whoever asks answers himself.
@@ -149,8 +151,8 @@ impl Link {
         lock(&self.state).connected
     }
 
-    /// Waits until a peer was there once; false when that does not happen in time. `None` waits
-    /// for ever.
+    /// Waits until a peer was there once. With a time, false when that does not happen in time, or
+    /// the first that came was none; without, others are waited for.
     pub fn wait_agreed(&self, time: Option<Duration>) -> bool {
         let waiting = |state: &mut State| state.features.is_none() && !state.ended;
         let state = lock(&self.state);
@@ -160,6 +162,7 @@ impl Link {
                 .wait_while(state, waiting)
                 .unwrap_or_else(PoisonError::into_inner),
             Some(time) => {
+                let waiting = |state: &mut State| waiting(state) && !state.failed;
                 let waited = self.agreed.wait_timeout_while(state, time, waiting);
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
@@ -213,6 +216,8 @@ impl Link {
             };
             let begin = Instant::now();
             if let Err(error) = self.serve_peer(socket) {
+                lock(&self.state).failed = true;
+                self.agreed.notify_all();
                 if !self.is_ended() {
                     log::warn!("vhost-user netdev '{}': {error}", self.options.id);
                 }

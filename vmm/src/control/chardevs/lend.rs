@@ -14,8 +14,8 @@ use devices::vhost::user::{Door, Peer};
 pub struct Loan {
     /// For the link.
     pub peer: Peer,
-    /// Nobody is there yet.
-    pub waits: bool,
+    /// Whether the one who is there is the only one who may come.
+    pub only: bool,
     /// What query-chardev calls it.
     pub name: String,
     /// Kept as long as the socket is in use.
@@ -103,6 +103,7 @@ impl Lender {
     /// When a client without a second attempt has no peer.
     pub fn lend(&mut self, id: &str, name: String, connection: Option<OwnedFd>) -> QmpResult<Loan> {
         let mut first = connection.map(UnixStream::from);
+        let mut only = false;
         let door = match &self.socket {
             Lent::Listen { listener, .. } => Door::Listen(listener.clone()),
             Lent::Dial(dialer) => {
@@ -114,6 +115,7 @@ impl Lender {
                     });
                     first = Some(UnixStream::from(connected?));
                 }
+                only = again.is_none();
                 let dialer = dialer.clone();
                 let dial = move || lock(&dialer).connect().map(UnixStream::from);
                 Door::Dial {
@@ -125,7 +127,7 @@ impl Lender {
         let lease = Arc::<Lease>::default();
         self.lease = Arc::downgrade(&lease);
         Ok(Loan {
-            waits: first.is_none(),
+            only,
             peer: Peer { first, door },
             name,
             lease,

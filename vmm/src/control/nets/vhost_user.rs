@@ -70,6 +70,7 @@ pub fn open(id: &str, options: &NetdevVhostUserOptions, cx: &NetOpenCx) -> QmpRe
         changed: Box::new(changed),
     });
     let link = link.map_err(host)?;
+    let here = loan.peer.first.is_some();
     let (served, peer) = (link.clone(), loan.peer);
     let body = move || served.serve(peer);
     let name = format!("vhost-user {id}");
@@ -79,21 +80,17 @@ pub fn open(id: &str, options: &NetdevVhostUserOptions, cx: &NetOpenCx) -> QmpRe
         link: link.clone(),
         _lease: loan.lease,
     };
-    match (cx.caller, loan.waits) {
-        (NetCaller::CommandLine, true) => {
+    if cx.caller == NetCaller::CommandLine && !loan.only {
+        if !here {
             eprintln!(
                 "qvmd: -netdev vhost-user,id={id},chardev={chardev}: info: waiting for connection \
                  on: {}",
                 loan.name
             );
-            process::interruptibly(|| link.wait_agreed(None)).map_err(host)?;
         }
-        (NetCaller::Command | NetCaller::Text, true) => {}
-        (_, false) => {
-            if !link.wait_agreed(Some(FIRST_WORDS)) {
-                return Err(QmpError::generic("failed to init vhost_net for queue 0"));
-            }
-        }
+        process::interruptibly(|| link.wait_agreed(None)).map_err(host)?;
+    } else if here && !link.wait_agreed(Some(FIRST_WORDS)) && loan.only {
+        return Err(QmpError::generic("failed to init vhost_net for queue 0"));
     }
     let made = Netdev::new(NetdevOptions {
         id: id.to_owned(),
