@@ -58,6 +58,7 @@ impl Exit {
 pub struct VmBuilder {
     directory: TempDir,
     args: Vec<OsString>,
+    environment: Vec<(&'static str, OsString)>,
     monitors: usize,
     setup: sys::ChildSetup,
     pipes: bool,
@@ -99,6 +100,7 @@ impl VmBuilder {
                 .tempdir()
                 .expect("a temporary directory"),
             args: Vec::new(),
+            environment: Vec::new(),
             monitors: 0,
             setup: sys::ChildSetup::default(),
             pipes: false,
@@ -118,6 +120,13 @@ impl VmBuilder {
     pub fn args<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(mut self, args: I) -> Self {
         self.args
             .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable of the environment.
+    #[must_use]
+    pub fn env(mut self, name: &'static str, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name, value.as_ref().to_owned()));
         self
     }
 
@@ -255,6 +264,7 @@ impl VmBuilder {
         let mut command = Command::new(&self.program);
         command
             .args(&self.args)
+            .envs(self.environment.iter().cloned())
             .current_dir(self.directory.path())
             .stderr(file("stderr"));
         if self.pipes {

@@ -55,6 +55,39 @@ pub fn close_on_exec(fd: &impl AsRawFd) -> io::Result<()> {
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
 }
 
+/// Sets O_NONBLOCK.
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn set_nonblocking(fd: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: no pointers.
+    let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
+    // SAFETY: no pointers.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) }).map(drop)
+}
+
+/// An entry for [`poll`].
+pub fn poll_entry(fd: RawFd, events: i16) -> libc::pollfd {
+    libc::pollfd {
+        fd,
+        events,
+        revents: 0,
+    }
+}
+
+/// Waits until one of them is ready, or for so many milliseconds; a signal ends it early.
+///
+/// # Errors
+/// Those of poll(2).
+pub fn poll(fds: &mut [libc::pollfd], milliseconds: Option<i32>) -> io::Result<()> {
+    let timeout = milliseconds.unwrap_or(-1);
+    // SAFETY: the list lives across the call.
+    match check(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout) }) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn check(result: i32) -> io::Result<i32> {
     if result < 0 {
         Err(io::Error::last_os_error())

@@ -21,4 +21,5 @@ mod session;
 mod spec;
 mod text;
 mod transports;
+mod usernet;
 mod yank;

@@ -26,6 +26,8 @@ impl Control {
             Ok(Line::Empty) => String::new(),
             Ok(Line::Help(about)) => hmp::help(about.as_deref()),
             Ok(Line::Info(None, _)) => hmp::topics(),
+            Ok(Line::Info(Some(Topic::Usernet), _)) => return self.tell_usernets(reply),
+            Ok(Line::Forward(line)) => return self.run_forward(line, reply),
             Ok(Line::Info(Some(topic), words)) => self.tell(topic, &words, cpu),
             Ok(Line::InfoBlock(query)) => self.tell_block(&query),
             Ok(Line::Run(verb)) => return self.run_verb(verb, reply),
@@ -68,7 +70,8 @@ impl Control {
             | Verb::Disk(_)
             | Verb::Device(_)
             | Verb::Guest(_)
-            | Verb::Net(_) => reply.send(Ok(String::new())),
+            | Verb::Net(_)
+            | Verb::Forward(_) => reply.send(Ok(String::new())),
         }
     }
 
@@ -133,6 +136,8 @@ impl Control {
             Topic::Snapshots => self.tell_snapshots(),
             Topic::Network => self.tell_networks(),
             Topic::Chardev => self.tell_chardevs(),
+            // Told by a worker.
+            Topic::Usernet => String::new(),
             Topic::Balloon => self.tell_balloon(),
             Topic::IoThreads => self.tell_io_threads(),
             Topic::Generation => said(self.generation_id().map(|info| format!("{}\n", info.guid))),

@@ -3,6 +3,7 @@
 pub mod chardevs;
 pub mod devices;
 pub mod disks;
+pub mod forwards;
 pub mod guest;
 pub mod nets;
 mod words;
@@ -10,6 +11,7 @@ mod words;
 pub use chardevs::ChardevLine;
 pub use devices::DeviceLine;
 pub use disks::{BlockQuery, DiskLine};
+pub use forwards::ForwardLine;
 pub use guest::GuestLine;
 pub use nets::NetLine;
 use words::Words;
@@ -43,6 +45,8 @@ pub enum Verb {
     Guest(guest::Verb),
     /// A command about networks.
     Net(nets::Verb),
+    /// A command about host forwards.
+    Forward(forwards::Verb),
 }
 
 /// What `info` tells about.
@@ -76,6 +80,8 @@ pub enum Topic {
     Network,
     /// Character devices.
     Chardev,
+    /// Connections of user networks.
+    Usernet,
     /// The balloon.
     Balloon,
     /// The generation id.
@@ -105,6 +111,8 @@ pub enum Line {
     Guest(GuestLine),
     /// A command about networks.
     Net(NetLine),
+    /// A command about host forwards.
+    Forward(ForwardLine),
     /// `info block`.
     InfoBlock(BlockQuery),
 }
@@ -232,6 +240,20 @@ static COMMANDS: &[Entry] = &[
         Verb::Help,
         "[cmd]",
         "tell what can be typed here",
+    ),
+    entry(
+        "hostfwd_add",
+        None,
+        Verb::Forward(forwards::Verb::Add),
+        "[netdev_id] [tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport",
+        "let a port of the host lead into the guest (user networks)",
+    ),
+    entry(
+        "hostfwd_remove",
+        None,
+        Verb::Forward(forwards::Verb::Remove),
+        "[netdev_id] [tcp|udp]:[hostaddr]:hostport",
+        "let it no longer do so",
     ),
     entry(
         "info",
@@ -401,6 +423,12 @@ static TOPICS: &[TopicEntry] = &[
         "snapshots inside of images",
     ),
     topic("status", Topic::Status, "", "whether the guest runs"),
+    topic(
+        "usernet",
+        Topic::Usernet,
+        "",
+        "connections of user networks",
+    ),
     topic("uuid", Topic::Uuid, "", "the guest's UUID"),
     topic(
         "vm-generation-id",
@@ -475,6 +503,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
         Verb::Net(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             NetLine::read(verb, words).map(Line::Net)
+        }
+        Verb::Forward(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            ForwardLine::read(verb, words).map(Line::Forward)
         }
         verb => match words.next() {
             Some(_) => Err(extraneous(entry.name)),

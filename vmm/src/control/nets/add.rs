@@ -69,6 +69,15 @@ impl Control {
                 lock(&cx.fds).insert(name.to_owned(), fd);
             }
         }
+        if let Branch::User(user) = &options.r#type {
+            match self.take_doors(caller, user, &cx.control) {
+                Ok(doors) => *lock(&cx.doors) = doors,
+                Err(error) => {
+                    self.nets.give_up(&options.id);
+                    return Err(error);
+                }
+            }
+        }
         Ok(cx)
     }
 

@@ -11,6 +11,7 @@ use devices::backend::net::NetAttachment;
 use devices::bus::lock;
 
 use super::NetService;
+use super::user::Doors;
 use crate::control::Control;
 use crate::event::{Mail, MailSender};
 use crate::threads::{self, ThreadKind};
@@ -37,6 +38,7 @@ pub struct NetOpenCx {
     pub service: NetService,
     pub(super) fds: Mutex<BTreeMap<String, OwnedFd>>,
     pub(super) netdev: Mutex<Option<NetAttachment>>,
+    pub(super) doors: Mutex<Doors>,
 }
 
 impl NetOpenCx {
@@ -48,6 +50,7 @@ impl NetOpenCx {
             service,
             fds: Mutex::new(BTreeMap::new()),
             netdev: Mutex::new(None),
+            doors: Mutex::default(),
         }
     }
 
@@ -69,6 +72,11 @@ impl NetOpenCx {
     /// The other netdev that the options name (`netdev=` of a hub's port), taken for this one.
     pub fn take_netdev(&self) -> Option<NetAttachment> {
         lock(&self.netdev).take()
+    }
+
+    /// The character devices that the options lead to (`guestfwd=` of a user network).
+    pub fn take_doors(&self) -> Doors {
+        std::mem::take(&mut *lock(&self.doors))
     }
 }
 
