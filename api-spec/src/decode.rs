@@ -1,5 +1,8 @@
 //! From JSON trees to generated types, strictly, with errors that name the member.
 
+use std::sync::Arc;
+
+use crate::globals::Global;
 use std::fmt::Write;
 
 use crate::{Object, QmpError, QmpResult, Value};
@@ -118,6 +121,8 @@ pub fn decode_value<T: Decode>(value: Value, mode: Mode) -> QmpResult<T> {
 pub struct Members<'a> {
     object: Object,
     at: &'a At<'a>,
+    /// What holds for members that are not there.
+    defaults: Vec<Arc<Global>>,
 }
 
 impl<'a> Members<'a> {
@@ -127,7 +132,11 @@ impl<'a> Members<'a> {
     /// When `value` is none.
     pub fn open(value: Value, at: &'a At<'a>) -> QmpResult<Self> {
         match value {
-            Value::Object(object) => Ok(Members { object, at }),
+            Value::Object(object) => Ok(Members {
+                object,
+                at,
+                defaults: Vec::new(),
+            }),
             _ => Err(at.wrong_type("object")),
         }
     }
@@ -136,6 +145,7 @@ impl<'a> Members<'a> {
         Members {
             object: object.unwrap_or_default(),
             at,
+            defaults: Vec::new(),
         }
     }
     /// A member that must be there.
@@ -155,10 +165,23 @@ impl<'a> Members<'a> {
     /// When it is of the wrong type.
     pub fn optional<T: Decode>(&mut self, name: &str) -> QmpResult<Option<T>> {
         let at = self.at.member(name);
-        self.object
-            .shift_remove(name)
-            .map(|value| T::decode(value, &at))
-            .transpose()
+        match self.object.shift_remove(name) {
+            Some(value) => T::decode(value, &at).map(Some),
+            None => self.default(name),
+        }
+    }
+    /// Says what holds for optional members that are not there.
+    pub fn set_defaults(&mut self, defaults: Vec<Arc<Global>>) {
+        self.defaults = defaults;
+    }
+    fn default<T: Decode>(&self, name: &str) -> QmpResult<Option<T>> {
+        let Some(global) = self.defaults.iter().find(|global| global.property == name) else {
+            return Ok(None);
+        };
+        // Text, whatever the other members are.
+        let root = At::root(Mode::Lenient);
+        let value = T::decode(Value::String(global.value.clone()), &root.member(name));
+        value.map(Some).map_err(|error| global.refuse(&error))
     }
     /// Takes a member as it stands.
     pub fn raw(&mut self, name: &str) -> Option<Value> {

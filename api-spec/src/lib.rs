@@ -5,6 +5,7 @@ pub mod decode;
 pub mod encode;
 pub mod error;
 mod generated;
+pub mod globals;
 pub mod keyval;
 pub mod reply;
 pub mod tables;

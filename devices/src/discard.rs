@@ -171,7 +171,7 @@ impl Block {
     }
 
     /// Bytes from the beginning of a page of the host to this address.
-    fn into_page(&self, address: u64) -> u64 {
+    fn past_page_start(&self, address: u64) -> u64 {
         let in_file = address
             .saturating_sub(self.base)
             .saturating_add(self.offset);
@@ -179,7 +179,7 @@ impl Block {
     }
 
     fn page_at(&self, address: u64) -> Option<HostPage> {
-        let base = address.checked_sub(self.into_page(address))?;
+        let base = address.checked_sub(self.past_page_start(address))?;
         let end = base.checked_add(self.page)?;
         let inside = base >= self.base && end <= self.base.saturating_add(self.len);
         inside.then_some(HostPage {
@@ -191,11 +191,11 @@ impl Block {
     /// The whole pages of the host in `[from, to)`, which lies in the block: where they begin,
     /// and how many bytes.
     fn whole_pages(&self, from: u64, to: u64) -> Option<(u64, u64)> {
-        let first = match self.into_page(from) {
+        let first = match self.past_page_start(from) {
             0 => from,
             past => from.checked_add(self.page.checked_sub(past)?)?,
         };
-        let last = to.checked_sub(self.into_page(to))?;
+        let last = to.checked_sub(self.past_page_start(to))?;
         let len = last.checked_sub(first).filter(|len| *len > 0)?;
         Some((first, len))
     }

@@ -20,6 +20,7 @@ pub mod serial;
 pub mod sys;
 pub mod virtio;
 pub mod vm;
+pub mod vsock;
 
 pub use qmp::{Qmp, QmpError};
 pub use serial::Serial;

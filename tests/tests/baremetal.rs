@@ -4,14 +4,14 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tests::binary::{cache, has_kvm, is_stand_in, tree};
-use tests::{Serial, Vm, VmBuilder, disk, seconds};
+use tests::{Serial, Vm, VmBuilder, disk, seconds, vsock};
 
 /// Ends with this status where all went well.
 const SUCCESS: i32 = 33;
@@ -260,6 +260,81 @@ fn a_console() {
     assert_eq!(&bytes, b"SAY IT LOUD\n");
     serial.expect("console fine");
     assert_success(&mut vm, &mut serial);
+}
+
+/// The sum of a stream's bytes, each with its place.
+fn sum(bytes: &[u8]) -> u64 {
+    let weigh = |sum: u64, (place, byte): (u64, &u8)| {
+        sum.wrapping_add(place.wrapping_mul(u64::from(*byte)))
+    };
+    (1..).zip(bytes).fold(0, weigh)
+}
+
+/// Bytes that look random, the same for everybody.
+fn bytes(count: usize) -> Vec<u8> {
+    let step = |last: &mut u32| {
+        *last = last.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        Some((*last >> 24) as u8)
+    };
+    std::iter::repeat(())
+        .scan(1, |last, ()| step(last))
+        .take(count)
+        .collect()
+}
+
+#[test]
+fn sockets_between_guest_and_host() {
+    if !Path::new("/dev/vhost-vsock").exists() {
+        println!("skipped: no /dev/vhost-vsock");
+        return;
+    }
+    let Some(builder) = guest(VmBuilder::new(), "drive") else {
+        return;
+    };
+    let door = vsock::Listener::bind(5001);
+    let (mut vm, mut serial) = start(builder.args(["-device", "vhost-vsock-pci,guest-cid=4711"]));
+    serial.expect("socket of guest 4711");
+    serial.expect("socket listens");
+    let mut stream = vsock::connect(4711, 5000);
+    let data = bytes(1 << 20);
+    let mut writer = stream.try_clone().expect("a second handle");
+    writer
+        .write_all(&(data.len() as u64).to_le_bytes())
+        .expect("the length");
+    writer.write_all(&data).expect("the data");
+    let mut answer = [0; 8];
+    stream.read_exact(&mut answer).expect("the sum");
+    assert_eq!(u64::from_le_bytes(answer), sum(&data));
+    let mut back = vec![0; data.len()];
+    stream.read_exact(&mut back).expect("the guest's data");
+    assert!(back == data, "the guest's data came changed");
+    drop((stream, writer));
+    // The other way round.
+    let (peer, cid) = door.accept();
+    assert_eq!(cid, 4711);
+    drop(peer);
+    serial.expect("socket fine");
+    assert_success(&mut vm, &mut serial);
+}
+
+#[test]
+fn an_address_is_one_guests() {
+    if !Path::new("/dev/vhost-vsock").exists() {
+        println!("skipped: no /dev/vhost-vsock");
+        return;
+    }
+    let device = ["-device", "vhost-vsock-pci,guest-cid=4712"];
+    let Some(builder) = guest(VmBuilder::new(), "tick") else {
+        return;
+    };
+    let _first = builder.args(device).start();
+    let Some(second) = guest(VmBuilder::new(), "tick") else {
+        return;
+    };
+    let refused = second.args(device).run();
+    refused
+        .assert_refused()
+        .assert_says("vhost-vsock: unable to set guest cid: Address already in use");
 }
 
 #[test]

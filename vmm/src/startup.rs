@@ -198,6 +198,9 @@ fn build(order: Order) -> Result<Control> {
     for (arg, options) in devices {
         blame(&arg, control.plug(options, false))?;
     }
+    for remark in api_spec::globals::remarks() {
+        log::warn!("{remark}");
+    }
     control.power_on()?;
     control.begin_chardevs(&makers)?;
     Ok(control)

@@ -46,15 +46,6 @@ pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Sets FD_CLOEXEC.
-///
-/// # Errors
-/// Those of fcntl(2).
-pub fn close_on_exec(fd: &impl AsRawFd) -> io::Result<()> {
-    // SAFETY: no pointers.
-    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
-}
-
 /// Sets O_NONBLOCK.
 ///
 /// # Errors
@@ -86,6 +77,15 @@ pub fn poll(fds: &mut [libc::pollfd], milliseconds: Option<i32>) -> io::Result<(
         Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Sets FD_CLOEXEC.
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn close_on_exec(fd: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
 }
 
 fn check(result: i32) -> io::Result<i32> {

@@ -81,6 +81,7 @@ pub fn emit(schema: &Schema) -> String {
                 let name: String = members.required(\"driver\")?;
                 let id = members.optional(\"id\")?;
                 let bus = members.optional(\"bus\")?;
+                members.set_defaults(crate::globals::of_driver(&name)?);
                 let driver = match name.as_str() {{
                     {takes}
                     _ => return Err(QmpError::generic(format!(

@@ -1572,6 +1572,7 @@ impl Decode for DeviceOptions {
         let name: String = members.required("driver")?;
         let id = members.optional("id")?;
         let bus = members.optional("bus")?;
+        members.set_defaults(crate::globals::of_driver(&name)?);
         let driver = match name.as_str() {
             "virtio-blk-pci" | "virtio-blk" => {
                 DeviceDriver::VirtioBlkPci(VirtioBlkPciProps::take(&mut members)?)
@@ -1598,7 +1599,7 @@ impl Decode for DeviceOptions {
             "virtio-net-pci" | "virtio-net" => {
                 DeviceDriver::VirtioNetPci(VirtioNetPciProps::take(&mut members)?)
             }
-            "virtio-balloon-pci" => {
+            "virtio-balloon-pci" | "virtio-balloon" => {
                 DeviceDriver::VirtioBalloonPci(VirtioBalloonPciProps::take(&mut members)?)
             }
             "i6300esb" => DeviceDriver::I6300esb(I6300esbProps::take(&mut members)?),

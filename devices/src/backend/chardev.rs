@@ -31,6 +31,7 @@ mod tests;
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use api_spec::{QmpError, QmpResult};
@@ -229,6 +230,21 @@ impl Chardev {
         self.waiting.take().map(|(source, _)| source)
     }
 
+    /// Takes a socket away, to be used by somebody else, with the connection that it has now. It
+    /// must be one, and no device must have it.
+    pub fn take_socket(&mut self) -> Option<(Source, Option<OwnedFd>)> {
+        match (self.waiting.take(), self.running.take()) {
+            (Some((source, _)), _) => Some((source, None)),
+            (None, Some((handle, key))) => handle.take_back(key),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether it is a socket.
+    pub fn is_socket(&self) -> bool {
+        self.socket
+    }
+
     /// Takes the log along, before [`Self::take_source`].
     pub fn take_log(&mut self) -> Option<File> {
         self.waiting.as_mut().and_then(|(_, log)| log.take())
@@ -267,6 +283,11 @@ impl Chardev {
             None if self.socket => self.filename_of(false),
             None => self.name.clone(),
         }
+    }
+
+    /// What it is.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The same for a socket whose connections somebody else makes.

@@ -6,9 +6,12 @@ use virtio_drivers::device::blk::VirtIOBlk;
 use virtio_drivers::device::console::VirtIOConsole;
 use virtio_drivers::device::net::VirtIONet;
 use virtio_drivers::device::rng::VirtIORng;
+use virtio_drivers::device::socket::{
+    SocketError, VMADDR_CID_HOST, VirtIOSocket, VsockAddr, VsockConnectionManager, VsockEventType,
+};
 use virtio_drivers::transport::pci::PciTransport;
 use virtio_drivers::transport::{DeviceType, Transport};
-use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
+use virtio_drivers::{BufferDirection, Error, Hal, PAGE_SIZE, PhysAddr};
 
 use crate::say;
 
@@ -53,6 +56,7 @@ pub fn drive(transport: PciTransport) {
         DeviceType::Console => console(transport),
         DeviceType::EntropySource => entropy(transport),
         DeviceType::Network => network(transport),
+        DeviceType::Socket => socket(transport),
         other => say!("unknown device {other:?}"),
     }
 }
@@ -162,4 +166,101 @@ fn entropy(transport: PciTransport) {
     say!("entropy of {distinct} distinct bytes");
     assert!(distinct > 64, "that is not random");
     say!("entropy fine");
+}
+
+/// Where the guest listens, and where it connects to.
+const GUEST_PORT: u32 = 5000;
+const HOST_PORT: u32 = 5001;
+
+/// The sum of a stream's bytes, each with its place.
+fn add(sum: u64, at: usize, bytes: &[u8]) -> u64 {
+    let weigh = |sum: u64, (offset, byte): (usize, &u8)| {
+        let place = (at + offset) as u64 + 1;
+        sum.wrapping_add(place.wrapping_mul(u64::from(*byte)))
+    };
+    bytes.iter().enumerate().fold(sum, weigh)
+}
+
+/// Takes a stream: eight bytes that say how long it is, and that many bytes. Answers with their sum
+/// and as many bytes of its own; then connects to the host and closes that.
+fn socket(transport: PciTransport) {
+    let driver = VirtIOSocket::<Flat, _>::new(transport).expect("a socket device");
+    let mut sockets = VsockConnectionManager::new_with_capacity(driver, 64 << 10);
+    say!("socket of guest {}", sockets.guest_cid());
+    sockets.listen(GUEST_PORT);
+    say!("socket listens");
+    let mut room = [0; 4096];
+    let (mut taken, mut head, mut sum) = (0usize, [0u8; 8], 0u64);
+    let peer = loop {
+        let Some(event) = sockets.poll().expect("polling") else {
+            continue;
+        };
+        if !matches!(event.event_type, VsockEventType::Received { .. }) {
+            continue;
+        }
+        let peer = event.source;
+        loop {
+            let got = sockets
+                .recv(peer, GUEST_PORT, &mut room)
+                .expect("receiving");
+            if got == 0 {
+                break;
+            }
+            let in_head = 8usize.saturating_sub(taken).min(got);
+            head[taken.min(8)..][..in_head].copy_from_slice(&room[..in_head]);
+            let data = (taken + in_head).saturating_sub(8);
+            sum = add(sum, data, &room[in_head..got]);
+            taken += got;
+        }
+        sockets.update_credit(peer, GUEST_PORT).expect("credit");
+        if taken >= 8 && taken as u64 - 8 == u64::from_le_bytes(head) {
+            break peer;
+        }
+    };
+    say!("socket took {taken} bytes");
+    let mut left = taken - 8;
+    send(&mut sockets, peer, &sum.to_le_bytes());
+    let mut next = 1u32;
+    while left > 0 {
+        let count = left.min(room.len());
+        for byte in &mut room[..count] {
+            next = next.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *byte = (next >> 24) as u8;
+        }
+        send(&mut sockets, peer, &room[..count]);
+        left -= count;
+    }
+    await_end(&mut sockets);
+    let host = VsockAddr {
+        cid: VMADDR_CID_HOST,
+        port: HOST_PORT,
+    };
+    sockets.connect(host, 6000).expect("connecting");
+    await_end(&mut sockets);
+    say!("socket fine");
+}
+
+type Sockets = VsockConnectionManager<Flat, PciTransport>;
+
+/// Sends all of it, as fast as the peer takes it.
+fn send(sockets: &mut Sockets, peer: VsockAddr, bytes: &[u8]) {
+    loop {
+        match sockets.send(peer, GUEST_PORT, bytes) {
+            Ok(()) => return,
+            Err(Error::SocketDeviceError(SocketError::InsufficientBufferSpaceInPeer)) => {
+                let _ = sockets.poll().expect("polling");
+            }
+            Err(error) => panic!("sending: {error}"),
+        }
+    }
+}
+
+fn await_end(sockets: &mut Sockets) {
+    loop {
+        let event = sockets.poll().expect("polling");
+        let kind = event.map(|event| event.event_type);
+        if let Some(VsockEventType::Disconnected { .. }) = kind {
+            return;
+        }
+    }
 }

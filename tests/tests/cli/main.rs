@@ -1,5 +1,6 @@
 //! The command line: what it takes, and what becomes of what it does not take.
 
+mod globals;
 mod options;
 mod output;
 mod process;

@@ -9,7 +9,9 @@ use crate::boot_with;
 
 const MIB: u64 = 1 << 20;
 /// A guest blinks for five seconds, and waits one more with the power off.
-const UNPLUG: Duration = Duration::from_secs(30);
+const UNPLUG: Duration = Duration::from_secs(90);
+/// A busy host takes its time.
+const LIMIT: Duration = Duration::from_secs(90);
 
 fn ports(count: usize) -> Vec<String> {
     let port = |n| format!("pcie-root-port,id=rp{n},chassis={}", n + 1);
@@ -59,10 +61,9 @@ fn hotplug_all_kinds_of_devices() {
     let Some((mut vm, mut serial)) = boot_with(builder, "512", &args, "") else {
         return;
     };
-    serial.set_limit(Duration::from_secs(30));
+    serial.set_limit(LIMIT);
     // What the boot had to say is for others to look at.
     serial.run("dmesg -c > /boot.log");
-    eprintln!("{}", serial.run("grep -B25 -A25 'Call Trace' /boot.log"));
     for round in 0..2 {
         let file = json!({"driver": "file", "node-name": "f", "filename": path});
         vm.exec("blockdev-add", file);
@@ -155,7 +156,7 @@ fn hotplug_under_load_with_stop_and_reset_in_the_middle() {
     let Some((mut vm, mut serial)) = boot_with(builder, "512", &args, "") else {
         return;
     };
-    serial.set_limit(Duration::from_secs(30));
+    serial.set_limit(LIMIT);
     let blk = || json!({"driver": "virtio-blk-pci", "id": "blk", "bus": "rp0", "drive": "f", "num-queues": 4});
     // It comes while the guest stands still.
     vm.query("stop");

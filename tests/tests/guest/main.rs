@@ -8,9 +8,11 @@ mod hotplug;
 mod images;
 mod life;
 mod memory;
+mod net;
 mod pc;
 mod scsi;
 mod scsi_changes;
+mod usernet;
 mod vmgenid;
 mod watchdog;
 

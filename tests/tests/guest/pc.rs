@@ -157,7 +157,7 @@ fn hot_plug_with_four_processors_after_a_reset_and_memory_on_both_sides_of_the_h
 fn pins_without_messages() {
     // Through links at the I/O APIC, and at the old controllers.
     for append in ["pci=nomsi", "acpi=off noapic pci=nomsi"] {
-        let Some((mut vm, mut serial)) = boot("512", &DISK, append) else {
+        let Some((vm, mut serial)) = boot("512", &DISK, append) else {
             return;
         };
         read_disk(&mut serial, "vda");

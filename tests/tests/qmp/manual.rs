@@ -1,9 +1,10 @@
-//! The examples of docs/images.md, replayed in their order.
+//! The examples of docs/images.md and docs/networks.md, replayed in their order.
 
 use serde_json::Value;
 use tests::{Vm, qmp::Qmp};
 
-const PAGE: &str = include_str!("../../../docs/images.md");
+const IMAGES: &str = include_str!("../../../docs/images.md");
+const NETWORKS: &str = include_str!("../../../docs/networks.md");
 
 /// A message of an example.
 #[derive(Debug)]
@@ -68,9 +69,19 @@ fn event(qmp: &mut Qmp, shown: &Value) {
 
 #[test]
 fn examples_of_the_page_about_images() {
+    replay(IMAGES, 20);
+}
+
+#[test]
+fn examples_of_the_page_about_networks() {
+    replay(NETWORKS, 10);
+}
+
+/// Replays a page with at least so many messages.
+fn replay(page: &str, least: usize) {
     let mut vm = Vm::none();
-    let steps = steps(PAGE);
-    assert!(steps.len() > 20, "they are found");
+    let steps = steps(page);
+    assert!(steps.len() > least, "they are found");
     for step in steps {
         match step {
             Step::Send(request) => vm.qmp().send(request.to_string().as_bytes()),

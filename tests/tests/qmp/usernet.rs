@@ -8,6 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tests::sys::{self, children};
 use tests::{Vm, VmBuilder, binary, seconds};
 
 const TABLE: &str =
@@ -232,6 +233,11 @@ fn forwards_by_lines() {
         assert_eq!(say(&line), format!("{answer}\r\n"), "{line}");
     }
     assert!(TcpStream::connect(("127.0.0.1", one)).is_err());
+
+    let port = json!({"type": "hubport", "id": "port", "hubid": 3, "netdev": "n"});
+    vm.exec("netdev_add", port);
+    let info = vm.qmp().hmp("info usernet");
+    assert!(info.starts_with("Hub 3 (n):"), "{info}");
 }
 
 #[test]
@@ -245,20 +251,6 @@ fn ports_are_free_after_the_netdev_is_gone() {
         vm.exec("netdev_del", json!({"id": "n"}));
         assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
     }
-}
-
-/// The processes that a process started.
-fn children(pid: u32) -> Vec<u32> {
-    let mut found = Vec::new();
-    for thread in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
-        let list = fs::read_to_string(thread.unwrap().path().join("children"));
-        let list = list.unwrap_or_default();
-        found.extend(
-            list.split_whitespace()
-                .map(|pid| pid.parse::<u32>().unwrap()),
-        );
-    }
-    found
 }
 
 fn open_files(pid: u32) -> usize {
@@ -308,7 +300,7 @@ fn a_network_that_is_killed_takes_nobody_along() {
     let [child] = children(pid)[..] else {
         panic!("not one child")
     };
-    kill(child, "KILL");
+    sys::kill(child, libc::SIGKILL);
     until("reaped", || children(pid).is_empty());
     assert_eq!(
         vm.qmp().hmp("hostfwd_add tcp::0-:1"),
@@ -337,7 +329,7 @@ fn a_network_that_hangs_holds_nobody_up() {
     let [child] = children(pid)[..] else {
         panic!("not one child")
     };
-    kill(child, "STOP");
+    sys::kill(child, libc::SIGSTOP);
     let line = json!({"execute": "human-monitor-command", "id": "slow",
         "arguments": {"command-line": "info usernet"}});
     vm.qmp().send(format!("{line}\n").as_bytes());
@@ -358,11 +350,8 @@ fn it_ends_with_the_program() {
     let [child] = children(vm.pid())[..] else {
         panic!("not one child")
     };
-    kill(vm.pid(), "KILL");
-    until("gone", || {
-        let stat = fs::read_to_string(format!("/proc/{child}/stat"));
-        stat.is_err() || stat.is_ok_and(|stat| stat.contains(") Z"))
-    });
+    sys::kill(vm.pid(), libc::SIGKILL);
+    until("gone", || !sys::alive(child));
 }
 
 #[test]
@@ -412,12 +401,4 @@ fn a_guest_forward_opens_its_character_device() {
     vm.exec("netdev_del", json!({"id": "n"}));
     // The end, or a reset with what was not read.
     let _ = peer.read_to_end(&mut Vec::new());
-}
-
-#[allow(clippy::disallowed_methods)] // as a test may
-fn kill(pid: u32, signal: &str) {
-    let status = std::process::Command::new("kill")
-        .args([&format!("-{signal}"), &pid.to_string()])
-        .status();
-    assert!(status.unwrap().success());
 }

@@ -24,7 +24,7 @@ fn pages_go_in_and_come_out() {
     device.drive(&mut t);
     t.vm.qmp().exec("balloon", json!({"value": 100 * MIB}));
     let config = device.config();
-    assert_eq!(u64::from(t.readl(config)), 28 * MIB >> 12);
+    assert_eq!(u64::from(t.readl(config)), (28 * MIB) >> 12);
     let page = t.alloc(8192).next_multiple_of(4096);
     t.write(page, &[9; 16]);
     let list = t.alloc(8);
@@ -65,7 +65,7 @@ fn a_change_is_told_and_not_too_often() {
     t.writel(config + 4, u32::MAX);
     t.vm.query("query-balloon");
     assert_eq!(t.vm.qmp().hmp("balloon 64"), "");
-    assert_eq!(u64::from(t.readl(config)), 64 * MIB >> 12);
+    assert_eq!(u64::from(t.readl(config)), (64 * MIB) >> 12);
 }
 
 #[test]

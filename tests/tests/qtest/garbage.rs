@@ -1,5 +1,6 @@
 //! What a driver may do wrong: the program lives, other clients are served, a reset makes it good.
 
+use tests::VmBuilder;
 use tests::pci::{Function, functions};
 use tests::qtest::Qtest;
 use tests::virtio::{Device, INDIRECT, NEXT, Queue, WRITE, status};
@@ -17,8 +18,10 @@ const ARGS: &[&str] = &[
     "virtio-serial-pci,addr=6.0",
     "-device",
     "virtconsole,chardev=c0",
+    "-device",
+    "virtio-balloon-pci,addr=7.0,free-page-reporting=on",
 ];
-const SLOTS: [u8; 3] = [4, 5, 6];
+const SLOTS: [u8; 4] = [4, 5, 6, 7];
 
 fn driven(t: &mut Qtest, slot: u8) -> (Device, Queue) {
     t.free_all();
@@ -275,12 +278,17 @@ fn every_register_of_every_structure_with_anything() {
 
 #[test]
 fn configuration_space_with_anything() {
-    let mut t = Qtest::start(ARGS);
+    for builder in [VmBuilder::new().idle(), VmBuilder::new().idle_pc()] {
+        scribble_over_configuration_space(Qtest::start_with(builder, ARGS));
+    }
+}
+
+fn scribble_over_configuration_space(mut t: Qtest) {
     let mut state = 7u32;
     for f in functions(&mut t) {
         for offset in (0..=255u8).step_by(4) {
             // PCIEXBAR and the base of power management may lie over what the test itself uses.
-            let chipset = f == Function::at(0, 0) || f.devfn >> 3 == 31;
+            let chipset = [0, 1, 31].contains(&(f.devfn >> 3));
             if chipset && (0x40..0xa0).contains(&offset) {
                 continue;
             }
@@ -296,6 +304,37 @@ fn configuration_space_with_anything() {
     t.reset();
     for slot in SLOTS {
         works(&mut t, slot);
+    }
+}
+
+#[test]
+fn hot_plug_ports_with_anything() {
+    let mut t = Qtest::start_with(VmBuilder::new().idle_pc(), ARGS);
+    let mut state = 11u32;
+    for port in (0xae00..0xae14).chain(0xafe0..0xafe4) {
+        for value in [0, 0xff, 2, state as u8] {
+            // What lets go of the devices is another test's matter.
+            if !(0xae08..0xae0c).contains(&port) {
+                t.outb(port, value);
+            }
+            t.inb(port);
+            t.inl(port);
+        }
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+    }
+    t.reset();
+    for slot in SLOTS {
+        works(&mut t, slot);
+    }
+    t.outl(0xae08, u32::MAX);
+    for slot in 0..=u8::MAX {
+        t.outl(0xae08, 1 << (slot & 31));
+    }
+    t.vm.qmp().event("DEVICE_DELETED");
+    t.vm.query("query-pci");
+    t.reset();
+    for slot in SLOTS {
+        assert_eq!(Function::at(slot, 0).read16(&mut t, 0), 0xffff);
     }
 }
 

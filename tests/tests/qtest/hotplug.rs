@@ -260,6 +260,16 @@ fn a_reset_completes_what_was_asked_for() {
     deleted(&mut t, "r");
     assert_eq!(port.status(&mut t), 0);
     assert_eq!(port.function.read16(&mut t, port.express + 0x18), OFF);
+    // A slot goes as a whole.
+    let second = json!({"driver": "virtio-rng-pci", "id": "b", "bus": "rp0", "addr": "0.1"});
+    t.vm.exec("device_add", second);
+    let first = json!({"driver": "virtio-rng-pci", "id": "a", "bus": "rp0", "multifunction": true});
+    t.vm.exec("device_add", first);
+    port.switch_on(&mut t);
+    t.vm.exec("device_del", json!({"id": "a"}));
+    t.vm.query("system_reset");
+    deleted(&mut t, "b");
+    deleted(&mut t, "a");
     // What came without the guest's notice has power after a reset.
     t.vm.exec("device_add", rng("r"));
     t.reset();

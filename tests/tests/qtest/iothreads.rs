@@ -93,11 +93,19 @@ fn a_thread_in_use_stays() {
     let device =
         json!({"driver": "virtio-balloon-pci", "id": "b", "bus": "rp0", "iothread": "io1"});
     t.vm.qmp().exec("device_add", device);
-    let refused = t.vm.qmp().refused("object-del", name);
+    let refused = t.vm.qmp().refused("object-del", name.clone());
     assert_eq!(refused.desc, "object 'io1' is in use, can not be deleted");
     let refused = t.vm.qmp().refused(
         "device_add",
         json!({"driver": "virtio-balloon-pci", "bus": "rp1"}),
     );
     assert_eq!(refused.desc, "Only one balloon device is supported");
+    // A reset ends what a guest would have to do; then thread and place are free.
+    t.vm.qmp().exec("device_del", json!({"id": "b"}));
+    t.vm.query("system_reset");
+    t.vm.qmp().event("DEVICE_DELETED");
+    t.vm.qmp().exec("object-del", name);
+    let device = json!({"driver": "virtio-balloon", "id": "b", "bus": "rp1"});
+    t.vm.qmp().exec("device_add", device);
+    t.vm.query("query-balloon");
 }

@@ -18,6 +18,8 @@ mod protocol;
 mod pvpanic;
 mod rng;
 mod scsi;
+mod usernet;
+mod vhost;
 mod vmgenid;
 mod vnet;
 mod watchdog;

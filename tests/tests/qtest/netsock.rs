@@ -14,18 +14,18 @@ const HEADER: usize = 12;
 const BROADCAST: [u8; 6] = [0xff; 6];
 
 /// An interface with its driver.
-struct Card {
+pub struct Card {
     receive: Queue,
     transmit: Queue,
     link: u64,
 }
 
-fn start() -> Qtest {
+pub fn start() -> Qtest {
     let builder = VmBuilder::new().args(["-machine", "pc", "-accel", "qtest", "-m", "64"]);
     Qtest::start_with(builder, &[])
 }
 
-fn plug(t: &mut Qtest, slot: u8, netdev: &str) -> Card {
+pub fn plug(t: &mut Qtest, slot: u8, netdev: &str) -> Card {
     let args = json!({
         "driver": "virtio-net-pci", "id": format!("net{slot}"), "netdev": netdev,
         "addr": format!("{slot}.0"),
@@ -44,11 +44,11 @@ fn plug(t: &mut Qtest, slot: u8, netdev: &str) -> Card {
 
 impl Card {
     /// Waits until the driver sees the link so.
-    fn link_is(&self, t: &mut Qtest, up: bool) {
+    pub fn link_is(&self, t: &mut Qtest, up: bool) {
         t.until("the link", |t| (t.readw(self.link) & 1 != 0) == up);
     }
 
-    fn send(&mut self, t: &mut Qtest, frame: &[u8]) {
+    pub fn send(&mut self, t: &mut Qtest, frame: &[u8]) {
         let at = t.alloc((HEADER + frame.len()) as u64);
         t.write(at, &[0; HEADER]);
         t.write(at + HEADER as u64, frame);
@@ -58,14 +58,14 @@ impl Card {
         self.transmit.wait(t);
     }
 
-    fn give(&mut self, t: &mut Qtest) -> u64 {
+    pub fn give(&mut self, t: &mut Qtest) -> u64 {
         let at = t.alloc(16384);
         self.receive.add(t, &[(at, 16384, true)]);
         self.receive.kick(t);
         at
     }
 
-    fn got(&mut self, t: &mut Qtest, at: u64) -> Vec<u8> {
+    pub fn got(&mut self, t: &mut Qtest, at: u64) -> Vec<u8> {
         let (_, written) = self.receive.wait(t);
         t.read(at, written as usize)[HEADER..].to_vec()
     }

@@ -1,7 +1,7 @@
 //! A guest: smoltcp over the frames' socket.
 #![allow(unsafe_code)] // send, recv, poll
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant as Clock};
 
@@ -76,12 +76,16 @@ impl Guest {
         handle
     }
 
-    pub fn connect(&mut self, to: Ipv4Addr, port: u16) -> SocketHandle {
+    pub fn connect(&mut self, to: impl Into<IpAddr>, port: u16) -> SocketHandle {
         let handle = self.tcp();
         let local = 40_000 + u16::try_from(self.sockets.iter().count()).unwrap();
         let socket = self.sockets.get_mut::<tcp::Socket>(handle);
         socket
-            .connect(self.interface.context(), (IpAddress::from(to), port), local)
+            .connect(
+                self.interface.context(),
+                (IpAddress::from(to.into()), port),
+                local,
+            )
             .unwrap();
         handle
     }

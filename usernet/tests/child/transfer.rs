@@ -77,6 +77,21 @@ fn megabytes_go_both_ways_out_to_the_host() {
 }
 
 #[test]
+fn ipv6_leads_to_the_host_as_well() {
+    let Ok(listener) = TcpListener::bind("[::1]:0") else {
+        return eprintln!("no IPv6 here: not tested");
+    };
+    let port = listener.local_addr().unwrap().port();
+    let config = config();
+    let (_network, frames) = Network::start(&config);
+    let mut guest = Guest::new(frames);
+    let socket = guest.connect(config.ipv6.host, port);
+    let host = peer(move || talk(listener.accept().unwrap().0, b"in".to_vec(), 3));
+    assert_eq!(guest.converse(socket, b"out", 2), b"in");
+    assert_eq!(host.join().unwrap(), b"out");
+}
+
+#[test]
 fn datagrams_go_both_ways() {
     let (forward, address) = forward(Protocol::Udp, 3000);
     let mut config = config();

@@ -1,9 +1,11 @@
 //! From single options to the [`Plan`].
 
+use api_spec::globals::Global;
 use serde_json::Value;
 
 use super::args::{Arg, CliError};
 use super::chardev::{self, ShortForm};
+use super::later;
 use super::opts::{Kind, Opts, Table, c_number, parse_mebibytes, split};
 use super::plan::{DiskPlan, FdPlan, MonitorOver, MonitorPlan, Plan, RtcBase};
 
@@ -24,6 +26,8 @@ pub fn take(plan: &mut Plan, arg: Arg) -> Done {
         "m" => memory(plan, &arg),
         "object" => push(&mut plan.objects, arg),
         "device" => push(&mut plan.devices, arg),
+        "global" => push(&mut plan.globals, global(&arg)?),
+        "set" => later::set(plan, &arg),
         "balloon" => balloon(plan, arg),
         "watchdog" => watchdog(plan, arg),
         "watchdog-action" => policy(plan, &arg, "watchdog", &arg.value),
@@ -72,6 +76,38 @@ pub fn take(plan: &mut Plan, arg: Arg) -> Done {
         "d" => push(&mut plan.process.log_levels, arg),
         "overcommit" => overcommit(plan, &arg),
         _ => Err(arg.error("This option is not available")),
+    }
+}
+
+/// `driver.property=value`, or the three as a list.
+fn global(arg: &Arg) -> Result<Global, CliError> {
+    if let Some((driver, rest)) = arg.value.split_once('.')
+        && let Some((property, value)) = rest.split_once('=')
+        && !driver.contains(['=', ','])
+    {
+        return Ok(Global {
+            driver: driver.to_owned(),
+            property: property.to_owned(),
+            value: value.to_owned(),
+        });
+    }
+    let table = Table {
+        implied: None,
+        keys: &[
+            ("driver", Kind::Text),
+            ("property", Kind::Text),
+            ("value", Kind::Text),
+        ],
+    };
+    let opts = opts(arg, &table)?;
+    let text = |key| opts.text(key).map(str::to_owned);
+    match (text("driver"), text("property"), text("value")) {
+        (Some(driver), Some(property), Some(value)) => Ok(Global {
+            driver,
+            property,
+            value,
+        }),
+        _ => Err(arg.error("options 'driver', 'property', and 'value' are required")),
     }
 }
 

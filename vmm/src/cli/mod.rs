@@ -4,6 +4,7 @@ pub mod args;
 pub mod chardev;
 pub mod decode;
 pub mod help;
+mod later;
 pub mod net;
 pub mod opts;
 pub mod order;

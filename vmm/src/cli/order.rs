@@ -104,6 +104,8 @@ impl Order {
         if plan.process.daemonize {
             refuse_stdio(&chardevs)?;
         }
+        // Devices are decoded with them, here and later.
+        api_spec::globals::install(plan.globals);
         Ok(Order {
             identity: plan.identity,
             objects: decode_all(plan.objects, "qom-type", Mode::Strict)?,

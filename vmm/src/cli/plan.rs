@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use api_spec::Command;
+use api_spec::globals::Global;
 use serde_json::{Map, Value};
 
 use super::args::Arg;
@@ -37,6 +38,8 @@ pub struct Plan {
     pub nics: Vec<Arg>,
     /// `-net`.
     pub nets: Vec<Arg>,
+    /// `-global`.
+    pub globals: Vec<Global>,
     /// `-add-fd`.
     pub fds: Vec<FdPlan>,
     /// How the process behaves.

@@ -12,6 +12,7 @@
 
 mod change;
 mod endpoint;
+mod lend;
 mod open;
 
 pub use change::unknown_host;
@@ -34,6 +35,9 @@ use devices::backend::chardev::{
     CharFrontend, Chardev, ChardevHandle, ChardevServer, system_words,
 };
 use qmp::server::Endpoint;
+
+use lend::Lender;
+pub use lend::{Lease, Loan};
 
 use super::fds::Opener;
 use super::objects::is_identifier;
@@ -93,6 +97,15 @@ struct Entry {
     monitor: bool,
     /// A socket's place among what can be yanked.
     yank: Option<YankPlace>,
+    /// Its socket is for vhost-user netdevs.
+    lender: Option<Lender>,
+}
+
+impl Entry {
+    /// Whether something uses it that is no device.
+    fn is_lent(&self) -> bool {
+        self.monitor || self.lender.as_ref().is_some_and(Lender::is_busy)
+    }
 }
 
 /// All character devices.
@@ -177,6 +190,7 @@ impl Chardevs {
             wait: opened.wait,
             monitor: false,
             yank: None,
+            lender: None,
         };
         if let Some(yanker) = entry.chardev.yanker() {
             entry.yank = Some(self.yanks.add_chardev(id, yanker));
@@ -217,7 +231,7 @@ impl Chardevs {
         let Some(entry) = self.entries.get(id) else {
             return Err(QmpError::generic(format!("Chardev '{id}' not found")));
         };
-        if entry.monitor || entry.chardev.is_taken() {
+        if entry.is_lent() || entry.chardev.is_taken() {
             return Err(QmpError::generic(format!("Chardev '{id}' is busy")));
         }
         self.entries.remove(id);
@@ -229,6 +243,11 @@ impl Chardevs {
     pub fn query(&self, monitor_connected: &dyn Fn(&str) -> bool) -> Vec<ChardevInfo> {
         let info = |(id, entry): (&String, &Entry)| {
             let filename = match (entry.kind, entry.monitor) {
+                _ if entry.lender.is_some() => {
+                    let lender = entry.lender.as_ref();
+                    let connected = lender.is_some_and(Lender::is_connected);
+                    entry.chardev.filename_of(connected)
+                }
                 (ChardevBackendKind::Memory, _) => "memory".into(),
                 (_, true) => entry.chardev.filename_of(monitor_connected(id)),
                 (_, false) => entry.chardev.filename(),
@@ -236,7 +255,7 @@ impl Chardevs {
             ChardevInfo {
                 label: id.clone(),
                 filename,
-                frontend_open: entry.monitor || entry.chardev.frontend_open(),
+                frontend_open: entry.is_lent() || entry.chardev.frontend_open(),
             }
         };
         self.entries.iter().map(info).collect()
@@ -295,7 +314,7 @@ impl Chardevs {
     pub fn take_frontend(&mut self, id: &str) -> Result<CharFrontend, FrontendError> {
         let entry = self.entries.get(id);
         let entry = entry.ok_or_else(|| FrontendError::NotFound(id.into()))?;
-        if entry.monitor {
+        if entry.monitor || entry.lender.is_some() {
             return Err(FrontendError::InUse(id.into()));
         }
         let front = entry.chardev.take_frontend();
@@ -313,7 +332,7 @@ impl Chardevs {
         let Some(entry) = self.entries.get_mut(id) else {
             return Err(QmpError::generic(format!("chardev \"{id}\" not found")));
         };
-        if entry.monitor || entry.chardev.is_taken() {
+        if entry.monitor || entry.lender.is_some() || entry.chardev.is_taken() {
             return Err(QmpError::generic(format!(
                 "chardev '{id}' is already in use"
             )));
@@ -336,6 +355,33 @@ impl Chardevs {
             entry.yank = None;
             entry.yank = Some(self.yanks.add_chardev(id, yanker));
         }
+    }
+
+    /// Lends a unix socket to a vhost-user netdev.
+    ///
+    /// # Errors
+    /// QEMU's words when there is none of that id, it is no unix socket, or in use.
+    pub fn lend_socket(&mut self, id: &str) -> QmpResult<Loan> {
+        let entry = self.entries.get_mut(id);
+        let entry =
+            entry.ok_or_else(|| QmpError::generic(format!("chardev \"{id}\" not found")))?;
+        if entry.is_lent() || entry.chardev.is_taken() {
+            return Err(QmpError::generic(format!(
+                "chardev '{id}' is already in use"
+            )));
+        }
+        let mut connection = None;
+        let lender = match &mut entry.lender {
+            Some(lender) => lender,
+            none => {
+                let (lender, now) = Lender::new(id, &mut entry.chardev)?;
+                connection = now;
+                none.insert(lender)
+            }
+        };
+        // The netdev waits for the client.
+        entry.wait = false;
+        lender.lend(id, entry.chardev.filename_of(false), connection)
     }
 
     /// The servers that are to have a client before the machine runs, as (id, name to show,

@@ -225,9 +225,8 @@ impl Control {
         let path = machine.path_for(&options, builtin);
         let references = self.look_up(&options, &path)?;
         let drive = references.node.as_ref().map(Arc::downgrade);
-        match &mut self.machine {
-            Some(machine) => machine.add_device(options, references, builtin)?,
-            None => {}
+        if let Some(machine) = &mut self.machine {
+            machine.add_device(options, references, builtin)?;
         }
         // From now on it goes with its device.
         if let Some(drive) = drive.and_then(|drive| drive.upgrade()) {

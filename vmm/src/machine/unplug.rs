@@ -201,10 +201,15 @@ impl Machine {
         (!keys.is_empty()).then(|| self.take_out(&keys))
     }
 
-    /// The machine is reset: the guest that was asked is not there any more.
+    /// The machine is reset: the guest that was asked is not there any more. As a guest does, it
+    /// lets go of whole slots.
     pub fn complete_unplugs(&mut self) -> Option<Removed> {
+        let place = |device: &Device| (device.bus.clone(), device.devfn.map(DevFn::slot));
         let asked = self.devices.iter().filter(|device| device.unplug.is_some());
-        let keys: Vec<Arc<str>> = asked.map(|device| device.key.clone()).collect();
+        let places: Vec<_> = asked.map(place).collect();
+        let there = |device: &&Device| places.contains(&place(device));
+        let going = self.devices.iter().filter(there);
+        let keys: Vec<Arc<str>> = going.map(|device| device.key.clone()).collect();
         (!keys.is_empty()).then(|| self.take_out(&keys))
     }
 

@@ -150,6 +150,34 @@ impl HostPort {
         port
     }
 
+    /// Takes a socket back, with the connection that it has now.
+    pub fn into_socket(self, registry: &Registry) -> Option<(Source, Option<OwnedFd>)> {
+        let HostPort {
+            _keeper,
+            link,
+            stream,
+            ..
+        } = self;
+        drop(_keeper);
+        let connection = stream.map(|mut stream| {
+            stream.unwatch(registry);
+            stream.into_output()
+        });
+        match link {
+            Link::Server(listener) => {
+                let _ = registry.deregister(&mut SourceFd(&listener.as_raw_fd()));
+                Some((Source::Server(listener), connection))
+            }
+            Link::Client { dialer, connecting } => {
+                if let Some(fd) = connecting {
+                    let _ = registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
+                }
+                Some((Source::Client(dialer), connection))
+            }
+            Link::Sink | Link::Fixed { .. } | Link::Terminal => None,
+        }
+    }
+
     /// Something is ready.
     pub fn ready(&mut self, part: Part, event: &Event, registry: &Registry) {
         match part {

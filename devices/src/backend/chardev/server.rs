@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -23,6 +24,9 @@ const LAST_WAIT: Duration = Duration::from_millis(500);
 /// How long callers wait for the thread, which waits for nobody.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// A socket, with the connection that it has now.
+pub(super) type Socket = (Source, Option<OwnedFd>);
+
 enum Message {
     Add {
         key: usize,
@@ -33,6 +37,7 @@ enum Message {
         log: Option<File>,
     },
     Remove(usize, Sender<()>),
+    TakeBack(usize, Sender<Option<Socket>>),
     Shutdown,
 }
 
@@ -81,6 +86,16 @@ impl ChardevHandle {
             // Given up as well when the thread ends meanwhile and drops the sender.
             let _ = wait.recv_timeout(PATIENCE);
         }
+    }
+
+    /// Takes a socket away from the thread; `None` where it is none, and everything is closed.
+    pub(super) fn take_back(&self, key: usize) -> Option<Socket> {
+        let (done, wait) = channel();
+        self.post(Message::TakeBack(key, done));
+        if *lock(&self.0.ended) {
+            return None;
+        }
+        wait.recv_timeout(PATIENCE).ok().flatten()
     }
 
     /// Sends what waits, as far as peers take it, closes everything and ends the thread. Returns
@@ -243,6 +258,11 @@ impl ChardevServer {
                     }
                     // The caller may have given up.
                     let _ = done.send(());
+                }
+                Message::TakeBack(key, done) => {
+                    let port = self.ports.remove(&key);
+                    let registry = self.poll.registry();
+                    let _ = done.send(port.and_then(|port| port.into_socket(registry)));
                 }
                 Message::Shutdown => return true,
             }

@@ -165,6 +165,10 @@ impl Stream {
     }
 
     /// Before it is closed: others may hold the same open file, and the poll would go on.
+    pub fn into_output(self) -> OwnedFd {
+        self.output
+    }
+
     pub fn unwatch(&mut self, registry: &Registry) {
         self.end_input(registry);
         if std::mem::take(&mut self.output_watched) {

@@ -230,6 +230,27 @@ impl Dialer {
         }
     }
 
+    /// A connection, if it can be made at once.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn connect(&mut self) -> io::Result<OwnedFd> {
+        match self.attempt().and_then(await_briefly)? {
+            Attempt::Connected(fd) => Ok(fd),
+            Attempt::UnderWay(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// How long to wait before another attempt; `None` when there is to be none.
+    pub fn retries(&self) -> Option<Duration> {
+        self.again
+    }
+
+    /// Whether it leads to a unix socket.
+    pub fn is_unix(&self) -> bool {
+        matches!(self.peer, Peer::Unix(_) | Peer::Passed)
+    }
+
     /// Whether there are addresses that were not tried in this round.
     pub(in crate::backend) fn has_more(&self) -> bool {
         self.turn != 0

@@ -22,7 +22,7 @@ mod worker;
 mod user_test;
 
 pub use link::{Link, LinkOptions};
-pub use peer::Peer;
+pub use peer::{Door, Peer};
 
 use std::io;
 use std::sync::Arc;

@@ -3,19 +3,26 @@
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The host's end of the socket.
-pub enum Peer {
-    /// Peers connect to us.
-    Listen(UnixListener),
-    /// We connect to a peer.
+pub struct Peer {
+    /// A connection that is there already.
+    pub first: Option<UnixStream>,
+    /// Where others come from.
+    pub door: Door,
+}
+
+/// Where peers come from.
+pub enum Door {
+    /// They connect to us.
+    Listen(Arc<UnixListener>),
+    /// We connect to them.
     Dial {
         /// Makes one attempt, which does not block for long.
         dial: Box<dyn FnMut() -> io::Result<UnixStream> + Send>,
-        /// A connection that is there already.
-        first: Option<UnixStream>,
-        /// When to try again; `None` leaves it at one connection.
+        /// When to try again; `None` leaves it at the first connection.
         again: Option<Duration>,
     },
 }
@@ -23,35 +30,35 @@ pub enum Peer {
 impl Peer {
     /// Readable when a peer waits; -1 where nobody comes by himself.
     pub(super) fn fd(&self) -> RawFd {
-        match self {
-            Peer::Listen(listener) => listener.as_raw_fd(),
-            Peer::Dial { .. } => -1,
+        match &self.door {
+            Door::Listen(listener) => listener.as_raw_fd(),
+            Door::Dial { .. } => -1,
         }
     }
 
     /// A connection that is to be had now.
     pub(super) fn take(&mut self) -> Option<UnixStream> {
-        match self {
-            Peer::Listen(listener) => listener.accept().ok().map(|(stream, _)| stream),
-            Peer::Dial { dial, first, again } => match first.take() {
-                None if again.is_some() => dial().ok(),
-                first => first,
-            },
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        match &mut self.door {
+            Door::Listen(listener) => listener.accept().ok().map(|(stream, _)| stream),
+            Door::Dial { dial, again } => again.and_then(|_| dial().ok()),
         }
     }
 
     /// When to look again, where nothing tells of it.
     pub(super) fn pause(&self) -> Option<Duration> {
-        match self {
-            Peer::Listen(_) => None,
-            Peer::Dial { again, .. } => *again,
+        match &self.door {
+            Door::Listen(_) => None,
+            Door::Dial { again, .. } => *again,
         }
     }
 
     pub(super) fn prepare(&self) -> io::Result<()> {
-        match self {
-            Peer::Listen(listener) => listener.set_nonblocking(true),
-            Peer::Dial { .. } => Ok(()),
+        match &self.door {
+            Door::Listen(listener) => listener.set_nonblocking(true),
+            Door::Dial { .. } => Ok(()),
         }
     }
 }

@@ -202,8 +202,9 @@ impl Bench {
     }
 
     fn server(pairs: u16) -> Self {
-        Self::new(pairs, |path| {
-            Peer::Listen(UnixListener::bind(path).unwrap())
+        Self::new(pairs, |path| Peer {
+            first: None,
+            door: Door::Listen(Arc::new(UnixListener::bind(path).unwrap())),
         })
     }
 
@@ -341,10 +342,12 @@ fn a_client_connects_again() {
     let guest = shared_guest();
     let bench = Bench::new(1, |path| {
         let path = path.clone();
-        Peer::Dial {
-            dial: Box::new(move || UnixStream::connect(&path)),
+        Peer {
             first: None,
-            again: Some(Duration::from_millis(10)),
+            door: Door::Dial {
+                dial: Box::new(move || UnixStream::connect(&path)),
+                again: Some(Duration::from_millis(10)),
+            },
         }
     });
     let mut driver = Driver::new(&guest, bench.function(&guest, 1));

@@ -306,3 +306,32 @@ fn conforms() {
         });
     }
 }
+
+/// Pages of the fake guest's RAM that the tests fill.
+const FILLED: std::ops::Range<u32> = 0x800..0x810;
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn exactly_the_pages_named_are_given(
+        near in proptest::collection::vec(0x7f8u32..0x818, 0..24),
+        far in proptest::collection::vec(proptest::prelude::any::<u32>(), 0..24),
+    ) {
+        let guest = FakeGuest::new();
+        let (driver, _, mut rings) = started(&guest, "{}");
+        for page in FILLED {
+            guest.write(u64::from(page) << 12, &[7; 4096]);
+        }
+        // Far away, but not the test's own rings and lists.
+        let far = far.into_iter().filter(|page| *page > 0x200);
+        let pages: Vec<u32> = near.into_iter().chain(far).collect();
+        driver.request(&mut rings[0], &[list(&guest, &pages)]);
+        for page in FILLED {
+            let expected = if pages.contains(&page) { 0 } else { 7 };
+            let found = guest.read(u64::from(page) << 12, 4096);
+            assert!(found.iter().all(|byte| *byte == expected), "{page:#x}");
+        }
+        assert_eq!(driver.status(), 0x0f);
+    }
+}

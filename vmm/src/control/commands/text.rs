@@ -70,8 +70,8 @@ impl Control {
             | Verb::Disk(_)
             | Verb::Device(_)
             | Verb::Guest(_)
-            | Verb::Net(_)
-            | Verb::Forward(_) => reply.send(Ok(String::new())),
+            | Verb::Forward(_)
+            | Verb::Net(_) => reply.send(Ok(String::new())),
         }
     }
 

@@ -43,10 +43,10 @@ pub enum Verb {
     Device(devices::Verb),
     /// A command about what the guest has and does.
     Guest(guest::Verb),
-    /// A command about networks.
-    Net(nets::Verb),
     /// A command about host forwards.
     Forward(forwards::Verb),
+    /// A command about networks.
+    Net(nets::Verb),
 }
 
 /// What `info` tells about.
@@ -109,10 +109,10 @@ pub enum Line {
     Device(DeviceLine),
     /// A command about what the guest has and does.
     Guest(GuestLine),
-    /// A command about networks.
-    Net(NetLine),
     /// A command about host forwards.
     Forward(ForwardLine),
+    /// A command about networks.
+    Net(NetLine),
     /// `info block`.
     InfoBlock(BlockQuery),
 }
@@ -500,13 +500,13 @@ pub fn parse(line: &str) -> Result<Line, String> {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             GuestLine::read(verb, words).map(Line::Guest)
         }
-        Verb::Net(verb) => {
-            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
-            NetLine::read(verb, words).map(Line::Net)
-        }
         Verb::Forward(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             ForwardLine::read(verb, words).map(Line::Forward)
+        }
+        Verb::Net(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            NetLine::read(verb, words).map(Line::Net)
         }
         verb => match words.next() {
             Some(_) => Err(extraneous(entry.name)),

@@ -63,6 +63,9 @@ impl Control {
                 taken.ok_or_else(|| QmpError::generic(format!("netdev '{other}' is in use")))?;
             *lock(&cx.netdev) = Some(taken);
         }
+        if let Branch::VhostUser(user) = &options.r#type {
+            *lock(&cx.loan) = Some(self.chardevs.lend_socket(&user.chardev)?);
+        }
         self.nets.reserve(&options.id, caller)?;
         for name in fd_names(options) {
             if let Some(fd) = self.passed_fd(monitor, name) {

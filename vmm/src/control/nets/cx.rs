@@ -13,6 +13,7 @@ use devices::bus::lock;
 use super::NetService;
 use super::user::Doors;
 use crate::control::Control;
+use crate::control::chardevs::Loan;
 use crate::event::{Mail, MailSender};
 use crate::threads::{self, ThreadKind};
 
@@ -38,6 +39,7 @@ pub struct NetOpenCx {
     pub service: NetService,
     pub(super) fds: Mutex<BTreeMap<String, OwnedFd>>,
     pub(super) netdev: Mutex<Option<NetAttachment>>,
+    pub(super) loan: Mutex<Option<Loan>>,
     pub(super) doors: Mutex<Doors>,
 }
 
@@ -50,6 +52,7 @@ impl NetOpenCx {
             service,
             fds: Mutex::new(BTreeMap::new()),
             netdev: Mutex::new(None),
+            loan: Mutex::new(None),
             doors: Mutex::default(),
         }
     }
@@ -67,6 +70,11 @@ impl NetOpenCx {
             };
             QmpError::generic(text)
         })
+    }
+
+    /// The socket of the character device that the options name.
+    pub fn take_loan(&self) -> Option<Loan> {
+        lock(&self.loan).take()
     }
 
     /// The other netdev that the options name (`netdev=` of a hub's port), taken for this one.

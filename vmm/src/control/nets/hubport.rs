@@ -41,6 +41,7 @@ pub fn open(id: &str, options: &NetdevHubPortOptions, cx: &NetOpenCx) -> QmpResu
         netdev,
         keep: Box::new(HubMember {
             other: name,
+            hub: hub.id(),
             _member: member,
             _taken: taken,
         }),
@@ -51,6 +52,14 @@ pub fn open(id: &str, options: &NetdevHubPortOptions, cx: &NetOpenCx) -> QmpResu
 pub(super) struct HubMember {
     /// The other netdev's id.
     pub other: String,
+    hub: i32,
     _member: devices::backend::net::NetGuard,
     _taken: Option<devices::backend::net::NetAttachment>,
+}
+
+impl HubMember {
+    /// The hub's number, when it is that of the netdev `id`.
+    pub(super) fn hub_of(&self, id: &str) -> Option<i32> {
+        (self.other == id).then_some(self.hub)
+    }
 }

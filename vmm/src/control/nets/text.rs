@@ -43,7 +43,10 @@ impl Control {
         }
         for (name, nic) in self.machine.iter().flat_map(|machine| machine.nics()) {
             let netdev = self.nets.iter().find(|netdev| uses(&**nic, netdev));
-            let netdev = netdev.filter(|netdev| netdev.kind() != "hubport");
+            if netdev.is_some_and(|netdev| netdev.kind() == "hubport") {
+                // Shown with its hub.
+                continue;
+            }
             for pair in 0..netdev.map_or(1, |netdev| netdev.pairs()) {
                 text.push_str(&nic_line(name, &**nic, pair));
                 if let Some(netdev) = netdev {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use api_spec::Reply;
 use usernet::wire::Ask;
 
+use super::super::hubport::HubMember;
 use super::child::Line;
 use super::{UserNet, rules};
 use crate::control::Control;
@@ -17,18 +18,25 @@ impl Control {
     pub(in crate::control) fn tell_usernets(&self, reply: Reply<String>) {
         let nets = self.nets.all_kept::<UserNet>();
         let lines: Vec<(String, Arc<Line>)> = nets
-            .map(|(id, net)| (id.to_owned(), net.child.line().clone()))
+            .map(|(id, net)| (self.title(id), net.child.line().clone()))
             .collect();
         let work = move || {
             let mut text = String::new();
-            for (id, line) in lines {
+            for (title, line) in lines {
                 let info = line.ask(&Ask::Info);
                 let info = info.unwrap_or_else(|error| format!("Error: {error}\n"));
-                let _ = write!(text, "Hub -1 ({id}):\n{info}");
+                let _ = write!(text, "{title}:\n{info}");
             }
             text
         };
         self.answer_later(reply, work, |_, text| Ok(hmp::wire(&text)));
+    }
+
+    /// What stands above a network's table: the number of its hub, if it is in one.
+    fn title(&self, id: &str) -> String {
+        let mut members = self.nets.all_kept::<HubMember>();
+        let hub = members.find_map(|(_, member)| member.hub_of(id));
+        format!("Hub {} ({id})", hub.unwrap_or(-1))
     }
 
     /// hostfwd_add and hostfwd_remove.
