@@ -275,6 +275,9 @@ impl Hands<'_, '_> {
     fn arm(&mut self, after: Duration) -> io::Result<()> {
         if self.timer.is_none() {
             let timer = TimerFd::new()?;
+            // It may be set anew, or forgotten, by what came in the same batch of events as its
+            // end: then there is nothing to be read, which must not be waited for.
+            sys::set_nonblocking(&timer)?;
             let events = Events::with_data_raw(timer.as_raw_fd(), TIMER, EventSet::IN);
             self.ops.add(events).map_err(host)?;
             *self.timer = Some(timer);
@@ -455,6 +458,56 @@ mod tests {
                 again: Vec::new(),
             }]
         }
+    }
+
+    /// Sets its timer with one kick and forgets it with the next, which comes before the timer is due
+    /// and is looked at when it is.
+    struct Forgetful {
+        kick: EventFd,
+        answer: EventFd,
+        set: bool,
+    }
+
+    impl QueueWorker for Forgetful {
+        fn register(&mut self, watch: &mut dyn Watch) -> io::Result<()> {
+            watch.readable(self.kick.as_raw_fd(), WatchToken(1))
+        }
+        fn on_event(&mut self, _: WatchToken, watch: &mut dyn Watch) {
+            self.kick.read().unwrap();
+            self.set = !self.set;
+            watch.timeout(self.set.then_some(1_000_000));
+            self.answer.write(1).unwrap();
+            if self.set {
+                std::thread::sleep(Duration::from_millis(3));
+            }
+        }
+        fn quiesce(&mut self, watch: &mut dyn Watch) {
+            watch.remove(self.kick.as_raw_fd());
+            watch.timeout(None);
+        }
+        fn drained(&self) -> bool {
+            true
+        }
+        fn into_state(self: Box<Self>) -> Vec<QueueState> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn a_timer_that_is_forgotten_when_it_is_due_is_not_waited_for() {
+        let thread = IoThread::start("io0", PollParameters::default(), None).unwrap();
+        let (kick, answer) = (EventFd::new(0).unwrap(), EventFd::new(0).unwrap());
+        let worker = Forgetful {
+            kick: kick.try_clone().unwrap(),
+            answer: answer.try_clone().unwrap(),
+            set: false,
+        };
+        let id = thread.attach(Box::new(worker)).unwrap();
+        for _ in 0..50 {
+            kick.write(1).unwrap();
+            answer.read().unwrap();
+        }
+        assert!(thread.detach(id).is_some());
     }
 
     #[test]
