@@ -31,7 +31,7 @@ fn read_disk(serial: &mut Serial, disk: &str) {
 
 /// Waits until the guest has, or has not, this file.
 fn until(serial: &mut Serial, test: &str) {
-    let look = format!("for i in $(seq 200); do {test} && break; sleep 0.05; done; {test}");
+    let look = format!("for i in $(seq 400); do {test} && break; sleep 0.05; done; {test}");
     assert_eq!(serial.try_run(&look).1, "0", "{test}");
 }
 
@@ -39,7 +39,7 @@ fn deleted(vm: &mut Vm, id: &str) {
     loop {
         let event = vm
             .qmp()
-            .event_within("DEVICE_DELETED", seconds(30))
+            .event_within("DEVICE_DELETED", seconds(60))
             .unwrap_or_else(|| panic!("{id} does not go"));
         if event["data"]["device"] == id {
             return;

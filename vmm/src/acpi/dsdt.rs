@@ -70,9 +70,6 @@ pub(super) fn device(which: &str, parts: &[Raw]) -> Raw {
 fn system_bus(config: &AcpiConfig) -> Raw {
     let mut parts = vec![root_bridge(config)];
     parts.extend(config.layout.board.ecam().map(reserved));
-    if config.layout.board == Board::I440fx {
-        parts.push(hotplug::reserved());
-    }
     parts.extend(links::devices(config.layout.board));
     parts.extend(
         (0u32..)

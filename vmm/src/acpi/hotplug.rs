@@ -2,9 +2,8 @@
 //! what is to go, a general purpose event says that they say it.
 
 use acpi_tables::aml::{
-    Acquire, And, Arg, EISAName, Field, FieldAccessType, FieldEntry, FieldLockRule,
-    FieldUpdateRule, IO, If, Method, MethodCall, Mutex, Notify, OpRegion, OpRegionSpace, Release,
-    ResourceTemplate, Scope, ShiftLeft, Store,
+    Acquire, And, Arg, Field, FieldAccessType, FieldEntry, FieldLockRule, FieldUpdateRule, If,
+    Method, MethodCall, Mutex, Notify, OpRegion, OpRegionSpace, Release, Scope, ShiftLeft, Store,
 };
 
 use super::Raw;
@@ -12,8 +11,6 @@ use super::dsdt::{IntoBytes, device, name, path, refs};
 
 /// The ports.
 const PORTS: u16 = 0xae00;
-/// Bytes of them.
-const PORTS_LEN: u8 = 0x14;
 /// What a slot is told: look whether something is there.
 const DEVICE_CHECK: u8 = 1;
 /// What a slot is told: let go of what is there.
@@ -30,19 +27,6 @@ pub fn slots(slots: u32) -> Vec<Raw> {
     parts.push(tell_slots(&slots));
     parts.push(look());
     parts
-}
-
-/// Ports that no device may be moved to.
-pub fn reserved() -> Raw {
-    let ports = IO::new(PORTS, PORTS, 1, PORTS_LEN);
-    device(
-        "PHPR",
-        &[
-            name("_HID", &EISAName::new("PNP0C02")),
-            name("_UID", &"hotplug"),
-            name("_CRS", &ResourceTemplate::new(vec![&ports])),
-        ],
-    )
 }
 
 /// `\_GPE._E01`: something came or is to go.
