@@ -9,8 +9,7 @@ use crate::control::Control;
 
 /// An interface or netdev as one line, for one of its queue pairs.
 fn line(name: &str, pair: usize, kind: &str, description: &str) -> String {
-    let gap = if description.is_empty() { "" } else { "," };
-    format!("{name}: index={pair},type={kind}{gap}{description}\n")
+    format!("{name}: index={pair},type={kind},{description}\n")
 }
 
 fn netdev_line(netdev: &Netdev, pair: usize) -> String {
