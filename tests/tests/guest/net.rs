@@ -131,7 +131,7 @@ fn exchange(serial: &mut Serial, host_address: &str, guest_address: &str) {
     stream.read_exact(&mut back).expect("all of it");
     drop(stream);
     assert!(back == bytes, "what came back differs");
-    serial.run("kill $sender 2>/dev/null; rm /got");
+    serial.run("wait $sender; rm /got");
 }
 
 fn nic(netdev: &str, mac: u8) -> [String; 2] {
@@ -182,13 +182,8 @@ fn guests_and_host_meet_on_a_bridge() {
     one.run("dd if=/dev/urandom of=/sent bs=64k count=32 2>/dev/null");
     let sum = one.run("md5sum </sent");
     two.run("nc -l -p 5001 >/got & listener=$!");
-    one.run("while ! nc 10.77.0.3 5001 </sent; do :; done & sender=$!");
-    let end = Instant::now() + seconds(30);
-    while two.run("md5sum </got") != sum {
-        assert!(Instant::now() < end, "the payload does not come whole");
-    }
-    one.run("kill $sender 2>/dev/null");
-    two.run("kill $listener 2>/dev/null");
+    one.run("while ! nc 10.77.0.3 5001 </sent; do :; done");
+    assert_eq!(two.run("wait $listener; md5sum </got"), sum);
 
     // The cable.
     for name in ["nic", "net"] {

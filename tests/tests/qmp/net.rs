@@ -348,25 +348,26 @@ fn a_bridge_helper_that_hangs_holds_up_nobody_else() {
         return;
     }
     let mut vm = VmBuilder::new().none().monitors(2).start();
-    let helper = program(vm.dir(), "helper", "exec sleep 600");
+    let helper = program(
+        vm.dir(),
+        "helper",
+        &format!("touch {}; exec sleep 600", vm.path("started").display()),
+    );
     let mut other = tests::Qmp::connect(&vm.monitor(1));
     let add = json!({"execute": "netdev_add", "arguments":
         {"type": "bridge", "id": "b", "helper": helper}});
     vm.qmp().send(add.to_string().as_bytes());
     other.query("query-status");
-    // Its id is taken meanwhile.
-    let mut status = other.try_exec(
-        "netdev_add",
-        json!({"type": "hubport", "id": "b", "hubid": 0}),
-    );
-    while status.is_ok() {
-        other.exec("netdev_del", json!({"id": "b"}));
-        status = other.try_exec(
-            "netdev_add",
-            json!({"type": "hubport", "id": "b", "hubid": 0}),
-        );
+    let end = std::time::Instant::now() + tests::seconds(20);
+    let started = vm.path("started");
+    while !started.exists() {
+        assert!(std::time::Instant::now() < end, "the helper does not run");
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    assert!(status.is_err());
+    // Its id is taken meanwhile.
+    let taken = json!({"type": "hubport", "id": "b", "hubid": 0});
+    let error = other.refused("netdev_add", taken);
+    assert_eq!(error.desc, "Duplicate ID 'b'");
     let _ = other.try_exec("quit", json!({}));
     vm.wait();
 }
@@ -452,4 +453,45 @@ fn netdevs_end_with_the_program() {
         format!("{name}\n")
     );
     fs::remove_file(&keep).expect("removed");
+}
+
+#[test]
+fn the_manuals_taps_run_as_they_are_written() {
+    if skip_on_stand_in("it has no vlan= any more") || !has_taps() {
+        return;
+    }
+    for (args, shown) in [
+        (
+            vec![
+                "-net",
+                "nic,vlan=0,model=virtio,macaddr=00:16:35:AF:94:4B",
+                "-net",
+                "tap,vlan=0,script=no,downscript=no",
+            ],
+            "model=virtio-net-pci,macaddr=00:16:35:af:94:4b",
+        ),
+        (
+            vec![
+                "-net",
+                "nic,vlan=1,macaddr=00:16:35:AF:94:4B,model=virtio,name=ncard1",
+                "-net",
+                "tap,vlan=1,script=no,downscript=no",
+            ],
+            "ncard1: index=0,type=nic,model=virtio-net-pci",
+        ),
+        (
+            vec![
+                "-netdev",
+                "tap,id=guest0,script=no,downscript=no",
+                "-net",
+                "nic,model=virtio,netdev=guest0,macaddr=00:16:35:AF:94:4B",
+            ],
+            " \\ guest0: index=0,type=tap,ifname=tap",
+        ),
+    ] {
+        let mut vm = VmBuilder::new().stopped().args(&args).start();
+        let text = vm.qmp().hmp("info network");
+        assert!(text.contains(shown), "{args:?}: {text}");
+        assert!(text.contains("\r\n \\ "), "{text}");
+    }
 }
