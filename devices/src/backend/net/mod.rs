@@ -111,10 +111,15 @@ pub trait VhostBackend: Send + Sync {
     /// the queues over, `quiesce` asks for them back, `into_state` says where they stopped.
     ///
     /// # Errors
-    /// When the other party is not there or refuses.
+    /// When the other party is not there or refuses. What it did until then stands in the rings,
+    /// and it does no more.
     fn start(&self, queues: ActiveQueues) -> io::Result<Vec<PlacedWorker>>;
     /// Queue pairs that it serves at most.
     fn queue_pairs(&self) -> u16;
+    /// Whether nobody else may serve them when it refuses.
+    fn insists(&self) -> bool {
+        true
+    }
 }
 
 /// An interface, for commands. Calls come from the control thread and never block.
