@@ -49,6 +49,18 @@ pub enum Unplug {
     Unsupported,
 }
 
+/// What a guest's write to slot control comes to, beyond the registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commanded {
+    /// Nothing.
+    Nothing,
+    /// The guest let go of the card.
+    LetGo,
+    /// The indicator stopped blinking with the power still on: the guest keeps the card, if the host
+    /// wanted it back (section 6.7.1.5). The end of switching a card on looks the same.
+    Kept,
+}
+
 /// The registers of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotState {
@@ -130,15 +142,26 @@ impl SlotState {
         Unplug::Asked
     }
 
-    /// The guest wrote slot control, which was `before`. True when it let go of the card. Guests
-    /// that only write again what is there do not.
-    pub fn commanded(&mut self, before: u16) -> bool {
+    /// The guest wrote slot control, which was `before`. Guests that only write again what is there
+    /// do not let go of the card.
+    pub fn commanded(&mut self, before: u16) -> Commanded {
         if !self.hot_plug {
-            return false;
+            return Commanded::Nothing;
         }
         self.train();
         self.status |= status::COMMAND_COMPLETED;
-        self.occupied() && self.is_off(self.control) && !self.is_off(before)
+        let indicator = |control| control & control::POWER_INDICATOR;
+        let blinked = indicator(before) == control::POWER_INDICATOR_BLINK;
+        let on = indicator(self.control) == control::POWER_INDICATOR_ON;
+        if !self.occupied() {
+            Commanded::Nothing
+        } else if self.is_off(self.control) && !self.is_off(before) {
+            Commanded::LetGo
+        } else if blinked && on && self.powered() {
+            Commanded::Kept
+        } else {
+            Commanded::Nothing
+        }
     }
 
     fn is_off(&self, control: u16) -> bool {
@@ -170,11 +193,12 @@ mod tests {
         Insert,
         Remove,
         Request(Unplug),
-        /// Slot control, and whether the card was let go.
-        Write(u16, bool),
+        /// Slot control, and what that comes to.
+        Write(u16, Commanded),
         /// Ones are written to slot status.
         Clear(u16),
     }
+    use Commanded::{Kept, LetGo, Nothing};
     use Step::*;
 
     fn run(mut slot: SlotState, steps: &[(Step, u16, bool)]) {
@@ -183,9 +207,9 @@ mod tests {
                 Insert => slot.insert(),
                 Remove => slot.remove(),
                 Request(answer) => assert_eq!(slot.request_unplug(), *answer, "step {index}"),
-                Write(control, ejected) => {
+                Write(control, answer) => {
                     let before = std::mem::replace(&mut slot.control, *control);
-                    assert_eq!(slot.commanded(before), *ejected, "step {index}");
+                    assert_eq!(slot.commanded(before), *answer, "step {index}");
                 }
                 Clear(bits) => slot.status &= !bits,
             }
@@ -206,30 +230,30 @@ mod tests {
                 (Insert, inserted, false),
                 (Clear(ALL), PRESENT, false),
                 (
-                    Write(BLINK | POWER_OFF, false),
+                    Write(BLINK | POWER_OFF, Nothing),
                     PRESENT | COMMAND_COMPLETED,
                     false,
                 ),
                 (Request(Unplug::Busy), PRESENT | COMMAND_COMPLETED, false),
                 (Clear(ALL), PRESENT, false),
-                (Write(BLINK, false), powered, true),
+                (Write(BLINK, Nothing), powered, true),
                 (Clear(ALL), PRESENT, true),
-                (Write(ON, false), PRESENT | COMMAND_COMPLETED, true),
+                (Write(ON, Kept), PRESENT | COMMAND_COMPLETED, true),
                 (Clear(ALL), PRESENT, true),
                 (Request(Unplug::Asked), PRESENT | ATTENTION, true),
                 (Clear(ALL), PRESENT, true),
-                (Write(BLINK, false), PRESENT | COMMAND_COMPLETED, true),
+                (Write(BLINK, Nothing), PRESENT | COMMAND_COMPLETED, true),
                 (Request(Unplug::Busy), PRESENT | COMMAND_COMPLETED, true),
                 (Clear(ALL), PRESENT, true),
-                (Write(BLINK | POWER_OFF, false), off, false),
-                (Write(OFF, true), off, false),
+                (Write(BLINK | POWER_OFF, Nothing), off, false),
+                (Write(OFF, LetGo), off, false),
                 (
                     Remove,
                     COMMAND_COMPLETED | LINK_CHANGED | PRESENCE_CHANGED,
                     false,
                 ),
                 (Clear(ALL), 0, false),
-                (Write(OFF, false), COMMAND_COMPLETED, false),
+                (Write(OFF, Nothing), COMMAND_COMPLETED, false),
             ],
         );
     }
@@ -241,8 +265,9 @@ mod tests {
             &[
                 (Request(Unplug::Asked), PRESENT | ATTENTION, true),
                 (Clear(ALL), PRESENT, true),
-                (Write(BLINK, false), PRESENT | COMMAND_COMPLETED, true),
-                (Write(ON, false), PRESENT | COMMAND_COMPLETED, true),
+                (Write(BLINK, Nothing), PRESENT | COMMAND_COMPLETED, true),
+                (Write(ON, Kept), PRESENT | COMMAND_COMPLETED, true),
+                (Write(ON, Nothing), PRESENT | COMMAND_COMPLETED, true),
                 (Clear(ALL), PRESENT, true),
                 (Request(Unplug::Asked), PRESENT | ATTENTION, true),
             ],
@@ -267,7 +292,7 @@ mod tests {
         run(
             SlotState::new(true, false),
             &[
-                (Write(ON, false), COMMAND_COMPLETED, false),
+                (Write(ON, Nothing), COMMAND_COMPLETED, false),
                 (Clear(ALL), 0, false),
                 (Insert, ALL & !COMMAND_COMPLETED | PRESENT, true),
                 (Remove, ALL & !COMMAND_COMPLETED, false),
@@ -283,7 +308,7 @@ mod tests {
                 (Insert, PRESENT | PRESENCE_CHANGED | ATTENTION, false),
                 (Clear(ALL), PRESENT, false),
                 (
-                    Write(OFF | INTERRUPT, false),
+                    Write(OFF | INTERRUPT, Nothing),
                     PRESENT | COMMAND_COMPLETED,
                     false,
                 ),
@@ -297,7 +322,7 @@ mod tests {
             SlotState::new(false, true),
             &[
                 (Request(Unplug::Unsupported), PRESENT, true),
-                (Write(OFF, false), PRESENT, true),
+                (Write(OFF, Nothing), PRESENT, true),
             ],
         );
         assert!(SlotState::new(false, false).powered());
