@@ -96,6 +96,11 @@ pub trait NetPort: Send {
     /// Sends one frame, header first where there is one. `frame` is copied or sent when this
     /// returns [`Sent::Done`].
     fn send(&mut self, frame: &Buffers) -> Sent;
+    /// Sends what is left of a frame that was taken as sent and is away only in part. Whether
+    /// nothing is left; `receive` does it, too.
+    fn flush(&mut self) -> bool {
+        true
+    }
     /// Says which offloads frames from `receive` may use: what the driver took.
     fn set_guest_offloads(&mut self, _offloads: Offloads) {}
     /// Says whether the driver uses this queue pair. Where not, nobody asks for its frames, and the
