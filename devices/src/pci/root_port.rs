@@ -390,7 +390,7 @@ mod tests {
         let at = |offset: u16| port.express + offset;
         assert_eq!(port.config.dword(at(0x0c)) >> 24, 3);
         let slot = port.config.dword(at(express::SLOT_CAPABILITIES));
-        assert_eq!((slot >> 19, slot & 0x7f), (5, 0x7b));
+        assert_eq!((slot >> 19, slot & 0x4007f), (5, 0x4007b));
         assert_eq!(port.config.byte(0x0e), 0x81);
         let fixed = PcieRootPortProps {
             hotplug: false,
@@ -399,7 +399,7 @@ mod tests {
         };
         let port = build(&fixed, &guest.cx("rp")).unwrap();
         let slot = port.config.dword(port.express + express::SLOT_CAPABILITIES);
-        assert_eq!(slot & 0x7f, 0);
+        assert_eq!(slot & 0x4007f, 0);
         assert_eq!(port.config.byte(0x0e), 0x01);
         assert_eq!(port.config.reserve(), Reserve::default());
         let roomy = PcieRootPortProps {

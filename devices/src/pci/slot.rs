@@ -23,7 +23,7 @@ pub mod control {
     pub const POWER_OFF: u16 = 1 << 10;
     pub const LINK_CHANGED_ENABLE: u16 = 1 << 12;
     /// Enables of the events that have the same bits in slot status.
-    pub const EVENTS: u16 = 0x1f;
+    pub const EVENTS: u16 = 0x0f;
 }
 
 /// Slot status (section 7.8.11).
@@ -31,7 +31,6 @@ pub mod status {
     #![allow(missing_docs)] // the names are the specification's
     pub const ATTENTION: u16 = 1 << 0;
     pub const PRESENCE_CHANGED: u16 = 1 << 3;
-    pub const COMMAND_COMPLETED: u16 = 1 << 4;
     pub const PRESENT: u16 = 1 << 6;
     pub const LINK_CHANGED: u16 = 1 << 8;
 }
@@ -149,7 +148,6 @@ impl SlotState {
             return Commanded::Nothing;
         }
         self.train();
-        self.status |= status::COMMAND_COMPLETED;
         let indicator = |control| control & control::POWER_INDICATOR;
         let blinked = indicator(before) == control::POWER_INDICATOR_BLINK;
         let on = indicator(self.control) == control::POWER_INDICATOR_ON;
@@ -217,43 +215,35 @@ mod tests {
         }
     }
 
-    const ALL: u16 = ATTENTION | PRESENCE_CHANGED | COMMAND_COMPLETED | LINK_CHANGED;
+    const ALL: u16 = ATTENTION | PRESENCE_CHANGED | LINK_CHANGED;
 
     #[test]
     fn a_card_comes_and_goes() {
         let inserted = PRESENT | PRESENCE_CHANGED | ATTENTION;
-        let powered = PRESENT | LINK_CHANGED | COMMAND_COMPLETED;
-        let off = PRESENT | COMMAND_COMPLETED | LINK_CHANGED;
+        let powered = PRESENT | LINK_CHANGED;
+        let off = PRESENT | LINK_CHANGED;
         run(
             SlotState::new(true, false),
             &[
                 (Insert, inserted, false),
                 (Clear(ALL), PRESENT, false),
-                (
-                    Write(BLINK | POWER_OFF, Nothing),
-                    PRESENT | COMMAND_COMPLETED,
-                    false,
-                ),
-                (Request(Unplug::Busy), PRESENT | COMMAND_COMPLETED, false),
+                (Write(BLINK | POWER_OFF, Nothing), PRESENT, false),
+                (Request(Unplug::Busy), PRESENT, false),
                 (Clear(ALL), PRESENT, false),
                 (Write(BLINK, Nothing), powered, true),
                 (Clear(ALL), PRESENT, true),
-                (Write(ON, Kept), PRESENT | COMMAND_COMPLETED, true),
+                (Write(ON, Kept), PRESENT, true),
                 (Clear(ALL), PRESENT, true),
                 (Request(Unplug::Asked), PRESENT | ATTENTION, true),
                 (Clear(ALL), PRESENT, true),
-                (Write(BLINK, Nothing), PRESENT | COMMAND_COMPLETED, true),
-                (Request(Unplug::Busy), PRESENT | COMMAND_COMPLETED, true),
+                (Write(BLINK, Nothing), PRESENT, true),
+                (Request(Unplug::Busy), PRESENT, true),
                 (Clear(ALL), PRESENT, true),
                 (Write(BLINK | POWER_OFF, Nothing), off, false),
                 (Write(OFF, LetGo), off, false),
-                (
-                    Remove,
-                    COMMAND_COMPLETED | LINK_CHANGED | PRESENCE_CHANGED,
-                    false,
-                ),
+                (Remove, LINK_CHANGED | PRESENCE_CHANGED, false),
                 (Clear(ALL), 0, false),
-                (Write(OFF, Nothing), COMMAND_COMPLETED, false),
+                (Write(OFF, Nothing), 0, false),
             ],
         );
     }
@@ -265,9 +255,9 @@ mod tests {
             &[
                 (Request(Unplug::Asked), PRESENT | ATTENTION, true),
                 (Clear(ALL), PRESENT, true),
-                (Write(BLINK, Nothing), PRESENT | COMMAND_COMPLETED, true),
-                (Write(ON, Kept), PRESENT | COMMAND_COMPLETED, true),
-                (Write(ON, Nothing), PRESENT | COMMAND_COMPLETED, true),
+                (Write(BLINK, Nothing), PRESENT, true),
+                (Write(ON, Kept), PRESENT, true),
+                (Write(ON, Nothing), PRESENT, true),
                 (Clear(ALL), PRESENT, true),
                 (Request(Unplug::Asked), PRESENT | ATTENTION, true),
             ],
@@ -292,10 +282,10 @@ mod tests {
         run(
             SlotState::new(true, false),
             &[
-                (Write(ON, Nothing), COMMAND_COMPLETED, false),
+                (Write(ON, Nothing), 0, false),
                 (Clear(ALL), 0, false),
-                (Insert, ALL & !COMMAND_COMPLETED | PRESENT, true),
-                (Remove, ALL & !COMMAND_COMPLETED, false),
+                (Insert, ALL | PRESENT, true),
+                (Remove, ALL, false),
             ],
         );
     }
@@ -307,11 +297,7 @@ mod tests {
             &[
                 (Insert, PRESENT | PRESENCE_CHANGED | ATTENTION, false),
                 (Clear(ALL), PRESENT, false),
-                (
-                    Write(OFF | INTERRUPT, Nothing),
-                    PRESENT | COMMAND_COMPLETED,
-                    false,
-                ),
+                (Write(OFF | INTERRUPT, Nothing), PRESENT, false),
             ],
         );
     }
@@ -337,9 +323,8 @@ mod tests {
             (ATTENTION, ATTENTION, false),
             (INTERRUPT | ATTENTION, PRESENCE_CHANGED, false),
             (INTERRUPT | PRESENCE_CHANGED, PRESENCE_CHANGED, true),
-            (INTERRUPT | COMMAND_COMPLETED, COMMAND_COMPLETED, true),
             (INTERRUPT | LINK_CHANGED_ENABLE, LINK_CHANGED, true),
-            (INTERRUPT | LINK_CHANGED_ENABLE, COMMAND_COMPLETED, false),
+            (INTERRUPT | LINK_CHANGED_ENABLE, ATTENTION, false),
             (INTERRUPT | EVENTS, LINK_CHANGED, false),
         ] {
             let slot = SlotState {
