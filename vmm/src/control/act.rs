@@ -105,6 +105,7 @@ impl Control {
             Effect::StartQueues => self.with_machine(|machine| machine.start_queues(id)),
             Effect::StopQueues => self.with_machine(|machine| machine.stop_queues(id)),
             Effect::Ejected => self.ejected(id, done),
+            Effect::Kept => self.kept(id),
             Effect::EjectSlots(slots) => self.ejected_slots(slots, done),
             Effect::Power(power) => self.power(&power),
             Effect::Notice(notice) => self.notice(notice),

@@ -53,6 +53,16 @@ impl Control {
         self.free_removed(removed, done);
     }
 
+    /// The guest does not let go of what is in the slot of the port `port`: what was asked of it
+    /// has failed.
+    pub(super) fn kept(&mut self, port: &str) {
+        let machine = self.machine.as_mut();
+        let kept = machine.map(|machine| machine.call_off_behind(port));
+        for Gone { id, path } in kept.unwrap_or_default() {
+            self.emit(Event::DeviceUnplugGuestError { device: id, path });
+        }
+    }
+
     /// The guest let go of what is in these slots of the bus with ACPI hot-plug, and waits for
     /// `done`.
     pub(super) fn ejected_slots(&mut self, slots: u32, done: Option<Done>) {

@@ -22,7 +22,7 @@ const EVENT_NS: u64 = 1_000_000;
 /// Between two looks whether somebody still uses a device that is gone.
 const LOOKS: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(10));
 
-/// A device that is gone, as watchers are told.
+/// A device that is gone, or was asked for and stays, as watchers are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gone {
     /// Its id, if it had one and is not a part of a device.
@@ -194,6 +194,21 @@ impl Machine {
             }
         }
         removed
+    }
+
+    /// The guest keeps what is in the slot of this port. Devices that it was asked for are given
+    /// back; it can be asked for them again.
+    pub fn call_off_behind(&mut self, port: &str) -> Vec<Gone> {
+        let keys = self.keys_on(|kind| kind.is_of(port), |_| true);
+        let here = self.devices.iter_mut();
+        let here = here.filter(|device| keys.contains(&device.key));
+        here.filter_map(|device| {
+            device.unplug.take().map(|_| Gone {
+                id: device.options.id.clone(),
+                path: device.branch.path(&device.key),
+            })
+        })
+        .collect()
     }
 
     /// The guest let go of what is in these slots of the bus with ACPI hot-plug.
