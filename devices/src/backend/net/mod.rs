@@ -133,6 +133,11 @@ pub trait Nic: Send + Sync {
     fn name(&self) -> &str;
     /// The netdev behind it came or went, or somebody pulled the plug (set_link).
     fn set_link(&self, up: bool);
+    /// Whether its queues are to start anew, because others are to serve them than do now: a link
+    /// that is down is nothing that other parties know of.
+    fn wants_restart(&self) -> bool {
+        false
+    }
     /// query-rx-filter; `None` where the interface has no such thing. Afterwards
     /// NIC_RX_FILTER_CHANGED may be sent again.
     fn rx_filter(&self) -> Option<RxFilterInfo>;

@@ -363,11 +363,11 @@ impl VirtioDevice for Net {
                 _ => {}
             }
         }
-        let vhost = self.shared.netdev.as_ref().and_then(NetAttachment::vhost);
-        let served = match vhost {
+        let served = match self.shared.vhost() {
             Some(vhost) => self.served_by(&*vhost, &mut data, &ground)?,
             None => None,
         };
+        self.shared.set_by_vhost(served.is_some());
         let (mut workers, members, ports) = match served {
             Some(workers) => (workers, Vec::new(), self.ports()),
             None => {

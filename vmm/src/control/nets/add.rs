@@ -113,17 +113,9 @@ impl Control {
     fn part_netdev(&mut self, netdev: &devices::backend::net::Netdev) {
         netdev.close();
         self.nets.leave_hub(netdev.id());
-        let Some(nic) = netdev.nic() else { return };
-        let Some(machine) = &mut self.machine else {
-            return;
-        };
-        let same = |other: &std::sync::Arc<dyn devices::backend::net::Nic>| {
-            std::sync::Arc::as_ptr(other).addr() == std::sync::Arc::as_ptr(&nic).addr()
-        };
-        let key = machine.nics().find(|(_, other)| same(other));
-        if let Some(key) = key.map(|(key, _)| key.to_owned()) {
-            // Its workers give back what they have of the netdev, and find it closed.
-            machine.restart_queues(&key);
+        if let Some(nic) = netdev.nic() {
+            // Its workers find it closed.
+            self.restart_nic(&nic);
         }
     }
 }

@@ -340,3 +340,50 @@ fn another_party_serves_the_data_queues() {
     assert_eq!(bench.wires[0].told().offloads, Some(Offloads::default()));
     let _ = lock(bench.driver.function()).config();
 }
+
+#[test]
+fn another_party_serves_no_interface_whose_plug_is_pulled() {
+    let guest = FakeGuest::new();
+    let vhost = Arc::new(FakeVhost(Mutex::default()));
+    let (netdev, wires) = netdev(WITH_HEADER, 1, Some(vhost.clone()));
+    let mut cx = guest.cx("net0");
+    cx.netdev = netdev.attach();
+    let (function, nic) = build(&props(""), &mut cx).unwrap();
+    let mut bench = Bench {
+        guest: &guest,
+        driver: Driver::new(&guest, function),
+        nic,
+        netdev,
+        wires,
+        rings: Vec::new(),
+    };
+    bench.start(u64::MAX);
+    assert!(!bench.nic.wants_restart());
+    let restart = |bench: &Bench| {
+        assert!(bench.nic.wants_restart());
+        lock(&vhost.0).clear();
+        bench.driver.carry_out(Effect::StopQueues);
+        bench.driver.carry_out(Effect::StartQueues);
+        assert!(!bench.nic.wants_restart());
+    };
+    // By the netdev's name, and by the interface's.
+    for round in 0..2 {
+        let pull = |bench: &Bench, up| match round {
+            0 => bench.netdev.set_plugged_in(up),
+            _ => bench.nic.set_link(up),
+        };
+        pull(&bench, false);
+        restart(&bench);
+        assert!(lock(&vhost.0).is_empty());
+        bench.transmit(1, DATA, &with_header(&frame([2; 6], 60)));
+        bench.kick(1);
+        assert!(bench.rings[1].take_used(&guest).is_some());
+        assert!(bench.wires[0].receive().is_none());
+        pull(&bench, true);
+        restart(&bench);
+        assert_eq!(*lock(&vhost.0), [0, 1]);
+    }
+    // A peer that went away finds the queues when it comes back.
+    bench.netdev.set_connected(false);
+    assert!(!bench.nic.wants_restart());
+}
