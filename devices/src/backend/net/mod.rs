@@ -121,6 +121,9 @@ pub trait VhostBackend: Send + Sync {
     fn start(&self, queues: ActiveQueues) -> io::Result<Vec<PlacedWorker>>;
     /// Queue pairs that it serves at most.
     fn queue_pairs(&self) -> u16;
+    /// Says how many queue pairs the driver uses; said before each start, and when that changes.
+    /// Where the netdev has ports, those are told, too.
+    fn use_pairs(&self, _pairs: u16) {}
     /// Whether nobody else may serve them when it refuses.
     fn insists(&self) -> bool {
         true

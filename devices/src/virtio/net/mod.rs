@@ -210,6 +210,7 @@ impl Net {
         ground: &Ground,
     ) -> io::Result<Option<Vec<PlacedWorker>>> {
         let copies = data.iter().map(ActiveQueue::copy).collect::<Option<_>>();
+        vhost.use_pairs(self.shared.settings().pairs);
         let refused = vhost.start(ActiveQueues {
             features: ground.features,
             ram: ground.ram.clone(),
@@ -258,7 +259,7 @@ impl Net {
     fn control_worker(
         &self,
         queue: ActiveQueue,
-        ports: Vec<(u16, PortLease)>,
+        (vhost, ports): (Option<Arc<dyn VhostBackend>>, Vec<(u16, PortLease)>),
         ground: &Ground,
     ) -> io::Result<ControlWorker> {
         let waker = Waker::new().map_err(|error| io::Error::other(error.to_string()))?;
@@ -271,6 +272,7 @@ impl Net {
                 _ => self.choice.pairs,
             },
             ports,
+            vhost,
             state: ControlState::default(),
         })
     }
@@ -363,10 +365,12 @@ impl VirtioDevice for Net {
                 _ => {}
             }
         }
-        let served = match self.shared.vhost() {
-            Some(vhost) => self.served_by(&*vhost, &mut data, &ground)?,
+        let vhost = self.shared.vhost();
+        let served = match &vhost {
+            Some(vhost) => self.served_by(&**vhost, &mut data, &ground)?,
             None => None,
         };
+        let vhost = vhost.filter(|_| served.is_some());
         self.shared.set_by_vhost(served.is_some());
         let (mut workers, members, ports) = match served {
             Some(workers) => (workers, Vec::new(), self.ports()),
@@ -377,7 +381,7 @@ impl VirtioDevice for Net {
             }
         };
         let control = match control {
-            Some(queue) => Some(self.control_worker(queue, ports, &ground)?),
+            Some(queue) => Some(self.control_worker(queue, (vhost, ports), &ground)?),
             None => None,
         };
         let waker = control.as_ref().map(|control| control.waker.clone());

@@ -292,8 +292,9 @@ fn the_ports_take_the_place_of_a_party_that_refuses() {
     }
 }
 
-/// Serves nothing, and remembers which queues it was given.
-struct FakeVhost(Mutex<Vec<u16>>);
+/// Serves nothing, and remembers which queues it was given, and how many pairs are in use.
+#[derive(Default)]
+struct FakeVhost(Mutex<Vec<u16>>, Mutex<u16>);
 
 impl VhostBackend for FakeVhost {
     fn features(&self) -> u64 {
@@ -306,6 +307,10 @@ impl VhostBackend for FakeVhost {
         Ok(Vec::new())
     }
 
+    fn use_pairs(&self, pairs: u16) {
+        *lock(&self.1) = pairs;
+    }
+
     fn queue_pairs(&self) -> u16 {
         2
     }
@@ -314,7 +319,7 @@ impl VhostBackend for FakeVhost {
 #[test]
 fn another_party_serves_the_data_queues() {
     let guest = FakeGuest::new();
-    let vhost = Arc::new(FakeVhost(Mutex::default()));
+    let vhost = Arc::new(FakeVhost::default());
     let (netdev, wires) = netdev(WITH_HEADER, 2, Some(vhost.clone()));
     let mut cx = guest.cx("net0");
     cx.netdev = netdev.attach();
@@ -334,8 +339,10 @@ fn another_party_serves_the_data_queues() {
     assert_eq!(*lock(&vhost.0), [0, 1, 2, 3]);
     assert_eq!(guest.thread.len(), 1, "the control queue's worker");
     assert_eq!(bench.wires[1].told().enabled, Some(false));
+    assert_eq!(*lock(&vhost.1), 1);
     assert_eq!(bench.command(&[4, 0, 2, 0]), 0);
     assert_eq!(bench.wires[1].told().enabled, Some(true));
+    assert_eq!(*lock(&vhost.1), 2);
     assert_eq!(bench.command(&[5, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 0);
     assert_eq!(bench.wires[0].told().offloads, Some(Offloads::default()));
     let _ = lock(bench.driver.function()).config();
@@ -344,7 +351,7 @@ fn another_party_serves_the_data_queues() {
 #[test]
 fn another_party_serves_no_interface_whose_plug_is_pulled() {
     let guest = FakeGuest::new();
-    let vhost = Arc::new(FakeVhost(Mutex::default()));
+    let vhost = Arc::new(FakeVhost::default());
     let (netdev, wires) = netdev(WITH_HEADER, 1, Some(vhost.clone()));
     let mut cx = guest.cx("net0");
     cx.netdev = netdev.attach();
