@@ -8,8 +8,18 @@ use crate::{kernel_of, wait};
 
 /// Boots it, with these arguments besides, up to its shell. None where there is no guest.
 fn boot(memory: &str, args: &[&str], append: &str) -> Option<(Vm, Serial)> {
+    boot_on(VmBuilder::new(), memory, args, append)
+}
+
+/// The same on a prepared builder.
+pub fn boot_on(
+    builder: VmBuilder,
+    memory: &str,
+    args: &[&str],
+    append: &str,
+) -> Option<(Vm, Serial)> {
     let guest = artifacts::guest()?;
-    let builder = kernel_of(VmBuilder::new().guest_on("pc"), &guest, append);
+    let builder = kernel_of(builder.guest_on("pc"), &guest, append);
     let mut vm = builder.args(["-m", memory]).args(args).start();
     let mut serial = vm.serial();
     wait(&mut serial);
