@@ -259,7 +259,8 @@ impl Net {
     fn control_worker(
         &self,
         queue: ActiveQueue,
-        (vhost, ports): (Option<Arc<dyn VhostBackend>>, Vec<(u16, PortLease)>),
+        vhost: Option<Arc<dyn VhostBackend>>,
+        ports: Vec<(u16, PortLease)>,
         ground: &Ground,
     ) -> io::Result<ControlWorker> {
         let waker = Waker::new().map_err(|error| io::Error::other(error.to_string()))?;
@@ -381,7 +382,7 @@ impl VirtioDevice for Net {
             }
         };
         let control = match control {
-            Some(queue) => Some(self.control_worker(queue, (vhost, ports), &ground)?),
+            Some(queue) => Some(self.control_worker(queue, vhost, ports, &ground)?),
             None => None,
         };
         let waker = control.as_ref().map(|control| control.waker.clone());
