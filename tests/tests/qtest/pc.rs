@@ -1,5 +1,7 @@
 //! The older PC: i440FX, PIIX3, the power management of PIIX4, hot-plug by its ports.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use tests::VmBuilder;
 use tests::pci::{Function, reg};
@@ -297,6 +299,53 @@ fn a_device_comes_and_goes() {
     t.outl(EJECT, 1 << 4);
     deleted(&mut t, "cold");
     assert!(!is_there(&mut t, 4));
+}
+
+/// The guest lets go of a disk without waiting for what it asked of it: it waits then, and nobody
+/// else does.
+#[test]
+fn a_request_that_takes_its_time_holds_up_its_guest_alone() {
+    const LATENCY: Duration = Duration::from_secs(3);
+    let node = format!(
+        r#"{{"driver":"null-co","node-name":"n","size":1048576,"latency-ns":{}}}"#,
+        LATENCY.as_nanos()
+    );
+    let mut t = start(&[
+        "-blockdev",
+        &node,
+        "-device",
+        "virtio-blk-pci,id=d,drive=n,addr=4.0",
+        "-device",
+        "virtio-serial-pci,id=ser,addr=5.0",
+        "-device",
+        "virtserialport,id=p,bus=ser.0",
+    ]);
+    let mut device = Device::find(&mut t, 4);
+    device.negotiate(&mut t, u64::MAX);
+    let mut queue = device.queue(&mut t, 0, None);
+    device.drive(&mut t);
+    let at = t.alloc(1024);
+    t.write(at, &[0; 16]);
+    let chain = [(at, 16, false), (at + 16, 512, true), (at + 600, 1, true)];
+    queue.add(&mut t, &chain);
+    queue.kick(&mut t);
+    let since = Instant::now();
+    t.post(&format!("outl {EJECT:#x} {:#x}", 1 << 4));
+    // Until control has seen it.
+    while t.vm.query("query-pci").to_string().contains("\"d\"") {
+        assert!(since.elapsed() < LATENCY, "it is gone at once");
+    }
+    t.vm.exec("device_del", json!({"id": "p"}));
+    deleted(&mut t, "p");
+    assert!(since.elapsed() < LATENCY, "after {:?}", since.elapsed());
+    let underway = t.vm.refused("device_del", json!({"id": "d"}));
+    assert_eq!(
+        underway.desc,
+        "Device d is already in the process of unplug"
+    );
+    deleted(&mut t, "d");
+    assert!(since.elapsed() >= LATENCY, "after {:?}", since.elapsed());
+    t.vm.exec("blockdev-del", json!({"node-name": "n"}));
 }
 
 #[test]

@@ -235,6 +235,12 @@ fn a_netdev_comes_and_goes_at_run_time() {
         while !connected(&mut vm) {
             assert!(Instant::now() < limit, "no peer in time");
         }
+        // The process is sent away, though it does nothing wrong.
+        let instances = json!([{"type": "chardev", "id": "c"}]);
+        vm.qmp().exec("yank", json!({"instances": instances}));
+        while connected(&mut vm) {
+            assert!(Instant::now() < limit, "the peer stays");
+        }
         vm.qmp().exec("netdev_del", json!({"id": "n"}));
         end(process);
     }

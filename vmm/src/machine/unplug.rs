@@ -31,7 +31,8 @@ pub struct Gone {
     pub path: String,
 }
 
-/// Devices that are out of their places. Dropping them frees what they used, which may block.
+/// Devices that are out of their places; nobody reaches them any more, and their queues are served
+/// until they are stopped. Dropping them frees what they used, which may block.
 pub struct Removed {
     /// What watchers are to be told, in order.
     pub gone: Vec<Gone>,
@@ -51,6 +52,16 @@ pub(super) struct Leaving {
 }
 
 impl Removed {
+    /// Takes their queues back, waiting until their requests are done: nothing of them reaches the
+    /// guest's memory after that. Blocks for as long as the host takes with a request.
+    pub fn stop_queues(&self) {
+        for function in &self.functions {
+            if let Some(queues) = lock(function).queues() {
+                queues.stop_queues();
+            }
+        }
+    }
+
     /// Waits until nobody is in the middle of something with the devices: what the guest wrote is
     /// with their block nodes then. Blocks.
     pub fn settle(&mut self) {
@@ -277,10 +288,6 @@ impl Machine {
         let mut order = Vec::new();
         for key in keys {
             self.with_children(key, &mut order);
-        }
-        // Nobody serves them any more before the first one goes.
-        for key in &order {
-            self.with_queues(key, |queues| queues.stop_queues());
         }
         let mut removed = Removed {
             gone: Vec::new(),

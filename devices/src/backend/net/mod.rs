@@ -96,6 +96,11 @@ pub trait NetPort: Send {
     /// Sends one frame, header first where there is one. `frame` is copied or sent when this
     /// returns [`Sent::Done`].
     fn send(&mut self, frame: &Buffers) -> Sent;
+    /// Sends what is left of a frame that was taken as sent and is away only in part. Whether
+    /// nothing is left; `receive` does it, too.
+    fn flush(&mut self) -> bool {
+        true
+    }
     /// Says which offloads frames from `receive` may use: what the driver took.
     fn set_guest_offloads(&mut self, _offloads: Offloads) {}
     /// Says whether the driver uses this queue pair. Where not, nobody asks for its frames, and the
@@ -111,10 +116,15 @@ pub trait VhostBackend: Send + Sync {
     /// the queues over, `quiesce` asks for them back, `into_state` says where they stopped.
     ///
     /// # Errors
-    /// When the other party is not there or refuses.
+    /// When the other party is not there or refuses. What it did until then stands in the rings,
+    /// and it does no more.
     fn start(&self, queues: ActiveQueues) -> io::Result<Vec<PlacedWorker>>;
     /// Queue pairs that it serves at most.
     fn queue_pairs(&self) -> u16;
+    /// Whether nobody else may serve them when it refuses.
+    fn insists(&self) -> bool {
+        true
+    }
 }
 
 /// An interface, for commands. Calls come from the control thread and never block.

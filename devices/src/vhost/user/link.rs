@@ -1,6 +1,7 @@
 //! The way to a peer: the thread that speaks to it, and what others ask of that thread.
 
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -55,6 +56,8 @@ struct State {
     /// What the last peer offered.
     features: Option<u64>,
     connected: bool,
+    /// The connection to the peer that is there, agreed with or not.
+    socket: Option<UnixStream>,
     /// A peer went before it was agreed with.
     failed: bool,
     /// The thread is to end.
@@ -170,6 +173,14 @@ impl Link {
         state.features.is_some()
     }
 
+    /// Breaks the connection, if there is one. Never blocks; the thread finds that the peer went.
+    pub fn yank(&self) {
+        if let Some(socket) = &lock(&self.state).socket {
+            // What has no peer any more needs none of this.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
     /// Has the thread end. Takes no longer than the peer is waited for.
     pub fn end(&self) {
         let mut state = lock(&self.state);
@@ -215,7 +226,10 @@ impl Link {
                 continue;
             };
             let begin = Instant::now();
-            if let Err(error) = self.serve_peer(socket) {
+            lock(&self.state).socket = socket.try_clone().ok();
+            let served = self.serve_peer(socket);
+            lock(&self.state).socket = None;
+            if let Err(error) = served {
                 lock(&self.state).failed = true;
                 self.agreed.notify_all();
                 if !self.is_ended() {

@@ -70,6 +70,12 @@ pub fn open(id: &str, options: &NetdevVhostUserOptions, cx: &NetOpenCx) -> QmpRe
         changed: Box::new(changed),
     });
     let link = link.map_err(host)?;
+    let yanked = Arc::downgrade(&link);
+    loan.lease.set_yanker(Box::new(move || {
+        if let Some(link) = yanked.upgrade() {
+            link.yank();
+        }
+    }));
     let here = loan.peer.first.is_some();
     let (served, peer) = (link.clone(), loan.peer);
     let body = move || served.serve(peer);

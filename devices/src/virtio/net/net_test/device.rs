@@ -1,5 +1,7 @@
 //! The function as a whole: what it offers, refuses and saves.
 
+use virtio_queue::QueueT;
+use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
 use vmstate::StateAccess;
 
 use super::*;
@@ -223,6 +225,70 @@ fn conforms() {
             let (function, _) = build(&props(",mq=on"), &mut cx).unwrap();
             Arc::new(Mutex::new(function))
         });
+    }
+}
+
+/// Offers what an interface on [`WITH_HEADER`] has, takes two frames of the first transmit queue,
+/// and then refuses.
+struct Refuses {
+    insists: bool,
+}
+
+impl VhostBackend for Refuses {
+    fn features(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn start(&self, queues: ActiveQueues) -> io::Result<Vec<PlacedWorker>> {
+        let at = GuestAddress(queues.queues[1].queue.used_ring() + 2);
+        queues.ram.memory().write_obj(2u16, at).unwrap();
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn queue_pairs(&self) -> u16 {
+        1
+    }
+
+    fn insists(&self) -> bool {
+        self.insists
+    }
+}
+
+#[test]
+fn the_ports_take_the_place_of_a_party_that_refuses() {
+    for insists in [false, true] {
+        let guest = FakeGuest::new();
+        let vhost = Arc::new(Refuses { insists });
+        let (netdev, wires) = netdev(WITH_HEADER, 1, Some(vhost));
+        let mut cx = guest.cx("net0");
+        cx.netdev = netdev.attach();
+        let (function, nic) = build(&props(""), &mut cx).unwrap();
+        let mut bench = Bench {
+            guest: &guest,
+            driver: Driver::new(&guest, function),
+            nic,
+            netdev,
+            wires,
+            rings: Vec::new(),
+        };
+        bench.driver.negotiate(u64::MAX);
+        bench.rings = (0..3)
+            .map(|index| {
+                let at = RINGS + RING_STEP * u64::from(index);
+                bench.driver.queue(index, at, SIZE)
+            })
+            .collect();
+        for number in 0..4u8 {
+            let bytes = with_header(&frame([2, 0, 0, 0, 0, number], 60));
+            bench.transmit(1, DATA + 0x100 * u64::from(number), &bytes);
+        }
+        bench.driver.go();
+        guest.thread.run();
+        let sent: Vec<_> = std::iter::from_fn(|| bench.wires[0].receive()).collect();
+        // Those that the other party took are not sent once more.
+        let to: Vec<u8> = sent.iter().map(|frame| headerless(frame)[5]).collect();
+        assert_eq!(to, if insists { vec![] } else { vec![2, 3] });
+        assert_eq!(bench.driver.status() & 0x40 != 0, insists);
     }
 }
 
