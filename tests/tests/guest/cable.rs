@@ -1,4 +1,5 @@
 //! What tests of networks have in common: networks of the host, and bytes that go over them.
+#![allow(clippy::disallowed_methods)] // The rule for threads is for those of the program.
 
 use std::fs;
 use std::io::{Read, Write};
