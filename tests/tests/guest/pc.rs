@@ -110,7 +110,10 @@ fn devices_tables_hot_plug_and_the_power_button() {
     assert_eq!(errors, "");
     let clock =
         serial.run("cat /sys/devices/system/clocksource/clocksource0/available_clocksource");
-    assert!(clock.contains("acpi_pm"), "{clock}");
+    // The kernel goes without it when the host kept it waiting just as the timer began anew.
+    let timer = serial.run("dmesg | grep PM-Timer || true");
+    let late = timer.contains("inconsistent results");
+    assert!(clock.contains("acpi_pm") || late, "{clock}: {timer}");
     hot_node(&mut vm);
     for addr in [Some("06.0"), None, Some("1f"), Some("06.0")] {
         cycle(&mut vm, &mut serial, addr);
