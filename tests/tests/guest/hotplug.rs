@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tests::{Serial, Vm, VmBuilder, disk};
 
-use crate::{boot_with, pc};
+use crate::{boot_with, pc, readable};
 
 const MIB: u64 = 1 << 20;
 /// A guest blinks for five seconds, and waits one more with the power off.
@@ -170,8 +170,8 @@ const WORD: &str = "here";
 
 fn use_all(vm: &mut Vm, serial: &mut Serial) {
     for test in [
-        "test -b /dev/vda",
-        "test -b /dev/sda",
+        &readable("vda"),
+        &readable("sda"),
         "grep -q virtio /sys/class/misc/hw_random/rng_available",
         "grep -q words /sys/class/virtio-ports/*/name",
         "test -e /sys/class/net/eth0",
@@ -251,7 +251,8 @@ fn hotplug_cycles_leave_nothing_behind() {
     };
     serial.set_limit(LIMIT);
     // The guest keeps no shell busy with looking: it says when a disk came and was read.
-    serial.run("echo 'until test -b /dev/vda; do sleep 0.02; done; dd if=/dev/vda of=/dev/null bs=64k count=4 2>/dev/null' > /read");
+    let look = format!("until {}; do sleep 0.02; done", readable("vda"));
+    serial.run(&format!("echo '{look}' > /read"));
     let mut before = None;
     let began = Instant::now();
     let mut rounds = 0;
@@ -298,7 +299,7 @@ fn hotplug_under_load_with_stop_and_reset_in_the_middle() {
     vm.query("stop");
     add(&mut vm, blk());
     vm.query("cont");
-    wait_for(&mut serial, "test -b /dev/vda");
+    wait_for(&mut serial, &readable("vda"));
     let write = "dd if=/dev/zero of=/dev/vda bs=64k count=500 conv=notrunc 2>/dev/null";
     let load = format!("for i in 1 2 3; do (while test -b /dev/vda; do {write}; done) & done");
     serial.run(&load);
@@ -312,14 +313,14 @@ fn hotplug_under_load_with_stop_and_reset_in_the_middle() {
     serial.run("killall dd 2>/dev/null; wait; rm -f /dev/vda");
     // With the reset in the middle of it.
     add(&mut vm, blk());
-    wait_for(&mut serial, "test -b /dev/vda");
+    wait_for(&mut serial, &readable("vda"));
     del(&mut vm, "blk");
     vm.query("system_reset");
     wait_deleted(&mut vm, "blk");
     // And after it, before Linux looks.
     add(&mut vm, blk());
     crate::wait(&mut serial);
-    wait_for(&mut serial, "test -b /dev/vda");
+    wait_for(&mut serial, &readable("vda"));
     serial.run("dd if=/dev/vda of=/dev/null bs=64k 2>/dev/null");
     vm.query("quit");
     assert_eq!(vm.wait().status, Some(0));
