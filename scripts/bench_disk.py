@@ -167,9 +167,9 @@ def node(format, path, options):
 class Guest:
     """The guest under a program, with disks; stopped, by a signal, but for its measurements."""
 
-    def __init__(self, running, program, image, nodes):
+    def __init__(self, running, program, image, nodes, more=()):
         args = ["-machine", "q35,accel=kvm", "-cpu", "qemu64", "-m", "64", "-no-reboot", "-S", "-kernel", image,
-                "-append", "serve"]
+                "-append", "serve", *more]
         if firmware(program):
             args += ["-bios", firmware(program)]
         for i, node in enumerate(nodes):
@@ -196,10 +196,15 @@ class Guest:
 
     def do(self, word):
         """(requests, seconds) of a measurement."""
+        return self.measured(f"disk={word}", "requests")
+
+    def measured(self, word, unit):
+        """(how many of its unit, seconds) of what a word measures."""
         os.kill(self.vmm.pid, signal.SIGCONT)
-        self.vmm.console.sendall(f"disk={word}\n".encode())
-        requests, nanoseconds = self.wait(rb"^end disk %s requests (\d+) ns (\d+)" % word.encode())
-        return int(requests), int(nanoseconds) / 1e9
+        self.vmm.console.sendall(f"{word}\n".encode())
+        said = word.replace("=", " ", 1)
+        number, nanoseconds = self.wait(rb"^end %s %s (\d+) ns (\d+)" % (said.encode(), unit.encode()))
+        return int(number), int(nanoseconds) / 1e9
 
     def end(self):
         self.vmm.end()

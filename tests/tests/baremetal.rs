@@ -580,3 +580,40 @@ fn an_interface() {
     serial.expect("interface fine");
     assert_success(&mut vm, &mut serial);
 }
+
+/// Sends a frame back as often as it comes, until nothing comes any more.
+fn mirror(wire: UnixDatagram, to: PathBuf) {
+    wire.set_read_timeout(Some(seconds(60))).expect("a limit");
+    let mut frame = vec![0; 70_000];
+    while let Ok(length) = wire.recv(&mut frame) {
+        if wire.send_to(&frame[..length], &to).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn frames_are_measured() {
+    let builder = VmBuilder::new();
+    let (ours, theirs) = (builder.path("ours"), builder.path("theirs"));
+    let wire = UnixDatagram::bind(&theirs).expect("a socket");
+    let Some(builder) = guest(builder, "net=mirror:64:1:50 net=mirror:1514:8:50") else {
+        return;
+    };
+    let builder = builder
+        .arg("-netdev")
+        .arg(format!(
+            "dgram,id=n,local.type=unix,local.path={},remote.type=unix,remote.path={}",
+            ours.display(),
+            theirs.display()
+        ))
+        .args(["-device", "virtio-net-pci,netdev=n,romfile="]);
+    let (mut vm, mut serial) = start(builder);
+    std::thread::spawn(move || mirror(wire, ours));
+    for word in ["mirror:64:1:50", "mirror:1514:8:50"] {
+        serial.expect(&format!("end net {word} frames "));
+        let frames: u64 = serial.expect(" ns ").parse().expect("a number");
+        assert!(frames >= 1024, "{frames}");
+    }
+    assert_success(&mut vm, &mut serial);
+}

@@ -1,8 +1,8 @@
 //! Descriptor chains, read once and checked.
 
-use vm_memory::bitmap::Bitmap;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+use vm_memory::GuestAddress;
 
+use super::access;
 use crate::ram::GuestRam;
 
 /// Bytes of a descriptor.
@@ -100,7 +100,7 @@ impl Segments {
             let Some(to) = into.get_mut(done..end) else {
                 break;
             };
-            if memory.read_slice(to, part.address).is_err() {
+            if access::read(memory, to, part.address).is_none() {
                 break;
             }
             done = end;
@@ -116,7 +116,7 @@ impl Segments {
             let Some(bytes) = from.get(done..end) else {
                 break;
             };
-            if memory.write_slice(bytes, part.address).is_err() {
+            if access::write(memory, bytes, part.address).is_none() {
                 break;
             }
             done = end;
@@ -127,9 +127,7 @@ impl Segments {
     /// Marks `len` bytes from `offset` on as changed, after data landed there past vm-memory.
     pub fn mark_dirty(&self, memory: &GuestRam, offset: u64, len: u64) {
         for part in self.range(offset, len) {
-            for slice in memory.get_slices(part.address, part.len as usize).flatten() {
-                slice.bitmap().mark_dirty(0, slice.len());
-            }
+            access::mark_dirty(memory, part.address, part.len as usize);
         }
     }
 
@@ -142,13 +140,11 @@ impl Segments {
         len: u64,
         mut out: impl FnMut(*mut u8, usize),
     ) -> bool {
-        for part in self.range(offset, len) {
-            for slice in memory.get_slices(part.address, part.len as usize) {
-                let Ok(slice) = slice else { return false };
-                out(slice.ptr_guard_mut().as_ptr(), slice.len());
-            }
-        }
-        true
+        self.range(offset, len).all(|part| {
+            access::each_piece(memory, part.address, part.len as usize, |piece| {
+                out(piece.ptr_guard_mut().as_ptr(), piece.len());
+            })
+        })
     }
 }
 
@@ -227,7 +223,7 @@ impl Chain {
             .0
             .checked_add(u64::from(segment.len))
             .is_none()
-            || !memory.check_range(segment.address, segment.len as usize)
+            || !access::is_memory(memory, segment.address, segment.len as usize)
         {
             return Err("a buffer is outside memory");
         }
@@ -271,10 +267,9 @@ impl<'a> Table<'a> {
         let offset = u64::from(index) * DESCRIPTOR;
         let at = self.base.0.checked_add(offset).map(GuestAddress);
         let at = at.ok_or("a descriptor table is outside memory")?;
-        self.memory
-            .read_obj::<u128>(at)
+        access::read_obj::<u128>(self.memory, at)
             .map(Descriptor::from)
-            .map_err(|_| "a descriptor table is outside memory")
+            .ok_or("a descriptor table is outside memory")
     }
 
     /// Goes on in the table that `descriptor` points to (Virtio 1.2, section 2.7.5.3).

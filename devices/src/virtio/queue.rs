@@ -15,6 +15,7 @@ use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryBackend};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::access;
 use super::chain::Chain;
 use super::{ActiveQueue, DeviceSignals};
 use crate::irq::Interrupt;
@@ -33,6 +34,8 @@ pub struct Virtqueue {
     quiet: bool,
     /// Something was completed since the last look at interrupting.
     completed: bool,
+    /// The used index at that look.
+    looked_at: u16,
     broken: bool,
     /// Heads to take before what is in the ring.
     again: VecDeque<u16>,
@@ -47,6 +50,7 @@ impl Virtqueue {
     pub fn new(active: ActiveQueue, ram: &RamHandle, device: &Arc<dyn DeviceSignals>) -> Self {
         Virtqueue {
             index: active.index,
+            looked_at: active.queue.next_used(),
             queue: active.queue,
             kick: active.kick,
             interrupt: active.interrupt,
@@ -233,13 +237,43 @@ impl Virtqueue {
     /// Gives a chain back with `written` bytes in its writable buffers. The driver learns of it
     /// with [`Self::notify`].
     pub fn complete(&mut self, memory: &GuestRam, head: u16, written: u32) {
+        self.complete_together(memory, std::iter::once((head, written)));
+    }
+
+    /// The same for chains that belong together: the driver sees none of them before it sees all.
+    /// A frame in several buffers needs that (Virtio 1.2, section 5.1.6.4).
+    pub fn complete_together(
+        &mut self,
+        memory: &GuestRam,
+        used: impl IntoIterator<Item = (u16, u32)>,
+    ) {
         if self.broken {
             return;
         }
-        if self.queue.add_used(memory, head, written).is_err() {
+        if self.write_used(memory, used).is_none() {
             self.break_down("the used ring is outside memory");
         }
         self.completed = true;
+    }
+
+    /// Elements, and behind them the index that makes them count (Virtio 1.2, section 2.7.8).
+    fn write_used(
+        &mut self,
+        memory: &GuestRam,
+        used: impl IntoIterator<Item = (u16, u32)>,
+    ) -> Option<()> {
+        let ring = self.queue.used_ring();
+        let mut next = self.queue.next_used();
+        for (head, written) in used {
+            let place = u64::from(next.checked_rem(self.queue.size())?);
+            let at = GuestAddress(ring.checked_add(4 + 8 * place)?);
+            let element = u64::from(head) | u64::from(written) << 32;
+            access::write_obj(memory, element.to_le(), at)?;
+            next = next.wrapping_add(1);
+        }
+        self.queue.set_next_used(next);
+        let at = GuestAddress(ring.checked_add(2)?);
+        memory.store(next.to_le(), at, Ordering::Release).ok()
     }
 
     /// Interrupts the driver, if something was completed and it wants to know.
@@ -250,15 +284,28 @@ impl Virtqueue {
     }
 
     fn wants_interrupt(&mut self, memory: &GuestRam) -> bool {
-        if self.queue.event_idx_enabled() {
-            return self.queue.needs_notification(memory).unwrap_or(true);
-        }
-        // The used index has to be visible before the flags are looked at.
+        let next = self.queue.next_used();
+        let before = std::mem::replace(&mut self.looked_at, next);
+        // The used index has to be visible before the driver's wish is looked at.
         fence(Ordering::SeqCst);
+        if self.queue.event_idx_enabled() {
+            // Whether the event lies in what was used since (Virtio 1.2, section 2.7.7.2).
+            return self.used_event(memory).is_none_or(|event| {
+                next.wrapping_sub(event).wrapping_sub(1) < next.wrapping_sub(before)
+            });
+        }
         let flags = memory.load::<u16>(GuestAddress(self.queue.avail_ring()), Ordering::Relaxed);
         flags.map_or(true, |flags| {
             u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0
         })
+    }
+
+    /// Where in the used ring the driver wants to be interrupted. It stands behind the available ring.
+    fn used_event(&self, memory: &GuestRam) -> Option<u16> {
+        let offset = 4 + 2 * u64::from(self.queue.size());
+        let at = GuestAddress(self.queue.avail_ring().checked_add(offset)?);
+        let event = memory.load::<u16>(at, Ordering::Relaxed).ok()?;
+        Some(u16::from_le(event))
     }
 
     /// Gives the queue up: the driver has to reset the device.
@@ -288,4 +335,80 @@ pub fn rings_in_ram(queue: &Queue, memory: &GuestRam) -> bool {
     inside(queue.desc_table(), 16 * size)
         && inside(queue.avail_ring(), 6 + 2 * size)
         && inside(queue.used_ring(), 6 + 8 * size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::irq::NullInterrupt;
+    use crate::testing::FakeGuest;
+    use crate::virtio::signals::Signals;
+
+    const SIZE: u16 = 8;
+    const USED: u64 = 0x3000;
+
+    fn queue(ram: &RamHandle) -> Virtqueue {
+        let mut queue = Queue::new(SIZE).unwrap();
+        queue.set_desc_table_address(Some(0x1000), Some(0));
+        queue.set_avail_ring_address(Some(0x2000), Some(0));
+        queue.set_used_ring_address(Some(USED as u32), Some(0));
+        queue.set_ready(true);
+        let active = ActiveQueue {
+            index: 0,
+            queue,
+            kick: Arc::new(EventFd::new(libc::EFD_NONBLOCK).unwrap()),
+            interrupt: Arc::new(NullInterrupt),
+            again: Vec::new(),
+        };
+        let signals = Signals::new("d", Arc::new(NullInterrupt), Vec::new());
+        let signals: Arc<dyn DeviceSignals> = Arc::new(signals);
+        Virtqueue::new(active, ram, &signals)
+    }
+
+    fn used_index(memory: &GuestRam) -> u16 {
+        memory.read_obj(GuestAddress(USED + 2)).unwrap()
+    }
+
+    #[test]
+    fn what_belongs_together_is_seen_together() {
+        let guest = FakeGuest::new();
+        let mut queue = queue(&guest.ram);
+        let memory = queue.memory();
+        queue.complete(&memory, 7, 70);
+        assert_eq!(used_index(&memory), 1);
+        // The driver may look between any two of them.
+        let looks = (0..SIZE).map(|head| {
+            assert_eq!(used_index(&memory), 1, "{head} is seen before the last");
+            (head, 100 + u32::from(head))
+        });
+        queue.complete_together(&memory, looks);
+        assert_eq!(used_index(&memory), 1 + SIZE);
+        let element = |place: u64| -> [u32; 2] {
+            let at = GuestAddress(USED + 4 + 8 * place);
+            [
+                memory.read_obj(at).unwrap(),
+                memory.read_obj(GuestAddress(at.0 + 4)).unwrap(),
+            ]
+        };
+        // The last one is where the first one was.
+        assert_eq!(element(0), [7, 107]);
+        for place in 1..u64::from(SIZE) {
+            assert_eq!(element(place), [place as u32 - 1, 99 + place as u32]);
+        }
+        assert_eq!(queue.state().next_used, 1 + SIZE);
+        assert!(!queue.is_broken());
+    }
+
+    #[test]
+    fn a_used_ring_outside_memory_breaks_the_queue() {
+        let guest = FakeGuest::new();
+        let mut queue = queue(&guest.ram);
+        let memory = queue.memory();
+        queue
+            .queue
+            .set_used_ring_address(Some(0xffff_fff0), Some(0xffff_ffff));
+        queue.complete_together(&memory, [(0, 0), (1, 0), (2, 0)]);
+        assert!(queue.is_broken());
+        assert_eq!(queue.state().next_used, 0);
+    }
 }

@@ -22,20 +22,20 @@ use crate::pci::{self, Bus, Ports};
 use crate::{board, say};
 
 /// Memory behind the heap: a megabyte for each request in flight, then the rings.
-const BUFFERS_AT: u64 = 0x100_0000;
-const RINGS_AT: usize = 0x300_0000;
+pub const BUFFERS_AT: u64 = 0x100_0000;
+pub const RINGS_AT: usize = 0x300_0000;
 const BUFFERS: u16 = 32;
 const BUFFER_LEN: u64 = 1 << 20;
 const SECTOR: u64 = 512;
 const CLUSTER: u64 = 64 << 10;
 
 /// Most entries of a queue.
-const ENTRIES: usize = 1024;
-const NEXT: u16 = 1;
-const WRITABLE: u16 = 2;
-const INDIRECT: u16 = 4;
+pub const ENTRIES: usize = 1024;
+pub const NEXT: u16 = 1;
+pub const WRITABLE: u16 = 2;
+pub const INDIRECT: u16 = 4;
 /// Of the available ring: the driver polls. Of the used ring: the device looks by itself.
-const NO_SIGNAL: u16 = 1;
+pub const NO_SIGNAL: u16 = 1;
 const VIRTIO_F_VERSION_1: u64 = 1 << 32;
 const VIRTIO_F_INDIRECT_DESC: u64 = 1 << 28;
 const VIRTIO_BLK_F_FLUSH: u64 = 1 << 9;
@@ -131,8 +131,9 @@ impl Limit {
     }
 }
 
+/// Virtio 1.2, section 2.7.5.
 #[repr(C)]
-struct Descriptor {
+pub struct Descriptor {
     address: u64,
     len: u32,
     flags: u16,
@@ -140,7 +141,8 @@ struct Descriptor {
 }
 
 impl Descriptor {
-    fn new(address: u64, len: u32, flags: u16, next: u16) -> Self {
+    /// With these fields.
+    pub fn new(address: u64, len: u32, flags: u16, next: u16) -> Self {
         Descriptor {
             address,
             len,
@@ -157,29 +159,30 @@ struct Header {
     sector: u64,
 }
 
+/// The driver's ring.
 #[repr(C)]
-struct Available {
-    flags: u16,
-    index: u16,
-    ring: [u16; ENTRIES],
+pub struct Available {
+    pub flags: u16,
+    pub index: u16,
+    pub ring: [u16; ENTRIES],
 }
 
 /// In a page of its own, as only the device writes it.
 #[repr(C, align(4096))]
-struct Used {
-    flags: u16,
-    index: u16,
+pub struct Used {
+    pub flags: u16,
+    pub index: u16,
     ring: [[u32; 2]; ENTRIES],
 }
 
 /// The split virtqueue (Virtio 1.2, section 2.7) with the small parts of all requests. Entry N of either
 /// ring and of the table is request N, whose three parts are a table of their own.
 #[repr(C, align(4096))]
-struct Rings {
-    descriptors: [Descriptor; ENTRIES],
-    available: Available,
-    used: Used,
-    parts: [[Descriptor; 3]; ENTRIES],
+pub struct Rings {
+    pub descriptors: [Descriptor; ENTRIES],
+    pub available: Available,
+    pub used: Used,
+    pub parts: [[Descriptor; 3]; ENTRIES],
     headers: [Header; ENTRIES],
     /// A byte to each request.
     statuses: [u64; ENTRIES / 8],
@@ -360,13 +363,13 @@ pub fn run(bus: &mut Bus, word: &str) {
     assert!((1..=BUFFERS).contains(&depth), "the depth");
     let (work, limit) = (Work::named(name), Limit::named(part()));
 
-    let at = find(bus, number).expect("no such disk");
+    let at = find(bus, DeviceType::Block, number).expect("no such disk");
     let mut transport = PciTransport::new::<Flat, _>(&mut bus.root, at).expect("a transport");
-    negotiate(&mut transport);
+    negotiate(&mut transport, VIRTIO_BLK_F_FLUSH);
     let half = |at| u64::from(transport.read_config_space::<u32>(at).expect("a capacity"));
     let bytes = (half(0) | half(4) << 32) * SECTOR;
     let entries = transport.max_queue_size(0).min(ENTRIES as u32);
-    let doorbell = doorbell(&mut bus.root, at).expect("a doorbell");
+    let doorbell = doorbell(&mut bus.root, at, 0).expect("a doorbell");
     let mut queue = Queue::new(entries as usize, doorbell, work);
     let rings = queue.rings;
     // SAFETY: only addresses are taken.
@@ -390,13 +393,13 @@ pub fn run(bus: &mut Bus, word: &str) {
     while !transport.get_status().is_empty() {}
 }
 
-/// From a reset to the features that are wanted.
-fn negotiate(transport: &mut PciTransport) {
+/// From a reset to the features that are wanted: these, and what all devices have.
+pub fn negotiate(transport: &mut PciTransport, features: u64) {
     let begun = DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
     transport.set_status(DeviceStatus::empty());
     while !transport.get_status().is_empty() {}
     transport.set_status(begun);
-    let wanted = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_BLK_F_FLUSH;
+    let wanted = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | features;
     assert_eq!(
         transport.read_device_features() & wanted,
         wanted,
@@ -428,46 +431,44 @@ fn measure(queue: &mut Queue, path: &mut Path, depth: u16, limit: Limit, ticks: 
     }
 }
 
-/// Ticks of the processor's counter in a millisecond. The median of some measurements: this processor may
-/// be taken away between two instructions.
-fn calibrate() -> u64 {
+/// Ticks of the processor's counter in a millisecond. The least of some measurements: this processor may
+/// be taken away between two instructions, which makes a time longer and never shorter.
+pub fn calibrate() -> u64 {
     const TIME: u32 = 10;
     static KNOWN: AtomicU64 = AtomicU64::new(0);
     if KNOWN.load(Ordering::Relaxed) == 0 {
-        let mut ticks = [0; 5];
-        for ticks in &mut ticks {
+        let measured = (0..10).map(|_| {
             let begin = now();
             board::wait_milliseconds(TIME);
-            *ticks = (now() - begin) / u64::from(TIME);
-        }
-        ticks.sort_unstable();
-        KNOWN.store(ticks[2], Ordering::Relaxed);
+            (now() - begin) / u64::from(TIME)
+        });
+        KNOWN.store(measured.min().unwrap_or(1), Ordering::Relaxed);
     }
     KNOWN.load(Ordering::Relaxed)
 }
 
-fn now() -> u64 {
+pub fn now() -> u64 {
     // SAFETY: every processor of 64 bits has it.
     unsafe { _rdtsc() }
 }
 
-/// The disk of this number, switched on.
-fn find(bus: &mut Bus, number: usize) -> Option<DeviceFunction> {
-    let disk = |(at, info)| (virtio_device_type(&info) == Some(DeviceType::Block)).then_some(at);
-    let at = bus.root.enumerate_bus(0).filter_map(disk).nth(number)?;
+/// The device of this kind and number, switched on.
+pub fn find(bus: &mut Bus, kind: DeviceType, number: usize) -> Option<DeviceFunction> {
+    let such = |(at, info)| (virtio_device_type(&info) == Some(kind)).then_some(at);
+    let at = bus.root.enumerate_bus(0).filter_map(such).nth(number)?;
     bus.prepare(at);
     Some(at)
 }
 
-/// The register for kicks of queue 0 (Virtio 1.2, sections 4.1.4.3 and 4.1.4.4).
-fn doorbell(root: &mut PciRoot<Ports>, at: DeviceFunction) -> Option<*mut u16> {
+/// The register for kicks of a queue (Virtio 1.2, sections 4.1.4.3 and 4.1.4.4).
+pub fn doorbell(root: &mut PciRoot<Ports>, at: DeviceFunction, queue: u16) -> Option<*mut u16> {
     let common = capability(root, at, COMMON)?;
     let notify = capability(root, at, NOTIFY)?;
     let multiplier = pci::read(at.bus, at.device, at.function, notify.at + 16);
     let (select, offset) = (common.address + 0x16, common.address + 0x1e);
     // SAFETY: both are registers of the device.
     let offset = unsafe {
-        (select as *mut u16).write_volatile(0);
+        (select as *mut u16).write_volatile(queue);
         (offset as *const u16).read_volatile()
     };
     let address = notify.address + u64::from(multiplier) * u64::from(offset);

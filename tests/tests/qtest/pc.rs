@@ -388,3 +388,34 @@ fn the_chipset_cannot_be_ejected() {
     assert_eq!(ISA.read32(&mut t, 0), 0x7000_8086);
     assert!(is_there(&mut t, 4));
 }
+
+/// Otherwise one of two would take the devices of the other along.
+#[test]
+fn each_bus_has_a_name_of_its_own() {
+    let mut t = start(&["-device", "virtio-rng-pci,id=r,addr=4.0"]);
+    let root = json!({"driver": "pcie-root-port", "id": "pci.0"});
+    let taken = t.vm.refused("device_add", root);
+    assert_eq!(taken.desc, "There is a bus 'pci.0' already");
+    assert!(is_there(&mut t, 4));
+    let port = |chassis: u8, addr: &str| json!({"driver": "pcie-root-port", "chassis": chassis, "addr": addr});
+    t.vm.exec("device_add", port(1, "5.0"));
+    t.vm.exec("device_add", port(2, "6.0"));
+    let behind = json!({"driver": "virtio-rng-pci", "id": "kept", "bus": "pci.2"});
+    t.vm.exec("device_add", behind);
+    let path = "/machine/peripheral-anon/device[0]";
+    t.vm.exec("device_del", json!({"id": path}));
+    t.outl(EJECT, 1 << 5);
+    let event = t.vm.qmp().event("DEVICE_DELETED");
+    assert_eq!(event["data"], json!({"path": path}));
+    // The number that counting gives is taken.
+    t.vm.exec("device_add", port(3, "5.0"));
+    t.vm.exec(
+        "device_del",
+        json!({"id": "/machine/peripheral-anon/device[2]"}),
+    );
+    t.outl(EJECT, 1 << 5);
+    t.vm.qmp().event("DEVICE_DELETED");
+    let there =
+        t.vm.exec("qom-get", json!({"path": "kept", "property": "realized"}));
+    assert_eq!(there, json!(true));
+}

@@ -460,14 +460,13 @@ impl Machine {
                 bus: child,
             } => {
                 self.attach_pci(key, bus, devfn, function)?;
-                self.buses.push(Bus {
+                self.add_bus(Bus {
                     name: self.child_bus_name(options.id.as_deref(), &child),
                     kind: BusKind::Child {
                         device: key.clone(),
                         bus: child,
                     },
-                });
-                Ok(())
+                })
             }
             Attachable::Isa { device, ports } => self.attach_isa(key, name, device, ports),
             Attachable::Port | Attachable::Plain(_) | Attachable::Unit(_) => Ok(()),
@@ -479,10 +478,29 @@ impl Machine {
         if let Some(id) = id {
             return format!("{id}.0");
         }
-        let base = bus.type_name().to_lowercase();
+        self.free_bus_name(&bus.type_name().to_lowercase(), 0)
+    }
+
+    /// The first of `base.first` and on that no bus has.
+    fn free_bus_name(&self, base: &str, first: usize) -> String {
         let taken = |name: &String| self.buses.iter().any(|bus| bus.name == *name);
-        let mut names = (0u32..).map(|n| format!("{base}.{n}"));
-        names.find(|name| !taken(name)).unwrap_or(base)
+        let mut names = (first..).map(|n| format!("{base}.{n}"));
+        names
+            .find(|name| !taken(name))
+            .unwrap_or_else(|| base.to_owned())
+    }
+
+    /// Devices say by its name which bus they are on, so that each has its own. QEMU takes the
+    /// first one of that name, and does not reach the others.
+    fn add_bus(&mut self, bus: Bus) -> QmpResult<()> {
+        if self.buses.iter().any(|other| other.name == bus.name) {
+            return Err(QmpError::generic(format!(
+                "There is a bus '{}' already",
+                bus.name
+            )));
+        }
+        self.buses.push(bus);
+        Ok(())
     }
 
     fn attach_pci(
@@ -526,20 +544,20 @@ impl Machine {
             .filter(|bus| matches!(bus.kind, BusKind::Pci { .. }))
             .count();
         // A port without an id gives its bus a number.
-        let name = options.id.clone().unwrap_or_else(|| format!("pci.{count}"));
+        let number = || self.free_bus_name("pci", count);
+        let name = options.id.clone().unwrap_or_else(number);
         let hotplug = match &options.driver {
             DeviceDriver::PcieRootPort(props) if props.hotplug => Hotplug::Native,
             _ => Hotplug::None,
         };
-        self.buses.push(Bus {
+        self.add_bus(Bus {
             name,
             kind: BusKind::Pci {
                 port: Some(port),
                 slots: SlotMap::behind_port(),
                 hotplug,
             },
-        });
-        Ok(())
+        })
     }
 
     /// Chassis and slot number together name a slot to people.

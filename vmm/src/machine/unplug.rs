@@ -305,6 +305,10 @@ impl Machine {
         for key in leaving.keys.clone() {
             self.take_one_out(&key, &mut removed, &mut leaving);
         }
+        // A bus that went with its device has no places to be given back: the next one of that
+        // name has its own.
+        let there = |name: &String| self.buses.iter().any(|bus| bus.name == *name);
+        leaving.places.retain(|(name, _)| there(name));
         self.leaving.push(leaving);
         self.remap();
         removed

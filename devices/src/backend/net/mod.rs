@@ -121,6 +121,9 @@ pub trait VhostBackend: Send + Sync {
     fn start(&self, queues: ActiveQueues) -> io::Result<Vec<PlacedWorker>>;
     /// Queue pairs that it serves at most.
     fn queue_pairs(&self) -> u16;
+    /// Says how many queue pairs the driver uses; said before each start, and when that changes.
+    /// Where the netdev has ports, those are told, too.
+    fn use_pairs(&self, _pairs: u16) {}
     /// Whether nobody else may serve them when it refuses.
     fn insists(&self) -> bool {
         true
@@ -133,6 +136,11 @@ pub trait Nic: Send + Sync {
     fn name(&self) -> &str;
     /// The netdev behind it came or went, or somebody pulled the plug (set_link).
     fn set_link(&self, up: bool);
+    /// Whether its queues are to start anew, because others are to serve them than do now: a link
+    /// that is down is nothing that other parties know of.
+    fn wants_restart(&self) -> bool {
+        false
+    }
     /// query-rx-filter; `None` where the interface has no such thing. Afterwards
     /// NIC_RX_FILTER_CHANGED may be sent again.
     fn rx_filter(&self) -> Option<RxFilterInfo>;

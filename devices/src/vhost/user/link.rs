@@ -49,6 +49,8 @@ pub struct Link {
 struct State {
     /// What is to be served.
     wanted: Option<Wanted>,
+    /// Queue pairs of it that are in use.
+    pairs: u16,
     /// Somebody waits to have it back.
     leaving: Option<Arc<EventFd>>,
     /// Where the rings stood, for that one.
@@ -134,7 +136,10 @@ impl Link {
         let event = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
         Ok(Arc::new(Link {
             options,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                pairs: u16::MAX,
+                ..State::default()
+            }),
             agreed: Condvar::new(),
             wake: event()?,
             hurry: Hurry {
@@ -193,6 +198,12 @@ impl Link {
     /// These rings are to be served from now on.
     pub(super) fn hand(&self, what: Arc<Assignment>) {
         lock(&self.state).wanted = Some(Wanted { what, begun: false });
+        let _ = self.wake.write(1);
+    }
+
+    /// So many queue pairs are to be used of those that are served.
+    pub(super) fn use_pairs(&self, pairs: u16) {
+        lock(&self.state).pairs = pairs;
         let _ = self.wake.write(1);
     }
 
@@ -302,16 +313,18 @@ impl Link {
 
     fn follow_orders(&self, session: &mut Session) -> io::Result<()> {
         loop {
-            let (wanted, leaving) = {
+            let (wanted, leaving, pairs) = {
                 let state = lock(&self.state);
                 if state.ended {
                     return Ok(());
                 }
-                (state.wanted.clone(), state.leaving.is_some())
+                (state.wanted.clone(), state.leaving.is_some(), state.pairs)
             };
             if leaving {
                 let bases = session.stop(&self.hurry)?;
                 self.give_back(bases);
+            } else if pairs != session.pairs() {
+                session.use_pairs(pairs, &self.hurry)?;
             } else if let Some(wanted) = wanted.filter(|_| !session.is_running()) {
                 self.start(session, &wanted)?;
             } else if self.pause(session.fd(), None) {

@@ -210,6 +210,7 @@ impl Net {
         ground: &Ground,
     ) -> io::Result<Option<Vec<PlacedWorker>>> {
         let copies = data.iter().map(ActiveQueue::copy).collect::<Option<_>>();
+        vhost.use_pairs(self.shared.settings().pairs);
         let refused = vhost.start(ActiveQueues {
             features: ground.features,
             ram: ground.ram.clone(),
@@ -258,6 +259,7 @@ impl Net {
     fn control_worker(
         &self,
         queue: ActiveQueue,
+        vhost: Option<Arc<dyn VhostBackend>>,
         ports: Vec<(u16, PortLease)>,
         ground: &Ground,
     ) -> io::Result<ControlWorker> {
@@ -271,6 +273,7 @@ impl Net {
                 _ => self.choice.pairs,
             },
             ports,
+            vhost,
             state: ControlState::default(),
         })
     }
@@ -363,11 +366,13 @@ impl VirtioDevice for Net {
                 _ => {}
             }
         }
-        let vhost = self.shared.netdev.as_ref().and_then(NetAttachment::vhost);
-        let served = match vhost {
-            Some(vhost) => self.served_by(&*vhost, &mut data, &ground)?,
+        let vhost = self.shared.vhost();
+        let served = match &vhost {
+            Some(vhost) => self.served_by(&**vhost, &mut data, &ground)?,
             None => None,
         };
+        let vhost = vhost.filter(|_| served.is_some());
+        self.shared.set_by_vhost(served.is_some());
         let (mut workers, members, ports) = match served {
             Some(workers) => (workers, Vec::new(), self.ports()),
             None => {
@@ -377,7 +382,7 @@ impl VirtioDevice for Net {
             }
         };
         let control = match control {
-            Some(queue) => Some(self.control_worker(queue, ports, &ground)?),
+            Some(queue) => Some(self.control_worker(queue, vhost, ports, &ground)?),
             None => None,
         };
         let waker = control.as_ref().map(|control| control.waker.clone());

@@ -371,17 +371,16 @@ impl Receive {
         }
         self.write_header(memory, count);
         let mut left = len;
-        for _ in 0..count {
-            let Some(chain) = self.ready.pop_front() else {
-                break;
-            };
+        let filled = self.ready.drain(..usize::from(count)).map(|chain| {
             let here = chain.writable.len().min(left);
             left = left.saturating_sub(here);
             chain.writable.mark_dirty(memory, 0, here);
-            let written = u32::try_from(here).unwrap_or(u32::MAX);
-            self.queue.complete(memory, chain.head(), written);
+            let used = (chain.head(), u32::try_from(here).unwrap_or(u32::MAX));
             self.unused.push(chain);
-        }
+            used
+        });
+        // A driver that sees the first buffer counts on the others.
+        self.queue.complete_together(memory, filled);
     }
 
     /// The header is in the first buffer, which has room for it.

@@ -46,8 +46,8 @@ fn programs_inherit_neither_signals_nor_descriptors() {
     // As in all threads of the program.
     let _signals = crate::sys::signal_fd(&[libc::SIGTERM, libc::SIGINT]).unwrap();
     let file = fs::File::open("/dev/null").unwrap();
-    // SAFETY: no pointers.
     #[allow(unsafe_code)] // a descriptor that programs would inherit
+    // SAFETY: no pointers.
     let inherited = unsafe { libc::dup(file.as_raw_fd()) };
     assert!(crate::sys::is_inherited(inherited));
     let path = said.display();

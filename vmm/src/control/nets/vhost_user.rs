@@ -57,7 +57,12 @@ pub fn open(id: &str, options: &NetdevVhostUserOptions, cx: &NetOpenCx) -> QmpRe
         }
         if let Some(netdev) = told.get().and_then(Weak::upgrade) {
             // Interfaces hear of it from control.
-            control.run(move |_| netdev.set_connected(connected));
+            control.run(move |control| {
+                netdev.set_connected(connected);
+                if let Some(nic) = netdev.nic() {
+                    control.follow_link(&nic);
+                }
+            });
         }
     };
     let host = |error: std::io::Error| {
