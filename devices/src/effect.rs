@@ -18,6 +18,8 @@ pub enum Effect {
     StopQueues,
     /// The guest let go of what is in this port's slot (hot-unplug).
     Ejected,
+    /// The guest keeps what is in this port's slot, if it was asked for it.
+    Kept,
     /// The guest let go of what is in these slots of the bus with ACPI hot-plug: a bit for each.
     EjectSlots(u32),
     /// The machine as a whole is to change its state.

@@ -163,10 +163,11 @@ fn run(command: &str, connection: UnixStream) -> io::Result<Child> {
         .stdin(Stdio::from(connection.try_clone()?))
         .stdout(Stdio::from(connection.try_clone()?))
         .stderr(Stdio::from(connection));
-    // SAFETY: one system call, which may be made between fork and exec.
+    // SAFETY: a few system calls, which may be made between fork and exec.
     unsafe {
         command.pre_exec(|| {
             libc::setsid();
+            crate::sandbox::as_the_parent_had_it();
             Ok(())
         });
     }

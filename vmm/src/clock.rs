@@ -150,19 +150,22 @@ impl GuestClock {
 
     /// Calls the targets of all timers whose time has come. For the one thread that watches the
     /// descriptor of this clock (readable, level-triggered), or that moves it.
+    ///
+    /// A timer whose time comes meanwhile has its turn with the next call: a guest can have one
+    /// set anew as fast as it is looked at, and the thread has other things to do.
     pub fn fire_expired(&self) {
         if self.motion == Motion::Host && !self.running() {
             return;
         }
-        loop {
-            let mut queue = self.queue();
-            let Some(target) = queue.pop(self.now_ns()) else {
-                self.set_alarm(&mut queue);
-                return;
-            };
-            drop(queue);
-            target.expired();
+        let now = self.now_ns();
+        let due = self.queue().deadlines.range(..=(now, u64::MAX)).count();
+        for _ in 0..due {
+            let target = self.queue().pop(now);
+            if let Some(target) = target {
+                target.expired();
+            }
         }
+        self.set_alarm(&mut self.queue());
     }
 
     /// Moves a stepped clock forward, firing every timer at its own time.
@@ -387,5 +390,41 @@ mod tests {
         assert_eq!(poll.wait(0).unwrap().count(), 0);
         clock.start();
         assert_eq!(poll.wait(1000).unwrap().count(), 1);
+    }
+    /// Sets its timer anew for what is past, again and again.
+    struct Restless {
+        timer: Mutex<Option<Box<dyn Timer>>>,
+        count: AtomicU64,
+    }
+
+    impl TimerTarget for Restless {
+        fn expired(&self) {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            if let Some(timer) = &*self.timer.lock().unwrap() {
+                timer.arm(0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_timer_that_is_always_due_leaves_time_for_others() {
+        let clock = GuestClock::new(Motion::Host, WallBase::At(0), WallSource::Vm).unwrap();
+        let restless = Arc::new(Restless {
+            timer: Mutex::default(),
+            count: AtomicU64::new(0),
+        });
+        let timer = ClockTimers(clock.clone()).timer(restless.clone());
+        timer.arm(1);
+        *restless.timer.lock().unwrap() = Some(timer);
+        clock.start();
+        let poll = sys::Poll::new().unwrap();
+        poll.watch(&clock.fd, 0, sys::Trigger::Level).unwrap();
+        for round in 1..4 {
+            assert_eq!(poll.wait(1000).unwrap().count(), 1);
+            clock.fire_expired();
+            assert_eq!(restless.count.load(Ordering::Relaxed), round);
+        }
+        // It owns itself otherwise.
+        restless.timer.lock().unwrap().take();
     }
 }

@@ -3,6 +3,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// The status flags of an open file (F_GETFL).
 ///
@@ -221,6 +223,25 @@ pub fn with_signals<T>(signals: &[i32], body: impl FnOnce() -> T) -> io::Result<
     let result = body();
     change(libc::SIG_BLOCK)?;
     Ok(result)
+}
+
+/// Has a program begin with what it would have from a shell: no signal is blocked, as some are in
+/// our threads, and no descriptor is open but the standard ones, whoever gave it to us.
+pub fn start_afresh(command: &mut Command) {
+    let prepare = || {
+        // SAFETY: the set is initialised by sigemptyset before use and lives across the calls; no
+        // descriptor is closed, they are only marked. Kernels that cannot do so leave them.
+        unsafe {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut none);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+            let flags = libc::CLOSE_RANGE_CLOEXEC;
+            libc::syscall(libc::SYS_close_range, 3, u32::MAX, flags);
+        }
+        Ok(())
+    };
+    // SAFETY: these are calls that may be made between fork and exec.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// A signal that came.

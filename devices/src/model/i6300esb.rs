@@ -39,6 +39,8 @@ const MOST_TICKS: u32 = 0xf_ffff;
 /// The clock that the prescaler divides.
 const HERTZ: u128 = 33_000_000;
 const NS_PER_SECOND: u128 = 1_000_000_000;
+/// No stage is shorter: one that begins anew by itself would keep the host busy.
+const SHORTEST_NS: u64 = 100_000;
 
 /// Bits of the unlock sequence that were seen: 0x80, then 0x86 to the reload register.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -136,7 +138,7 @@ impl I6300esb {
             _ => 5,
         };
         let after = (u128::from(ticks) << shift).saturating_mul(NS_PER_SECOND) / HERTZ;
-        let after = u64::try_from(after).unwrap_or(u64::MAX);
+        let after = u64::try_from(after).unwrap_or(u64::MAX).max(SHORTEST_NS);
         self.set_deadline(Some(now.saturating_add(after)));
     }
 

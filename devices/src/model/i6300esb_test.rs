@@ -138,6 +138,18 @@ fn a_fast_one_and_one_without_output() {
 }
 
 #[test]
+fn stages_of_no_length_do_not_keep_the_host_busy() {
+    let guest = FakeGuest::new();
+    let dog = make(&guest);
+    preload(&dog, 0, 0);
+    set(&dog, CONFIG, OUTPUT_OFF | SLOW_PRESCALER_OFF);
+    set(&dog, LOCK, ENABLED | FREE_RUNNING);
+    // It ends.
+    guest.timers.advance(100 * SHORTEST_NS);
+    assert!(!barks(&guest));
+}
+
+#[test]
 fn restored_it_goes_on() {
     let guest = FakeGuest::new();
     let dog = make(&guest);

@@ -47,10 +47,13 @@ pub struct Slot {
     pub hot_plug: bool,
 }
 
-/// Slot status: a presence change, command completed, and so on: cleared by writing ones.
-const SLOT_STATUS_CLEARS: u16 = 0x011f;
+/// Slot capabilities: the slot takes commands one after the other without delay, and does not tell
+/// of each that it was carried out (section 7.8.9).
+const NO_COMMAND_COMPLETED: u32 = 1 << 18;
+/// Slot status: the button, a presence change, and so on: cleared by writing ones.
+const SLOT_STATUS_CLEARS: u16 = 0x010f;
 /// Slot status: presence detect state and data link layer state.
-const SLOT_STATUS_DRIVEN: u16 = 0x011f | 1 << 5 | 1 << 6 | 1 << 7;
+const SLOT_STATUS_DRIVEN: u16 = 0x010f | 1 << 5 | 1 << 6 | 1 << 7;
 /// Link status: the data link layer is up.
 pub const LINK_ACTIVE: u16 = 1 << 13;
 /// 2.5 GT/s, one lane.
@@ -118,13 +121,18 @@ impl ConfigSpace {
         let link = u32::from(LINK) | 1 << 20 | u32::from(port) << 24;
         self.init(at(0x0c), &link.to_le_bytes());
         // Attention button, power controller, indicators: what operating systems expect of a
-        // slot in which cards may come and go.
-        let features = if slot.hot_plug { 0x7b } else { 0 };
+        // slot in which cards may come and go. A command is carried out with the write: guests
+        // need not wait for word that it was.
+        let features = if slot.hot_plug {
+            0x7b | NO_COMMAND_COMPLETED
+        } else {
+            0
+        };
         let slot_bits = u32::from(slot.number & 0x1fff) << 19 | features;
         self.init(at(express::SLOT_CAPABILITIES), &slot_bits.to_le_bytes());
         let empty = SlotState::new(slot.hot_plug, false);
         self.init(at(express::SLOT_CONTROL), &empty.control.to_le_bytes());
-        self.allow(at(express::SLOT_CONTROL), &0x17ff_u16.to_le_bytes());
+        self.allow(at(express::SLOT_CONTROL), &0x17ef_u16.to_le_bytes());
         self.clear_by_one(at(express::SLOT_STATUS), &SLOT_STATUS_CLEARS.to_le_bytes());
         self.drive(at(express::SLOT_STATUS), &SLOT_STATUS_DRIVEN.to_le_bytes());
         self.drive(at(express::LINK_STATUS), &0xffff_u16.to_le_bytes());

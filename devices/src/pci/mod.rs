@@ -35,7 +35,7 @@ pub use msix::{MAX_VECTORS, Msix, MsixVector};
 pub use pirq::{InterruptRouter, LINKS};
 pub use reserve::Reserve;
 pub use root_port::{RootPort, RootPortProps, build as build_root_port};
-pub use slot::{SlotState, Unplug};
+pub use slot::{Commanded, SlotState, Unplug};
 pub use topology::{PciTopology, PlugError, Plugged, Seen, SeenFunction};
 
 use crate::bus::SharedDevice;

@@ -12,7 +12,7 @@ use super::config::{ConfigSpace, Identity, state::ConfigSpaceV1};
 use super::msix::{Msix, state::MsixV1};
 use super::regs::{STATUS, status as pci_status};
 use super::reserve::Reserve;
-use super::slot::{SlotState, Unplug};
+use super::slot::{Commanded, SlotState, Unplug};
 use crate::cx::BuildCx;
 use crate::effect::Effect;
 use crate::irq::{Interrupt, IrqLine, IrqProvider};
@@ -242,15 +242,17 @@ impl RootPort {
         self.pin.set(asserted && self.config.intx_enabled());
     }
 
-    /// After a write to configuration space: what the slot does about it. True when the guest let
-    /// go of what is in it.
-    fn slot_written(&mut self, offset: u16, len: usize, before: SlotState) -> bool {
+    /// After a write to configuration space: what the slot does about it, and what it comes to.
+    fn slot_written(&mut self, offset: u16, len: usize, before: SlotState) -> Commanded {
         let start = usize::from(offset);
         let control = usize::from(self.express.saturating_add(express::SLOT_CONTROL));
         let commanded = start < control + 2 && control < start.saturating_add(len);
-        let ejected = commanded && self.change(|slot| slot.commanded(before.control));
+        let answer = match commanded {
+            true => self.change(|slot| slot.commanded(before.control)),
+            false => Commanded::Nothing,
+        };
         self.interrupt();
-        ejected
+        answer
     }
 }
 
@@ -263,14 +265,13 @@ impl PciFunction for RootPort {
         let before = self.slot();
         let changed = self.config.write(offset, data);
         self.msix.config_written(&self.config);
-        let ejected = self.slot_written(offset, data.len(), before);
+        let commanded = self.slot_written(offset, data.len(), before);
         let switched = before.powered() != self.slot().powered();
-        if ejected {
-            Effect::Ejected
-        } else if changed.decode || switched {
-            Effect::Remap
-        } else {
-            Effect::None
+        match commanded {
+            Commanded::LetGo => Effect::Ejected,
+            _ if changed.decode || switched => Effect::Remap,
+            Commanded::Kept => Effect::Kept,
+            Commanded::Nothing => Effect::None,
         }
     }
 
@@ -389,7 +390,7 @@ mod tests {
         let at = |offset: u16| port.express + offset;
         assert_eq!(port.config.dword(at(0x0c)) >> 24, 3);
         let slot = port.config.dword(at(express::SLOT_CAPABILITIES));
-        assert_eq!((slot >> 19, slot & 0x7f), (5, 0x7b));
+        assert_eq!((slot >> 19, slot & 0x4007f), (5, 0x4007b));
         assert_eq!(port.config.byte(0x0e), 0x81);
         let fixed = PcieRootPortProps {
             hotplug: false,
@@ -398,7 +399,7 @@ mod tests {
         };
         let port = build(&fixed, &guest.cx("rp")).unwrap();
         let slot = port.config.dword(port.express + express::SLOT_CAPABILITIES);
-        assert_eq!(slot & 0x7f, 0);
+        assert_eq!(slot & 0x4007f, 0);
         assert_eq!(port.config.byte(0x0e), 0x01);
         assert_eq!(port.config.reserve(), Reserve::default());
         let roomy = PcieRootPortProps {

@@ -23,7 +23,7 @@ pub mod control {
     pub const POWER_OFF: u16 = 1 << 10;
     pub const LINK_CHANGED_ENABLE: u16 = 1 << 12;
     /// Enables of the events that have the same bits in slot status.
-    pub const EVENTS: u16 = 0x1f;
+    pub const EVENTS: u16 = 0x0f;
 }
 
 /// Slot status (section 7.8.11).
@@ -31,7 +31,6 @@ pub mod status {
     #![allow(missing_docs)] // the names are the specification's
     pub const ATTENTION: u16 = 1 << 0;
     pub const PRESENCE_CHANGED: u16 = 1 << 3;
-    pub const COMMAND_COMPLETED: u16 = 1 << 4;
     pub const PRESENT: u16 = 1 << 6;
     pub const LINK_CHANGED: u16 = 1 << 8;
 }
@@ -47,6 +46,18 @@ pub enum Unplug {
     Busy,
     /// The slot is not made for it.
     Unsupported,
+}
+
+/// What a guest's write to slot control comes to, beyond the registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commanded {
+    /// Nothing.
+    Nothing,
+    /// The guest let go of the card.
+    LetGo,
+    /// The indicator stopped blinking with the power still on: the guest keeps the card, if the host
+    /// wanted it back (section 6.7.1.5). The end of switching a card on looks the same.
+    Kept,
 }
 
 /// The registers of a slot.
@@ -130,15 +141,25 @@ impl SlotState {
         Unplug::Asked
     }
 
-    /// The guest wrote slot control, which was `before`. True when it let go of the card. Guests
-    /// that only write again what is there do not.
-    pub fn commanded(&mut self, before: u16) -> bool {
+    /// The guest wrote slot control, which was `before`. Guests that only write again what is there
+    /// do not let go of the card.
+    pub fn commanded(&mut self, before: u16) -> Commanded {
         if !self.hot_plug {
-            return false;
+            return Commanded::Nothing;
         }
         self.train();
-        self.status |= status::COMMAND_COMPLETED;
-        self.occupied() && self.is_off(self.control) && !self.is_off(before)
+        let indicator = |control| control & control::POWER_INDICATOR;
+        let blinked = indicator(before) == control::POWER_INDICATOR_BLINK;
+        let on = indicator(self.control) == control::POWER_INDICATOR_ON;
+        if !self.occupied() {
+            Commanded::Nothing
+        } else if self.is_off(self.control) && !self.is_off(before) {
+            Commanded::LetGo
+        } else if blinked && on && self.powered() {
+            Commanded::Kept
+        } else {
+            Commanded::Nothing
+        }
     }
 
     fn is_off(&self, control: u16) -> bool {
@@ -170,11 +191,12 @@ mod tests {
         Insert,
         Remove,
         Request(Unplug),
-        /// Slot control, and whether the card was let go.
-        Write(u16, bool),
+        /// Slot control, and what that comes to.
+        Write(u16, Commanded),
         /// Ones are written to slot status.
         Clear(u16),
     }
+    use Commanded::{Kept, LetGo, Nothing};
     use Step::*;
 
     fn run(mut slot: SlotState, steps: &[(Step, u16, bool)]) {
@@ -183,9 +205,9 @@ mod tests {
                 Insert => slot.insert(),
                 Remove => slot.remove(),
                 Request(answer) => assert_eq!(slot.request_unplug(), *answer, "step {index}"),
-                Write(control, ejected) => {
+                Write(control, answer) => {
                     let before = std::mem::replace(&mut slot.control, *control);
-                    assert_eq!(slot.commanded(before), *ejected, "step {index}");
+                    assert_eq!(slot.commanded(before), *answer, "step {index}");
                 }
                 Clear(bits) => slot.status &= !bits,
             }
@@ -193,43 +215,35 @@ mod tests {
         }
     }
 
-    const ALL: u16 = ATTENTION | PRESENCE_CHANGED | COMMAND_COMPLETED | LINK_CHANGED;
+    const ALL: u16 = ATTENTION | PRESENCE_CHANGED | LINK_CHANGED;
 
     #[test]
     fn a_card_comes_and_goes() {
         let inserted = PRESENT | PRESENCE_CHANGED | ATTENTION;
-        let powered = PRESENT | LINK_CHANGED | COMMAND_COMPLETED;
-        let off = PRESENT | COMMAND_COMPLETED | LINK_CHANGED;
+        let powered = PRESENT | LINK_CHANGED;
+        let off = PRESENT | LINK_CHANGED;
         run(
             SlotState::new(true, false),
             &[
                 (Insert, inserted, false),
                 (Clear(ALL), PRESENT, false),
-                (
-                    Write(BLINK | POWER_OFF, false),
-                    PRESENT | COMMAND_COMPLETED,
-                    false,
-                ),
-                (Request(Unplug::Busy), PRESENT | COMMAND_COMPLETED, false),
+                (Write(BLINK | POWER_OFF, Nothing), PRESENT, false),
+                (Request(Unplug::Busy), PRESENT, false),
                 (Clear(ALL), PRESENT, false),
-                (Write(BLINK, false), powered, true),
+                (Write(BLINK, Nothing), powered, true),
                 (Clear(ALL), PRESENT, true),
-                (Write(ON, false), PRESENT | COMMAND_COMPLETED, true),
+                (Write(ON, Kept), PRESENT, true),
                 (Clear(ALL), PRESENT, true),
                 (Request(Unplug::Asked), PRESENT | ATTENTION, true),
                 (Clear(ALL), PRESENT, true),
-                (Write(BLINK, false), PRESENT | COMMAND_COMPLETED, true),
-                (Request(Unplug::Busy), PRESENT | COMMAND_COMPLETED, true),
+                (Write(BLINK, Nothing), PRESENT, true),
+                (Request(Unplug::Busy), PRESENT, true),
                 (Clear(ALL), PRESENT, true),
-                (Write(BLINK | POWER_OFF, false), off, false),
-                (Write(OFF, true), off, false),
-                (
-                    Remove,
-                    COMMAND_COMPLETED | LINK_CHANGED | PRESENCE_CHANGED,
-                    false,
-                ),
+                (Write(BLINK | POWER_OFF, Nothing), off, false),
+                (Write(OFF, LetGo), off, false),
+                (Remove, LINK_CHANGED | PRESENCE_CHANGED, false),
                 (Clear(ALL), 0, false),
-                (Write(OFF, false), COMMAND_COMPLETED, false),
+                (Write(OFF, Nothing), 0, false),
             ],
         );
     }
@@ -241,8 +255,9 @@ mod tests {
             &[
                 (Request(Unplug::Asked), PRESENT | ATTENTION, true),
                 (Clear(ALL), PRESENT, true),
-                (Write(BLINK, false), PRESENT | COMMAND_COMPLETED, true),
-                (Write(ON, false), PRESENT | COMMAND_COMPLETED, true),
+                (Write(BLINK, Nothing), PRESENT, true),
+                (Write(ON, Kept), PRESENT, true),
+                (Write(ON, Nothing), PRESENT, true),
                 (Clear(ALL), PRESENT, true),
                 (Request(Unplug::Asked), PRESENT | ATTENTION, true),
             ],
@@ -267,10 +282,10 @@ mod tests {
         run(
             SlotState::new(true, false),
             &[
-                (Write(ON, false), COMMAND_COMPLETED, false),
+                (Write(ON, Nothing), 0, false),
                 (Clear(ALL), 0, false),
-                (Insert, ALL & !COMMAND_COMPLETED | PRESENT, true),
-                (Remove, ALL & !COMMAND_COMPLETED, false),
+                (Insert, ALL | PRESENT, true),
+                (Remove, ALL, false),
             ],
         );
     }
@@ -282,11 +297,7 @@ mod tests {
             &[
                 (Insert, PRESENT | PRESENCE_CHANGED | ATTENTION, false),
                 (Clear(ALL), PRESENT, false),
-                (
-                    Write(OFF | INTERRUPT, false),
-                    PRESENT | COMMAND_COMPLETED,
-                    false,
-                ),
+                (Write(OFF | INTERRUPT, Nothing), PRESENT, false),
             ],
         );
     }
@@ -297,7 +308,7 @@ mod tests {
             SlotState::new(false, true),
             &[
                 (Request(Unplug::Unsupported), PRESENT, true),
-                (Write(OFF, false), PRESENT, true),
+                (Write(OFF, Nothing), PRESENT, true),
             ],
         );
         assert!(SlotState::new(false, false).powered());
@@ -312,9 +323,8 @@ mod tests {
             (ATTENTION, ATTENTION, false),
             (INTERRUPT | ATTENTION, PRESENCE_CHANGED, false),
             (INTERRUPT | PRESENCE_CHANGED, PRESENCE_CHANGED, true),
-            (INTERRUPT | COMMAND_COMPLETED, COMMAND_COMPLETED, true),
             (INTERRUPT | LINK_CHANGED_ENABLE, LINK_CHANGED, true),
-            (INTERRUPT | LINK_CHANGED_ENABLE, COMMAND_COMPLETED, false),
+            (INTERRUPT | LINK_CHANGED_ENABLE, ATTENTION, false),
             (INTERRUPT | EVENTS, LINK_CHANGED, false),
         ] {
             let slot = SlotState {

@@ -5,10 +5,12 @@ mod clock;
 pub mod conformance;
 mod driver;
 mod guest;
+mod input;
 mod io_thread;
 mod irqs;
 mod net;
 mod net_fuzz;
+mod queue_fuzz;
 
 pub use chardev::FakeChar;
 pub use clock::FakeTimers;
@@ -18,3 +20,4 @@ pub use io_thread::InlineThread;
 pub use irqs::{FakeIrqs, FakeRoute};
 pub use net::{Told, Wire, wire};
 pub use net_fuzz::virtio_net;
+pub use queue_fuzz::virtio_queues;

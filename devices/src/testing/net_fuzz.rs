@@ -3,6 +3,7 @@
 
 use api_spec::{DeviceDriver, DeviceOptions};
 
+use super::input::Input;
 use super::{Buffer, Driver, FakeGuest, Ring, Wire, wire};
 use crate::backend::net::{NetTraits, Netdev, NetdevOptions, Nic, Offloads};
 use crate::effect::Effect;
@@ -17,50 +18,6 @@ const DATA: u64 = 0x2_0000;
 const DATA_LEN: u64 = 0x2_0000;
 /// Steps of one run.
 const MOST_STEPS: usize = 200;
-
-/// The input, taken from its front; zeroes behind its end.
-struct Input<'a>(&'a [u8]);
-
-impl Input<'_> {
-    fn byte(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else {
-            return 0;
-        };
-        self.0 = rest;
-        *first
-    }
-
-    fn word(&mut self) -> u16 {
-        u16::from_le_bytes([self.byte(), self.byte()])
-    }
-
-    fn long(&mut self) -> u64 {
-        (0..8).fold(0, |value, _| value << 8 | u64::from(self.byte()))
-    }
-
-    fn bytes(&mut self, most: usize) -> Vec<u8> {
-        let len = usize::from(self.word()) % (most + 1);
-        (0..len).map(|_| self.byte()).collect()
-    }
-
-    /// A place that a buffer may have, and its length.
-    fn buffer(&mut self) -> Buffer {
-        let kind = self.byte();
-        let at = match kind & 6 {
-            0 => self.long(),
-            _ => DATA + u64::from(self.word()) % DATA_LEN,
-        };
-        let len = match kind & 24 {
-            0 => self.long() as u32,
-            8 => u32::from(self.byte()),
-            _ => u32::from(self.word()) % 4096,
-        };
-        match kind & 1 {
-            0 => Buffer::Out(at, len),
-            _ => Buffer::In(at, len),
-        }
-    }
-}
 
 struct Bench<'a> {
     guest: &'a FakeGuest,
@@ -91,7 +48,9 @@ impl Bench<'_> {
         match input.byte() % 12 {
             0..=3 => {
                 let number = input.byte();
-                let buffers: Vec<_> = (0..1 + number / 64).map(|_| input.buffer()).collect();
+                let buffers: Vec<_> = (0..1 + number / 64)
+                    .map(|_| input.buffer(DATA, DATA_LEN))
+                    .collect();
                 let table = DATA + u64::from(input.word() & 0xfff0);
                 match number & 32 {
                     0 => self.ring(number).add(guest, &buffers),
@@ -144,7 +103,7 @@ impl Bench<'_> {
 /// # Panics
 /// When the interface fails.
 pub fn virtio_net(data: &[u8]) {
-    let mut input = Input(data);
+    let mut input = Input::new(data);
     let guest = FakeGuest::new();
     let header = input.byte() & 1 != 0;
     let (ports, wires) = (0..2).map(|_| wire()).unzip();
@@ -176,7 +135,7 @@ pub fn virtio_net(data: &[u8]) {
     };
     bench.start(input.long());
     for _ in 0..MOST_STEPS {
-        if input.0.is_empty() {
+        if input.is_empty() {
             break;
         }
         bench.step(&mut input);

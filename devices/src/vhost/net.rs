@@ -38,6 +38,8 @@ const HASH_REPORT: u64 = 1 << 57;
 pub struct NetOptions {
     /// Microseconds that the kernel polls for work before it sleeps (`poll-us`).
     pub poll_us: u32,
+    /// The ports do not take its place when the kernel refuses (`vhostforce`).
+    pub force: bool,
 }
 
 /// Lets the kernel serve the queue pairs of an interface: `taps` are the queues of a tap, with a
@@ -65,13 +67,18 @@ pub fn vhost_net(
     }
     let features = pairs.iter().fold(!0, |all, pair| all & pair.features());
     let pairs = pairs.into_iter().map(|pair| pair as Arc<dyn Party>);
-    Ok(Arc::new(PairedParties::new(pairs.collect(), features)))
+    let paired = PairedParties::new(pairs.collect(), features);
+    Ok(Arc::new(PairedParties {
+        insists: options.force,
+        ..paired
+    }))
 }
 
 /// An interface's queues, served by one party for each pair.
 pub(super) struct PairedParties {
     pairs: Vec<Arc<dyn Party>>,
     features: u64,
+    insists: bool,
 }
 
 impl PairedParties {
@@ -80,6 +87,7 @@ impl PairedParties {
         PairedParties {
             pairs,
             features: features | !OWN_FEATURES,
+            insists: false,
         }
     }
 }
@@ -123,5 +131,9 @@ impl VhostBackend for PairedParties {
 
     fn queue_pairs(&self) -> u16 {
         u16::try_from(self.pairs.len()).unwrap_or(u16::MAX)
+    }
+
+    fn insists(&self) -> bool {
+        self.insists
     }
 }

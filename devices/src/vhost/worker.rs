@@ -86,6 +86,8 @@ impl Calls {
 impl Drop for Calls {
     fn drop(&mut self) {
         self.disconnect();
+        // Of those that never were connected.
+        self.rings.iter().for_each(Ring::pass_on);
     }
 }
 

@@ -31,7 +31,10 @@ pub use queue::Virtqueue;
 pub use transport::{VirtioPci, VirtioPciProps};
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use virtio_queue::QueueT;
+use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::effect::Effect;
@@ -128,4 +131,31 @@ pub struct ActiveQueue {
     pub interrupt: Arc<dyn Interrupt>,
     /// Heads to take before what is in the ring (see [`QueueState::again`]).
     pub again: Vec<u16>,
+}
+
+impl ActiveQueue {
+    /// The same queue for somebody else, who may serve it when this one does not. `None` for
+    /// rings that nobody could serve.
+    pub(crate) fn copy(&self) -> Option<Self> {
+        Some(ActiveQueue {
+            index: self.index,
+            queue: virtio_queue::Queue::try_from(self.queue.state()).ok()?,
+            kick: self.kick.clone(),
+            interrupt: self.interrupt.clone(),
+            again: self.again.clone(),
+        })
+    }
+
+    /// Goes on where somebody stopped who gave back all that he took, in order.
+    pub(crate) fn catch_up(&mut self, ram: &RamHandle) {
+        let memory = ram.memory();
+        let at = GuestAddress(self.queue.used_ring().saturating_add(2));
+        let Ok(used) = memory.load::<u16>(at, Ordering::Acquire).map(u16::from_le) else {
+            return;
+        };
+        let done = used.wrapping_sub(self.queue.next_used());
+        let next = self.queue.next_avail().wrapping_add(done);
+        self.queue.set_next_avail(next);
+        self.queue.set_next_used(used);
+    }
 }

@@ -125,6 +125,27 @@ fn refusals() {
             "Property 'virtio-balloon-pci.nope' not found",
         ),
         (
+            &[
+                "-netdev",
+                "hubport,id=n,hubid=0",
+                "-set",
+                "netdev.m.hubid=1",
+            ],
+            "there is no netdev \"m\" defined",
+        ),
+        (
+            &["-netdev", "hubport,id=n", "-set", "netdev.n.hubid=x"],
+            "Parameter 'hubid' expects",
+        ),
+        (
+            &["-nic", "hubport,id=n", "-set", "nic.n.hubid=x"],
+            "Parameter 'hubid' expects",
+        ),
+        (
+            &["-net", "nic,id=n", "-set", "net.n.macaddr=xx"],
+            "invalid syntax for ethernet address",
+        ),
+        (
             &["-object", "iothread,id=i", "-set", "object.i.poll-max-ns=1"],
             "-set is not supported with object",
         ),

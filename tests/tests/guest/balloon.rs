@@ -42,7 +42,7 @@ fn use_and_free(serial: &mut Serial, mebibytes: u32) {
 
 #[test]
 fn the_guest_gives_half_of_its_memory_and_takes_it_back() {
-    let args = ["-smp", "4", "-device", "virtio-balloon-pci,id=b"];
+    let args = ["-smp", "2", "-device", "virtio-balloon-pci,id=b"];
     let Some((mut vm, mut serial)) = boot("512", &args) else {
         return;
     };
@@ -92,7 +92,7 @@ fn the_guest_gives_half_of_its_memory_and_takes_it_back() {
         vm.query("query-balloon")["actual"] == json!(512 * MIB)
     });
     assert_eq!(meminfo(&mut serial, "MemTotal"), total);
-    use_and_free(&mut serial, 300);
+    use_and_free(&mut serial, 280);
     serial.run("md5sum /bin/busybox > /dev/null");
 }
 

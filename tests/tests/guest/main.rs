@@ -3,16 +3,19 @@
 mod agent;
 mod balloon;
 mod boot;
+mod cable;
 mod devices;
 mod hotplug;
 mod images;
 mod life;
 mod memory;
 mod net;
+mod netsock;
 mod pc;
 mod scsi;
 mod scsi_changes;
 mod usernet;
+mod vhost;
 mod vmgenid;
 mod watchdog;
 

@@ -2,38 +2,17 @@
 //! descriptor, through the bridge helper. Payload is checked at both ends.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tests::{Serial, Vm, VmBuilder, artifacts, seconds};
+use tests::{Serial, Vm, VmBuilder, artifacts};
 
+use crate::cable::{carrier, dry, exchange, flood, host, in_lab, reaches, transfer};
 use crate::{wait, with_kernel};
 
 const HELPER: &str = "/usr/lib/qemu/qemu-bridge-helper";
-
-/// Runs a program of the host that must succeed.
-fn host(line: &str) -> String {
-    let output = Command::new("/bin/sh").args(["-c", line]).output();
-    let output = output.unwrap_or_else(|error| panic!("{line}: {error}"));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{line}: {text}{errors}");
-    text
-}
-
-/// Networks are made only where nobody else is.
-fn in_lab() -> bool {
-    let lab = std::env::var_os("QVMD_LAB").is_some() && Path::new("/dev/net/tun").exists();
-    if !lab {
-        eprintln!("skipped: networks of the host are changed in the lab only");
-    }
-    lab
-}
 
 /// A bridge of the host with an address; removed when dropped.
 struct Bridge(&'static str);
@@ -69,82 +48,9 @@ fn guest(args: &[String], address: &str) -> (Vm, Serial) {
     (vm, serial)
 }
 
-/// Waits until the guest reaches that address, in frames of this size.
-fn reaches(serial: &mut Serial, address: &str, size: u32) {
-    let end = Instant::now() + seconds(30);
-    while serial
-        .try_run(&format!("ping -c 1 -W 1 -s {size} {address} >/dev/null"))
-        .1
-        != "0"
-    {
-        assert!(Instant::now() < end, "{address} is not reached");
-    }
-}
-
-/// Bytes that are not the same twice.
-fn payload(len: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut bytes = Vec::with_capacity(len);
-    while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
-}
-
-fn checksum(bytes: &[u8]) -> String {
-    let path = std::env::temp_dir().join(format!("payload-{}", std::process::id()));
-    fs::write(&path, bytes).expect("a file");
-    let text = host(&format!("md5sum {}", path.display()));
-    fs::remove_file(&path).expect("removed");
-    text.split(' ').next().expect("a sum").to_owned()
-}
-
-fn connect(address: &str) -> TcpStream {
-    let end = Instant::now() + seconds(30);
-    loop {
-        match TcpStream::connect(address) {
-            Ok(stream) => return stream,
-            Err(error) => assert!(Instant::now() < end, "{address}: {error}"),
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-/// Both ways between host and guest, which has that address.
-fn exchange(serial: &mut Serial, host_address: &str, guest_address: &str) {
-    let bytes = payload(3 << 20);
-    serial.run("nc -l -p 5000 >/got & listener=$!");
-    let mut stream = connect(&format!("{guest_address}:5000"));
-    stream.write_all(&bytes).expect("sent");
-    drop(stream);
-    let sum = serial.run("wait $listener; md5sum </got");
-    assert_eq!(sum.split(' ').next(), Some(checksum(&bytes).as_str()));
-    let listener = TcpListener::bind(format!("{host_address}:0")).expect("a port");
-    let port = listener.local_addr().expect("its number").port();
-    serial.run(&format!("nc {host_address} {port} </got & sender=$!"));
-    let (mut stream, _) = listener.accept().expect("the guest");
-    let mut back = vec![0; bytes.len()];
-    stream.read_exact(&mut back).expect("all of it");
-    drop(stream);
-    assert!(back == bytes, "what came back differs");
-    serial.run("wait $sender; rm /got");
-}
-
 fn nic(netdev: &str, mac: u8) -> [String; 2] {
     let device = format!("virtio-net-pci,id=nic,netdev={netdev},mac=52:54:00:77:00:{mac:02x}");
     ["-device".into(), device]
-}
-
-fn carrier(serial: &mut Serial, wanted: &str) {
-    let end = Instant::now() + seconds(10);
-    while serial.run("cat /sys/class/net/eth0/carrier") != wanted {
-        assert!(Instant::now() < end, "the carrier is not {wanted}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 #[test]
@@ -172,6 +78,9 @@ fn guests_and_host_meet_on_a_bridge() {
     // Another one, with two queues.
     let mut args = [tap("qvb", ",queues=2"), nic("net", 2).to_vec()].concat();
     args.extend(["-smp".into(), "2".into()]);
+    if let Some(device) = args.get_mut(3) {
+        device.push_str(",mq=on");
+    }
     let (mut second, mut two) = guest(&args, "10.77.0.3/24");
     reaches(&mut two, "10.77.0.2", 8000);
     exchange(&mut two, "10.77.0.1", "10.77.0.3");
@@ -179,28 +88,25 @@ fn guests_and_host_meet_on_a_bridge() {
     assert_eq!(queues, "2");
 
     // From guest to guest.
-    one.run("dd if=/dev/urandom of=/sent bs=64k count=32 2>/dev/null");
-    let sum = one.run("md5sum </sent");
-    two.run("nc -l -p 5001 >/got & listener=$!");
-    one.run("while ! nc 10.77.0.3 5001 </sent; do :; done");
-    assert_eq!(two.run("wait $listener; md5sum </got"), sum);
+    transfer(&mut one, &mut two, "10.77.0.3");
 
     // The cable.
     for name in ["nic", "net"] {
         first.exec("set_link", json!({"name": name, "up": false}));
-        carrier(&mut one, "0");
+        carrier(&mut one, "eth0", 0);
         first.exec("set_link", json!({"name": name, "up": true}));
-        carrier(&mut one, "1");
+        carrier(&mut one, "eth0", 1);
         reaches(&mut one, "10.77.0.1", 100);
     }
 
     // The tap goes away in the middle of a transfer.
-    one.run("yes | nc 10.77.0.1 9 >/dev/null 2>&1 & ping -i 0.01 10.77.0.1 >/dev/null 2>&1 & true");
+    let sent = flood(&mut one, "10.77.0.1");
     first.exec("netdev_del", json!({"id": "net"}));
     assert!(!Path::new("/sys/class/net/qva").exists());
-    carrier(&mut one, "0");
+    carrier(&mut one, "eth0", 0);
     first.assert_alive();
-    assert_eq!(one.run("echo here"), "here");
+    dry(&mut one);
+    assert!(sent.join().expect("the reader") > 0);
     second.assert_alive();
 }
 

@@ -8,8 +8,18 @@ use crate::{kernel_of, wait};
 
 /// Boots it, with these arguments besides, up to its shell. None where there is no guest.
 fn boot(memory: &str, args: &[&str], append: &str) -> Option<(Vm, Serial)> {
+    boot_on(VmBuilder::new(), memory, args, append)
+}
+
+/// The same on a prepared builder.
+pub fn boot_on(
+    builder: VmBuilder,
+    memory: &str,
+    args: &[&str],
+    append: &str,
+) -> Option<(Vm, Serial)> {
     let guest = artifacts::guest()?;
-    let builder = kernel_of(VmBuilder::new().guest_on("pc"), &guest, append);
+    let builder = kernel_of(builder.guest_on("pc"), &guest, append);
     let mut vm = builder.args(["-m", memory]).args(args).start();
     let mut serial = vm.serial();
     wait(&mut serial);
@@ -100,7 +110,10 @@ fn devices_tables_hot_plug_and_the_power_button() {
     assert_eq!(errors, "");
     let clock =
         serial.run("cat /sys/devices/system/clocksource/clocksource0/available_clocksource");
-    assert!(clock.contains("acpi_pm"), "{clock}");
+    // The kernel goes without it when the host kept it waiting just as the timer began anew.
+    let timer = serial.run("dmesg | grep PM-Timer || true");
+    let late = timer.contains("inconsistent results");
+    assert!(clock.contains("acpi_pm") || late, "{clock}: {timer}");
     hot_node(&mut vm);
     for addr in [Some("06.0"), None, Some("1f"), Some("06.0")] {
         cycle(&mut vm, &mut serial, addr);

@@ -334,3 +334,25 @@ fn nobody_waits_for_a_name_server() {
     assert_eq!(vm.qmp().hmp(line), format!("Error: {why}\r\n"));
     assert_eq!(find(&mut vm, "r"), None);
 }
+
+#[test]
+fn a_socket_that_a_netdev_has_is_not_exchanged() {
+    let mut vm = Vm::stopped();
+    let path = vm.path("peer.sock");
+    let address = json!({"type": "unix", "data": {"path": path}});
+    let socket =
+        json!({"type": "socket", "data": {"addr": address, "server": true, "wait": false}});
+    vm.exec("chardev-add", json!({"id": "c", "backend": socket}));
+    let null = json!({"id": "c", "backend": {"type": "null", "data": {}}});
+    let netdev = json!({"type": "vhost-user", "id": "n", "chardev": "c"});
+    vm.exec("netdev_add", netdev.clone());
+    let error = vm.refused("chardev-change", null.clone());
+    assert_eq!(error.desc, "Chardev user does not support chardev hotswap");
+    UnixStream::connect(&path).expect("it listens still");
+    vm.exec("netdev_del", json!({"id": "n"}));
+    vm.exec("chardev-change", null);
+    assert_eq!(find(&mut vm, "c").expect("listed")["filename"], "null");
+    let error = vm.refused("netdev_add", netdev);
+    assert_eq!(error.desc, "chardev \"c\" is not reconnectable");
+    vm.exec("chardev-remove", json!({"id": "c"}));
+}

@@ -18,6 +18,7 @@ mod protocol;
 mod pvpanic;
 mod rng;
 mod scsi;
+mod soak;
 mod usernet;
 mod vhost;
 mod vmgenid;

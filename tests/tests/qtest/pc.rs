@@ -1,5 +1,7 @@
 //! The older PC: i440FX, PIIX3, the power management of PIIX4, hot-plug by its ports.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use tests::VmBuilder;
 use tests::pci::{Function, reg};
@@ -299,6 +301,53 @@ fn a_device_comes_and_goes() {
     assert!(!is_there(&mut t, 4));
 }
 
+/// The guest lets go of a disk without waiting for what it asked of it: it waits then, and nobody
+/// else does.
+#[test]
+fn a_request_that_takes_its_time_holds_up_its_guest_alone() {
+    const LATENCY: Duration = Duration::from_secs(3);
+    let node = format!(
+        r#"{{"driver":"null-co","node-name":"n","size":1048576,"latency-ns":{}}}"#,
+        LATENCY.as_nanos()
+    );
+    let mut t = start(&[
+        "-blockdev",
+        &node,
+        "-device",
+        "virtio-blk-pci,id=d,drive=n,addr=4.0",
+        "-device",
+        "virtio-serial-pci,id=ser,addr=5.0",
+        "-device",
+        "virtserialport,id=p,bus=ser.0",
+    ]);
+    let mut device = Device::find(&mut t, 4);
+    device.negotiate(&mut t, u64::MAX);
+    let mut queue = device.queue(&mut t, 0, None);
+    device.drive(&mut t);
+    let at = t.alloc(1024);
+    t.write(at, &[0; 16]);
+    let chain = [(at, 16, false), (at + 16, 512, true), (at + 600, 1, true)];
+    queue.add(&mut t, &chain);
+    queue.kick(&mut t);
+    let since = Instant::now();
+    t.post(&format!("outl {EJECT:#x} {:#x}", 1 << 4));
+    // Until control has seen it.
+    while t.vm.query("query-pci").to_string().contains("\"d\"") {
+        assert!(since.elapsed() < LATENCY, "it is gone at once");
+    }
+    t.vm.exec("device_del", json!({"id": "p"}));
+    deleted(&mut t, "p");
+    assert!(since.elapsed() < LATENCY, "after {:?}", since.elapsed());
+    let underway = t.vm.refused("device_del", json!({"id": "d"}));
+    assert_eq!(
+        underway.desc,
+        "Device d is already in the process of unplug"
+    );
+    deleted(&mut t, "d");
+    assert!(since.elapsed() >= LATENCY, "after {:?}", since.elapsed());
+    t.vm.exec("blockdev-del", json!({"node-name": "n"}));
+}
+
 #[test]
 fn a_guest_that_does_not_listen_is_asked_again() {
     let mut t = start(&["-device", "virtio-rng-pci,id=r,addr=4.0"]);
@@ -338,4 +387,35 @@ fn the_chipset_cannot_be_ejected() {
     assert_eq!(HOST.read32(&mut t, 0), 0x1237_8086);
     assert_eq!(ISA.read32(&mut t, 0), 0x7000_8086);
     assert!(is_there(&mut t, 4));
+}
+
+/// Otherwise one of two would take the devices of the other along.
+#[test]
+fn each_bus_has_a_name_of_its_own() {
+    let mut t = start(&["-device", "virtio-rng-pci,id=r,addr=4.0"]);
+    let root = json!({"driver": "pcie-root-port", "id": "pci.0"});
+    let taken = t.vm.refused("device_add", root);
+    assert_eq!(taken.desc, "There is a bus 'pci.0' already");
+    assert!(is_there(&mut t, 4));
+    let port = |chassis: u8, addr: &str| json!({"driver": "pcie-root-port", "chassis": chassis, "addr": addr});
+    t.vm.exec("device_add", port(1, "5.0"));
+    t.vm.exec("device_add", port(2, "6.0"));
+    let behind = json!({"driver": "virtio-rng-pci", "id": "kept", "bus": "pci.2"});
+    t.vm.exec("device_add", behind);
+    let path = "/machine/peripheral-anon/device[0]";
+    t.vm.exec("device_del", json!({"id": path}));
+    t.outl(EJECT, 1 << 5);
+    let event = t.vm.qmp().event("DEVICE_DELETED");
+    assert_eq!(event["data"], json!({"path": path}));
+    // The number that counting gives is taken.
+    t.vm.exec("device_add", port(3, "5.0"));
+    t.vm.exec(
+        "device_del",
+        json!({"id": "/machine/peripheral-anon/device[2]"}),
+    );
+    t.outl(EJECT, 1 << 5);
+    t.vm.qmp().event("DEVICE_DELETED");
+    let there =
+        t.vm.exec("qom-get", json!({"path": "kept", "property": "realized"}));
+    assert_eq!(there, json!(true));
 }

@@ -183,6 +183,20 @@ fn another_process_serves_and_is_replaced() {
     t.vm.query("cont");
     frame(&mut t, &mut rx, &mut tx, b"after a stop");
 
+    // Whoever pulls the plug takes the queues from the process, which knows nothing of links.
+    for name in ["n", "nic"] {
+        let link = |up: bool| json!({"name": name, "up": up});
+        t.vm.qmp().exec("set_link", link(false));
+        assert!(!has_link(&mut t, &device));
+        let out = t.alloc(2048);
+        tx.add(&mut t, &[(out, 100, false)]);
+        tx.kick(&mut t);
+        assert_eq!(tx.wait(&mut t).1, 0);
+        t.vm.qmp().exec("set_link", link(true));
+        assert!(has_link(&mut t, &device));
+        frame(&mut t, &mut rx, &mut tx, name.as_bytes());
+    }
+
     end(first);
     t.until("the link is down", |t| !has_link(t, &device));
     let second = connect(&path);
@@ -234,6 +248,12 @@ fn a_netdev_comes_and_goes_at_run_time() {
         let limit = Instant::now() + seconds(10);
         while !connected(&mut vm) {
             assert!(Instant::now() < limit, "no peer in time");
+        }
+        // The process is sent away, though it does nothing wrong.
+        let instances = json!([{"type": "chardev", "id": "c"}]);
+        vm.qmp().exec("yank", json!({"instances": instances}));
+        while connected(&mut vm) {
+            assert!(Instant::now() < limit, "the peer stays");
         }
         vm.qmp().exec("netdev_del", json!({"id": "n"}));
         end(process);

@@ -12,6 +12,21 @@ mod files;
 mod filter;
 
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What the monitor has.
+static OLD_UMASK: AtomicU32 = AtomicU32::new(0o077);
+
+/// Gives a program of the user's what [`leave_parent`] took from this process. Between fork and
+/// exec.
+pub fn as_the_parent_had_it() {
+    // SAFETY: no pointers.
+    unsafe {
+        libc::umask(OLD_UMASK.load(Ordering::Relaxed));
+        libc::signal(libc::SIGHUP, libc::SIG_DFL);
+        libc::signal(libc::SIGINT, libc::SIG_DFL);
+    }
+}
 
 /// Before anything is read: what costs nothing to give up at once.
 ///
@@ -22,7 +37,7 @@ pub fn leave_parent() -> Result<(), String> {
     unsafe {
         // The terminal's signals are for the monitor, which ends us. Fails where we lead already.
         libc::setsid();
-        libc::umask(0o077);
+        OLD_UMASK.store(libc::umask(0o077), Ordering::Relaxed);
         libc::signal(libc::SIGHUP, libc::SIG_IGN);
         libc::signal(libc::SIGINT, libc::SIG_IGN);
     }

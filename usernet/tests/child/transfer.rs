@@ -207,6 +207,24 @@ fn a_guest_forward_runs_a_program_for_each_connection() {
 }
 
 #[test]
+fn programs_have_what_the_monitor_has() {
+    let line = "umask; grep SigIgn /proc/self/status";
+    let mut own = std::process::Command::new("sh");
+    let expected = own.args(["-c", line]).output().unwrap().stdout;
+    let mut config = config();
+    let command = format!("sh -c '{line}'");
+    config.guest_forwards = vec![guest_forward(7, Target::Command(command))];
+    let (_network, frames) = Network::start(&config);
+    let mut guest = Guest::new(frames);
+    let socket = guest.connect(SERVER, 7);
+    let got = guest.converse(socket, b"", expected.len());
+    assert_eq!(
+        String::from_utf8_lossy(&got),
+        String::from_utf8_lossy(&expected)
+    );
+}
+
+#[test]
 fn forwards_come_and_go() {
     let (forward, address) = forward(Protocol::Tcp, 80);
     let (mut network, frames) = Network::start(&config());

@@ -101,7 +101,7 @@ impl Shared {
             let write = move |control: &mut Control| {
                 let all = shared.map.load().write(Space::Memory, address, &bytes);
                 for raised in all {
-                    control.effect(&raised.source.id, raised.effect);
+                    control.effect(&raised.source.id, raised.effect, None);
                 }
             };
             self.mail.send(Mail::Done(Box::new(write)));

@@ -10,10 +10,7 @@ const OTHERWISE: [&str; 9] = [
     "object", "machine", "accel", "smp-opts", "memory", "audiodev", "blockdev", "display", "compat",
 ];
 /// Groups that exist and whose options have no ids here, or are not kept.
-const WITHOUT_IDS: [&str; 14] = [
-    "netdev",
-    "nic",
-    "net",
+const WITHOUT_IDS: [&str; 11] = [
     "mon",
     "rtc",
     "global",
@@ -48,6 +45,9 @@ pub fn set(plan: &mut Plan, arg: &Arg) -> Result<(), CliError> {
             });
             add(drives, id, &addition)
         }
+        "netdev" => add(plan.netdevs.iter_mut(), id, &addition),
+        "nic" => add(plan.nics.iter_mut(), id, &addition),
+        "net" => add(plan.nets.iter_mut(), id, &addition),
         "chardev" => add_to_chardev(plan, arg, id, &addition)?,
         known if WITHOUT_IDS.contains(&known) => false,
         _ => return Err(arg.error(format!("There is no option group '{group}'"))),

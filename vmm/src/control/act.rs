@@ -7,6 +7,7 @@ use api_spec::{
 use block::{ErrorAction, Failed};
 use devices::effect::{DiskFailure, Effect, Notice, PowerEffect};
 
+use crate::event::Done;
 use crate::process::errno as errno_text;
 
 use super::life::{Action, Emit, Input, by_guest};
@@ -95,15 +96,17 @@ impl Control {
         }
     }
 
-    /// Carries out what the device `id` asked for.
-    pub(crate) fn effect(&mut self, id: &str, effect: Effect) {
+    /// Carries out what the device `id` asked for. Whoever waits for that goes on when `done` is
+    /// dropped.
+    pub(crate) fn effect(&mut self, id: &str, effect: Effect, done: Option<Done>) {
         match effect {
             Effect::None => {}
             Effect::Remap => self.with_machine(|machine| machine.remap()),
             Effect::StartQueues => self.with_machine(|machine| machine.start_queues(id)),
             Effect::StopQueues => self.with_machine(|machine| machine.stop_queues(id)),
-            Effect::Ejected => self.ejected(id),
-            Effect::EjectSlots(slots) => self.ejected_slots(slots),
+            Effect::Ejected => self.ejected(id, done),
+            Effect::Kept => self.kept(id),
+            Effect::EjectSlots(slots) => self.ejected_slots(slots, done),
             Effect::Power(power) => self.power(&power),
             Effect::Notice(notice) => self.notice(notice),
             Effect::DiskFailed(failure) => self.disk_failed(failure),

@@ -346,7 +346,7 @@ impl Chardevs {
         })
     }
 
-    /// Says how a monitor's connection is broken, if that can be.
+    /// Says how the connection is broken while somebody else has it, if that can be.
     pub fn set_yanker(&mut self, id: &str, yanker: Yanker) {
         if let Some(entry) = self.entries.get_mut(id)
             && entry.yank.is_some()
@@ -381,7 +381,15 @@ impl Chardevs {
         };
         // The netdev waits for the client.
         entry.wait = false;
-        lender.lend(id, entry.chardev.filename_of(false), connection)
+        let loan = lender.lend(id, entry.chardev.filename_of(false), connection)?;
+        let lease = Arc::downgrade(&loan.lease);
+        let yanker = move || {
+            if let Some(lease) = lease.upgrade() {
+                lease.yank();
+            }
+        };
+        self.set_yanker(id, Box::new(yanker));
+        Ok(loan)
     }
 
     /// The servers that are to have a client before the machine runs, as (id, name to show,

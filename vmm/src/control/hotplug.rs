@@ -4,6 +4,7 @@ use api_spec::keyval::{Flags, decode_keyval};
 use api_spec::{DeviceOptions, ErrorClass, Event, QmpError, QmpResult};
 
 use super::{Control, flush};
+use crate::event::Done;
 use crate::machine::{Gone, Removed};
 
 impl Control {
@@ -41,37 +42,55 @@ impl Control {
                 _ => error,
             }
         })?;
-        self.free_removed(removed);
+        self.free_removed(removed, None);
         Ok(())
     }
 
-    /// The guest let go of what is in the slot of this port.
-    pub(super) fn ejected(&mut self, port: &str) {
+    /// The guest let go of what is in the slot of this port, and waits for `done`.
+    pub(super) fn ejected(&mut self, port: &str, done: Option<Done>) {
         let removed = self.machine.as_mut();
         let removed = removed.and_then(|machine| machine.eject_behind(port));
-        self.free_removed(removed);
+        self.free_removed(removed, done);
     }
 
-    /// The guest let go of what is in these slots of the bus with ACPI hot-plug.
-    pub(super) fn ejected_slots(&mut self, slots: u32) {
+    /// The guest does not let go of what is in the slot of the port `port`: what was asked of it
+    /// has failed.
+    pub(super) fn kept(&mut self, port: &str) {
+        let machine = self.machine.as_mut();
+        let kept = machine.map(|machine| machine.call_off_behind(port));
+        for Gone { id, path } in kept.unwrap_or_default() {
+            self.emit(Event::DeviceUnplugGuestError { device: id, path });
+        }
+    }
+
+    /// The guest let go of what is in these slots of the bus with ACPI hot-plug, and waits for
+    /// `done`.
+    pub(super) fn ejected_slots(&mut self, slots: u32, done: Option<Done>) {
         let removed = self.machine.as_mut();
         let removed = removed.and_then(|machine| machine.eject_slots(slots));
-        self.free_removed(removed);
+        self.free_removed(removed, done);
     }
 
     /// The machine is about to be reset.
     pub(super) fn complete_unplugs(&mut self) {
         let removed = self.machine.as_mut();
         let removed = removed.and_then(|machine| machine.complete_unplugs());
-        self.free_removed(removed);
+        self.free_removed(removed, None);
     }
 
     /// Frees what devices used that are out of their places, on a worker thread, and tells
     /// watchers then. What the guest wrote is durable before.
-    fn free_removed(&mut self, removed: Option<Removed>) {
+    ///
+    /// A guest that waits does so until their requests are done, because the memory is its own
+    /// again then; control does not, because the host may take any time with a request.
+    fn free_removed(&mut self, removed: Option<Removed>, waiting: Option<Done>) {
         let Some(removed) = removed else {
             return;
         };
+        if waiting.is_none() {
+            // The machine may be stopped, or begin anew, as soon as this returns.
+            removed.stop_queues();
+        }
         let (gone, ticket) = (removed.gone.clone(), removed.ticket);
         let paths: Vec<&str> = gone.iter().map(|gone| gone.path.as_str()).collect();
         let nodes = self.blockdevs.written_by(&paths);
@@ -79,6 +98,8 @@ impl Control {
         let told = gone.clone();
         let mut removed = removed;
         let work = move || {
+            removed.stop_queues();
+            drop(waiting);
             removed.settle();
             flush(nodes);
             removed.free();

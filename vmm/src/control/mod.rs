@@ -305,8 +305,7 @@ impl Control {
                 effect,
                 done,
             } => {
-                self.effect(&device, effect);
-                drop(done);
+                self.effect(&device, effect, done);
             }
             MachineEvent::VcpuParked { index: _ } => self.check_parked(),
             MachineEvent::VcpuFailed { index, reason } => {

@@ -15,6 +15,7 @@ mod ticket;
 pub mod topology;
 mod units;
 mod unplug;
+mod wants;
 
 use std::sync::Arc;
 
@@ -38,8 +39,8 @@ use spec::MachineSpec;
 use unplug::Leaving;
 
 pub use build::ChosenAccel;
-pub use plug::{References, VhostWant, Wants, wants};
 pub use unplug::{Gone, Removed};
+pub use wants::{References, VhostWant, Wants, wants};
 
 /// A device at fixed addresses.
 struct Fixed {

@@ -214,25 +214,57 @@ fn device_text(device: &PciDeviceInfo, text: &mut String) {
 }
 
 fn region_text(region: &PciMemoryRegion, text: &mut String) {
-    let (bar, address) = (region.bar, region.address);
-    let last = address.wrapping_add(region.size).wrapping_sub(1);
-    let _ = match region.r#type.as_str() {
-        "io" => writeln!(text, "      BAR{bar}: I/O at {address:#06x} [{last:#06x}]."),
-        _ => {
-            let bits = if region.mem_type_64 == Some(true) {
-                64
-            } else {
-                32
-            };
-            let prefetch = if region.prefetch == Some(true) {
-                " prefetchable"
-            } else {
-                ""
-            };
-            writeln!(
-                text,
-                "      BAR{bar}: {bits} bit{prefetch} memory at {address:#010x} [{last:#010x}]."
-            )
-        }
+    let what = match (region.r#type.as_str(), region.mem_type_64, region.prefetch) {
+        ("io", _, _) => "I/O",
+        (_, Some(true), Some(true)) => "64 bit prefetchable memory",
+        (_, Some(true), _) => "64 bit memory",
+        (_, _, Some(true)) => "32 bit prefetchable memory",
+        (_, _, _) => "32 bit memory",
     };
+    let (first, last) = (
+        region.address,
+        region.address.saturating_add(region.size).saturating_sub(1),
+    );
+    let place = match region.r#type.as_str() {
+        _ if first == -1 => "(not mapped)".to_owned(),
+        "io" => format!("at {first:#06x} [{last:#06x}]"),
+        _ => format!("at {first:#010x} [{last:#010x}]"),
+    };
+    let _ = writeln!(text, "      BAR{}: {what} {place}", region.bar);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_as_text() {
+        let region = |r#type: &str, address, wide, prefetch| {
+            let mut text = String::new();
+            let region = PciMemoryRegion {
+                bar: 4,
+                r#type: r#type.to_owned(),
+                address,
+                size: 0x1000,
+                prefetch,
+                mem_type_64: wide,
+            };
+            region_text(&region, &mut text);
+            text
+        };
+        for (text, expected) in [
+            (region("io", 0xc000, None, None), "I/O at 0xc000 [0xcfff]"),
+            (region("io", -1, None, None), "I/O (not mapped)"),
+            (
+                region("memory", 0xfe80_0000, Some(false), Some(false)),
+                "32 bit memory at 0xfe800000 [0xfe800fff]",
+            ),
+            (
+                region("memory", -1, Some(true), Some(true)),
+                "64 bit prefetchable memory (not mapped)",
+            ),
+        ] {
+            assert_eq!(text, format!("      BAR4: {expected}\n"));
+        }
+    }
 }

@@ -2,13 +2,9 @@
 //! machine is changed, or is undone.
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use api_spec::{DRIVERS, DeviceDriver, DeviceOptions, QmpError, QmpResult};
-use devices::backend::chardev::CharFrontend;
-use devices::backend::net::NetAttachment;
-use devices::backend::rng::Entropy;
 use devices::bus::{SharedDevice, lock};
 use devices::cx::BuildCx;
 use devices::irq::{IrqLine, NullInterrupt};
@@ -16,12 +12,12 @@ use devices::map::Space;
 use devices::model::isa_serial;
 use devices::pci::{DevFn, Plugged, RootPort, SharedFunction};
 use devices::registry::{self, Attachable, ChildBus, Face, Region};
-use devices::virtio::vsock;
 use devices::worker::IoThread as IoThreadFace;
 
 use super::firmware::gsi_of;
 use super::slots::{SlotMap, Tenant};
 use super::ticket::PlugTicket;
+use super::wants::References;
 use super::{Fixed, Machine};
 use crate::acpi::SerialPort;
 use crate::threads::io_thread::{IoThread, PollParameters};
@@ -180,134 +176,6 @@ pub struct Device {
 pub struct Asked {
     /// When it can be asked again, in the guest's time; `None` for never.
     pub again: Option<u64>,
-}
-
-/// What the options of a device name, looked up and taken for it.
-#[derive(Default)]
-pub struct References {
-    /// `chardev=`.
-    pub chardev: Option<CharFrontend>,
-    /// `drive=`.
-    pub node: Option<Arc<block::Attachment>>,
-    /// What `drive=` is called, where it is a drive and no node.
-    pub drive_name: Option<String>,
-    /// `rng=`.
-    pub entropy: Option<Arc<dyn Entropy>>,
-    /// `netdev=`, taken for this device alone.
-    pub netdev: Option<NetAttachment>,
-    /// The vhost device that the driver needs.
-    pub vhost: Option<OwnedFd>,
-    /// `iothread=`.
-    pub io_thread: Option<Arc<IoThread>>,
-}
-
-/// What the options of a device name.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Wants<'a> {
-    /// `chardev=`.
-    pub chardev: Option<&'a str>,
-    /// `drive=`.
-    pub drive: Option<&'a str>,
-    /// Whether a drive is needed.
-    pub needs_drive: bool,
-    /// Others may write the drive too.
-    pub share_rw: bool,
-    /// The drive is only read, whatever it can.
-    pub read_only: bool,
-    /// The drive may have no medium, or there may be none at all.
-    pub removable: bool,
-    /// `rng=`.
-    pub rng: Option<&'a str>,
-    /// `iothread=`.
-    pub io_thread: Option<&'a str>,
-    /// `netdev=`.
-    pub netdev: Option<&'a str>,
-    /// A vhost device of the kernel.
-    pub vhost: Option<VhostWant<'a>>,
-}
-
-/// A vhost device of the kernel that a driver needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VhostWant<'a> {
-    /// What messages call it.
-    pub name: &'static str,
-    /// Where it is.
-    pub path: &'static str,
-    /// `vhostfd=`: it is open already.
-    pub fd: Option<&'a str>,
-}
-
-/// What the options of a device name.
-pub fn wants(driver: &DeviceDriver) -> Wants<'_> {
-    let none = Wants::default();
-    match driver {
-        DeviceDriver::VirtioBlkPci(p) => Wants {
-            drive: p.drive.as_deref(),
-            needs_drive: true,
-            share_rw: p.share_rw,
-            io_thread: p.iothread.as_deref(),
-            ..none
-        },
-        DeviceDriver::VirtioBalloonPci(p) => Wants {
-            io_thread: p.iothread.as_deref(),
-            ..none
-        },
-        DeviceDriver::VirtioScsiPci(p) => Wants {
-            io_thread: p.iothread.as_deref(),
-            ..none
-        },
-        DeviceDriver::ScsiHd(p) => Wants {
-            drive: p.drive.as_deref(),
-            needs_drive: true,
-            share_rw: p.share_rw,
-            removable: p.removable,
-            ..none
-        },
-        // A drive may be empty.
-        DeviceDriver::ScsiCd(p) => Wants {
-            drive: p.drive.as_deref(),
-            share_rw: p.share_rw,
-            read_only: true,
-            removable: true,
-            ..none
-        },
-        DeviceDriver::Virtconsole(p) => Wants {
-            chardev: p.chardev.as_deref(),
-            ..none
-        },
-        DeviceDriver::Virtserialport(p) => Wants {
-            chardev: p.chardev.as_deref(),
-            ..none
-        },
-        DeviceDriver::VirtioRngPci(p) => Wants {
-            rng: p.rng.as_deref(),
-            ..none
-        },
-        // Nothing is opened for a guest that cannot have its address.
-        DeviceDriver::VhostVsockPci(p) => Wants {
-            vhost: vsock::check_cid(p.guest_cid).is_ok().then_some(VhostWant {
-                name: "vhost-vsock",
-                path: "/dev/vhost-vsock",
-                fd: p.vhostfd.as_deref(),
-            }),
-            ..none
-        },
-        DeviceDriver::IsaSerial(p) => Wants {
-            chardev: p.chardev.as_deref(),
-            ..none
-        },
-        DeviceDriver::VirtioNetPci(p) => Wants {
-            netdev: p.netdev.as_deref(),
-            ..none
-        },
-        DeviceDriver::VirtioSerialPci(_)
-        | DeviceDriver::PcieRootPort(_)
-        | DeviceDriver::I6300esb(_)
-        | DeviceDriver::Vmgenid(_)
-        | DeviceDriver::Pvpanic(_)
-        | DeviceDriver::PvpanicPci(_)
-        | DeviceDriver::IsaDebugExit(_) => none,
-    }
 }
 
 impl Machine {
@@ -592,14 +460,13 @@ impl Machine {
                 bus: child,
             } => {
                 self.attach_pci(key, bus, devfn, function)?;
-                self.buses.push(Bus {
+                self.add_bus(Bus {
                     name: self.child_bus_name(options.id.as_deref(), &child),
                     kind: BusKind::Child {
                         device: key.clone(),
                         bus: child,
                     },
-                });
-                Ok(())
+                })
             }
             Attachable::Isa { device, ports } => self.attach_isa(key, name, device, ports),
             Attachable::Port | Attachable::Plain(_) | Attachable::Unit(_) => Ok(()),
@@ -611,10 +478,29 @@ impl Machine {
         if let Some(id) = id {
             return format!("{id}.0");
         }
-        let base = bus.type_name().to_lowercase();
+        self.free_bus_name(&bus.type_name().to_lowercase(), 0)
+    }
+
+    /// The first of `base.first` and on that no bus has.
+    fn free_bus_name(&self, base: &str, first: usize) -> String {
         let taken = |name: &String| self.buses.iter().any(|bus| bus.name == *name);
-        let mut names = (0u32..).map(|n| format!("{base}.{n}"));
-        names.find(|name| !taken(name)).unwrap_or(base)
+        let mut names = (first..).map(|n| format!("{base}.{n}"));
+        names
+            .find(|name| !taken(name))
+            .unwrap_or_else(|| base.to_owned())
+    }
+
+    /// Devices say by its name which bus they are on, so that each has its own. QEMU takes the
+    /// first one of that name, and does not reach the others.
+    fn add_bus(&mut self, bus: Bus) -> QmpResult<()> {
+        if self.buses.iter().any(|other| other.name == bus.name) {
+            return Err(QmpError::generic(format!(
+                "There is a bus '{}' already",
+                bus.name
+            )));
+        }
+        self.buses.push(bus);
+        Ok(())
     }
 
     fn attach_pci(
@@ -658,20 +544,20 @@ impl Machine {
             .filter(|bus| matches!(bus.kind, BusKind::Pci { .. }))
             .count();
         // A port without an id gives its bus a number.
-        let name = options.id.clone().unwrap_or_else(|| format!("pci.{count}"));
+        let number = || self.free_bus_name("pci", count);
+        let name = options.id.clone().unwrap_or_else(number);
         let hotplug = match &options.driver {
             DeviceDriver::PcieRootPort(props) if props.hotplug => Hotplug::Native,
             _ => Hotplug::None,
         };
-        self.buses.push(Bus {
+        self.add_bus(Bus {
             name,
             kind: BusKind::Pci {
                 port: Some(port),
                 slots: SlotMap::behind_port(),
                 hotplug,
             },
-        });
-        Ok(())
+        })
     }
 
     /// Chassis and slot number together name a slot to people.

@@ -22,7 +22,7 @@ const EVENT_NS: u64 = 1_000_000;
 /// Between two looks whether somebody still uses a device that is gone.
 const LOOKS: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(10));
 
-/// A device that is gone, as watchers are told.
+/// A device that is gone, or was asked for and stays, as watchers are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gone {
     /// Its id, if it had one and is not a part of a device.
@@ -31,7 +31,8 @@ pub struct Gone {
     pub path: String,
 }
 
-/// Devices that are out of their places. Dropping them frees what they used, which may block.
+/// Devices that are out of their places; nobody reaches them any more, and their queues are served
+/// until they are stopped. Dropping them frees what they used, which may block.
 pub struct Removed {
     /// What watchers are to be told, in order.
     pub gone: Vec<Gone>,
@@ -51,6 +52,16 @@ pub(super) struct Leaving {
 }
 
 impl Removed {
+    /// Takes their queues back, waiting until their requests are done: nothing of them reaches the
+    /// guest's memory after that. Blocks for as long as the host takes with a request.
+    pub fn stop_queues(&self) {
+        for function in &self.functions {
+            if let Some(queues) = lock(function).queues() {
+                queues.stop_queues();
+            }
+        }
+    }
+
     /// Waits until nobody is in the middle of something with the devices: what the guest wrote is
     /// with their block nodes then. Blocks.
     pub fn settle(&mut self) {
@@ -185,6 +196,21 @@ impl Machine {
         removed
     }
 
+    /// The guest keeps what is in the slot of this port. Devices that it was asked for are given
+    /// back; it can be asked for them again.
+    pub fn call_off_behind(&mut self, port: &str) -> Vec<Gone> {
+        let keys = self.keys_on(|kind| kind.is_of(port), |_| true);
+        let here = self.devices.iter_mut();
+        let here = here.filter(|device| keys.contains(&device.key));
+        here.filter_map(|device| {
+            device.unplug.take().map(|_| Gone {
+                id: device.options.id.clone(),
+                path: device.branch.path(&device.key),
+            })
+        })
+        .collect()
+    }
+
     /// The guest let go of what is in these slots of the bus with ACPI hot-plug.
     pub fn eject_slots(&mut self, slots: u32) -> Option<Removed> {
         let acpi = |kind: &BusKind| {
@@ -263,10 +289,6 @@ impl Machine {
         for key in keys {
             self.with_children(key, &mut order);
         }
-        // Nobody serves them any more before the first one goes.
-        for key in &order {
-            self.with_queues(key, |queues| queues.stop_queues());
-        }
         let mut removed = Removed {
             gone: Vec::new(),
             ticket: self.next_leave,
@@ -283,6 +305,10 @@ impl Machine {
         for key in leaving.keys.clone() {
             self.take_one_out(&key, &mut removed, &mut leaving);
         }
+        // A bus that went with its device has no places to be given back: the next one of that
+        // name has its own.
+        let there = |name: &String| self.buses.iter().any(|bus| bus.name == *name);
+        leaving.places.retain(|(name, _)| there(name));
         self.leaving.push(leaving);
         self.remap();
         removed

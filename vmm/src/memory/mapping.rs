@@ -49,6 +49,8 @@ pub enum Advice {
     Mergeable,
     /// Left out of core dumps.
     DontDump,
+    /// Not copied when a program is started.
+    DontFork,
 }
 
 impl Mapping {
@@ -132,6 +134,7 @@ impl Mapping {
             Advice::HugePages => libc::MADV_HUGEPAGE,
             Advice::Mergeable => libc::MADV_MERGEABLE,
             Advice::DontDump => libc::MADV_DONTDUMP,
+            Advice::DontFork => libc::MADV_DONTFORK,
         };
         // SAFETY: the range is ours; none of these changes what it holds.
         done(unsafe { libc::madvise(self.addr.cast(), self.len, advice) })

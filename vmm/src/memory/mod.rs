@@ -314,6 +314,8 @@ impl Backend {
     fn advise(&self) -> Result<(), MemoryError> {
         // Each of these is a hint that a kernel may have been built without.
         let _ = self.mapping.advise(Advice::HugePages);
+        // Page tables of a large guest take long to copy, and it would stand still meanwhile.
+        let _ = self.mapping.advise(Advice::DontFork);
         if self.options.merge {
             let _ = self.mapping.advise(Advice::Mergeable);
         }

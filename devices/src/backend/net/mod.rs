@@ -96,6 +96,11 @@ pub trait NetPort: Send {
     /// Sends one frame, header first where there is one. `frame` is copied or sent when this
     /// returns [`Sent::Done`].
     fn send(&mut self, frame: &Buffers) -> Sent;
+    /// Sends what is left of a frame that was taken as sent and is away only in part. Whether
+    /// nothing is left; `receive` does it, too.
+    fn flush(&mut self) -> bool {
+        true
+    }
     /// Says which offloads frames from `receive` may use: what the driver took.
     fn set_guest_offloads(&mut self, _offloads: Offloads) {}
     /// Says whether the driver uses this queue pair. Where not, nobody asks for its frames, and the
@@ -111,10 +116,18 @@ pub trait VhostBackend: Send + Sync {
     /// the queues over, `quiesce` asks for them back, `into_state` says where they stopped.
     ///
     /// # Errors
-    /// When the other party is not there or refuses.
+    /// When the other party is not there or refuses. What it did until then stands in the rings,
+    /// and it does no more.
     fn start(&self, queues: ActiveQueues) -> io::Result<Vec<PlacedWorker>>;
     /// Queue pairs that it serves at most.
     fn queue_pairs(&self) -> u16;
+    /// Says how many queue pairs the driver uses; said before each start, and when that changes.
+    /// Where the netdev has ports, those are told, too.
+    fn use_pairs(&self, _pairs: u16) {}
+    /// Whether nobody else may serve them when it refuses.
+    fn insists(&self) -> bool {
+        true
+    }
 }
 
 /// An interface, for commands. Calls come from the control thread and never block.
@@ -123,6 +136,11 @@ pub trait Nic: Send + Sync {
     fn name(&self) -> &str;
     /// The netdev behind it came or went, or somebody pulled the plug (set_link).
     fn set_link(&self, up: bool);
+    /// Whether its queues are to start anew, because others are to serve them than do now: a link
+    /// that is down is nothing that other parties know of.
+    fn wants_restart(&self) -> bool {
+        false
+    }
     /// query-rx-filter; `None` where the interface has no such thing. Afterwards
     /// NIC_RX_FILTER_CHANGED may be sent again.
     fn rx_filter(&self) -> Option<RxFilterInfo>;

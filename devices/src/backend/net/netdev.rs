@@ -133,6 +133,11 @@ impl Netdev {
             && !self.is_closed()
     }
 
+    /// Whether it has a peer, where it has such things at all.
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
+    }
+
     /// Whether it was deleted while a NIC has it.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)

@@ -149,6 +149,13 @@ impl NetPort for StreamPort {
         }
     }
 
+    fn flush(&mut self) -> bool {
+        if self.rest.is_empty() {
+            return true;
+        }
+        self.line().is_none_or(|line| self.send_rest(&line))
+    }
+
     fn send(&mut self, frame: &Buffers) -> Sent {
         let Some(line) = self.line() else {
             return Sent::Done;

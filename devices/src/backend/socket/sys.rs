@@ -294,11 +294,6 @@ impl RawAddress {
         pointer.cast_mut().cast()
     }
 
-    /// Whether it is of a unix socket.
-    pub fn is_unix(&self) -> bool {
-        i32::from(self.storage.ss_family) == libc::AF_UNIX
-    }
-
     /// Of a unix socket: `name` as it stands in the address.
     ///
     /// # Errors
@@ -348,19 +343,6 @@ pub fn connect_to(fd: &OwnedFd, address: &RawAddress) -> io::Result<()> {
         address.pointer().cast_const().cast(),
         address.len as usize,
     )
-}
-
-/// Dissolves the connection of a datagram socket.
-///
-/// # Errors
-/// Those of connect(2).
-pub fn disconnect(fd: &OwnedFd) -> io::Result<()> {
-    let nobody = libc::sockaddr {
-        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
-        sa_data: [0; 14],
-    };
-    let pointer: *const libc::sockaddr = &nobody;
-    connect(fd, pointer, size_of::<libc::sockaddr>())
 }
 
 /// Binds a socket.

@@ -1,6 +1,7 @@
 //! The way to a peer: the thread that speaks to it, and what others ask of that thread.
 
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -48,6 +49,8 @@ pub struct Link {
 struct State {
     /// What is to be served.
     wanted: Option<Wanted>,
+    /// Queue pairs of it that are in use.
+    pairs: u16,
     /// Somebody waits to have it back.
     leaving: Option<Arc<EventFd>>,
     /// Where the rings stood, for that one.
@@ -55,6 +58,8 @@ struct State {
     /// What the last peer offered.
     features: Option<u64>,
     connected: bool,
+    /// The connection to the peer that is there, agreed with or not.
+    socket: Option<UnixStream>,
     /// A peer went before it was agreed with.
     failed: bool,
     /// The thread is to end.
@@ -131,7 +136,10 @@ impl Link {
         let event = || EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC);
         Ok(Arc::new(Link {
             options,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                pairs: u16::MAX,
+                ..State::default()
+            }),
             agreed: Condvar::new(),
             wake: event()?,
             hurry: Hurry {
@@ -170,6 +178,14 @@ impl Link {
         state.features.is_some()
     }
 
+    /// Breaks the connection, if there is one. Never blocks; the thread finds that the peer went.
+    pub fn yank(&self) {
+        if let Some(socket) = &lock(&self.state).socket {
+            // What has no peer any more needs none of this.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
     /// Has the thread end. Takes no longer than the peer is waited for.
     pub fn end(&self) {
         let mut state = lock(&self.state);
@@ -182,6 +198,12 @@ impl Link {
     /// These rings are to be served from now on.
     pub(super) fn hand(&self, what: Arc<Assignment>) {
         lock(&self.state).wanted = Some(Wanted { what, begun: false });
+        let _ = self.wake.write(1);
+    }
+
+    /// So many queue pairs are to be used of those that are served.
+    pub(super) fn use_pairs(&self, pairs: u16) {
+        lock(&self.state).pairs = pairs;
         let _ = self.wake.write(1);
     }
 
@@ -215,7 +237,10 @@ impl Link {
                 continue;
             };
             let begin = Instant::now();
-            if let Err(error) = self.serve_peer(socket) {
+            lock(&self.state).socket = socket.try_clone().ok();
+            let served = self.serve_peer(socket);
+            lock(&self.state).socket = None;
+            if let Err(error) = served {
                 lock(&self.state).failed = true;
                 self.agreed.notify_all();
                 if !self.is_ended() {
@@ -288,16 +313,18 @@ impl Link {
 
     fn follow_orders(&self, session: &mut Session) -> io::Result<()> {
         loop {
-            let (wanted, leaving) = {
+            let (wanted, leaving, pairs) = {
                 let state = lock(&self.state);
                 if state.ended {
                     return Ok(());
                 }
-                (state.wanted.clone(), state.leaving.is_some())
+                (state.wanted.clone(), state.leaving.is_some(), state.pairs)
             };
             if leaving {
                 let bases = session.stop(&self.hurry)?;
                 self.give_back(bases);
+            } else if pairs != session.pairs() {
+                session.use_pairs(pairs, &self.hurry)?;
             } else if let Some(wanted) = wanted.filter(|_| !session.is_running()) {
                 self.start(session, &wanted)?;
             } else if self.pause(session.fd(), None) {

@@ -119,4 +119,8 @@ impl VhostBackend for UserNet {
     fn queue_pairs(&self) -> u16 {
         self.pairs
     }
+
+    fn use_pairs(&self, pairs: u16) {
+        self.link.use_pairs(pairs);
+    }
 }

@@ -29,6 +29,8 @@ pub(super) struct Session {
     features: u64,
     protocol: u64,
     running: Option<Arc<Assignment>>,
+    /// Queue pairs that it is to use of those it serves.
+    pairs: u16,
 }
 
 impl Session {
@@ -39,6 +41,7 @@ impl Session {
             features: 0,
             protocol: 0,
             running: None,
+            pairs: u16::MAX,
         };
         session.features = session.ask(Request::GetFeatures, hurry)?;
         session.tell(Request::SetOwner, &[], &[], hurry)?;
@@ -75,6 +78,34 @@ impl Session {
         self.running.is_some()
     }
 
+    /// Queue pairs that it is to use of those it serves.
+    pub fn pairs(&self) -> u16 {
+        self.pairs
+    }
+
+    /// Says which of the rings it serves it is to use: the driver gives buffers to so many pairs,
+    /// and what a peer received for others would be lost.
+    pub fn use_pairs(&mut self, pairs: u16, hurry: &Hurry) -> io::Result<()> {
+        self.pairs = pairs;
+        let Some(what) = self.running.clone() else {
+            return Ok(());
+        };
+        self.enable(&what, hurry)
+    }
+
+    fn enable(&self, what: &Assignment, hurry: &Hurry) -> io::Result<()> {
+        if self.features & F_PROTOCOL == 0 {
+            // It uses what it has.
+            return Ok(());
+        }
+        for ring in &what.rings {
+            let enabled = u32::from(ring.place / 2 < self.pairs);
+            let payload = state(ring, enabled);
+            self.carry_out(Request::SetVringEnable, &payload, &[], hurry)?;
+        }
+        Ok(())
+    }
+
     /// Hands rings over. `bases` says where each begins.
     pub fn start(
         &mut self,
@@ -95,12 +126,7 @@ impl Session {
         for (ring, base) in what.rings.iter().zip(bases) {
             self.set_ring(ring, *base, &memory, hurry)?;
         }
-        if self.features & F_PROTOCOL != 0 {
-            for ring in &what.rings {
-                let payload = state(ring, 1);
-                self.carry_out(Request::SetVringEnable, &payload, &[], hurry)?;
-            }
-        }
+        self.enable(what, hurry)?;
         self.set_status(DRIVER_READY, hurry)?;
         self.running = Some(what.clone());
         for ring in &what.rings {

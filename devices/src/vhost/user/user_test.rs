@@ -458,6 +458,46 @@ fn a_peer_that_does_not_answer_holds_nobody_up() {
 }
 
 #[test]
+fn a_peer_uses_the_pairs_that_the_driver_uses() {
+    const F_PROTOCOL: u64 = 1 << 30;
+    const ENABLE: u32 = 18;
+    let guest = shared_guest();
+    let bench = Bench::server(2);
+    let mut peer = Raw::connect(&bench);
+    assert_eq!(peer.next().unwrap().0, 1);
+    let features = feature::VERSION_1 | MRG_RXBUF | F_PROTOCOL;
+    peer.answer(1, &features.to_ne_bytes());
+    peer.read_to(15);
+    // Several queues.
+    peer.answer(15, &1u64.to_ne_bytes());
+    peer.read_to(17);
+    peer.answer(17, &2u64.to_ne_bytes());
+    bench.link.use_pairs(1);
+    let mut driver = Driver::new(&guest, bench.function(&guest, 2));
+    driver.negotiate(u64::MAX);
+    pair(&driver, 0);
+    pair(&driver, 1);
+    driver.go();
+    let enabled = |peer: &mut Raw| {
+        let one = |peer: &mut Raw| {
+            let (mut request, mut payload) = (0, Vec::new());
+            while request != ENABLE {
+                (request, payload) = peer.next().unwrap();
+            }
+            (payload[0], payload[4])
+        };
+        [(); 4].map(|()| one(peer))
+    };
+    assert_eq!(enabled(&mut peer), [(0, 1), (1, 1), (2, 0), (3, 0)]);
+    bench.link.use_pairs(2);
+    assert_eq!(enabled(&mut peer), [(0, 1), (1, 1), (2, 1), (3, 1)]);
+    bench.link.use_pairs(1);
+    assert_eq!(enabled(&mut peer), [(0, 1), (1, 1), (2, 0), (3, 0)]);
+    drop(peer);
+    driver.carry_out(Effect::StopQueues);
+}
+
+#[test]
 fn the_end_waits_for_no_peer() {
     let bench = Bench::server(1);
     let mut peer = Raw::connect(&bench);

@@ -10,7 +10,7 @@ use super::Mac;
 use super::config::feature;
 use super::filter::{MAX_MACS, MacList, RxFilter};
 use super::shared::{Settings, Shared};
-use crate::backend::net::PortLease;
+use crate::backend::net::{PortLease, VhostBackend};
 use crate::ram::GuestRam;
 use crate::virtio::{Chain, Segments, Virtqueue};
 use crate::worker::{QueueState, QueueWorker, Watch, WatchToken};
@@ -176,6 +176,8 @@ pub(super) struct ControlWorker {
     pub most_pairs: u16,
     /// Ports whose queues are served by somebody else: they follow the settings here.
     pub ports: Vec<(u16, PortLease)>,
+    /// The somebody.
+    pub vhost: Option<Arc<dyn VhostBackend>>,
     pub state: ControlState,
 }
 
@@ -250,14 +252,17 @@ impl ControlWorker {
         self.state.chain = chain;
     }
 
-    /// Has the ports follow the settings that no worker of a pair has.
+    /// Has the ports, and who serves the queues in their place, follow the settings that no worker
+    /// of a pair has.
     fn follow(&mut self) {
         let epoch = self.shared.epoch();
-        if self.ports.is_empty() || epoch == self.state.epoch {
+        let Some(vhost) = self.vhost.as_ref().filter(|_| epoch != self.state.epoch) else {
             return;
-        }
+        };
         self.state.epoch = epoch;
-        tell(&mut self.ports, &self.shared.settings());
+        let settings = self.shared.settings();
+        vhost.use_pairs(settings.pairs);
+        tell(&mut self.ports, &settings);
     }
 }
 

@@ -32,7 +32,7 @@ use super::{
     ActiveQueue, ActiveQueues, DeviceSignals, PlacedWorker, VirtioDevice, VirtioPci, VirtioTraits,
     Virtqueue, common,
 };
-use crate::backend::net::{NetAttachment, Nic, PortLease};
+use crate::backend::net::{NetAttachment, Nic, PortLease, VhostBackend};
 use crate::cx::BuildCx;
 use crate::ram::RamHandle;
 use crate::worker::QueueState;
@@ -105,7 +105,12 @@ pub fn build(props: &VirtioNetPciProps, cx: &mut BuildCx) -> QmpResult<(VirtioPc
     if let Some(netdev) = &shared.netdev {
         netdev.set_nic(&nic);
     }
-    let function = VirtioPci::new(Box::new(Net { choice, shared }), transport, cx)
+    let net = Net {
+        choice,
+        shared,
+        fell_back: false,
+    };
+    let function = VirtioPci::new(Box::new(net), transport, cx)
         .map_err(|error| QmpError::generic(error.to_string()))?;
     Ok((function, nic))
 }
@@ -114,6 +119,8 @@ pub fn build(props: &VirtioNetPciProps, cx: &mut BuildCx) -> QmpResult<(VirtioPc
 struct Net {
     choice: Choice,
     shared: Arc<Shared>,
+    /// It was told that the ports serve the queues where somebody else was to.
+    fell_back: bool,
 }
 
 /// The queues of a pair, as far as the driver set them up.
@@ -194,6 +201,41 @@ impl Net {
         Ok((workers, members))
     }
 
+    /// Workers that hold the data queues while another party serves them. `None` when that
+    /// refuses and the ports are to take its place: the queues are then where it stopped.
+    fn served_by(
+        &mut self,
+        vhost: &dyn VhostBackend,
+        data: &mut [ActiveQueue],
+        ground: &Ground,
+    ) -> io::Result<Option<Vec<PlacedWorker>>> {
+        let copies = data.iter().map(ActiveQueue::copy).collect::<Option<_>>();
+        vhost.use_pairs(self.shared.settings().pairs);
+        let refused = vhost.start(ActiveQueues {
+            features: ground.features,
+            ram: ground.ram.clone(),
+            queues: copies.ok_or_else(|| io::Error::other("a queue cannot be served"))?,
+            device: ground.device.clone(),
+        });
+        let error = match refused {
+            Ok(workers) => return Ok(Some(workers)),
+            Err(error) => error,
+        };
+        if vhost.insists() || self.line(0).is_none() {
+            return Err(error);
+        }
+        if !std::mem::replace(&mut self.fell_back, true) {
+            let id = self.shared.name();
+            log::warn!(
+                "unable to start vhost net for '{id}': {error}: falling back on userspace virtio"
+            );
+        }
+        for queue in data {
+            queue.catch_up(&ground.ram);
+        }
+        Ok(None)
+    }
+
     /// The driver does not use this pair.
     fn put_away(&self, pair: u16) {
         let netdev = self.shared.netdev.as_ref();
@@ -217,6 +259,7 @@ impl Net {
     fn control_worker(
         &self,
         queue: ActiveQueue,
+        vhost: Option<Arc<dyn VhostBackend>>,
         ports: Vec<(u16, PortLease)>,
         ground: &Ground,
     ) -> io::Result<ControlWorker> {
@@ -230,6 +273,7 @@ impl Net {
                 _ => self.choice.pairs,
             },
             ports,
+            vhost,
             state: ControlState::default(),
         })
     }
@@ -322,17 +366,15 @@ impl VirtioDevice for Net {
                 _ => {}
             }
         }
-        let vhost = self.shared.netdev.as_ref().and_then(NetAttachment::vhost);
-        let (mut workers, members, ports) = match vhost {
-            Some(vhost) => {
-                let active = ActiveQueues {
-                    features,
-                    ram,
-                    queues: data,
-                    device: device.clone(),
-                };
-                (vhost.start(active)?, Vec::new(), self.ports())
-            }
+        let vhost = self.shared.vhost();
+        let served = match &vhost {
+            Some(vhost) => self.served_by(&**vhost, &mut data, &ground)?,
+            None => None,
+        };
+        let vhost = vhost.filter(|_| served.is_some());
+        self.shared.set_by_vhost(served.is_some());
+        let (mut workers, members, ports) = match served {
+            Some(workers) => (workers, Vec::new(), self.ports()),
             None => {
                 let pairs = in_pairs(data, self.choice.pairs);
                 let (workers, members) = self.pair_workers(pairs, &ground)?;
@@ -340,7 +382,7 @@ impl VirtioDevice for Net {
             }
         };
         let control = match control {
-            Some(queue) => Some(self.control_worker(queue, ports, &ground)?),
+            Some(queue) => Some(self.control_worker(queue, vhost, ports, &ground)?),
             None => None,
         };
         let waker = control.as_ref().map(|control| control.waker.clone());

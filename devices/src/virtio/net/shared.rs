@@ -16,7 +16,7 @@ use block::Waker;
 use super::config::{ANNOUNCE, LINK_UP, feature, guest_offloads};
 use super::filter::{MAX_VLAN, RxFilter};
 use super::{Mac, announce, mac_text};
-use crate::backend::net::{NetAttachment, Nic, Offloads};
+use crate::backend::net::{NetAttachment, Nic, Offloads, VhostBackend};
 use crate::bus::lock;
 use crate::cx::EffectSink;
 use crate::effect::{Effect, Notice};
@@ -107,6 +107,8 @@ pub(super) struct Shared {
     crew: Mutex<Crew>,
     /// NIC_RX_FILTER_CHANGED was told, and nobody asked since.
     told: AtomicBool,
+    /// Another party serves the data queues, or did when they last ran.
+    by_vhost: AtomicBool,
 }
 
 impl Shared {
@@ -130,6 +132,7 @@ impl Shared {
             epoch: AtomicU64::new(1),
             crew: Mutex::default(),
             told: AtomicBool::new(false),
+            by_vhost: AtomicBool::new(false),
         }
     }
 
@@ -140,6 +143,19 @@ impl Shared {
     /// The address that it has without its driver's doing.
     pub fn own_mac(&self) -> Mac {
         self.own_mac
+    }
+
+    /// Who is to serve the data queues in the ports' place. Nobody while somebody pulled the plug:
+    /// frames go nowhere then, and others do not know. A peer that is away may come back to them.
+    pub fn vhost(&self) -> Option<Arc<dyn VhostBackend>> {
+        let netdev = self.netdev.as_ref()?;
+        let pulled = !self.settings().link_up && netdev.netdev().is_connected();
+        netdev.vhost().filter(|_| !pulled)
+    }
+
+    /// Says whether another party serves the data queues.
+    pub fn set_by_vhost(&self, by_vhost: bool) {
+        self.by_vhost.store(by_vhost, Ordering::Release);
     }
 
     /// The number of the latest change.
@@ -243,6 +259,10 @@ impl Nic for Shared {
             self.change(|settings| settings.link_up = up);
             self.config_changed();
         }
+    }
+
+    fn wants_restart(&self) -> bool {
+        self.vhost().is_some() != self.by_vhost.load(Ordering::Acquire)
     }
 
     fn rx_filter(&self) -> Option<RxFilterInfo> {

@@ -184,9 +184,11 @@ impl PairWorker {
     ) {
         use receive::Progress;
         self.state.broken |= take == Some(Progress::Broken);
-        let Some(line) = &self.line else { return };
-        let full = send == Some(transmit::Progress::Full);
+        let Some(line) = &mut self.line else { return };
         let wanted = matches!(take, Some(Progress::Empty | Progress::More));
+        let full = send == Some(transmit::Progress::Full);
+        // A port that is not watched does not tell that it could go on.
+        let waits = full || (!wanted && !line.port.flush());
         let fd = line.port.fd();
         if wanted && !self.state.watches_port {
             self.state.watches_port = watch.readable(fd, READABLE).is_ok();
@@ -194,10 +196,10 @@ impl PairWorker {
             watch.remove(fd);
             self.state.watches_port = false;
         }
-        if full == self.state.waits_for_room {
+        if waits == self.state.waits_for_room {
             return;
         }
-        self.state.waits_for_room = full;
+        self.state.waits_for_room = waits;
         let writable = line.writable.as_ref().map(AsRawFd::as_raw_fd);
         if let (true, Some(fd)) = (full, writable) {
             // Where that fails, the time still passes.
@@ -206,7 +208,7 @@ impl PairWorker {
             watch.remove(fd);
         }
         // A descriptor that stands for several does not tell of room.
-        watch.timeout(full.then_some(RETRY_NS));
+        watch.timeout(waits.then_some(RETRY_NS));
     }
 }
 

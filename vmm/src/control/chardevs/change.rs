@@ -39,7 +39,7 @@ impl Chardevs {
         let Some(entry) = self.entries.get(id) else {
             return Err(QmpError::generic(format!("Chardev '{id}' does not exist")));
         };
-        if entry.monitor {
+        if entry.is_lent() {
             return Err(QmpError::generic(
                 "Chardev user does not support chardev hotswap",
             ));
@@ -69,6 +69,7 @@ impl Chardevs {
             return Err(QmpError::generic(format!("Chardev '{id}' does not exist")));
         };
         entry.yank = None;
+        entry.lender = None;
         entry.chardev.change(opened.source, opened.log);
         entry.kind = kind;
         entry.wait = false;

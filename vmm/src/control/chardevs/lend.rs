@@ -3,12 +3,14 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use api_spec::{QmpError, QmpResult};
 use devices::backend::chardev::{Chardev, Dialer, ListenSocket, SocketPath, Source, system_words};
 use devices::bus::lock;
 use devices::vhost::user::{Door, Peer};
+
+use crate::control::yank::Yanker;
 
 /// A socket on loan.
 pub struct Loan {
@@ -26,12 +28,26 @@ pub struct Loan {
 #[derive(Default)]
 pub struct Lease {
     connected: AtomicBool,
+    yanker: OnceLock<Yanker>,
 }
 
 impl Lease {
     /// A peer came or went.
     pub fn set_connected(&self, connected: bool) {
         self.connected.store(connected, Ordering::Release);
+    }
+
+    /// Says how the connection is broken; once.
+    pub fn set_yanker(&self, yanker: Yanker) {
+        // There is one netdev for each loan.
+        let _ = self.yanker.set(yanker);
+    }
+
+    /// Breaks the connection, if there is one.
+    pub(super) fn yank(&self) {
+        if let Some(yanker) = self.yanker.get() {
+            yanker();
+        }
     }
 }
 

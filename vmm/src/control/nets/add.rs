@@ -9,9 +9,23 @@ use api_spec::{
 use devices::bus::lock;
 
 use super::cx::is_number;
-use super::{NetCaller, NetOpenCx, open};
+use super::{ControlLine, NetCaller, NetOpenCx, open};
 use crate::control::Control;
 use crate::sys;
+
+/// A reserved id, given up when nobody makes the netdev: there was no thread for it.
+struct Reserved {
+    id: Option<String>,
+    control: ControlLine,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.take() {
+            self.control.run(move |control| control.nets.give_up(&id));
+        }
+    }
+}
 
 impl Control {
     /// netdev_add by a client of `monitor`: opened by a worker, which may take its time.
@@ -27,9 +41,13 @@ impl Control {
             Ok(cx) => cx,
             Err(error) => return reply.send(answer(Err(error))),
         };
-        let id = options.id.clone();
+        let mut reserved = Reserved {
+            id: Some(options.id.clone()),
+            control: cx.control.clone(),
+        };
         let work = move || open(&options, &cx);
         self.answer_later(reply, work, move |control, opened| {
+            let id = reserved.id.take().unwrap_or_default();
             answer(control.nets.complete(&id, opened))
         });
     }
@@ -113,17 +131,9 @@ impl Control {
     fn part_netdev(&mut self, netdev: &devices::backend::net::Netdev) {
         netdev.close();
         self.nets.leave_hub(netdev.id());
-        let Some(nic) = netdev.nic() else { return };
-        let Some(machine) = &mut self.machine else {
-            return;
-        };
-        let same = |other: &std::sync::Arc<dyn devices::backend::net::Nic>| {
-            std::sync::Arc::as_ptr(other).addr() == std::sync::Arc::as_ptr(&nic).addr()
-        };
-        let key = machine.nics().find(|(_, other)| same(other));
-        if let Some(key) = key.map(|(key, _)| key.to_owned()) {
-            // Its workers give back what they have of the netdev, and find it closed.
-            machine.restart_queues(&key);
+        if let Some(nic) = netdev.nic() {
+            // Its workers find it closed.
+            self.restart_nic(&nic);
         }
     }
 }

@@ -12,6 +12,9 @@ use super::ControlLine;
 use crate::control::Control;
 use crate::threads::ThreadKind;
 
+/// Clients may ask for no pause at all, and for any number of rounds.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// The parameters unless a client says others.
 pub fn default_announcement() -> AnnounceParameters {
     AnnounceParameters {
@@ -32,23 +35,47 @@ struct Series(Arc<Bell>);
 
 #[derive(Default)]
 struct Bell {
-    over: Mutex<bool>,
+    state: Mutex<BellState>,
     rung: Condvar,
+}
+
+#[derive(Default)]
+struct BellState {
+    over: bool,
+    /// Control was asked for an announcement, and has not come to it yet.
+    asked: bool,
 }
 
 impl Drop for Series {
     fn drop(&mut self) {
-        *lock(&self.0.over) = true;
+        lock(&self.0.state).over = true;
         self.0.rung.notify_all();
     }
 }
 
 impl Bell {
-    /// Sleeps; whether the series goes on.
+    /// Sleeps, and longer where control has not done what it was asked for before. Whether the
+    /// series goes on: then control is to be asked.
     fn sleep(&self, time: Duration) -> bool {
-        let over = lock(&self.over);
-        let waited = self.rung.wait_timeout_while(over, time, |over| !*over);
-        !*waited.unwrap_or_else(PoisonError::into_inner).0
+        let state = lock(&self.state);
+        let waited = self
+            .rung
+            .wait_timeout_while(state, time, |state| !state.over);
+        let state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let waited = self
+            .rung
+            .wait_while(state, |state| state.asked && !state.over);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        state.asked = true;
+        !state.over
+    }
+
+    /// Control has come to it. Whether the series goes on.
+    fn answer(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.asked = false;
+        self.rung.notify_all();
+        !state.over
     }
 }
 
@@ -64,7 +91,7 @@ fn pauses(parameters: &AnnounceParameters) -> impl Iterator<Item = Duration> + u
     let pause = move |round: i64| {
         let wait = initial.saturating_add(round.saturating_mul(step));
         let wait = if wait < 0 || wait > max { max } else { wait };
-        Duration::from_millis(u64::try_from(wait).unwrap_or(0))
+        Duration::from_millis(u64::try_from(wait).unwrap_or(0)).max(SHORTEST)
     };
     (0..rounds.saturating_sub(1)).map(pause)
 }
@@ -90,7 +117,7 @@ impl Control {
                 }
                 let (bell, interfaces) = (bell.clone(), parameters.interfaces.clone());
                 later.run(move |control| {
-                    if !*lock(&bell.over) {
+                    if bell.answer() {
                         control.announce_once(interfaces.as_deref());
                     }
                 });
@@ -139,7 +166,7 @@ mod tests {
             rounds: 3,
             ..default
         };
-        assert_eq!(millis(wild), [0, 0]);
+        assert_eq!(millis(wild), [1, 1]);
     }
 
     #[test]
@@ -151,5 +178,25 @@ mod tests {
             drop(series);
             assert!(!sleeper.join().unwrap());
         });
+    }
+
+    #[test]
+    fn control_is_asked_once_at_a_time() {
+        let bell = Arc::new(Bell::default());
+        assert!(bell.sleep(Duration::ZERO));
+        let asked = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| {
+                let goes_on = bell.sleep(Duration::ZERO);
+                asked.store(true, std::sync::atomic::Ordering::SeqCst);
+                goes_on
+            });
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(!asked.load(std::sync::atomic::Ordering::SeqCst));
+            assert!(bell.answer());
+            assert!(sleeper.join().unwrap());
+        });
+        drop(Series(bell.clone()));
+        assert!(!bell.answer());
     }
 }

@@ -44,11 +44,13 @@ impl Script {
     /// # Errors
     /// When it is not there or fails.
     pub fn run(&self) -> QmpResult<()> {
-        let status = Command::new(&self.path)
+        let mut command = Command::new(&self.path);
+        command
             .arg(&self.device)
             .stdin(Stdio::null())
-            .stdout(to_stderr())
-            .status();
+            .stdout(to_stderr());
+        sys::start_afresh(&mut command);
+        let status = command.status();
         let path = &self.path;
         match status {
             Ok(status) if status.success() => Ok(()),
@@ -124,6 +126,7 @@ pub(super) fn run_helper(helper: &str, bridge: Option<&str>) -> QmpResult<Tap> {
         .stdin(OwnedFd::from(theirs))
         .stdout(to_stderr())
         .stderr(words.try_clone().map_err(host)?);
+    sys::start_afresh(&mut command);
     let mut child = command.spawn().map_err(host)?;
     // Our copy of its socket; with it nobody would notice that it ends.
     drop(command);

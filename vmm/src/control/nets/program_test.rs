@@ -1,5 +1,6 @@
 use super::*;
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 
 fn program(name: &str, lines: &str) -> tempfile::TempPath {
@@ -36,6 +37,30 @@ fn a_script_gets_the_device_and_its_status_counts() {
             .desc,
         "network script /nonexistent could not be run: No such file or directory"
     );
+}
+
+#[test]
+fn programs_inherit_neither_signals_nor_descriptors() {
+    let dir = tempfile::tempdir().unwrap();
+    let said = dir.path().join("said");
+    // As in all threads of the program.
+    let _signals = crate::sys::signal_fd(&[libc::SIGTERM, libc::SIGINT]).unwrap();
+    let file = fs::File::open("/dev/null").unwrap();
+    #[allow(unsafe_code)] // a descriptor that programs would inherit
+    // SAFETY: no pointers.
+    let inherited = unsafe { libc::dup(file.as_raw_fd()) };
+    assert!(crate::sys::is_inherited(inherited));
+    let path = said.display();
+    let lines =
+        format!("grep SigBlk /proc/self/status > {path}; test ! -e /proc/self/fd/{inherited}");
+    let script = program("up", &lines);
+    let script = Script::new(script.to_str().unwrap(), "tap7").unwrap();
+    let ran = script.run();
+    assert!(crate::sys::is_inherited(inherited), "it is still ours");
+    let _ = crate::sys::adopt(inherited);
+    ran.unwrap();
+    let said = fs::read_to_string(said).unwrap();
+    assert_eq!(said.split_whitespace().nth(1), Some("0000000000000000"));
 }
 
 #[test]

@@ -233,6 +233,7 @@ fn start_vhost(
     let queues: Vec<BorrowedFd> = taps.taps.iter().map(AsFd::as_fd).collect();
     let options = NetOptions {
         poll_us: options.poll_us.unwrap_or(0),
+        force: options.vhostforce == Some(true),
     };
     vhost_net(&queues, fds, options).map_err(|error| {
         log::warn!("{error}");

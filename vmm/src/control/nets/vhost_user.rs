@@ -57,7 +57,12 @@ pub fn open(id: &str, options: &NetdevVhostUserOptions, cx: &NetOpenCx) -> QmpRe
         }
         if let Some(netdev) = told.get().and_then(Weak::upgrade) {
             // Interfaces hear of it from control.
-            control.run(move |_| netdev.set_connected(connected));
+            control.run(move |control| {
+                netdev.set_connected(connected);
+                if let Some(nic) = netdev.nic() {
+                    control.follow_link(&nic);
+                }
+            });
         }
     };
     let host = |error: std::io::Error| {
@@ -70,6 +75,12 @@ pub fn open(id: &str, options: &NetdevVhostUserOptions, cx: &NetOpenCx) -> QmpRe
         changed: Box::new(changed),
     });
     let link = link.map_err(host)?;
+    let yanked = Arc::downgrade(&link);
+    loan.lease.set_yanker(Box::new(move || {
+        if let Some(link) = yanked.upgrade() {
+            link.yank();
+        }
+    }));
     let here = loan.peer.first.is_some();
     let (served, peer) = (link.clone(), loan.peer);
     let body = move || served.serve(peer);

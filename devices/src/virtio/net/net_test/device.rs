@@ -1,5 +1,7 @@
 //! The function as a whole: what it offers, refuses and saves.
 
+use virtio_queue::QueueT;
+use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
 use vmstate::StateAccess;
 
 use super::*;
@@ -226,8 +228,73 @@ fn conforms() {
     }
 }
 
-/// Serves nothing, and remembers which queues it was given.
-struct FakeVhost(Mutex<Vec<u16>>);
+/// Offers what an interface on [`WITH_HEADER`] has, takes two frames of the first transmit queue,
+/// and then refuses.
+struct Refuses {
+    insists: bool,
+}
+
+impl VhostBackend for Refuses {
+    fn features(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn start(&self, queues: ActiveQueues) -> io::Result<Vec<PlacedWorker>> {
+        let at = GuestAddress(queues.queues[1].queue.used_ring() + 2);
+        queues.ram.memory().write_obj(2u16, at).unwrap();
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn queue_pairs(&self) -> u16 {
+        1
+    }
+
+    fn insists(&self) -> bool {
+        self.insists
+    }
+}
+
+#[test]
+fn the_ports_take_the_place_of_a_party_that_refuses() {
+    for insists in [false, true] {
+        let guest = FakeGuest::new();
+        let vhost = Arc::new(Refuses { insists });
+        let (netdev, wires) = netdev(WITH_HEADER, 1, Some(vhost));
+        let mut cx = guest.cx("net0");
+        cx.netdev = netdev.attach();
+        let (function, nic) = build(&props(""), &mut cx).unwrap();
+        let mut bench = Bench {
+            guest: &guest,
+            driver: Driver::new(&guest, function),
+            nic,
+            netdev,
+            wires,
+            rings: Vec::new(),
+        };
+        bench.driver.negotiate(u64::MAX);
+        bench.rings = (0..3)
+            .map(|index| {
+                let at = RINGS + RING_STEP * u64::from(index);
+                bench.driver.queue(index, at, SIZE)
+            })
+            .collect();
+        for number in 0..4u8 {
+            let bytes = with_header(&frame([2, 0, 0, 0, 0, number], 60));
+            bench.transmit(1, DATA + 0x100 * u64::from(number), &bytes);
+        }
+        bench.driver.go();
+        guest.thread.run();
+        let sent: Vec<_> = std::iter::from_fn(|| bench.wires[0].receive()).collect();
+        // Those that the other party took are not sent once more.
+        let to: Vec<u8> = sent.iter().map(|frame| headerless(frame)[5]).collect();
+        assert_eq!(to, if insists { vec![] } else { vec![2, 3] });
+        assert_eq!(bench.driver.status() & 0x40 != 0, insists);
+    }
+}
+
+/// Serves nothing, and remembers which queues it was given, and how many pairs are in use.
+#[derive(Default)]
+struct FakeVhost(Mutex<Vec<u16>>, Mutex<u16>);
 
 impl VhostBackend for FakeVhost {
     fn features(&self) -> u64 {
@@ -240,6 +307,10 @@ impl VhostBackend for FakeVhost {
         Ok(Vec::new())
     }
 
+    fn use_pairs(&self, pairs: u16) {
+        *lock(&self.1) = pairs;
+    }
+
     fn queue_pairs(&self) -> u16 {
         2
     }
@@ -248,7 +319,7 @@ impl VhostBackend for FakeVhost {
 #[test]
 fn another_party_serves_the_data_queues() {
     let guest = FakeGuest::new();
-    let vhost = Arc::new(FakeVhost(Mutex::default()));
+    let vhost = Arc::new(FakeVhost::default());
     let (netdev, wires) = netdev(WITH_HEADER, 2, Some(vhost.clone()));
     let mut cx = guest.cx("net0");
     cx.netdev = netdev.attach();
@@ -268,9 +339,58 @@ fn another_party_serves_the_data_queues() {
     assert_eq!(*lock(&vhost.0), [0, 1, 2, 3]);
     assert_eq!(guest.thread.len(), 1, "the control queue's worker");
     assert_eq!(bench.wires[1].told().enabled, Some(false));
+    assert_eq!(*lock(&vhost.1), 1);
     assert_eq!(bench.command(&[4, 0, 2, 0]), 0);
     assert_eq!(bench.wires[1].told().enabled, Some(true));
+    assert_eq!(*lock(&vhost.1), 2);
     assert_eq!(bench.command(&[5, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 0);
     assert_eq!(bench.wires[0].told().offloads, Some(Offloads::default()));
     let _ = lock(bench.driver.function()).config();
+}
+
+#[test]
+fn another_party_serves_no_interface_whose_plug_is_pulled() {
+    let guest = FakeGuest::new();
+    let vhost = Arc::new(FakeVhost::default());
+    let (netdev, wires) = netdev(WITH_HEADER, 1, Some(vhost.clone()));
+    let mut cx = guest.cx("net0");
+    cx.netdev = netdev.attach();
+    let (function, nic) = build(&props(""), &mut cx).unwrap();
+    let mut bench = Bench {
+        guest: &guest,
+        driver: Driver::new(&guest, function),
+        nic,
+        netdev,
+        wires,
+        rings: Vec::new(),
+    };
+    bench.start(u64::MAX);
+    assert!(!bench.nic.wants_restart());
+    let restart = |bench: &Bench| {
+        assert!(bench.nic.wants_restart());
+        lock(&vhost.0).clear();
+        bench.driver.carry_out(Effect::StopQueues);
+        bench.driver.carry_out(Effect::StartQueues);
+        assert!(!bench.nic.wants_restart());
+    };
+    // By the netdev's name, and by the interface's.
+    for round in 0..2 {
+        let pull = |bench: &Bench, up| match round {
+            0 => bench.netdev.set_plugged_in(up),
+            _ => bench.nic.set_link(up),
+        };
+        pull(&bench, false);
+        restart(&bench);
+        assert!(lock(&vhost.0).is_empty());
+        bench.transmit(1, DATA, &with_header(&frame([2; 6], 60)));
+        bench.kick(1);
+        assert!(bench.rings[1].take_used(&guest).is_some());
+        assert!(bench.wires[0].receive().is_none());
+        pull(&bench, true);
+        restart(&bench);
+        assert_eq!(*lock(&vhost.0), [0, 1]);
+    }
+    // A peer that went away finds the queues when it comes back.
+    bench.netdev.set_connected(false);
+    assert!(!bench.nic.wants_restart());
 }

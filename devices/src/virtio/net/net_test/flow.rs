@@ -1,6 +1,12 @@
 //! What happens when one side does not keep up, stops, or goes.
 
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use block::Buffers;
+
 use super::*;
+use crate::backend::net::{NetPort, Sent};
 use crate::effect::Effect;
 
 const OWN: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x56];
@@ -55,6 +61,60 @@ fn a_frame_that_waits_is_tried_again_after_a_time() {
     assert_eq!(drain(&bench), usize::from(before));
     guest.thread.pass_timeouts();
     assert!(bench.rings[1].used_index(&guest) > before);
+}
+
+/// Takes half of a frame, and the rest when it is asked and may.
+struct Halves {
+    fd: std::os::fd::OwnedFd,
+    open: Arc<AtomicBool>,
+    rest: Arc<AtomicBool>,
+}
+
+impl NetPort for Halves {
+    fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    fn receive(&mut self, _room: &Buffers) -> io::Result<Option<usize>> {
+        self.flush();
+        Ok(None)
+    }
+
+    fn flush(&mut self) -> bool {
+        if self.open.load(Ordering::SeqCst) {
+            self.rest.store(false, Ordering::SeqCst);
+        }
+        !self.rest.load(Ordering::SeqCst)
+    }
+
+    fn send(&mut self, _frame: &Buffers) -> Sent {
+        assert!(!self.rest.swap(true, Ordering::SeqCst));
+        Sent::Done
+    }
+}
+
+#[test]
+fn the_rest_of_a_frame_leaves_while_the_driver_gives_no_buffers() {
+    let guest = FakeGuest::new();
+    let (open, rest) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    let (quiet, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let port = Halves {
+        fd: quiet.into(),
+        open: open.clone(),
+        rest: rest.clone(),
+    };
+    let mut bench = Bench::on(&guest, BARE, vec![Box::new(port)], "");
+    bench.start(u64::MAX);
+    bench.transmit(1, DATA, &with_header(&frame(OWN, 90)));
+    bench.kick(1);
+    assert!(bench.rings[1].take_used(&guest).is_some());
+    assert!(rest.load(Ordering::SeqCst));
+    guest.thread.pass_timeouts();
+    assert_eq!(guest.thread.timeouts().len(), 1);
+    open.store(true, Ordering::SeqCst);
+    guest.thread.pass_timeouts();
+    assert!(!rest.load(Ordering::SeqCst));
+    assert!(guest.thread.timeouts().is_empty());
 }
 
 #[test]

@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex};
 use api_spec::{DeviceDriver, VirtioNetPciProps};
 
 use super::build;
-use crate::backend::net::{HEADER, NetTraits, Netdev, NetdevOptions, Nic, Offloads, VhostBackend};
+use crate::backend::net::{
+    HEADER, NetPort, NetTraits, Netdev, NetdevOptions, Nic, Offloads, VhostBackend,
+};
 use crate::bus::lock;
 use crate::testing::{Buffer, Driver, FakeGuest, Ring, Wire, wire};
 
@@ -94,6 +96,35 @@ impl<'a> Bench<'a> {
             nic,
             netdev,
             wires,
+            rings: Vec::new(),
+        }
+    }
+
+    /// On ports of the test's own.
+    fn on(
+        guest: &'a FakeGuest,
+        traits: NetTraits,
+        ports: Vec<Box<dyn NetPort>>,
+        text: &str,
+    ) -> Self {
+        let netdev = Netdev::new(NetdevOptions {
+            id: "n0".into(),
+            kind: "test",
+            description: String::new(),
+            traits,
+            ports,
+            vhost: None,
+            link_up: true,
+        });
+        let mut cx = guest.cx("net0");
+        cx.netdev = netdev.attach();
+        let (function, nic) = build(&props(text), &mut cx).unwrap();
+        Bench {
+            guest,
+            driver: Driver::new(guest, function),
+            nic,
+            netdev,
+            wires: Vec::new(),
             rings: Vec::new(),
         }
     }

@@ -167,10 +167,14 @@ fn live(line: &Line, far: UnixStream, birth: Birth, report: &Report, on_end: OnE
         streams,
         pumps,
     } = birth;
-    let spawned = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .stdin(Stdio::from(OwnedFd::from(far)))
-        .stdout(Stdio::from(frames))
-        .spawn();
+        .stdout(Stdio::from(frames));
+    sys::start_afresh(&mut command);
+    let spawned = command.spawn();
+    // Our copies of its sockets: with them its end would not be seen.
+    drop(command);
     let mut process = match spawned {
         Ok(process) => process,
         Err(error) => return drop(report.send(Err(error))),
