@@ -33,7 +33,10 @@ pub fn read_obj<T: ByteValued>(memory: &GuestRam, at: GuestAddress) -> Option<T>
 pub fn write_obj<T: ByteValued>(memory: &GuestRam, object: T, at: GuestAddress) -> Option<()> {
     let whole = piece(memory, at, size_of::<T>());
     match whole.as_ref().map(|piece| piece.get_ref::<T>(0)) {
-        Some(Ok(place)) => Some(place.store(object)),
+        Some(Ok(place)) => {
+            place.store(object);
+            Some(())
+        }
         _ => memory.write_obj(object, at).ok(),
     }
 }

@@ -67,3 +67,8 @@ pub fn wait(serial: &mut Serial) {
     // Without the echo of what is typed, what comes is what was printed.
     serial.run("stty -echo");
 }
+
+/// A test whether the guest can read this disk. Linux makes a new disk's file a moment before it can be opened.
+pub fn readable(disk: &str) -> String {
+    format!("test -b /dev/{disk} && dd if=/dev/{disk} of=/dev/null bs=512 count=1 2>/dev/null")
+}

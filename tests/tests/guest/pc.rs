@@ -4,7 +4,7 @@ use serde_json::json;
 use tests::artifacts;
 use tests::{Serial, Vm, VmBuilder, seconds};
 
-use crate::{kernel_of, wait};
+use crate::{kernel_of, readable, wait};
 
 /// Boots it, with these arguments besides, up to its shell. None where there is no guest.
 fn boot(memory: &str, args: &[&str], append: &str) -> Option<(Vm, Serial)> {
@@ -64,7 +64,7 @@ fn cycle(vm: &mut Vm, serial: &mut Serial, addr: Option<&str>) {
         options["addr"] = addr.into();
     }
     vm.exec("device_add", options);
-    until(serial, "test -b /dev/vdb");
+    until(serial, &readable("vdb"));
     read_disk(serial, "vdb");
     vm.exec("device_del", json!({"id": "hot"}));
     deleted(vm, "hot");
