@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use block::Buffers;
-use libc::{c_int, c_uint, c_ulong};
+use libc::{Ioctl, c_int, c_uint, c_ulong};
 use thiserror::Error;
 
 use super::{HEADER, NetPort, NetTraits, Offloads, Sent};
@@ -18,13 +18,18 @@ use crate::backend::socket::sys::set_nonblocking;
 
 const DEVICE: &str = "/dev/net/tun";
 
-const TUNSETIFF: c_ulong = 0x4004_54ca;
-const TUNGETFEATURES: c_ulong = 0x8004_54cf;
-const TUNSETOFFLOAD: c_ulong = 0x4004_54d0;
-const TUNGETIFF: c_ulong = 0x8004_54d2;
-const TUNSETSNDBUF: c_ulong = 0x4004_54d4;
-const TUNSETVNETHDRSZ: c_ulong = 0x4004_54d8;
-const TUNSETQUEUE: c_ulong = 0x4004_54d9;
+/// C libraries differ in the type of a request's number, not in its bits.
+const fn request(number: u32) -> Ioctl {
+    number as Ioctl
+}
+
+const TUNSETIFF: Ioctl = request(0x4004_54ca);
+const TUNGETFEATURES: Ioctl = request(0x8004_54cf);
+const TUNSETOFFLOAD: Ioctl = request(0x4004_54d0);
+const TUNGETIFF: Ioctl = request(0x8004_54d2);
+const TUNSETSNDBUF: Ioctl = request(0x4004_54d4);
+const TUNSETVNETHDRSZ: Ioctl = request(0x4004_54d8);
+const TUNSETQUEUE: Ioctl = request(0x4004_54d9);
 
 const IFF_TAP: u16 = 0x0002;
 const IFF_MULTI_QUEUE: u16 = 0x0100;
@@ -389,7 +394,7 @@ fn set_offloads(fd: &OwnedFd, bits: c_uint) -> io::Result<()> {
     check(unsafe { libc::ioctl(fd.as_raw_fd(), TUNSETOFFLOAD, c_ulong::from(bits)) })
 }
 
-fn set_number(fd: &OwnedFd, request: c_ulong, value: c_int) -> io::Result<()> {
+fn set_number(fd: &OwnedFd, request: Ioctl, value: c_int) -> io::Result<()> {
     // SAFETY: the kernel reads one integer.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), request, &value) })
 }
