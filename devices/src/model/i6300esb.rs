@@ -230,10 +230,6 @@ impl PciFunction for I6300esb {
         }
     }
 
-    fn config_read(&mut self, offset: u16, data: &mut [u8]) {
-        self.config.read(offset, data);
-    }
-
     fn bar_read(&mut self, bar: u8, offset: u64, data: &mut [u8]) {
         data.fill(0);
         if (bar, offset, data.len()) == (BAR, RELOAD, 2) {

@@ -135,10 +135,6 @@ impl PciFunction for Piix3 {
         }
     }
 
-    fn config_read(&mut self, offset: u16, data: &mut [u8]) {
-        self.config.read(offset, data);
-    }
-
     fn bar_read(&mut self, bar: u8, offset: u64, data: &mut [u8]) {
         data.fill(0xff);
         if u16::from(bar) == RESET {

@@ -63,10 +63,6 @@ impl PciFunction for PvpanicPci {
         }
     }
 
-    fn config_read(&mut self, offset: u16, data: &mut [u8]) {
-        self.config.read(offset, data);
-    }
-
     fn bar_read(&mut self, _bar: u8, offset: u64, data: &mut [u8]) {
         data.fill(0);
         if let (0, Some(byte)) = (offset, data.first_mut()) {

@@ -110,18 +110,6 @@ impl PciFunction for HostBridge {
         }
     }
 
-    fn config_read(&mut self, offset: u16, data: &mut [u8]) {
-        self.config.read(offset, data);
-    }
-
-    fn bar_read(&mut self, _bar: u8, _offset: u64, data: &mut [u8]) {
-        data.fill(0xff);
-    }
-
-    fn bar_write(&mut self, _bar: u8, _offset: u64, _data: &[u8]) -> Effect {
-        Effect::None
-    }
-
     fn reset(&mut self) {
         self.config.reset();
     }

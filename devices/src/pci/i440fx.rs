@@ -1,8 +1,8 @@
 //! The host bridge of a PC with PIIX3 (Intel 440FX, 82441FX PMC): the registers with which
 //! firmware shadows ROM. It has no memory window to configuration space.
 
+use super::PciFunction;
 use super::config::{ConfigSpace, Identity};
-use super::{Decode, PciFunction};
 use crate::effect::Effect;
 
 /// Programmable attribute map, 7 bytes: reads and writes of 0xc0000 to 0xfffff to RAM or not
@@ -85,24 +85,8 @@ impl PciFunction for I440fx {
         }
     }
 
-    fn config_read(&mut self, offset: u16, data: &mut [u8]) {
-        self.config.read(offset, data);
-    }
-
-    fn bar_read(&mut self, _bar: u8, _offset: u64, data: &mut [u8]) {
-        data.fill(0xff);
-    }
-
-    fn bar_write(&mut self, _bar: u8, _offset: u64, _data: &[u8]) -> Effect {
-        Effect::None
-    }
-
     fn reset(&mut self) {
         self.config.reset();
-    }
-
-    fn decodes(&self) -> Vec<Decode> {
-        Vec::new()
     }
 
     fn state(&mut self) -> Option<&mut dyn vmstate::StateAccess> {

@@ -111,11 +111,17 @@ pub trait PciFunction: Send {
     /// Writes configuration space and acts on what changed (BARs, MSI-X, power, vendor windows).
     fn config_write(&mut self, offset: u16, data: &[u8]) -> Effect;
     /// Reads configuration space.
-    fn config_read(&mut self, offset: u16, data: &mut [u8]);
-    /// Reads from BAR `bar`.
-    fn bar_read(&mut self, bar: u8, offset: u64, data: &mut [u8]);
+    fn config_read(&mut self, offset: u16, data: &mut [u8]) {
+        self.config().read(offset, data);
+    }
+    /// Reads from BAR `bar`. A function without any answers as if nobody were there.
+    fn bar_read(&mut self, _bar: u8, _offset: u64, data: &mut [u8]) {
+        data.fill(0xff);
+    }
     /// Writes to BAR `bar`.
-    fn bar_write(&mut self, bar: u8, offset: u64, data: &[u8]) -> Effect;
+    fn bar_write(&mut self, _bar: u8, _offset: u64, _data: &[u8]) -> Effect {
+        Effect::None
+    }
     /// Back to the state after power-on, BARs cleared. Workers were taken back before.
     fn reset(&mut self);
     /// What it decodes beside its BARs now; asked for after each [`Effect::Remap`].

@@ -275,10 +275,6 @@ impl PciFunction for RootPort {
         }
     }
 
-    fn config_read(&mut self, offset: u16, data: &mut [u8]) {
-        self.config.read(offset, data);
-    }
-
     fn bar_read(&mut self, _bar: u8, offset: u64, data: &mut [u8]) {
         self.msix.read(offset, data);
     }

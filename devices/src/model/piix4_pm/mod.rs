@@ -175,10 +175,6 @@ impl PciFunction for Piix4Pm {
         }
     }
 
-    fn config_read(&mut self, offset: u16, data: &mut [u8]) {
-        self.config.read(offset, data);
-    }
-
     fn bar_read(&mut self, bar: u8, offset: u64, data: &mut [u8]) {
         data.fill(0xff);
         match u16::from(bar) {
