@@ -38,6 +38,15 @@ impl Family {
         }
     }
 
+    /// Commands to the APM port that firmware answers by entering and leaving ACPI mode, as the
+    /// FADT says.
+    const fn acpi_commands(self) -> (u8, u8) {
+        match self {
+            Family::Ich9 => (2, 3),
+            Family::Piix4 => (0xf1, 0xf0),
+        }
+    }
+
     /// The general purpose events that there are.
     const fn general_events(self) -> u64 {
         match self {
@@ -46,6 +55,9 @@ impl Family {
         }
     }
 }
+
+/// The APM ports: command and status.
+pub(super) const APM: u64 = 0xb2;
 
 /// Bytes of the PIIX4's block of general purpose events: status and enable.
 pub(super) const GENERAL_LEN: u64 = 4;
@@ -277,7 +289,7 @@ impl PmBlock {
     }
 
     /// Enters or leaves ACPI mode, as firmware does when the APM port asks for it.
-    pub fn set_acpi_mode(&mut self, on: bool) {
+    fn set_acpi_mode(&mut self, on: bool) {
         let control = &mut self.registers.control;
         *control = if on {
             *control | SCI_ENABLE
@@ -303,6 +315,22 @@ impl PmBlock {
         if registers.enable & event::POWER_BUTTON != 0 {
             registers.status |= event::POWER_BUTTON;
             self.update();
+        }
+    }
+
+    /// A write to the APM ports, whose registers are `apm`: commands switch ACPI mode.
+    pub fn write_apm(&mut self, apm: &mut [u8; 2], offset: u64, data: &[u8]) {
+        let (enable, disable) = self.family.acpi_commands();
+        for (index, byte) in (0u64..).zip(data) {
+            let place = usize::try_from(offset.saturating_add(index)).unwrap_or(usize::MAX);
+            if let Some(register) = apm.get_mut(place) {
+                *register = *byte;
+            }
+            match (place, *byte) {
+                (0, command) if command == enable => self.set_acpi_mode(true),
+                (0, command) if command == disable => self.set_acpi_mode(false),
+                _ => {}
+            }
         }
     }
 

@@ -45,12 +45,6 @@ mod window {
     pub const ROOT_COMPLEX: u16 = 9;
 }
 
-/// The APM ports: command and status.
-const APM: u64 = 0xb2;
-/// Commands that firmware answers by entering or leaving ACPI mode, as the FADT says.
-const ACPI_ENABLE: u8 = 2;
-const ACPI_DISABLE: u8 = 3;
-
 /// The reset control register (section 13.7.5).
 const RESET_CONTROL: u64 = 0xcf9;
 /// Resets the processor, or with the other bits the machine.
@@ -147,20 +141,6 @@ impl Lpc {
             self.router.route(link, self.config.byte(offset));
         }
         self.pm.choose_sci(self.config.byte(register::ACPI_CONTROL));
-    }
-
-    fn write_apm(&mut self, offset: u64, data: &[u8]) {
-        for (index, byte) in (0u64..).zip(data) {
-            let place = usize::try_from(offset.saturating_add(index)).unwrap_or(usize::MAX);
-            if let Some(register) = self.apm.get_mut(place) {
-                *register = *byte;
-            }
-            match (place, *byte) {
-                (0, ACPI_ENABLE) => self.pm.set_acpi_mode(true),
-                (0, ACPI_DISABLE) => self.pm.set_acpi_mode(false),
-                _ => {}
-            }
-        }
     }
 
     fn write_reset_control(&mut self, data: &[u8]) -> Effect {
@@ -273,7 +253,7 @@ impl PciFunction for Lpc {
     fn bar_write(&mut self, bar: u8, offset: u64, data: &[u8]) -> Effect {
         match u16::from(bar) {
             window::PM => return self.pm.write(offset, data, self.smi_locked()),
-            window::APM => self.write_apm(offset, data),
+            window::APM => self.pm.write_apm(&mut self.apm, offset, data),
             window::RESET => return self.write_reset_control(data),
             _ => {}
         }
@@ -294,7 +274,7 @@ impl PciFunction for Lpc {
             region: Region { region, base, len },
         };
         let mut decodes = vec![
-            window(Space::Port, window::APM, APM, 2),
+            window(Space::Port, window::APM, pm::APM, 2),
             window(Space::Port, window::RESET, RESET_CONTROL, 1),
         ];
         let pm = self.pm_base();

@@ -45,11 +45,6 @@ mod window {
     pub const HOTPLUG: u16 = 9;
 }
 
-/// The APM ports: command and status.
-const APM: u64 = 0xb2;
-/// Commands that firmware answers by entering or leaving ACPI mode, as the FADT says.
-const ACPI_ENABLE: u8 = 0xf1;
-const ACPI_DISABLE: u8 = 0xf0;
 /// The block of general purpose events.
 const GENERAL_BASE: u64 = 0xafe0;
 /// The general purpose event of the hot-plug ports.
@@ -115,20 +110,6 @@ impl Piix4Pm {
         let on = self.config.byte(register::PM_MISCELLANEOUS) & PM_ENABLED != 0;
         (on && base != 0).then_some(base)
     }
-
-    fn write_apm(&mut self, offset: u64, data: &[u8]) {
-        for (index, byte) in (0u64..).zip(data) {
-            let place = usize::try_from(offset.saturating_add(index)).unwrap_or(usize::MAX);
-            if let Some(register) = self.apm.get_mut(place) {
-                *register = *byte;
-            }
-            match (place, *byte) {
-                (0, ACPI_ENABLE) => self.pm.set_acpi_mode(true),
-                (0, ACPI_DISABLE) => self.pm.set_acpi_mode(false),
-                _ => {}
-            }
-        }
-    }
 }
 
 fn config() -> ConfigSpace {
@@ -189,7 +170,7 @@ impl PciFunction for Piix4Pm {
     fn bar_write(&mut self, bar: u8, offset: u64, data: &[u8]) -> Effect {
         match u16::from(bar) {
             window::PM => return self.pm.write(offset, data, false),
-            window::APM => self.write_apm(offset, data),
+            window::APM => self.pm.write_apm(&mut self.apm, offset, data),
             window::GENERAL => self.pm.write_general(offset, data),
             window::HOTPLUG => {
                 let ejected = self.hotplug.write(offset, data);
@@ -213,7 +194,7 @@ impl PciFunction for Piix4Pm {
             region: Region { region, base, len },
         };
         let mut decodes = vec![
-            window(window::APM, APM, 2),
+            window(window::APM, pm::APM, 2),
             window(window::GENERAL, GENERAL_BASE, pm::GENERAL_LEN),
             window(window::HOTPLUG, hotplug_ports::BASE, hotplug_ports::LEN),
         ];
