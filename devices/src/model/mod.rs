@@ -14,7 +14,7 @@ mod port61;
 mod port92;
 mod pvpanic;
 mod pvpanic_pci;
-mod registers;
+pub(crate) mod registers;
 mod rtc;
 pub mod serial;
 pub mod shadow;

@@ -33,7 +33,7 @@ pub(super) fn written(at: u64, len: u64, offset: u64, data: &[u8]) -> Option<Wri
 }
 
 /// Puts the bytes of the register at `at` into what an access at `offset` reads.
-pub(super) fn show(at: u64, register: &[u8], offset: u64, data: &mut [u8]) {
+pub(crate) fn show(at: u64, register: &[u8], offset: u64, data: &mut [u8]) {
     for (index, byte) in (0u64..).zip(data) {
         let lane = offset.wrapping_add(index).wrapping_sub(at);
         let lane = usize::try_from(lane).ok();

@@ -60,6 +60,18 @@ pub struct Offloads {
     pub uso: bool,
 }
 
+impl Offloads {
+    /// All of them.
+    pub const ALL: Offloads = Offloads {
+        csum: true,
+        tso4: true,
+        tso6: true,
+        ecn: true,
+        ufo: true,
+        uso: true,
+    };
+}
+
 /// Fixed facts of a netdev.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct NetTraits {

@@ -438,14 +438,7 @@ mod tests {
 
     #[test]
     fn offloads_need_checksums() {
-        let all = Offloads {
-            csum: true,
-            tso4: true,
-            tso6: true,
-            ecn: true,
-            ufo: true,
-            uso: true,
-        };
+        let all = Offloads::ALL;
         assert_eq!(offload_bits(all), 0x7f);
         assert_eq!(offload_bits(Offloads { csum: false, ..all }), 0);
         let lone = Offloads {

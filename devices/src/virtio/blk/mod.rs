@@ -17,6 +17,7 @@ use super::{ActiveQueues, PlacedWorker, VirtioDevice, VirtioPci, VirtioTraits};
 use crate::cx::BuildCx;
 use crate::disk_failure::{self, Failures};
 use crate::effect::Effect;
+use crate::model::registers::show;
 use crate::worker::QueueState;
 use config::{ConfigSpace, WRITEBACK, feature};
 use props::Disk;
@@ -104,10 +105,7 @@ impl VirtioDevice for Blk {
 
     fn config_read(&self, offset: usize, data: &mut [u8]) {
         let space = self.config().bytes();
-        let from = space.get(offset..).unwrap_or(&[]);
-        for (to, from) in data.iter_mut().zip(from) {
-            *to = *from;
-        }
+        show(0, &space, offset as u64, data);
     }
 
     fn config_write(&mut self, offset: usize, data: &[u8]) -> Effect {

@@ -141,14 +141,7 @@ mod tests {
     fn a_back_end_without_checksums_is_offered_nothing() {
         let none = not_offered(Offloads::default());
         assert_eq!(none, feature::GUEST_OFFLOADS | feature::HOST_OFFLOADS);
-        let all = Offloads {
-            csum: true,
-            tso4: true,
-            tso6: true,
-            ecn: true,
-            ufo: true,
-            uso: true,
-        };
+        let all = Offloads::ALL;
         assert_eq!(not_offered(all), 0);
         assert_eq!(guest_offloads(feature::GUEST_OFFLOADS), all);
     }

@@ -34,6 +34,7 @@ use super::{
 };
 use crate::backend::net::{NetAttachment, Nic, PortLease, VhostBackend};
 use crate::cx::BuildCx;
+use crate::model::registers::show;
 use crate::ram::RamHandle;
 use crate::worker::QueueState;
 use config::{ConfigSpace, feature};
@@ -335,10 +336,7 @@ impl VirtioDevice for Net {
             duplex: self.choice.duplex,
         };
         let space = space.bytes();
-        let from = space.get(offset..).unwrap_or(&[]);
-        for (to, from) in data.iter_mut().zip(from) {
-            *to = *from;
-        }
+        show(0, &space, offset as u64, data);
     }
 
     fn start(&mut self, active: ActiveQueues) -> io::Result<Vec<PlacedWorker>> {

@@ -28,6 +28,7 @@ pub use state::VirtioScsiV1;
 use super::{ActiveQueue, ActiveQueues, PlacedWorker, VirtioDevice, VirtioPci, VirtioTraits};
 use crate::cx::BuildCx;
 use crate::effect::Effect;
+use crate::model::registers::show;
 use crate::scsi::{ScsiBus, Shared};
 use crate::virtio::Virtqueue;
 use crate::virtio_pci_props;
@@ -106,10 +107,7 @@ impl VirtioDevice for Scsi {
 
     fn config_read(&self, offset: usize, data: &mut [u8]) {
         let space = config::space(&self.choice, self.sizes);
-        let from = space.get(offset..).unwrap_or(&[]);
-        for (to, from) in data.iter_mut().zip(from) {
-            *to = *from;
-        }
+        show(0, &space, offset as u64, data);
     }
 
     fn config_write(&mut self, offset: usize, data: &[u8]) -> Effect {

@@ -25,6 +25,7 @@ pub use state::{PortV1, VirtioSerialV1};
 use super::{ActiveQueues, PlacedWorker, VirtioDevice, VirtioPci, VirtioTraits};
 use crate::cx::BuildCx;
 use crate::effect::Effect;
+use crate::model::registers::show;
 use crate::virtio_pci_props;
 use crate::worker::QueueState;
 use worker::SerialWorker;
@@ -106,11 +107,7 @@ impl VirtioDevice for Serial {
     fn config_read(&self, offset: usize, data: &mut [u8]) {
         let [a, b, c, d] = self.bus.max_ports().to_le_bytes();
         let image = [0, 0, 0, 0, a, b, c, d, 0, 0, 0, 0];
-        for (at, byte) in (offset..).zip(data) {
-            if let Some(value) = image.get(at) {
-                *byte = *value;
-            }
-        }
+        show(0, &image, offset as u64, data);
     }
 
     fn config_write(&mut self, offset: usize, data: &[u8]) -> Effect {

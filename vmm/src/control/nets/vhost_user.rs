@@ -110,14 +110,7 @@ pub fn open(id: &str, options: &NetdevVhostUserOptions, cx: &NetOpenCx) -> QmpRe
         traits: NetTraits {
             header: true,
             // What the peer does not do is taken away by its features.
-            offloads: Offloads {
-                csum: true,
-                tso4: true,
-                tso6: true,
-                ecn: true,
-                ufo: true,
-                uso: true,
-            },
+            offloads: Offloads::ALL,
         },
         ports: Vec::new(),
         vhost: Some(Arc::new(UserNet::new(link.clone(), pairs))),

@@ -18,14 +18,7 @@ use crate::backend::net::{
 use crate::bus::lock;
 use crate::testing::{Buffer, Driver, FakeGuest, Ring, Wire, wire};
 
-const ALL: Offloads = Offloads {
-    csum: true,
-    tso4: true,
-    tso6: true,
-    ecn: true,
-    ufo: true,
-    uso: true,
-};
+const ALL: Offloads = Offloads::ALL;
 /// Frames with a header before them, and all offloads.
 const WITH_HEADER: NetTraits = NetTraits {
     header: true,
