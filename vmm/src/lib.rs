@@ -17,6 +17,7 @@ pub mod layout;
 pub mod logging;
 pub mod machine;
 pub mod memory;
+pub mod migration;
 pub mod process;
 pub mod smbios;
 pub mod startup;

@@ -30,6 +30,8 @@ pub enum ThreadKind {
     Worker,
     /// Does a disk's system calls that block.
     Block,
+    /// Moves the machine's state out or in.
+    Migration,
 }
 
 impl ThreadKind {
@@ -41,7 +43,7 @@ impl ThreadKind {
             ThreadKind::Qmp => 2 << 20,
             ThreadKind::Worker => 4 << 20,
             // Requests go down from node to node.
-            ThreadKind::Io | ThreadKind::Block => 1 << 20,
+            ThreadKind::Io | ThreadKind::Block | ThreadKind::Migration => 1 << 20,
             ThreadKind::Qtest => 512 << 10,
             ThreadKind::Chardev | ThreadKind::Net | ThreadKind::Vcpu => 256 << 10,
         }

@@ -1,7 +1,7 @@
 //! What the state machine says, and what devices ask for, done.
 
 use api_spec::{
-    BlockErrorAction, Event, GuestPanicAction, IoOperationType, QmpError, ShutdownCause,
+    BlockErrorAction, Event, GuestPanicAction, IoOperationType, QmpError, RunState, ShutdownCause,
     WatchdogAction,
 };
 use block::{ErrorAction, Failed};
@@ -64,6 +64,17 @@ impl Control {
                     )));
                 }
             }
+            Action::RefuseHeld(ticket) => {
+                if let Some(waiter) = self.waiting.remove(&ticket) {
+                    let state = self.life.state();
+                    let text = match state {
+                        RunState::FinishMigrate => "Migration is not finalized yet".into(),
+                        _ => format!("The machine is in state '{}'", state.name()),
+                    };
+                    waiter(Err(QmpError::generic(text)));
+                }
+            }
+            Action::Settled => self.published.set_status(self.life.state()),
             Action::PowerButton => self.power_button(),
             Action::Nmi => {
                 if let Err(error) = self.nmi() {

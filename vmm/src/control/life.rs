@@ -12,6 +12,14 @@
 //!
 //! vCPUs park one after the other while commands go on being served; whatever else comes in for
 //! the machine as a whole meanwhile waits in a queue, so that order is kept.
+//!
+//! ```text
+//!  any state -- hold --> (parking) --> finish-migrate, save-vm, restore-vm -- release -->
+//!                                      as before | postmigrate | what the state that came says
+//!  inmigrate (held from the start) ---------------------------------- release --> running, paused
+//! ```
+//! While it is held nothing runs, and what comes in for the machine waits: only the end, `stop`
+//! and, before a machine has come in, `cont` are heard.
 
 use std::collections::VecDeque;
 
@@ -97,6 +105,22 @@ pub enum Input {
     DiskFailed,
     /// Every vCPU is parked.
     Parked,
+    /// The machine is to stand still, in this state, until [`Input::Release`]: the ticket is
+    /// answered when it does. Refused while it is held already.
+    Hold(RunState, Ticket),
+    /// It need not stand still any more.
+    Release(Release),
+}
+
+/// How a machine that was held goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// As it was before, running or not.
+    Back,
+    /// It stays where it is, in this state.
+    Stay(RunState),
+    /// Its state came from another machine, which was in this one.
+    Arrived(RunState),
 }
 
 /// What to do.
@@ -114,8 +138,12 @@ pub enum Action {
     Emit(Emit),
     /// Answer the client.
     Reply(Ticket),
+    /// Nothing but the state has changed.
+    Settled,
     /// Refuse the client: only a reset leads on.
     RefuseNeedsReset(Ticket),
+    /// Refuse the client: the machine is held.
+    RefuseHeld(Ticket),
     /// Press the power button.
     PowerButton,
     /// Send an NMI to every processor.
@@ -158,6 +186,14 @@ enum Then {
     Stop(RunState, Option<Ticket>),
     Reset(Cause, Option<Ticket>),
     StopThenExit(RunState, Cause, u8),
+    Hold(RunState, Ticket),
+}
+
+/// What a machine that is held returns to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    running: bool,
+    state: RunState,
 }
 
 /// The state machine.
@@ -167,6 +203,7 @@ pub struct Life {
     motion: Motion,
     policy: Policy,
     waiting: VecDeque<Input>,
+    held: Option<Held>,
 }
 
 impl Life {
@@ -177,7 +214,25 @@ impl Life {
             motion: Motion::Still,
             policy,
             waiting: VecDeque::new(),
+            held: None,
         }
+    }
+
+    /// A machine whose state is to come from elsewhere, and that then runs if `autostart`.
+    pub fn incoming(policy: Policy, autostart: bool) -> Self {
+        Life {
+            state: RunState::Inmigrate,
+            held: Some(Held {
+                running: autostart,
+                state: RunState::Paused,
+            }),
+            ..Life::new(policy)
+        }
+    }
+
+    /// Whether it stands still until it is released.
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
     }
 
     /// What the machine is doing.
@@ -199,7 +254,7 @@ impl Life {
     pub fn step(&mut self, input: Input) -> Vec<Action> {
         let mut actions = Vec::new();
         self.take(input, &mut actions);
-        while !self.is_parking() {
+        while !self.is_parking() && self.held.is_none() {
             let Some(next) = self.waiting.pop_front() else {
                 break;
             };
@@ -221,6 +276,10 @@ impl Life {
                 }
                 other => self.waiting.push_back(other),
             }
+            return;
+        }
+        if let Some(held) = self.held {
+            self.take_held(held, input, out);
             return;
         }
         match input {
@@ -245,8 +304,64 @@ impl Life {
             Input::Watchdog => self.bark(out),
             Input::Failed => self.halt(Then::Stop(RunState::InternalError, None), out),
             Input::DiskFailed => self.halt(Then::Stop(RunState::IoError, None), out),
-            Input::Parked => {}
+            Input::Hold(state, ticket) => self.halt(Then::Hold(state, ticket), out),
+            Input::Parked | Input::Release(_) => {}
         }
+    }
+
+    fn take_held(&mut self, held: Held, input: Input, out: &mut Vec<Action>) {
+        match input {
+            Input::Release(release) => {
+                self.held = None;
+                self.release(held, release, out);
+            }
+            Input::Shutdown(cause, status, ticket) if !by_guest(cause) => {
+                self.host_shutdown(cause, status, ticket, out);
+            }
+            Input::Stop(ticket) => {
+                let state = match held.running {
+                    true => RunState::Paused,
+                    false => held.state,
+                };
+                self.held = Some(Held {
+                    running: false,
+                    state,
+                });
+                out.push(Action::Reply(ticket));
+            }
+            Input::Cont(ticket) if self.state == RunState::Inmigrate => {
+                self.held = Some(Held {
+                    running: true,
+                    ..held
+                });
+                out.extend(ticket.map(Action::Reply));
+            }
+            Input::Cont(ticket) if self.state == RunState::FinishMigrate => {
+                out.extend(ticket.map(Action::RefuseHeld));
+            }
+            Input::Hold(_, ticket) => out.push(Action::RefuseHeld(ticket)),
+            Input::Parked => {}
+            other => self.waiting.push_back(other),
+        }
+    }
+
+    fn release(&mut self, held: Held, release: Release, out: &mut Vec<Action>) {
+        self.state = match release {
+            Release::Back if held.running => return self.run(out),
+            Release::Arrived(RunState::Running) if held.running => return self.run(out),
+            Release::Back => held.state,
+            Release::Arrived(RunState::Running) => RunState::Paused,
+            Release::Arrived(state) | Release::Stay(state) => state,
+        };
+        out.push(Action::Settled);
+    }
+
+    fn run(&mut self, out: &mut Vec<Action>) {
+        self.motion = Motion::Moving;
+        self.state = RunState::Running;
+        // The event first: what the guest then does comes after it.
+        out.push(Action::Emit(Emit::Resume));
+        out.push(Action::Run);
     }
 
     /// Parks when vCPUs run; otherwise nothing of the run state changes, as in QEMU.
@@ -263,8 +378,19 @@ impl Life {
                     out.push(Action::Emit(Emit::Shutdown(cause)));
                     out.push(Action::Exit(status));
                 }
+                Then::Hold(state, ticket) => self.hold(state, ticket, false, out),
             },
         }
+    }
+
+    fn hold(&mut self, state: RunState, ticket: Ticket, running: bool, out: &mut Vec<Action>) {
+        self.held = Some(Held {
+            running,
+            state: self.state,
+        });
+        self.state = state;
+        out.extend(running.then_some(Action::Emit(Emit::Stop)));
+        out.push(Action::Reply(ticket));
     }
 
     fn parked(&mut self, then: Then, out: &mut Vec<Action>) {
@@ -285,6 +411,7 @@ impl Life {
                 out.push(Action::Emit(Emit::Shutdown(cause)));
                 out.push(Action::Exit(status));
             }
+            Then::Hold(state, ticket) => self.hold(state, ticket, true, out),
         }
     }
 
@@ -294,11 +421,7 @@ impl Life {
             return;
         }
         if self.motion == Motion::Still {
-            self.motion = Motion::Moving;
-            self.state = RunState::Running;
-            // The event first: what the guest then does comes after it.
-            out.push(Action::Emit(Emit::Resume));
-            out.push(Action::Run);
+            self.run(out);
         }
         out.extend(ticket.map(Action::Reply));
     }

@@ -307,3 +307,79 @@ fn a_guest_that_switches_itself_off_through_pvpanic() {
     life.step(Input::Parked);
     assert_eq!(life.state(), RunState::Shutdown);
 }
+
+#[test]
+fn a_held_machine_goes_on_as_it_was() {
+    let mut life = running(Policy::default());
+    assert_eq!(life.step(Input::Hold(RunState::SaveVm, T)), [Park]);
+    assert_eq!(
+        life.step(Input::Parked),
+        [Quiesce, emit(Emit::Stop), Reply(T)]
+    );
+    assert_eq!(life.state(), RunState::SaveVm);
+    assert!(life.is_held());
+    // What comes for the machine waits.
+    assert_eq!(life.step(Input::Cont(Some(U))), []);
+    assert_eq!(
+        life.step(Input::Release(Release::Back)),
+        [emit(Emit::Resume), Run, Reply(U)]
+    );
+    assert_eq!(life.state(), RunState::Running);
+    // One that stood still goes on standing.
+    let mut life = Life::new(Policy::default());
+    assert_eq!(
+        life.step(Input::Hold(RunState::FinishMigrate, T)),
+        [Reply(T)]
+    );
+    assert_eq!(life.state(), RunState::FinishMigrate);
+    assert_eq!(life.step(Input::Release(Release::Back)), [Action::Settled]);
+    assert_eq!(life.state(), RunState::Prelaunch);
+    assert_eq!(life.step(Input::Release(Release::Back)), []);
+}
+
+#[test]
+fn a_held_machine_is_not_run_by_others() {
+    let mut life = running(Policy::default());
+    life.step(Input::Hold(RunState::FinishMigrate, T));
+    life.step(Input::Parked);
+    assert_eq!(life.step(Input::Cont(Some(U))), [Action::RefuseHeld(U)]);
+    assert_eq!(
+        life.step(Input::Hold(RunState::SaveVm, U)),
+        [Action::RefuseHeld(U)]
+    );
+    // A client that wants it stopped gets it stopped.
+    assert_eq!(life.step(Input::Stop(U)), [Reply(U)]);
+    assert_eq!(life.step(Input::Release(Release::Back)), [Action::Settled]);
+    assert_eq!(life.state(), RunState::Paused);
+}
+
+#[test]
+fn a_machine_that_went_elsewhere_stays() {
+    let mut life = running(Policy::default());
+    life.step(Input::Hold(RunState::FinishMigrate, T));
+    life.step(Input::Parked);
+    assert_eq!(
+        life.step(Input::Release(Release::Stay(RunState::Postmigrate))),
+        [Action::Settled]
+    );
+    assert_eq!(life.state(), RunState::Postmigrate);
+}
+
+#[test]
+fn a_machine_that_came_runs_where_it_is_to_run() {
+    let arrive = |autostart, inputs: &[Input], from| {
+        let mut life = Life::incoming(Policy::default(), autostart);
+        assert_eq!(life.state(), RunState::Inmigrate);
+        for input in inputs {
+            assert_eq!(life.step(*input), [Reply(T)]);
+        }
+        life.step(Input::Release(Release::Arrived(from)));
+        life.state()
+    };
+    let (cont, stop) = (Input::Cont(Some(T)), Input::Stop(T));
+    assert_eq!(arrive(true, &[], RunState::Running), RunState::Running);
+    assert_eq!(arrive(true, &[], RunState::Paused), RunState::Paused);
+    assert_eq!(arrive(false, &[], RunState::Running), RunState::Paused);
+    assert_eq!(arrive(false, &[cont], RunState::Running), RunState::Running);
+    assert_eq!(arrive(true, &[stop], RunState::Running), RunState::Paused);
+}

@@ -9,6 +9,7 @@ mod plug;
 mod properties;
 pub mod qom;
 mod qtree;
+pub mod saved;
 pub mod slots;
 pub mod spec;
 mod ticket;

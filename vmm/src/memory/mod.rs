@@ -18,6 +18,7 @@ use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryAtomic, GuestRegionMmap};
 
 use crate::layout::{Board, RamLayout};
+use crate::migration::ram::RamBlock;
 use crate::process::errno;
 use crate::threads::{self, ThreadKind};
 use mapping::{Advice, Mapping, Sharing, Source};
@@ -534,6 +535,17 @@ impl MachineRam {
 }
 
 impl Backend {
+    /// The memory as it travels.
+    pub fn block(&self) -> RamBlock {
+        RamBlock {
+            name: self.options.id.clone(),
+            len: self.options.size,
+            host: self.mapping.addr() as u64,
+            shared: self.options.share,
+            file: self.file.clone().map(|file| (file, self.offset)),
+        }
+    }
+
     /// Part of the memory as a region of guest RAM at `guest`.
     #[allow(unsafe_code)] // hands a pointer of ours to vm-memory
     fn region(&self, offset: u64, len: u64, guest: u64) -> Option<GuestRegionMmap<AtomicBitmap>> {
