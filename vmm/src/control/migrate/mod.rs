@@ -1,0 +1,47 @@
+//! Migration: machines that go to another process or into a file, and come from there.
+
+pub mod never;
+pub mod older;
+pub mod query;
+pub mod settings;
+
+use std::time::Instant;
+
+use api_spec::{MigrationCapabilityStatus, MigrationInfo, QmpError, QmpResult};
+
+use super::Control;
+use query::Progress;
+use settings::{Activity, Settings};
+
+/// What there is about migration.
+#[derive(Debug, Default)]
+pub struct Migrate {
+    /// What clients want of it.
+    pub settings: Settings,
+    /// How far it is.
+    pub progress: Progress,
+}
+
+impl Control {
+    /// query-migrate.
+    pub(super) fn migration_info(&self) -> MigrationInfo {
+        query::info(&self.migrate.progress, Instant::now())
+    }
+
+    /// migrate-set-capabilities.
+    pub(super) fn set_migration_capabilities(
+        &mut self,
+        changes: &[MigrationCapabilityStatus],
+    ) -> QmpResult<()> {
+        let activity = match self.migrate.progress.is_running() {
+            true => Activity::Migrating,
+            false => Activity::Idle,
+        };
+        self.migrate.settings.set_capabilities(changes, activity)
+    }
+}
+
+/// What comes instead of migrations for now.
+pub(super) fn not_ready() -> QmpError {
+    QmpError::generic("Migration is not ready")
+}
