@@ -35,6 +35,7 @@ pub struct Section {
     /// [`Snapshot::VERSION`].
     pub version: u32,
     /// CBOR.
+    #[serde(with = "bytes")]
     pub body: Vec<u8>,
 }
 
@@ -83,6 +84,19 @@ impl Section {
     }
 }
 
+/// One byte string rather than a list of numbers.
+mod bytes {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        super::Blob::deserialize(deserializer).map(|super::Blob(bytes)| bytes)
+    }
+}
+
 /// Why a state was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -108,6 +122,8 @@ pub enum StateError {
 
 /// The object-safe face of [`Snapshot`].
 pub trait StateAccess {
+    /// [`Snapshot::ID`] of its sections.
+    fn section_id(&self) -> &'static str;
     /// Saves under an instance name.
     ///
     /// # Errors
@@ -121,6 +137,10 @@ pub trait StateAccess {
 }
 
 impl<T: Snapshot> StateAccess for T {
+    fn section_id(&self) -> &'static str {
+        T::ID
+    }
+
     fn save_section(&self, instance: &str) -> Result<Section, StateError> {
         Section::pack(T::ID, instance, T::VERSION, &self.save())
     }
