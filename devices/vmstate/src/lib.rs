@@ -63,6 +63,8 @@ pub enum StateError {
 
 /// The object-safe face of [`Snapshot`].
 pub trait StateAccess {
+    /// [`Snapshot::ID`] of its sections.
+    fn section_id(&self) -> &'static str;
     /// Saves under an instance name.
     ///
     /// # Errors
@@ -76,6 +78,10 @@ pub trait StateAccess {
 }
 
 impl<T: Snapshot> StateAccess for T {
+    fn section_id(&self) -> &'static str {
+        T::ID
+    }
+
     fn save_section(&self, instance: &str) -> Result<Section, StateError> {
         let mut body = Vec::new();
         ciborium::into_writer(&self.save(), &mut body).map_err(|e| body_error::<T>(&e))?;

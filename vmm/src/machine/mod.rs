@@ -296,6 +296,14 @@ impl Machine {
     /// # Errors
     /// When the kernel's files are not what they were, or the accelerator refuses.
     pub fn reset(&mut self) -> Result<()> {
+        self.reset_devices()?;
+        let entry = self.prepare()?;
+        self.vcpus.reset(entry)?;
+        Ok(())
+    }
+
+    /// The same without what firmware does, and without the processors.
+    fn reset_devices(&mut self) -> Result<()> {
         self.take_queues_back();
         for fixed in &self.fixed {
             lock(&fixed.device).reset();
@@ -307,10 +315,7 @@ impl Machine {
         self.mark_occupied();
         self.accel
             .reset()
-            .context("Cannot reset the interrupt controllers")?;
-        let entry = self.prepare()?;
-        self.vcpus.reset(entry)?;
-        Ok(())
+            .context("Cannot reset the interrupt controllers")
     }
 
     /// The first start: everything is as after power-on already.
