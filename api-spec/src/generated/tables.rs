@@ -4206,6 +4206,6 @@ pub static EXAMPLES: &[Example] = &[
     Example {
         command: "client_migrate_info",
         request: "{\"execute\": \"client_migrate_info\", \"arguments\": {\"protocol\":\"spice\",\"hostname\":\"virt42.lab.kraxel.org\",\"port\":1234}}",
-        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"SPICE is not in use\"}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotActive\",\"desc\":\"SPICE is not in use\"}}",
     },
 ];

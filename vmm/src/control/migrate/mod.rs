@@ -1,5 +1,6 @@
 //! Migration: machines that go to another process or into a file, and come from there.
 
+pub mod address;
 pub mod never;
 pub mod older;
 pub mod query;
@@ -11,7 +12,7 @@ use api_spec::{MigrationCapabilityStatus, MigrationInfo, QmpError, QmpResult};
 
 use super::Control;
 use query::Progress;
-use settings::{Activity, Settings};
+use settings::Settings;
 
 /// What there is about migration.
 #[derive(Debug, Default)]
@@ -33,10 +34,7 @@ impl Control {
         &mut self,
         changes: &[MigrationCapabilityStatus],
     ) -> QmpResult<()> {
-        let activity = match self.migrate.progress.is_running() {
-            true => Activity::Migrating,
-            false => Activity::Idle,
-        };
+        let activity = self.migrate.progress.activity();
         self.migrate.settings.set_capabilities(changes, activity)
     }
 }

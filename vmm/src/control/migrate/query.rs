@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use api_spec::{MigrationInfo, MigrationStats, MigrationStatus, SocketAddress};
 
+use super::settings::Activity;
 use crate::migration::host::Counters;
 use crate::migration::ram::PAGE;
 
@@ -85,6 +86,15 @@ impl Progress {
             | S::PreSwitchover
             | S::Device
             | S::WaitUnplug => true,
+        }
+    }
+
+    /// Whether it goes on, and which way.
+    pub const fn activity(&self) -> Activity {
+        match (self.is_running(), &self.counters) {
+            (false, _) => Activity::Idle,
+            (true, Some(_)) => Activity::Sending,
+            (true, None) => Activity::Receiving,
         }
     }
 
@@ -195,3 +205,7 @@ fn int(value: u64) -> i64 {
 fn milliseconds(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+#[path = "query_test.rs"]
+mod tests;

@@ -26,8 +26,10 @@ const MOST_CHANNELS: u8 = 16;
 pub enum Activity {
     /// None is.
     Idle,
-    /// One is: its capabilities are settled.
-    Migrating,
+    /// This machine is being sent: its capabilities are settled.
+    Sending,
+    /// A machine is awaited, or comes.
+    Receiving,
 }
 
 /// Capabilities and parameters.
@@ -69,16 +71,25 @@ impl Settings {
     /// migrate-set-capabilities: all of them or none.
     ///
     /// # Errors
-    /// While a migration is under way; when one is to be switched on that does not work here.
+    /// While the machine is being sent; when one is to be switched on that does not work here, or
+    /// too late.
     pub fn set_capabilities(
         &mut self,
         changes: &[MigrationCapabilityStatus],
         activity: Activity,
     ) -> QmpResult<()> {
-        if activity == Activity::Migrating {
-            return Err(QmpError::generic("There's a migration process in progress"));
+        if activity == Activity::Sending {
+            let text = "There's a migration process in progress";
+            return Err(QmpError::generic(text));
         }
-        self.capabilities = self.capabilities.with(changes)?;
+        let new = self.capabilities.with(changes)?;
+        let multifd = MigrationCapability::Multifd;
+        let late = new.has(multifd) && !self.has(multifd);
+        if activity == Activity::Receiving && late {
+            let text = "Multifd must be set before incoming starts";
+            return Err(QmpError::generic(text));
+        }
+        self.capabilities = new;
         Ok(())
     }
 
@@ -160,3 +171,7 @@ fn check_together(capabilities: &Capabilities, parameters: &Parameters) -> QmpRe
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "settings_test.rs"]
+mod tests;

@@ -214,9 +214,10 @@ impl Parameters {
             1,
             1000,
         )?;
-        expect("vcpu_dirty_limit", self.vcpu_dirty_limit >= 1, || {
-            "a value greater than or equal to 1".to_owned()
-        })?;
+        if self.vcpu_dirty_limit < 1 {
+            let text = "Parameter 'vcpu_dirty_limit' must be greater than 1 MB/s";
+            return Err(QmpError::generic(text));
+        }
         self.check_support()
     }
 
