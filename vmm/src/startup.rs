@@ -383,3 +383,13 @@ fn qtest_endpoint(backend: &Value) -> Result<Endpoint> {
         .map_err(|error| anyhow!("Failed to connect to '{path}': {}", errno(&error)))?;
     Ok(Endpoint::Connected(stream))
 }
+
+/// Everything that this command line makes, before it runs.
+#[cfg(test)]
+pub(crate) fn build_for_test(words: &[&str]) -> Result<Control> {
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    match cli::parse(&words)? {
+        Request::Run(order) => build(*order),
+        Request::Print(text) => bail!("It asks for a text: {text}"),
+    }
+}

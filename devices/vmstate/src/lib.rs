@@ -35,7 +35,21 @@ pub struct Section {
     /// [`Snapshot::VERSION`].
     pub version: u32,
     /// CBOR.
+    #[serde(with = "bytes")]
     pub body: Vec<u8>,
+}
+
+/// One byte string rather than a list of numbers.
+mod bytes {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        super::Blob::deserialize(deserializer).map(|super::Blob(bytes)| bytes)
+    }
 }
 
 /// Why a state was refused.

@@ -334,6 +334,17 @@ impl Control {
 }
 
 #[cfg(test)]
+impl Control {
+    /// The machine, for tests of it.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub(crate) fn machine_for_test(&mut self) -> &mut Machine {
+        self.machine.as_mut().expect("there is a machine")
+    }
+}
+
+#[cfg(test)]
 #[path = "control_test.rs"]
 mod tests;
 

@@ -19,6 +19,8 @@ mod outside;
 mod own;
 mod parts;
 mod restore;
+#[cfg(test)]
+mod rig;
 
 use std::collections::BTreeMap;
 
@@ -82,3 +84,7 @@ impl Machine {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "saved/saved_test.rs"]
+mod tests;

@@ -13,7 +13,7 @@ use super::super::{Fixed, Machine};
 
 /// Drivers whose devices keep nothing that a guest could notice: all they have is how they were
 /// configured.
-const STATELESS: [&str; 4] = [
+pub(super) const STATELESS: [&str; 4] = [
     "pvpanic",
     "isa-debug-exit",
     // Shadow memory: RAM, and modes that the host bridge's registers give.
@@ -97,7 +97,7 @@ impl Machine {
     }
 
     /// The instance of what has that key in address map or topology.
-    fn instance_of(&self, key: &str) -> String {
+    pub(super) fn instance_of(&self, key: &str) -> String {
         let device = self.devices.iter().find(|device| *device.key == *key);
         match device {
             Some(device) => device.instance(),
