@@ -187,6 +187,8 @@ pub enum Command {
     QueryYank,
     /// `query-vm-generation-id`
     QueryVmGenerationId,
+    /// `blockdev-set-active`
+    BlockdevSetActive(BlockdevSetActiveArgs),
 }
 impl Command {
     /// The command's name on the wire.
@@ -282,6 +284,7 @@ impl Command {
             Command::Yank(_) => "yank",
             Command::QueryYank => "query-yank",
             Command::QueryVmGenerationId => "query-vm-generation-id",
+            Command::BlockdevSetActive(_) => "blockdev-set-active",
         }
     }
 }
@@ -423,6 +426,9 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "yank" => Command::Yank(YankArgs::take(&mut members)?),
         "query-yank" => Command::QueryYank,
         "query-vm-generation-id" => Command::QueryVmGenerationId,
+        "blockdev-set-active" => {
+            Command::BlockdevSetActive(BlockdevSetActiveArgs::take(&mut members)?)
+        }
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -956,6 +962,14 @@ pub trait Commands {
     /// # Errors
     /// What the client is told.
     fn query_vm_generation_id(&mut self, cx: &mut CommandContext) -> QmpResult<GuidInfo>;
+    /// Gives block nodes up for another program, or takes them again. What is below a node goes
+    /// with it, unless an active node uses it.
+    fn blockdev_set_active(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevSetActiveArgs,
+        reply: Reply<Empty>,
+    );
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -1156,6 +1170,9 @@ pub fn dispatch(
         Command::QueryYank => responder.send(commands.query_yank(cx).map(|r| to_json(&r))),
         Command::QueryVmGenerationId => {
             responder.send(commands.query_vm_generation_id(cx).map(|r| to_json(&r)))
+        }
+        Command::BlockdevSetActive(args) => {
+            commands.blockdev_set_active(cx, args, Reply::new(responder))
         }
     }
 }

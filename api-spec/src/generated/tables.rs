@@ -89,6 +89,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "blockdev-set-active",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
         name: "blockdev-snapshot",
         allow_oob: false,
         allow_preconfig: true,
@@ -4035,5 +4040,10 @@ pub static EXAMPLES: &[Example] = &[
         command: "query-vm-generation-id",
         request: "{\"execute\": \"query-vm-generation-id\"}",
         reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"VM Generation ID device not found\"}}",
+    },
+    Example {
+        command: "blockdev-set-active",
+        request: "{\"execute\": \"blockdev-set-active\", \"arguments\": {\"node-name\":\"node0\",\"active\":false}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Failed to find node with node-name='node0'\"}}",
     },
 ];
