@@ -265,6 +265,15 @@ impl Commands for Control {
         self.alter_graph(reply, |graph| graph.reopen(args.options));
     }
 
+    fn blockdev_set_active(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevSetActiveArgs,
+        reply: Reply<Empty>,
+    ) {
+        self.set_active(args, reply);
+    }
+
     fn blockdev_snapshot(
         &mut self,
         _cx: &mut CommandContext,
