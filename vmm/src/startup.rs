@@ -158,6 +158,12 @@ fn build(order: Order) -> Result<Control> {
     let published = Published::new(facts(&order.identity));
     let mut control = Control::new(published.clone(), order.policy)?;
     add_fds(&mut control, &order.fds)?;
+    for setting in order.migration {
+        control.set_migration(setting)?;
+    }
+    if let Some(incoming) = &order.incoming {
+        return blame(&incoming.arg, Err("Migration is not ready"));
+    }
     let mut makers = BTreeMap::new();
     for (arg, args) in order.chardevs {
         blame(&arg, control.add_chardev(&args))?;

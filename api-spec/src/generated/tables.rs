@@ -3534,6 +3534,13 @@ pub static OPTIONS: &[OptionInfo] = &[
         implied_key: None,
     },
     OptionInfo {
+        name: "incoming",
+        has_arg: true,
+        usage: "-incoming defer|tcp:host:port|unix:path|fd:number|exec:command|file:path[,offset=N][,ram-load=read|map]|channel",
+        description: "Make the machine without starting it, and fill it with one that comes from there, as migrate-incoming does; defer waits for that command. A channel is JSON, as in migrate-incoming.",
+        implied_key: None,
+    },
+    OptionInfo {
         name: "set",
         has_arg: true,
         usage: "-set group.id.arg=value",

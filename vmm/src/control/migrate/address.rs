@@ -3,7 +3,8 @@
 use api_spec::keyval::parse_size;
 use api_spec::{
     InetSocketAddress, MigrationAddressBranch, MigrationCapability, MigrationChannel,
-    MigrationChannelType, QmpError, QmpResult, SocketAddressBranch, UnixSocketAddress,
+    MigrationChannelType, MigrationRamLoad, QmpError, QmpResult, SocketAddressBranch,
+    UnixSocketAddress,
 };
 
 use super::settings::Settings;
@@ -107,6 +108,19 @@ impl Address {
                 path: file.filename.clone(),
                 offset: file.offset,
             }),
+        }
+    }
+
+    /// Whether RAM can be loaded so.
+    ///
+    /// # Errors
+    /// When it is to be taken out of a file while the guest runs, and this is no file.
+    pub fn check_ram_load(&self, ram_load: MigrationRamLoad) -> QmpResult<()> {
+        match (ram_load, self) {
+            (MigrationRamLoad::Read, _) | (_, Address::File { .. }) => Ok(()),
+            (MigrationRamLoad::Map, _) => Err(QmpError::generic(
+                "Parameter 'ram-load' can only be 'map' for files",
+            )),
         }
     }
 

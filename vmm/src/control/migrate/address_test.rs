@@ -211,3 +211,13 @@ fn not_every_stream_goes_everywhere() {
         assert_eq!(check(uri, capabilities), expected, "{uri}");
     }
 }
+
+#[test]
+fn only_files_are_mapped() {
+    use MigrationRamLoad::{Map, Read};
+    for (uri, map) in [("tcp:a:1", false), ("fd:7", false), ("file:/a", true)] {
+        let address = Address::parse_uri(uri).unwrap();
+        assert!(address.check_ram_load(Read).is_ok());
+        assert_eq!(address.check_ram_load(Map).is_ok(), map, "{uri}");
+    }
+}

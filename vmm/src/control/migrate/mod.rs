@@ -11,8 +11,9 @@ use std::time::Instant;
 use api_spec::{MigrationCapabilityStatus, MigrationInfo, QmpError, QmpResult};
 
 use super::Control;
+use crate::cli::migration::{Setting, SettingOrder};
 use query::Progress;
-use settings::Settings;
+use settings::{Activity, Settings};
 
 /// What there is about migration.
 #[derive(Debug, Default)]
@@ -36,6 +37,19 @@ impl Control {
     ) -> QmpResult<()> {
         let activity = self.migrate.progress.activity();
         self.migrate.settings.set_capabilities(changes, activity)
+    }
+
+    /// `-global` for migration.
+    ///
+    /// # Errors
+    /// When the value makes no sense.
+    pub fn set_migration(&mut self, order: SettingOrder) -> QmpResult<()> {
+        let settings = &mut self.migrate.settings;
+        let done = match order.setting {
+            Setting::Capability(change) => settings.set_capabilities(&[change], Activity::Idle),
+            Setting::Parameter(change) => settings.set_parameters(*change),
+        };
+        done.map_err(|error| order.global.refuse(&error))
     }
 }
 

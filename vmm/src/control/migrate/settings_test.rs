@@ -201,8 +201,10 @@ fn what_does_not_work_here_is_refused_by_name() {
             "tls-authz": "", "block-bitmap-mapping": []}"#,
     )
     .unwrap();
-    let mut expected = Parameters::default();
-    expected.block_bitmap_mapping = Some(Vec::new());
+    let expected = Parameters {
+        block_bitmap_mapping: Some(Vec::new()),
+        ..Parameters::default()
+    };
     assert_eq!(settings.parameters(), &expected);
 }
 
