@@ -14,6 +14,9 @@
 mod blockers;
 mod config;
 mod gather;
+#[cfg(test)]
+#[path = "saved/golden_test.rs"]
+mod golden_tests;
 mod incoming;
 mod outside;
 mod own;
