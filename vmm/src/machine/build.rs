@@ -167,6 +167,9 @@ impl Machine {
             running: false,
             shadow: shadow.into_iter().collect(),
         };
+        machine
+            .check_processors_migratable()
+            .map_err(anyhow::Error::msg)?;
         Ok((machine, chosen))
     }
 }
