@@ -2,6 +2,7 @@
 
 mod build;
 mod chipset;
+mod dirty;
 mod firmware;
 mod generation;
 mod pci_info;
@@ -35,6 +36,7 @@ use crate::memory::{Backend, BackendOptions, MachineRam, RamSlot};
 use crate::threads::io_thread::IoThread;
 use crate::vcpu::{Entry, Vcpus};
 use chipset::Chipset;
+use dirty::Foreign;
 use plug::{Bus, Device};
 use spec::MachineSpec;
 use unplug::Leaving;
@@ -108,6 +110,8 @@ pub struct Machine {
     shadow: Vec<RamSlot>,
     /// Between `resume` and `quiesce`.
     running: bool,
+    /// Pages that others than processors and this process write.
+    foreign: Foreign,
     /// Serves the queues of devices without an I/O thread of their own; made for the first one.
     io_thread: Option<Arc<IoThread>>,
 }
