@@ -261,3 +261,7 @@ fn chip(vm: &VmFd, chip_id: u32) -> Result<kvm_irqchip, String> {
 fn failed(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> String {
     move |error| format!("{what}: {error}")
 }
+
+#[cfg(test)]
+#[path = "saved_test.rs"]
+mod tests;

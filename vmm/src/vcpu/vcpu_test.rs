@@ -60,16 +60,17 @@ fn recorder() -> (Arc<SharedMap>, Writes) {
     (Arc::new(SharedMap::from_pointee(map.build())), writes)
 }
 
-pub(super) struct Lab {
+pub struct Lab {
     pub vcpus: Vcpus,
     writes: Writes,
     mailbox: Mailbox,
     pub accel: KvmAccel,
     pub ram: MachineRam,
+    pub block: crate::migration::ram::RamBlock,
 }
 
-pub(super) const CODE: u64 = 0x8000;
-pub(super) const ENTRY: Entry = Entry::Protected {
+pub const CODE: u64 = 0x8000;
+pub const ENTRY: Entry = Entry::Protected {
     eip: 0x8000,
     ebx: 0x1234,
     esi: 0,
@@ -77,12 +78,12 @@ pub(super) const ENTRY: Entry = Entry::Protected {
 };
 
 /// A guest of one vCPU with this 32-bit code; `None` where there is no KVM.
-pub(super) fn lab(code: &[u8]) -> Option<Lab> {
+pub fn lab(code: &[u8]) -> Option<Lab> {
     lab_with(code, |_| {})
 }
 
 /// The same, with a CPUID to be changed before it counts.
-pub(super) fn lab_with(code: &[u8], change: impl FnOnce(&mut CpuId)) -> Option<Lab> {
+pub fn lab_with(code: &[u8], change: impl FnOnce(&mut CpuId)) -> Option<Lab> {
     let backend = Backend::new(BackendOptions::ram(4 << 20)).unwrap();
     let ram = MachineRam::new(crate::layout::Board::Q35, &backend).unwrap();
     let slots: Vec<_> = (0u32..).zip(ram.slots.iter().copied()).collect();
@@ -121,6 +122,7 @@ pub(super) fn lab_with(code: &[u8], change: impl FnOnce(&mut CpuId)) -> Option<L
         writes,
         mailbox,
         accel,
+        block: backend.block(),
         ram,
     })
 }
@@ -288,4 +290,47 @@ fn idle_vcpus_are_shown() {
     vcpus.inject_nmi().unwrap();
     assert!(vcpus.registers(0).unwrap().contains("RIP=000000000000fff0"));
     assert!(vcpus.registers(3).is_err());
+}
+
+#[test]
+fn vcpus_are_held_back_and_park_at_once() {
+    // Counts in memory.
+    let Some(mut lab) = lab(&[
+        0xff, 0x05, 0, 0x90, 0, 0, // inc dword [0x9000]
+        0xeb, 0xf8, // jmp to the inc
+    ]) else {
+        return;
+    };
+    let counted = |lab: &Lab, time: Duration| {
+        let memory = lab.ram.handle.memory();
+        let read = || memory.read_obj::<u32>(GuestAddress(0x9000)).unwrap();
+        let (before, start) = (read(), Instant::now());
+        std::thread::sleep(time);
+        f64::from(read().wrapping_sub(before)) / start.elapsed().as_secs_f64()
+    };
+    lab.vcpus.resume();
+    std::thread::sleep(Duration::from_millis(50));
+    let full = counted(&lab, Duration::from_millis(300));
+    lab.vcpus.throttle(50);
+    lab.vcpus.throttle(90);
+    std::thread::sleep(Duration::from_millis(50));
+    let held_back = counted(&lab, Duration::from_millis(600));
+    assert!(held_back < full / 2.0, "{held_back} of {full} in a second");
+    assert!(held_back > 0.0);
+    // It rests for nearly a second at a time now.
+    lab.vcpus.throttle(100);
+    std::thread::sleep(Duration::from_millis(150));
+    let start = Instant::now();
+    lab.pause();
+    assert!(start.elapsed() < Duration::from_millis(200));
+    lab.vcpus.resume();
+    assert!(lab.vcpus.registers(0).is_ok());
+    lab.vcpus.throttle(0);
+    std::thread::sleep(Duration::from_millis(20));
+    let again = counted(&lab, Duration::from_millis(200));
+    assert!(again > full / 4.0, "{again} of {full} in a second");
+    lab.vcpus.throttle(99);
+    let start = Instant::now();
+    lab.vcpus.stop();
+    assert!(start.elapsed() < Duration::from_secs(1));
 }

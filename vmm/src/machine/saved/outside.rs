@@ -16,6 +16,10 @@ impl Machine {
         Ok(())
     }
 
+    pub(super) fn processor_blockers(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     pub(super) fn save_processors(&self) -> Result<Vec<Section>, String> {
         Ok(Vec::new())
     }
