@@ -12,6 +12,7 @@ mod images;
 mod limits;
 mod manual;
 mod media;
+mod migration;
 mod net;
 mod netsock;
 mod objects;

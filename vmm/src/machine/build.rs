@@ -169,6 +169,9 @@ impl Machine {
             foreign: Foreign::default(),
             shadow: shadow.into_iter().collect(),
         };
+        machine
+            .check_processors_migratable()
+            .map_err(anyhow::Error::msg)?;
         Ok((machine, chosen))
     }
 }

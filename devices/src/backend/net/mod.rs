@@ -140,6 +140,10 @@ pub trait VhostBackend: Send + Sync {
     fn insists(&self) -> bool {
         true
     }
+    /// Why a machine that uses it cannot migrate, for people.
+    fn migration_blocker(&self) -> Option<String> {
+        None
+    }
 }
 
 /// An interface, for commands. Calls come from the control thread and never block.
@@ -161,6 +165,10 @@ pub trait Nic: Send + Sync {
     fn announce(&self);
     /// The address that it has without its driver's doing; `None` where it has none.
     fn mac(&self) -> Option<[u8; 6]> {
+        None
+    }
+    /// Why a machine with it cannot migrate, for people.
+    fn migration_blocker(&self) -> Option<String> {
         None
     }
     /// As `info network` has it: `model=virtio-net-pci,macaddr=...`.

@@ -123,4 +123,10 @@ impl VhostBackend for UserNet {
     fn use_pairs(&self, pairs: u16) {
         self.link.use_pairs(pairs);
     }
+
+    fn migration_blocker(&self) -> Option<String> {
+        // Nobody would know which pages it wrote.
+        let lacks = "vhost-user backend lacks VHOST_USER_PROTOCOL_F_LOG_SHMFD feature.";
+        Some(format!("Migration disabled: {lacks}"))
+    }
 }

@@ -40,11 +40,17 @@ pub struct Rig(Control);
 impl Rig {
     /// From options in the order given.
     pub fn new(options: &[&str]) -> Self {
-        let words: Vec<&str> = options.iter().flat_map(|o| o.split_whitespace()).collect();
-        match build_for_test(&words) {
-            Ok(control) => Rig(control),
-            Err(error) => panic!("{error:#}"),
+        match Self::try_new(options) {
+            Ok(rig) => rig,
+            Err(error) => panic!("{error}"),
         }
+    }
+
+    /// The same, or why there can be none.
+    pub fn try_new(options: &[&str]) -> Result<Self, String> {
+        let words: Vec<&str> = options.iter().flat_map(|o| o.split_whitespace()).collect();
+        let built = build_for_test(&words);
+        built.map(Rig).map_err(|error| format!("{error:#}"))
     }
 
     /// A machine with all devices on this board.

@@ -4,7 +4,7 @@ use devices::model::{Generation, GenerationState};
 use vmstate::{Section, StateAccess};
 
 use super::super::plug::BusKind;
-use super::rig::{PC, Q35, Rig};
+use super::rig::{DEVICES, PC, Q35, Rig};
 use super::*;
 
 const BOARDS: [&str; 2] = [Q35, PC];
@@ -172,7 +172,8 @@ fn config() -> MachineConfig {
 
 #[test]
 fn machines_that_are_not_alike_are_told_apart() {
-    let cases: [(&dyn Fn(&mut MachineConfig), &str); 14] = [
+    type Change<'a> = &'a dyn Fn(&mut MachineConfig);
+    let cases: [(Change, &str); 14] = [
         (
             &|c| c.machine = "pc-i440fx-10.0".into(),
             "Machine type received is 'pc-i440fx-10.0' and local is 'pc-q35-10.0'",
@@ -292,4 +293,33 @@ fn a_machine_tells_what_it_is_made_of() {
         ))
     );
     assert_eq!(rig.machine().check_uuid(&config), Ok(()));
+}
+
+#[test]
+fn what_keeps_a_machine_is_told_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("peer");
+    let peer = format!(
+        "-machine q35,memory-backend=m0 -accel qtest -nodefaults -m 16 \
+         -object memory-backend-memfd,id=m0,size=16M,share=on \
+         -chardev socket,id=peer,path={},server=on,wait=off \
+         -netdev vhost-user,chardev=peer,id=n0 -device virtio-net-pci,netdev=n0,id=net0",
+        path.display()
+    );
+    let why =
+        "Migration disabled: vhost-user backend lacks VHOST_USER_PROTOCOL_F_LOG_SHMFD feature.";
+    let mut rig = Rig::new(&[&peer]);
+    assert_eq!(rig.machine().migration_blockers(), [why]);
+    drop(rig);
+    let refused = Rig::try_new(&[&peer, "-only-migratable"]).err().unwrap();
+    assert_eq!(
+        refused,
+        format!(
+            "-device virtio-net-pci,netdev=n0,id=net0: disallowing migration blocker \
+             (--only-migratable) for: {why}"
+        )
+    );
+    // All others migrate.
+    let mut rig = Rig::new(&[DEVICES, Q35, "-only-migratable"]);
+    assert_eq!(rig.machine().migration_blockers(), Vec::<String>::new());
 }
