@@ -165,6 +165,7 @@ impl Machine {
             ready: false,
             io_thread: None,
             running: false,
+            writers: devices::vhost::Writers::default(),
             shadow: shadow.into_iter().collect(),
         };
         Ok((machine, chosen))
