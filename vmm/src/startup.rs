@@ -158,6 +158,12 @@ fn build(order: Order) -> Result<Control> {
     let published = Published::new(facts(&order.identity));
     let mut control = Control::new(published.clone(), order.policy)?;
     add_fds(&mut control, &order.fds)?;
+    for setting in order.migration {
+        control.set_migration(setting)?;
+    }
+    if let Some(incoming) = &order.incoming {
+        return blame(&incoming.arg, Err("Migration is not ready"));
+    }
     let mut makers = BTreeMap::new();
     for (arg, args) in order.chardevs {
         blame(&arg, control.add_chardev(&args))?;
@@ -382,4 +388,14 @@ fn qtest_endpoint(backend: &Value) -> Result<Endpoint> {
     let stream = UnixStream::connect(path)
         .map_err(|error| anyhow!("Failed to connect to '{path}': {}", errno(&error)))?;
     Ok(Endpoint::Connected(stream))
+}
+
+/// Everything that this command line makes, before it runs.
+#[cfg(test)]
+pub(crate) fn build_for_test(words: &[&str]) -> Result<Control> {
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    match cli::parse(&words)? {
+        Request::Run(order) => build(*order),
+        Request::Print(text) => bail!("It asks for a text: {text}"),
+    }
 }

@@ -27,6 +27,7 @@ pub fn take(plan: &mut Plan, arg: Arg) -> Done {
         "object" => push(&mut plan.objects, arg),
         "device" => push(&mut plan.devices, arg),
         "global" => push(&mut plan.globals, global(&arg)?),
+        "incoming" => keep(&mut plan.incoming, arg),
         "set" => later::set(plan, &arg),
         "balloon" => balloon(plan, arg),
         "watchdog" => watchdog(plan, arg),

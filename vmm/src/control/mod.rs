@@ -15,6 +15,7 @@ pub mod hmp;
 mod hotplug;
 pub mod jobs;
 pub mod life;
+pub mod migrate;
 pub mod monitors;
 pub mod nets;
 pub mod objects;
@@ -74,6 +75,7 @@ pub struct Control {
     nets: Nets,
     announcements: Announcements,
     fds: FdStore,
+    migrate: migrate::Migrate,
     expected_qtest: Option<parts::ExpectedQtest>,
     waiting: BTreeMap<Ticket, Waiter>,
     next_ticket: u64,
@@ -118,6 +120,7 @@ impl Control {
             nets: Nets::default(),
             announcements: Announcements::default(),
             fds,
+            migrate: migrate::Migrate::default(),
             expected_qtest: None,
             mail,
             waiting: BTreeMap::new(),
@@ -327,6 +330,17 @@ impl Control {
         if asked && self.machine.as_ref().is_none_or(Machine::all_parked) {
             self.feed(Input::Parked);
         }
+    }
+}
+
+#[cfg(test)]
+impl Control {
+    /// The machine, for tests of it.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub(crate) fn machine_for_test(&mut self) -> &mut Machine {
+        self.machine.as_mut().expect("there is a machine")
     }
 }
 

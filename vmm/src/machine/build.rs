@@ -9,6 +9,7 @@ use devices::pci::PciTopology;
 use kvm_ioctls::Cap;
 
 use super::chipset::{Chipset, Names};
+use super::dirty::Foreign;
 use super::plug::{Bus, BusKind, Hotplug, ISA_BUS, SYSTEM_BUS};
 use super::slots::SlotMap;
 use super::spec::MachineSpec;
@@ -166,6 +167,7 @@ impl Machine {
             io_thread: None,
             running: false,
             writers: devices::vhost::Writers::default(),
+            foreign: Foreign::default(),
             shadow: shadow.into_iter().collect(),
         };
         Ok((machine, chosen))

@@ -8,7 +8,7 @@ use devices::map::MapBuilder;
 use devices::registry::Region;
 
 use super::*;
-use crate::accel::Accel;
+use crate::accel::AccelState;
 use crate::event::{Mail, Mailbox};
 use crate::memory::{Backend, BackendOptions, MachineRam};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
@@ -60,16 +60,16 @@ fn recorder() -> (Arc<SharedMap>, Writes) {
     (Arc::new(SharedMap::from_pointee(map.build())), writes)
 }
 
-struct Lab {
-    vcpus: Vcpus,
+pub(super) struct Lab {
+    pub vcpus: Vcpus,
     writes: Writes,
     mailbox: Mailbox,
-    accel: KvmAccel,
-    ram: MachineRam,
+    pub accel: KvmAccel,
+    pub ram: MachineRam,
 }
 
-const CODE: u64 = 0x8000;
-const ENTRY: Entry = Entry::Protected {
+pub(super) const CODE: u64 = 0x8000;
+pub(super) const ENTRY: Entry = Entry::Protected {
     eip: 0x8000,
     ebx: 0x1234,
     esi: 0,
@@ -77,7 +77,12 @@ const ENTRY: Entry = Entry::Protected {
 };
 
 /// A guest of one vCPU with this 32-bit code; `None` where there is no KVM.
-fn lab(code: &[u8]) -> Option<Lab> {
+pub(super) fn lab(code: &[u8]) -> Option<Lab> {
+    lab_with(code, |_| {})
+}
+
+/// The same, with a CPUID to be changed before it counts.
+pub(super) fn lab_with(code: &[u8], change: impl FnOnce(&mut CpuId)) -> Option<Lab> {
     let backend = Backend::new(BackendOptions::ram(4 << 20)).unwrap();
     let ram = MachineRam::new(crate::layout::Board::Q35, &backend).unwrap();
     let slots: Vec<_> = (0u32..).zip(ram.slots.iter().copied()).collect();
@@ -94,10 +99,20 @@ fn lab(code: &[u8]) -> Option<Lab> {
         .unwrap();
     let (map, writes) = recorder();
     let mailbox = Mailbox::new().unwrap();
-    let cpuid = accel
+    let mut cpuid = accel
         .kvm()
         .get_supported_cpuid(kvm_bindings::KVM_MAX_CPUID_ENTRIES)
         .unwrap();
+    // The kernel shows the processor that was asked.
+    for leaf in cpuid.as_mut_slice() {
+        match leaf.function {
+            1 => leaf.ebx &= 0x00ff_ffff,
+            0xb | 0x1f => leaf.edx = 0,
+            0x8000_001e => leaf.eax = 0,
+            _ => {}
+        }
+    }
+    change(&mut cpuid);
     let configs = vec![VcpuConfig { apic_id: 0, cpuid }];
     let vcpus = Vcpus::start(&accel, configs, &map, &mailbox.sender()).unwrap();
     vcpus.set_entry(ENTRY).unwrap();
@@ -130,7 +145,7 @@ impl Lab {
         panic!("no answer from the guest");
     }
 
-    fn pause(&self) {
+    pub fn pause(&self) {
         if !self.vcpus.request_pause() {
             self.mail(|event| {
                 matches!(event, MachineEvent::VcpuParked { .. }) && self.vcpus.all_parked()

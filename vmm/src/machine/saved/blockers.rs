@@ -1,0 +1,15 @@
+//! Why a machine cannot be saved.
+
+use super::super::Machine;
+
+impl Machine {
+    /// Why the machine cannot migrate and cannot be saved, for people; none for most.
+    pub fn migration_blockers(&self) -> Vec<String> {
+        let stateless = |part: super::parts::Part| match part.id() {
+            Some(_) => None,
+            None => Some(super::gather::stateless(&part.instance)),
+        };
+        let stateless = self.parts().into_iter().filter_map(stateless);
+        stateless.chain(self.writers.blockers()).collect()
+    }
+}
