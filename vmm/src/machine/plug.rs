@@ -409,6 +409,7 @@ impl Machine {
             entropy: references.entropy,
             netdev: references.netdev,
             vhost: references.vhost,
+            writers: self.writers.clone(),
             hints,
         })
     }
