@@ -1,30 +1,44 @@
-//! What is neither a device nor the machine's own: clock, accelerator, processors.
+//! What is neither a device nor the machine's own: clocks, accelerator, processors.
 
 use vmstate::Section;
 
 use super::super::Machine;
+use crate::clock::GuestClock;
 
 /// Gives the section of that kind and instance.
 pub(super) type Take<'a> = dyn FnMut(&str, &str) -> Result<Section, String> + 'a;
 
 impl Machine {
-    pub(super) fn save_clock(&self) -> Option<Section> {
-        None
+    pub(super) fn save_clock(&self) -> Result<Section, String> {
+        self.clock.save()
     }
 
-    pub(super) fn restore_clock(&self, _take: &mut Take) -> Result<(), String> {
-        Ok(())
+    /// Before devices, which set their timers by it.
+    pub(super) fn restore_clock(&self, take: &mut Take) -> Result<(), String> {
+        let (id, instance) = GuestClock::SECTION;
+        self.clock.restore(&take(id, instance)?)
     }
 
+    /// Why processors cannot be saved.
     pub(super) fn processor_blockers(&self) -> Vec<String> {
-        Vec::new()
+        self.vcpus.blockers()
     }
 
     pub(super) fn save_processors(&self) -> Result<Vec<Section>, String> {
-        Ok(Vec::new())
+        let mut sections = self.accel.save()?;
+        sections.extend(self.vcpus.save()?);
+        Ok(sections)
     }
 
-    pub(super) fn restore_processors(&self, _take: &mut Take) -> Result<(), String> {
+    /// Behind devices, whose lines make no edges then, and the accelerator before the processors,
+    /// whose clocks follow its own.
+    pub(super) fn restore_processors(&self, take: &mut Take) -> Result<(), String> {
+        for (id, instance) in self.accel.parts() {
+            self.accel.restore(&take(id, instance)?)?;
+        }
+        for (id, instance) in self.vcpus.parts() {
+            self.vcpus.restore(&take(id, &instance)?)?;
+        }
         Ok(())
     }
 }
