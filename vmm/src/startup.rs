@@ -15,6 +15,7 @@ use crate::accel::kvm::KvmAccel;
 use crate::accel::qtest::QtestAccel;
 use crate::accel::qtest_server::{Endpoint, QtestServer};
 use crate::cli::args::Arg;
+use crate::cli::migration::IncomingOrder;
 use crate::cli::order::{DiskOrder, MonitorOrder, SerialOrder};
 use crate::cli::plan::{FdPlan, Identity, ProcessPlan, QtestPlan};
 use crate::cli::{self, Order, Request};
@@ -158,6 +159,12 @@ fn build(order: Order) -> Result<Control> {
     let published = Published::new(facts(&order.identity));
     let mut control = Control::new(published.clone(), order.policy)?;
     add_fds(&mut control, &order.fds)?;
+    for setting in order.migration {
+        control.set_migration(setting)?;
+    }
+    if order.incoming.is_some() {
+        control.expect_machine();
+    }
     let mut makers = BTreeMap::new();
     for (arg, args) in order.chardevs {
         blame(&arg, control.add_chardev(&args))?;
@@ -203,6 +210,13 @@ fn build(order: Order) -> Result<Control> {
     }
     control.power_on()?;
     control.begin_chardevs(&makers)?;
+    if let Some(IncomingOrder {
+        arg,
+        from: Some((address, ram_load)),
+    }) = order.incoming
+    {
+        blame(&arg, control.receive_at_start(address, ram_load))?;
+    }
     Ok(control)
 }
 
@@ -382,4 +396,14 @@ fn qtest_endpoint(backend: &Value) -> Result<Endpoint> {
     let stream = UnixStream::connect(path)
         .map_err(|error| anyhow!("Failed to connect to '{path}': {}", errno(&error)))?;
     Ok(Endpoint::Connected(stream))
+}
+
+/// Everything that this command line makes, before it runs.
+#[cfg(test)]
+pub(crate) fn build_for_test(words: &[&str]) -> Result<Control> {
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    match cli::parse(&words)? {
+        Request::Run(order) => build(*order),
+        Request::Print(text) => bail!("It asks for a text: {text}"),
+    }
 }

@@ -187,6 +187,42 @@ pub enum Command {
     QueryYank,
     /// `query-vm-generation-id`
     QueryVmGenerationId,
+    /// `query-migrate`
+    QueryMigrate,
+    /// `migrate-set-capabilities`
+    MigrateSetCapabilities(MigrateSetCapabilitiesArgs),
+    /// `query-migrate-capabilities`
+    QueryMigrateCapabilities,
+    /// `migrate-set-parameters`
+    MigrateSetParameters(MigrateSetParameters),
+    /// `query-migrate-parameters`
+    QueryMigrateParameters,
+    /// `migrate_set_speed`
+    MigrateSetSpeed(MigrateSetSpeedArgs),
+    /// `migrate_set_downtime`
+    MigrateSetDowntime(MigrateSetDowntimeArgs),
+    /// `migrate-set-cache-size`
+    MigrateSetCacheSize(MigrateSetCacheSizeArgs),
+    /// `query-migrate-cache-size`
+    QueryMigrateCacheSize,
+    /// `migrate`
+    Migrate(MigrateArgs),
+    /// `migrate-incoming`
+    MigrateIncoming(MigrateIncomingArgs),
+    /// `migrate_cancel`
+    MigrateCancel,
+    /// `migrate-continue`
+    MigrateContinue(MigrateContinueArgs),
+    /// `migrate-start-postcopy`
+    MigrateStartPostcopy,
+    /// `migrate-pause`
+    MigratePause,
+    /// `migrate-recover`
+    MigrateRecover(MigrateRecoverArgs),
+    /// `client_migrate_info`
+    ClientMigrateInfo(ClientMigrateInfoArgs),
+    /// `blockdev-set-active`
+    BlockdevSetActive(BlockdevSetActiveArgs),
 }
 impl Command {
     /// The command's name on the wire.
@@ -282,6 +318,24 @@ impl Command {
             Command::Yank(_) => "yank",
             Command::QueryYank => "query-yank",
             Command::QueryVmGenerationId => "query-vm-generation-id",
+            Command::QueryMigrate => "query-migrate",
+            Command::MigrateSetCapabilities(_) => "migrate-set-capabilities",
+            Command::QueryMigrateCapabilities => "query-migrate-capabilities",
+            Command::MigrateSetParameters(_) => "migrate-set-parameters",
+            Command::QueryMigrateParameters => "query-migrate-parameters",
+            Command::MigrateSetSpeed(_) => "migrate_set_speed",
+            Command::MigrateSetDowntime(_) => "migrate_set_downtime",
+            Command::MigrateSetCacheSize(_) => "migrate-set-cache-size",
+            Command::QueryMigrateCacheSize => "query-migrate-cache-size",
+            Command::Migrate(_) => "migrate",
+            Command::MigrateIncoming(_) => "migrate-incoming",
+            Command::MigrateCancel => "migrate_cancel",
+            Command::MigrateContinue(_) => "migrate-continue",
+            Command::MigrateStartPostcopy => "migrate-start-postcopy",
+            Command::MigratePause => "migrate-pause",
+            Command::MigrateRecover(_) => "migrate-recover",
+            Command::ClientMigrateInfo(_) => "client_migrate_info",
+            Command::BlockdevSetActive(_) => "blockdev-set-active",
         }
     }
 }
@@ -423,6 +477,36 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "yank" => Command::Yank(YankArgs::take(&mut members)?),
         "query-yank" => Command::QueryYank,
         "query-vm-generation-id" => Command::QueryVmGenerationId,
+        "query-migrate" => Command::QueryMigrate,
+        "migrate-set-capabilities" => {
+            Command::MigrateSetCapabilities(MigrateSetCapabilitiesArgs::take(&mut members)?)
+        }
+        "query-migrate-capabilities" => Command::QueryMigrateCapabilities,
+        "migrate-set-parameters" => {
+            Command::MigrateSetParameters(MigrateSetParameters::take(&mut members)?)
+        }
+        "query-migrate-parameters" => Command::QueryMigrateParameters,
+        "migrate_set_speed" => Command::MigrateSetSpeed(MigrateSetSpeedArgs::take(&mut members)?),
+        "migrate_set_downtime" => {
+            Command::MigrateSetDowntime(MigrateSetDowntimeArgs::take(&mut members)?)
+        }
+        "migrate-set-cache-size" => {
+            Command::MigrateSetCacheSize(MigrateSetCacheSizeArgs::take(&mut members)?)
+        }
+        "query-migrate-cache-size" => Command::QueryMigrateCacheSize,
+        "migrate" => Command::Migrate(MigrateArgs::take(&mut members)?),
+        "migrate-incoming" => Command::MigrateIncoming(MigrateIncomingArgs::take(&mut members)?),
+        "migrate_cancel" => Command::MigrateCancel,
+        "migrate-continue" => Command::MigrateContinue(MigrateContinueArgs::take(&mut members)?),
+        "migrate-start-postcopy" => Command::MigrateStartPostcopy,
+        "migrate-pause" => Command::MigratePause,
+        "migrate-recover" => Command::MigrateRecover(MigrateRecoverArgs::take(&mut members)?),
+        "client_migrate_info" => {
+            Command::ClientMigrateInfo(ClientMigrateInfoArgs::take(&mut members)?)
+        }
+        "blockdev-set-active" => {
+            Command::BlockdevSetActive(BlockdevSetActiveArgs::take(&mut members)?)
+        }
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -956,6 +1040,144 @@ pub trait Commands {
     /// # Errors
     /// What the client is told.
     fn query_vm_generation_id(&mut self, cx: &mut CommandContext) -> QmpResult<GuidInfo>;
+    /// Tells how far a migration is, or what became of the last one.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_migrate(&mut self, cx: &mut CommandContext) -> QmpResult<MigrationInfo>;
+    /// Switches capabilities on and off: all of those, or none when something is wrong with one of
+    /// them. These can be switched on: auto-converge, events, late-block-activate, mapped-ram,
+    /// multifd, pause-before-switchover, return-path (a connection that can answers in any case)
+    /// and x-ignore-shared.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn migrate_set_capabilities(
+        &mut self,
+        cx: &mut CommandContext,
+        args: MigrateSetCapabilitiesArgs,
+    ) -> QmpResult<Empty>;
+    /// Lists the capabilities.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_migrate_capabilities(
+        &mut self,
+        cx: &mut CommandContext,
+    ) -> QmpResult<Vec<MigrationCapabilityStatus>>;
+    /// Changes parameters: all of those, or none when something is wrong with one of them.
+    /// Bandwidth, downtime and throttling act on a migration that is under way.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn migrate_set_parameters(
+        &mut self,
+        cx: &mut CommandContext,
+        args: MigrateSetParameters,
+    ) -> QmpResult<Empty>;
+    /// Tells all parameters.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_migrate_parameters(
+        &mut self,
+        cx: &mut CommandContext,
+    ) -> QmpResult<MigrationParameters>;
+    /// Sets max-bandwidth. Use migrate-set-parameters.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn migrate_set_speed(
+        &mut self,
+        cx: &mut CommandContext,
+        args: MigrateSetSpeedArgs,
+    ) -> QmpResult<Empty>;
+    /// Sets downtime-limit. Use migrate-set-parameters.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn migrate_set_downtime(
+        &mut self,
+        cx: &mut CommandContext,
+        args: MigrateSetDowntimeArgs,
+    ) -> QmpResult<Empty>;
+    /// Sets xbzrle-cache-size. Use migrate-set-parameters.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn migrate_set_cache_size(
+        &mut self,
+        cx: &mut CommandContext,
+        args: MigrateSetCacheSizeArgs,
+    ) -> QmpResult<Empty>;
+    /// Tells xbzrle-cache-size. Use query-migrate-parameters.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_migrate_cache_size(&mut self, cx: &mut CommandContext) -> QmpResult<i64>;
+    /// Sends the machine to another process, or into a file. The answer does not wait for the end:
+    /// query-migrate and the event MIGRATION tell of it. The guest runs on until the last moment.
+    fn migrate(&mut self, cx: &mut CommandContext, args: MigrateArgs, reply: Reply<Empty>);
+    /// Lets a machine that was started with -incoming defer be filled from another process or from
+    /// a file. The answer does not wait for the end.
+    fn migrate_incoming(
+        &mut self,
+        cx: &mut CommandContext,
+        args: MigrateIncomingArgs,
+        reply: Reply<Empty>,
+    );
+    /// Cancels a migration under way; the machine runs on. Nothing when there is none.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn migrate_cancel(&mut self, cx: &mut CommandContext) -> QmpResult<Empty>;
+    /// Lets a migration go on that waits because of the capability pause-before-switchover.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn migrate_continue(
+        &mut self,
+        cx: &mut CommandContext,
+        args: MigrateContinueArgs,
+    ) -> QmpResult<Empty>;
+    /// Lets the guest run on the other side before all of its RAM is there. It is always refused,
+    /// as the capability postcopy-ram is.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn migrate_start_postcopy(&mut self, cx: &mut CommandContext) -> QmpResult<Empty>;
+    /// Interrupts a migration in its postcopy phase; there is none here.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn migrate_pause(&mut self, cx: &mut CommandContext) -> QmpResult<Empty>;
+    /// Goes on with a migration that was interrupted in its postcopy phase; there is none here.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn migrate_recover(
+        &mut self,
+        cx: &mut CommandContext,
+        args: MigrateRecoverArgs,
+    ) -> QmpResult<Empty>;
+    /// Tells the clients of a remote display where the machine goes. There are no displays here,
+    /// so it is always refused.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn client_migrate_info(
+        &mut self,
+        cx: &mut CommandContext,
+        args: ClientMigrateInfoArgs,
+    ) -> QmpResult<Empty>;
+    /// Gives block nodes up for another program, or takes them again. What is below a node goes
+    /// with it, unless an active node uses it.
+    fn blockdev_set_active(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevSetActiveArgs,
+        reply: Reply<Empty>,
+    );
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -1157,6 +1379,58 @@ pub fn dispatch(
         Command::QueryVmGenerationId => {
             responder.send(commands.query_vm_generation_id(cx).map(|r| to_json(&r)))
         }
+        Command::QueryMigrate => responder.send(commands.query_migrate(cx).map(|r| to_json(&r))),
+        Command::MigrateSetCapabilities(args) => responder.send(
+            commands
+                .migrate_set_capabilities(cx, args)
+                .map(|r| to_json(&r)),
+        ),
+        Command::QueryMigrateCapabilities => {
+            responder.send(commands.query_migrate_capabilities(cx).map(|r| to_json(&r)))
+        }
+        Command::MigrateSetParameters(args) => responder.send(
+            commands
+                .migrate_set_parameters(cx, args)
+                .map(|r| to_json(&r)),
+        ),
+        Command::QueryMigrateParameters => {
+            responder.send(commands.query_migrate_parameters(cx).map(|r| to_json(&r)))
+        }
+        Command::MigrateSetSpeed(args) => {
+            responder.send(commands.migrate_set_speed(cx, args).map(|r| to_json(&r)))
+        }
+        Command::MigrateSetDowntime(args) => {
+            responder.send(commands.migrate_set_downtime(cx, args).map(|r| to_json(&r)))
+        }
+        Command::MigrateSetCacheSize(args) => responder.send(
+            commands
+                .migrate_set_cache_size(cx, args)
+                .map(|r| to_json(&r)),
+        ),
+        Command::QueryMigrateCacheSize => {
+            responder.send(commands.query_migrate_cache_size(cx).map(|r| to_json(&r)))
+        }
+        Command::Migrate(args) => commands.migrate(cx, args, Reply::new(responder)),
+        Command::MigrateIncoming(args) => {
+            commands.migrate_incoming(cx, args, Reply::new(responder))
+        }
+        Command::MigrateCancel => responder.send(commands.migrate_cancel(cx).map(|r| to_json(&r))),
+        Command::MigrateContinue(args) => {
+            responder.send(commands.migrate_continue(cx, args).map(|r| to_json(&r)))
+        }
+        Command::MigrateStartPostcopy => {
+            responder.send(commands.migrate_start_postcopy(cx).map(|r| to_json(&r)))
+        }
+        Command::MigratePause => responder.send(commands.migrate_pause(cx).map(|r| to_json(&r))),
+        Command::MigrateRecover(args) => {
+            responder.send(commands.migrate_recover(cx, args).map(|r| to_json(&r)))
+        }
+        Command::ClientMigrateInfo(args) => {
+            responder.send(commands.client_migrate_info(cx, args).map(|r| to_json(&r)))
+        }
+        Command::BlockdevSetActive(args) => {
+            commands.blockdev_set_active(cx, args, Reply::new(responder))
+        }
     }
 }
 /// Something that happened, told to every monitor.
@@ -1309,6 +1583,16 @@ pub enum Event {
     },
     /// The guest told through pvpanic that it switches itself off. SHUTDOWN follows.
     GuestPvshutdown,
+    /// A migration got to another place; with the capability events only.
+    Migration {
+        /// Where it is now.
+        status: MigrationStatus,
+    },
+    /// A pass over RAM begins; with the capability events only.
+    MigrationPass {
+        /// Its number; the first is 1.
+        pass: i64,
+    },
 }
 impl Event {
     /// The event's name on the wire.
@@ -1336,6 +1620,8 @@ impl Event {
             Event::BalloonChange { .. } => "BALLOON_CHANGE",
             Event::Watchdog { .. } => "WATCHDOG",
             Event::GuestPvshutdown => "GUEST_PVSHUTDOWN",
+            Event::Migration { .. } => "MIGRATION",
+            Event::MigrationPass { .. } => "MIGRATION_PASS",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -1449,6 +1735,12 @@ impl Event {
                 out.put("action", action);
             }
             Event::GuestPvshutdown => return None,
+            Event::Migration { status } => {
+                out.put("status", status);
+            }
+            Event::MigrationPass { pass } => {
+                out.put("pass", pass);
+            }
         }
         members.close();
         Some(text)
@@ -1493,6 +1785,8 @@ impl Event {
                 key: self.name().to_string(),
             }),
             Event::GuestPvshutdown => None,
+            Event::Migration { .. } => None,
+            Event::MigrationPass { .. } => None,
         }
     }
 }

@@ -89,6 +89,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "blockdev-set-active",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
         name: "blockdev-snapshot",
         allow_oob: false,
         allow_preconfig: true,
@@ -137,6 +142,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         name: "chardev-send-break",
         allow_oob: false,
         allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "client_migrate_info",
+        allow_oob: false,
+        allow_preconfig: false,
     },
     CommandInfo {
         name: "closefd",
@@ -212,6 +222,66 @@ pub static COMMANDS: &[CommandInfo] = &[
         name: "job-resume",
         allow_oob: false,
         allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "migrate",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "migrate-continue",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "migrate-incoming",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "migrate-pause",
+        allow_oob: true,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "migrate-recover",
+        allow_oob: true,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "migrate-set-cache-size",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "migrate-set-capabilities",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "migrate-set-parameters",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "migrate-start-postcopy",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "migrate_cancel",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "migrate_set_downtime",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "migrate_set_speed",
+        allow_oob: false,
+        allow_preconfig: false,
     },
     CommandInfo {
         name: "netdev_add",
@@ -330,6 +400,26 @@ pub static COMMANDS: &[CommandInfo] = &[
     },
     CommandInfo {
         name: "query-memory-size-summary",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "query-migrate",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "query-migrate-cache-size",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "query-migrate-capabilities",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "query-migrate-parameters",
         allow_oob: false,
         allow_preconfig: false,
     },
@@ -480,6 +570,8 @@ pub static EVENTS: &[&str] = &[
     "BALLOON_CHANGE",
     "WATCHDOG",
     "GUEST_PVSHUTDOWN",
+    "MIGRATION",
+    "MIGRATION_PASS",
 ];
 /// Every type of device and object.
 pub static DRIVERS: &[DriverInfo] = &[
@@ -3442,6 +3534,13 @@ pub static OPTIONS: &[OptionInfo] = &[
         implied_key: None,
     },
     OptionInfo {
+        name: "incoming",
+        has_arg: true,
+        usage: "-incoming defer|tcp:host:port|unix:path|fd:number|exec:command|file:path[,offset=N][,ram-load=read|map]|channel",
+        description: "Make the machine without starting it, and fill it with one that comes from there, as migrate-incoming does; defer waits for that command. A channel is JSON, as in migrate-incoming.",
+        implied_key: None,
+    },
+    OptionInfo {
         name: "set",
         has_arg: true,
         usage: "-set group.id.arg=value",
@@ -3502,6 +3601,13 @@ pub static OPTIONS: &[OptionInfo] = &[
         has_arg: false,
         usage: "-no-reboot",
         description: "A reboot ends the program.",
+        implied_key: None,
+    },
+    OptionInfo {
+        name: "only-migratable",
+        has_arg: false,
+        usage: "-only-migratable",
+        description: "Refuse devices that would keep the machine from migrating.",
         implied_key: None,
     },
     OptionInfo {
@@ -4035,5 +4141,95 @@ pub static EXAMPLES: &[Example] = &[
         command: "query-vm-generation-id",
         request: "{\"execute\": \"query-vm-generation-id\"}",
         reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"VM Generation ID device not found\"}}",
+    },
+    Example {
+        command: "query-migrate",
+        request: "{\"execute\": \"query-migrate\"}",
+        reply: "{\"return\": {}}",
+    },
+    Example {
+        command: "migrate-set-capabilities",
+        request: "{\"execute\": \"migrate-set-capabilities\", \"arguments\": {\"capabilities\":[{\"capability\":\"events\",\"state\":true},{\"capability\":\"xbzrle\",\"state\":false}]}}",
+        reply: "{\"return\": {}}",
+    },
+    Example {
+        command: "query-migrate-capabilities",
+        request: "{\"execute\": \"query-migrate-capabilities\"}",
+        reply: "{\"return\": [{\"capability\":\"xbzrle\",\"state\":false},{\"capability\":\"rdma-pin-all\",\"state\":false},{\"capability\":\"auto-converge\",\"state\":false},{\"capability\":\"zero-blocks\",\"state\":false},{\"capability\":\"events\",\"state\":false},{\"capability\":\"postcopy-ram\",\"state\":false},{\"capability\":\"x-colo\",\"state\":false},{\"capability\":\"release-ram\",\"state\":false},{\"capability\":\"return-path\",\"state\":false},{\"capability\":\"pause-before-switchover\",\"state\":false},{\"capability\":\"multifd\",\"state\":false},{\"capability\":\"dirty-bitmaps\",\"state\":false},{\"capability\":\"postcopy-blocktime\",\"state\":false},{\"capability\":\"late-block-activate\",\"state\":false},{\"capability\":\"x-ignore-shared\",\"state\":false},{\"capability\":\"validate-uuid\",\"state\":false},{\"capability\":\"background-snapshot\",\"state\":false},{\"capability\":\"zero-copy-send\",\"state\":false},{\"capability\":\"postcopy-preempt\",\"state\":false},{\"capability\":\"switchover-ack\",\"state\":false},{\"capability\":\"dirty-limit\",\"state\":false},{\"capability\":\"mapped-ram\",\"state\":false}]}",
+    },
+    Example {
+        command: "migrate-set-parameters",
+        request: "{\"execute\": \"migrate-set-parameters\", \"arguments\": {\"max-bandwidth\":1073741824,\"downtime-limit\":500}}",
+        reply: "{\"return\": {}}",
+    },
+    Example {
+        command: "query-migrate-parameters",
+        request: "{\"execute\": \"query-migrate-parameters\"}",
+        reply: "{\"return\": {\"announce-initial\":50,\"announce-max\":550,\"announce-rounds\":5,\"announce-step\":100,\"throttle-trigger-threshold\":50,\"cpu-throttle-initial\":20,\"cpu-throttle-increment\":10,\"cpu-throttle-tailslow\":false,\"tls-creds\":\"\",\"tls-hostname\":\"\",\"tls-authz\":\"\",\"max-bandwidth\":134217728,\"avail-switchover-bandwidth\":0,\"downtime-limit\":300,\"x-checkpoint-delay\":20000,\"multifd-channels\":2,\"xbzrle-cache-size\":67108864,\"max-postcopy-bandwidth\":0,\"max-cpu-throttle\":99,\"multifd-compression\":\"none\",\"multifd-zlib-level\":1,\"multifd-qatzip-level\":1,\"multifd-zstd-level\":1,\"x-vcpu-dirty-limit-period\":1000,\"vcpu-dirty-limit\":1,\"mode\":\"normal\",\"zero-page-detection\":\"multifd\",\"direct-io\":false}}",
+    },
+    Example {
+        command: "migrate_set_speed",
+        request: "{\"execute\": \"migrate_set_speed\", \"arguments\": {\"value\":134217728}}",
+        reply: "{\"return\": {}}",
+    },
+    Example {
+        command: "migrate_set_downtime",
+        request: "{\"execute\": \"migrate_set_downtime\", \"arguments\": {\"value\":0.3}}",
+        reply: "{\"return\": {}}",
+    },
+    Example {
+        command: "migrate-set-cache-size",
+        request: "{\"execute\": \"migrate-set-cache-size\", \"arguments\": {\"value\":67108864}}",
+        reply: "{\"return\": {}}",
+    },
+    Example {
+        command: "query-migrate-cache-size",
+        request: "{\"execute\": \"query-migrate-cache-size\"}",
+        reply: "{\"return\": 67108864}",
+    },
+    Example {
+        command: "migrate",
+        request: "{\"execute\": \"migrate\", \"arguments\": {\"uri\":\"foo:bar\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"unknown migration protocol: foo:bar\"}}",
+    },
+    Example {
+        command: "migrate-incoming",
+        request: "{\"execute\": \"migrate-incoming\", \"arguments\": {\"uri\":\"tcp:0:4446\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"'-incoming' was not specified on the command line\"}}",
+    },
+    Example {
+        command: "migrate_cancel",
+        request: "{\"execute\": \"migrate_cancel\"}",
+        reply: "{\"return\": {}}",
+    },
+    Example {
+        command: "migrate-continue",
+        request: "{\"execute\": \"migrate-continue\", \"arguments\": {\"state\":\"pre-switchover\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Migration not in expected state: none\"}}",
+    },
+    Example {
+        command: "migrate-start-postcopy",
+        request: "{\"execute\": \"migrate-start-postcopy\"}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Enable postcopy with migrate_set_capability before the start of migration\"}}",
+    },
+    Example {
+        command: "migrate-pause",
+        request: "{\"execute\": \"migrate-pause\"}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"migrate-pause is currently only supported during postcopy-active or postcopy-recover state\"}}",
+    },
+    Example {
+        command: "migrate-recover",
+        request: "{\"execute\": \"migrate-recover\", \"arguments\": {\"uri\":\"tcp:192.168.1.200:12345\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Migrate recover can only be run when postcopy is paused.\"}}",
+    },
+    Example {
+        command: "client_migrate_info",
+        request: "{\"execute\": \"client_migrate_info\", \"arguments\": {\"protocol\":\"spice\",\"hostname\":\"virt42.lab.kraxel.org\",\"port\":1234}}",
+        reply: "{\"error\": {\"class\":\"DeviceNotActive\",\"desc\":\"SPICE is not in use\"}}",
+    },
+    Example {
+        command: "blockdev-set-active",
+        request: "{\"execute\": \"blockdev-set-active\", \"arguments\": {\"node-name\":\"node0\",\"active\":false}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Failed to find node with node-name='node0'\"}}",
     },
 ];

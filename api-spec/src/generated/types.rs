@@ -2711,6 +2711,9 @@ pub struct BlockdevOptions {
     pub force_share: Option<bool>,
     /// What it does with written zeroes.
     pub detect_zeroes: Option<BlockdevDetectZeroesOptions>,
+    /// Whether it is used at once, or left to another program until it is activated; true by
+    /// default, and always false while a migration is awaited.
+    pub active: Option<bool>,
     /// What `driver` says, with what belongs to it.
     pub driver: BlockdevOptionsBranch,
 }
@@ -2771,6 +2774,7 @@ impl DecodeMembers for BlockdevOptions {
         let auto_read_only = members.optional("auto-read-only")?;
         let force_share = members.optional("force-share")?;
         let detect_zeroes = members.optional("detect-zeroes")?;
+        let active = members.optional("active")?;
 
         let driver = match kind {
             BlockdevDriver::Blkdebug => {
@@ -2816,6 +2820,7 @@ impl DecodeMembers for BlockdevOptions {
             auto_read_only,
             force_share,
             detect_zeroes,
+            active,
             driver,
         })
     }
@@ -2829,6 +2834,7 @@ impl EncodeMembers for BlockdevOptions {
         out.put_some("auto-read-only", &self.auto_read_only);
         out.put_some("force-share", &self.force_share);
         out.put_some("detect-zeroes", &self.detect_zeroes);
+        out.put_some("active", &self.active);
 
         out.put("driver", &self.driver.kind());
         match &self.driver {
@@ -6542,6 +6548,831 @@ impl EncodeMembers for GuidInfo {
     }
 }
 object!(GuidInfo);
+
+/// A text, or none.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StrOrNull {
+    /// `s`
+    S(String),
+    /// `n`
+    N,
+}
+impl Decode for StrOrNull {
+    fn decode(value: Value, at: &At) -> QmpResult<Self> {
+        match value {
+            Value::String(_) => Decode::decode(value, at).map(StrOrNull::S),
+            Value::Null => Ok(StrOrNull::N),
+            _ => Err(at.wrong_type("string or null")),
+        }
+    }
+}
+impl Encode for StrOrNull {
+    fn encode(&self, out: &mut String) {
+        match self {
+            StrOrNull::S(inner) => inner.encode(out),
+            StrOrNull::N => ().encode(out),
+        }
+    }
+}
+
+/// Where a migration is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MigrationStatus {
+    /// `none`
+    None,
+    /// `setup`
+    Setup,
+    /// `cancelling`
+    Cancelling,
+    /// `cancelled`
+    Cancelled,
+    /// `active`
+    Active,
+    /// `postcopy-active`
+    PostcopyActive,
+    /// `postcopy-paused`
+    PostcopyPaused,
+    /// `postcopy-recover-setup`
+    PostcopyRecoverSetup,
+    /// `postcopy-recover`
+    PostcopyRecover,
+    /// `completed`
+    Completed,
+    /// `failed`
+    Failed,
+    /// `colo`
+    Colo,
+    /// `pre-switchover`
+    PreSwitchover,
+    /// `device`
+    Device,
+    /// `wait-unplug`
+    WaitUnplug,
+}
+names!(MigrationStatus { None = "none", Setup = "setup", Cancelling = "cancelling", Cancelled = "cancelled", Active = "active", PostcopyActive = "postcopy-active", PostcopyPaused = "postcopy-paused", PostcopyRecoverSetup = "postcopy-recover-setup", PostcopyRecover = "postcopy-recover", Completed = "completed", Failed = "failed", Colo = "colo", PreSwitchover = "pre-switchover", Device = "device", WaitUnplug = "wait-unplug" });
+
+/// RAM as it travels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MigrationStats {
+    /// Bytes that went over.
+    pub transferred: i64,
+    /// Bytes that are still to go.
+    pub remaining: i64,
+    /// Bytes of all RAM.
+    pub total: i64,
+    /// Pages that were all zeroes.
+    pub duplicate: i64,
+    /// Pages that were sent whole.
+    pub normal: i64,
+    /// Their bytes.
+    pub normal_bytes: i64,
+    /// Pages that the guest writes in a second.
+    pub dirty_pages_rate: i64,
+    /// Megabits in a second.
+    pub mbps: f64,
+    /// Passes over RAM.
+    pub dirty_sync_count: i64,
+    /// Pages that the other side asked for; always 0.
+    pub postcopy_requests: i64,
+    /// Bytes of a page.
+    pub page_size: i64,
+    /// Bytes that went over further channels.
+    pub multifd_bytes: u64,
+    /// Pages in a second.
+    pub pages_per_second: u64,
+    /// Bytes that went over while the guest ran.
+    pub precopy_bytes: u64,
+    /// Bytes that went over while the guest stood still.
+    pub downtime_bytes: u64,
+    /// Always 0.
+    pub postcopy_bytes: u64,
+    /// Always 0.
+    pub dirty_sync_missed_zero_copy: u64,
+}
+impl DecodeMembers for MigrationStats {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MigrationStats {
+            transferred: members.required("transferred")?,
+            remaining: members.required("remaining")?,
+            total: members.required("total")?,
+            duplicate: members.required("duplicate")?,
+            normal: members.required("normal")?,
+            normal_bytes: members.required("normal-bytes")?,
+            dirty_pages_rate: members.required("dirty-pages-rate")?,
+            mbps: members.required("mbps")?,
+            dirty_sync_count: members.required("dirty-sync-count")?,
+            postcopy_requests: members.required("postcopy-requests")?,
+            page_size: members.required("page-size")?,
+            multifd_bytes: members.required("multifd-bytes")?,
+            pages_per_second: members.required("pages-per-second")?,
+            precopy_bytes: members.required("precopy-bytes")?,
+            downtime_bytes: members.required("downtime-bytes")?,
+            postcopy_bytes: members.required("postcopy-bytes")?,
+            dirty_sync_missed_zero_copy: members.required("dirty-sync-missed-zero-copy")?,
+        })
+    }
+}
+impl EncodeMembers for MigrationStats {
+    fn put(&self, out: &mut Out) {
+        out.put("transferred", &self.transferred);
+        out.put("remaining", &self.remaining);
+        out.put("total", &self.total);
+        out.put("duplicate", &self.duplicate);
+        out.put("normal", &self.normal);
+        out.put("normal-bytes", &self.normal_bytes);
+        out.put("dirty-pages-rate", &self.dirty_pages_rate);
+        out.put("mbps", &self.mbps);
+        out.put("dirty-sync-count", &self.dirty_sync_count);
+        out.put("postcopy-requests", &self.postcopy_requests);
+        out.put("page-size", &self.page_size);
+        out.put("multifd-bytes", &self.multifd_bytes);
+        out.put("pages-per-second", &self.pages_per_second);
+        out.put("precopy-bytes", &self.precopy_bytes);
+        out.put("downtime-bytes", &self.downtime_bytes);
+        out.put("postcopy-bytes", &self.postcopy_bytes);
+        out.put(
+            "dirty-sync-missed-zero-copy",
+            &self.dirty_sync_missed_zero_copy,
+        );
+    }
+}
+object!(MigrationStats);
+
+/// What became of the last migration, or how far it is. Empty before the first one.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MigrationInfo {
+    /// Where it is.
+    pub status: Option<MigrationStatus>,
+    /// RAM as it travels; while a machine is sent, and afterwards.
+    pub ram: Option<MigrationStats>,
+    /// Milliseconds since it began, or that it took.
+    pub total_time: Option<i64>,
+    /// Milliseconds that the guest would stand still if it were stopped now.
+    pub expected_downtime: Option<i64>,
+    /// Milliseconds that the guest stood still.
+    pub downtime: Option<i64>,
+    /// Milliseconds before RAM began to travel.
+    pub setup_time: Option<i64>,
+    /// How much processors are held back, in percent of their time; only while they are.
+    pub cpu_throttle_percentage: Option<i64>,
+    /// Why it failed.
+    pub error_desc: Option<String>,
+    /// Why this machine cannot be sent at present.
+    pub blocked_reasons: Option<Vec<String>>,
+    /// Where this side listens.
+    pub socket_address: Option<Vec<SocketAddress>>,
+}
+impl DecodeMembers for MigrationInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MigrationInfo {
+            status: members.optional("status")?,
+            ram: members.optional("ram")?,
+            total_time: members.optional("total-time")?,
+            expected_downtime: members.optional("expected-downtime")?,
+            downtime: members.optional("downtime")?,
+            setup_time: members.optional("setup-time")?,
+            cpu_throttle_percentage: members.optional("cpu-throttle-percentage")?,
+            error_desc: members.optional("error-desc")?,
+            blocked_reasons: members.optional("blocked-reasons")?,
+            socket_address: members.optional("socket-address")?,
+        })
+    }
+}
+impl EncodeMembers for MigrationInfo {
+    fn put(&self, out: &mut Out) {
+        out.put_some("status", &self.status);
+        out.put_some("ram", &self.ram);
+        out.put_some("total-time", &self.total_time);
+        out.put_some("expected-downtime", &self.expected_downtime);
+        out.put_some("downtime", &self.downtime);
+        out.put_some("setup-time", &self.setup_time);
+        out.put_some("cpu-throttle-percentage", &self.cpu_throttle_percentage);
+        out.put_some("error-desc", &self.error_desc);
+        out.put_some("blocked-reasons", &self.blocked_reasons);
+        out.put_some("socket-address", &self.socket_address);
+    }
+}
+object!(MigrationInfo);
+
+/// What a migration can be asked to do. All names that clients know are there. Those that do
+/// not work here can only be switched off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MigrationCapability {
+    /// `xbzrle`
+    Xbzrle,
+    /// `rdma-pin-all`
+    RdmaPinAll,
+    /// `auto-converge`
+    AutoConverge,
+    /// `zero-blocks`
+    ZeroBlocks,
+    /// `events`
+    Events,
+    /// `postcopy-ram`
+    PostcopyRam,
+    /// `x-colo`
+    XColo,
+    /// `release-ram`
+    ReleaseRam,
+    /// `return-path`
+    ReturnPath,
+    /// `pause-before-switchover`
+    PauseBeforeSwitchover,
+    /// `multifd`
+    Multifd,
+    /// `dirty-bitmaps`
+    DirtyBitmaps,
+    /// `postcopy-blocktime`
+    PostcopyBlocktime,
+    /// `late-block-activate`
+    LateBlockActivate,
+    /// `x-ignore-shared`
+    XIgnoreShared,
+    /// `validate-uuid`
+    ValidateUuid,
+    /// `background-snapshot`
+    BackgroundSnapshot,
+    /// `zero-copy-send`
+    ZeroCopySend,
+    /// `postcopy-preempt`
+    PostcopyPreempt,
+    /// `switchover-ack`
+    SwitchoverAck,
+    /// `dirty-limit`
+    DirtyLimit,
+    /// `mapped-ram`
+    MappedRam,
+}
+names!(MigrationCapability { Xbzrle = "xbzrle", RdmaPinAll = "rdma-pin-all", AutoConverge = "auto-converge", ZeroBlocks = "zero-blocks", Events = "events", PostcopyRam = "postcopy-ram", XColo = "x-colo", ReleaseRam = "release-ram", ReturnPath = "return-path", PauseBeforeSwitchover = "pause-before-switchover", Multifd = "multifd", DirtyBitmaps = "dirty-bitmaps", PostcopyBlocktime = "postcopy-blocktime", LateBlockActivate = "late-block-activate", XIgnoreShared = "x-ignore-shared", ValidateUuid = "validate-uuid", BackgroundSnapshot = "background-snapshot", ZeroCopySend = "zero-copy-send", PostcopyPreempt = "postcopy-preempt", SwitchoverAck = "switchover-ack", DirtyLimit = "dirty-limit", MappedRam = "mapped-ram" });
+
+/// A capability, on or off.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MigrationCapabilityStatus {
+    /// Which.
+    pub capability: MigrationCapability,
+    /// Whether it is on.
+    pub state: bool,
+}
+impl DecodeMembers for MigrationCapabilityStatus {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MigrationCapabilityStatus {
+            capability: members.required("capability")?,
+            state: members.required("state")?,
+        })
+    }
+}
+impl EncodeMembers for MigrationCapabilityStatus {
+    fn put(&self, out: &mut Out) {
+        out.put("capability", &self.capability);
+        out.put("state", &self.state);
+    }
+}
+object!(MigrationCapabilityStatus);
+
+/// How multifd's channels compress pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MultiFDCompression {
+    /// `none`
+    None,
+    /// `zlib`
+    Zlib,
+    /// `zstd`
+    Zstd,
+}
+names!(MultiFDCompression { None = "none", Zlib = "zlib", Zstd = "zstd" });
+
+/// What a migration is for. Only normal works here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MigMode {
+    /// `normal`
+    Normal,
+    /// `cpr-reboot`
+    CprReboot,
+    /// `cpr-transfer`
+    CprTransfer,
+}
+names!(MigMode { Normal = "normal", CprReboot = "cpr-reboot", CprTransfer = "cpr-transfer" });
+
+/// Who looks for pages that are all zeroes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ZeroPageDetection {
+    /// `none`
+    None,
+    /// `legacy`
+    Legacy,
+    /// `multifd`
+    Multifd,
+}
+names!(ZeroPageDetection { None = "none", Legacy = "legacy", Multifd = "multifd" });
+
+/// What becomes of a bitmap on its way.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct BitmapMigrationBitmapAliasTransform {
+    /// It is kept in the image on the other side.
+    pub persistent: Option<bool>,
+}
+impl DecodeMembers for BitmapMigrationBitmapAliasTransform {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BitmapMigrationBitmapAliasTransform {
+            persistent: members.optional("persistent")?,
+        })
+    }
+}
+impl EncodeMembers for BitmapMigrationBitmapAliasTransform {
+    fn put(&self, out: &mut Out) {
+        out.put_some("persistent", &self.persistent);
+    }
+}
+object!(BitmapMigrationBitmapAliasTransform);
+
+/// A bitmap's name on the way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BitmapMigrationBitmapAlias {
+    /// Here.
+    pub name: String,
+    /// On the way.
+    pub alias: String,
+    /// What becomes of it.
+    pub transform: Option<BitmapMigrationBitmapAliasTransform>,
+}
+impl DecodeMembers for BitmapMigrationBitmapAlias {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BitmapMigrationBitmapAlias {
+            name: members.required("name")?,
+            alias: members.required("alias")?,
+            transform: members.optional("transform")?,
+        })
+    }
+}
+impl EncodeMembers for BitmapMigrationBitmapAlias {
+    fn put(&self, out: &mut Out) {
+        out.put("name", &self.name);
+        out.put("alias", &self.alias);
+        out.put_some("transform", &self.transform);
+    }
+}
+object!(BitmapMigrationBitmapAlias);
+
+/// A node's name on the way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BitmapMigrationNodeAlias {
+    /// Here.
+    pub node_name: String,
+    /// On the way.
+    pub alias: String,
+    /// Its bitmaps.
+    pub bitmaps: Vec<BitmapMigrationBitmapAlias>,
+}
+impl DecodeMembers for BitmapMigrationNodeAlias {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BitmapMigrationNodeAlias {
+            node_name: members.required("node-name")?,
+            alias: members.required("alias")?,
+            bitmaps: members.required("bitmaps")?,
+        })
+    }
+}
+impl EncodeMembers for BitmapMigrationNodeAlias {
+    fn put(&self, out: &mut Out) {
+        out.put("node-name", &self.node_name);
+        out.put("alias", &self.alias);
+        out.put("bitmaps", &self.bitmaps);
+    }
+}
+object!(BitmapMigrationNodeAlias);
+
+/// Parameters to change; those that are not there stay as they are.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MigrateSetParameters {
+    /// Milliseconds before the guest's addresses are announced a second time.
+    pub announce_initial: Option<crate::decode::Size>,
+    /// Milliseconds between two announcements, at most.
+    pub announce_max: Option<crate::decode::Size>,
+    /// How often they are announced.
+    pub announce_rounds: Option<crate::decode::Size>,
+    /// Milliseconds by which the time between two announcements grows.
+    pub announce_step: Option<crate::decode::Size>,
+    /// Percent of a pass that the guest may write anew before processors are held back; 1 to 100.
+    pub throttle_trigger_threshold: Option<u8>,
+    /// Percent by which they are held back at first; 1 to 99.
+    pub cpu_throttle_initial: Option<u8>,
+    /// Percent that are added each time; 1 to 99.
+    pub cpu_throttle_increment: Option<u8>,
+    /// Add less near the end.
+    pub cpu_throttle_tailslow: Option<bool>,
+    /// Must be empty: there is no encryption here.
+    pub tls_creds: Option<StrOrNull>,
+    /// Kept; of no use without encryption.
+    pub tls_hostname: Option<StrOrNull>,
+    /// Kept; of no use without encryption.
+    pub tls_authz: Option<StrOrNull>,
+    /// Bytes in a second; 0 is no limit.
+    pub max_bandwidth: Option<crate::decode::Size>,
+    /// Bytes in a second to reckon with once the guest is stopped; 0 is what was measured.
+    pub avail_switchover_bandwidth: Option<crate::decode::Size>,
+    /// Milliseconds that the guest may stand still; at most 2000000.
+    pub downtime_limit: Option<u64>,
+    /// Kept; of no use here.
+    pub x_checkpoint_delay: Option<u32>,
+    /// Further channels; 1 to 255, of which no more than 16 are opened.
+    pub multifd_channels: Option<u8>,
+    /// Kept; of no use here. A power of two, at least a page.
+    pub xbzrle_cache_size: Option<crate::decode::Size>,
+    /// Kept; of no use here.
+    pub max_postcopy_bandwidth: Option<crate::decode::Size>,
+    /// Percent by which processors are held back, at most; 1 to 99.
+    pub max_cpu_throttle: Option<u8>,
+    /// How further channels compress; zlib is refused.
+    pub multifd_compression: Option<MultiFDCompression>,
+    /// Kept; of no use here. 0 to 9.
+    pub multifd_zlib_level: Option<u8>,
+    /// Kept; of no use here. 1 to 9.
+    pub multifd_qatzip_level: Option<u8>,
+    /// How much zstd tries; 0 to 20.
+    pub multifd_zstd_level: Option<u8>,
+    /// Kept; of no use here.
+    pub block_bitmap_mapping: Option<Vec<BitmapMigrationNodeAlias>>,
+    /// Kept; of no use here. Milliseconds, 1 to 1000.
+    pub x_vcpu_dirty_limit_period: Option<u64>,
+    /// Kept; of no use here. Megabytes in a second, at least 1.
+    pub vcpu_dirty_limit: Option<u64>,
+    /// What it is for; only normal.
+    pub mode: Option<MigMode>,
+    /// Who looks for pages of zeroes.
+    pub zero_page_detection: Option<ZeroPageDetection>,
+    /// Files are written past the page cache; with mapped-ram only.
+    pub direct_io: Option<bool>,
+}
+impl DecodeMembers for MigrateSetParameters {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MigrateSetParameters {
+            announce_initial: members.optional("announce-initial")?,
+            announce_max: members.optional("announce-max")?,
+            announce_rounds: members.optional("announce-rounds")?,
+            announce_step: members.optional("announce-step")?,
+            throttle_trigger_threshold: members.optional("throttle-trigger-threshold")?,
+            cpu_throttle_initial: members.optional("cpu-throttle-initial")?,
+            cpu_throttle_increment: members.optional("cpu-throttle-increment")?,
+            cpu_throttle_tailslow: members.optional("cpu-throttle-tailslow")?,
+            tls_creds: members.optional("tls-creds")?,
+            tls_hostname: members.optional("tls-hostname")?,
+            tls_authz: members.optional("tls-authz")?,
+            max_bandwidth: members.optional("max-bandwidth")?,
+            avail_switchover_bandwidth: members.optional("avail-switchover-bandwidth")?,
+            downtime_limit: members.optional("downtime-limit")?,
+            x_checkpoint_delay: members.optional("x-checkpoint-delay")?,
+            multifd_channels: members.optional("multifd-channels")?,
+            xbzrle_cache_size: members.optional("xbzrle-cache-size")?,
+            max_postcopy_bandwidth: members.optional("max-postcopy-bandwidth")?,
+            max_cpu_throttle: members.optional("max-cpu-throttle")?,
+            multifd_compression: members.optional("multifd-compression")?,
+            multifd_zlib_level: members.optional("multifd-zlib-level")?,
+            multifd_qatzip_level: members.optional("multifd-qatzip-level")?,
+            multifd_zstd_level: members.optional("multifd-zstd-level")?,
+            block_bitmap_mapping: members.optional("block-bitmap-mapping")?,
+            x_vcpu_dirty_limit_period: members.optional("x-vcpu-dirty-limit-period")?,
+            vcpu_dirty_limit: members.optional("vcpu-dirty-limit")?,
+            mode: members.optional("mode")?,
+            zero_page_detection: members.optional("zero-page-detection")?,
+            direct_io: members.optional("direct-io")?,
+        })
+    }
+}
+impl EncodeMembers for MigrateSetParameters {
+    fn put(&self, out: &mut Out) {
+        out.put_some("announce-initial", &self.announce_initial);
+        out.put_some("announce-max", &self.announce_max);
+        out.put_some("announce-rounds", &self.announce_rounds);
+        out.put_some("announce-step", &self.announce_step);
+        out.put_some(
+            "throttle-trigger-threshold",
+            &self.throttle_trigger_threshold,
+        );
+        out.put_some("cpu-throttle-initial", &self.cpu_throttle_initial);
+        out.put_some("cpu-throttle-increment", &self.cpu_throttle_increment);
+        out.put_some("cpu-throttle-tailslow", &self.cpu_throttle_tailslow);
+        out.put_some("tls-creds", &self.tls_creds);
+        out.put_some("tls-hostname", &self.tls_hostname);
+        out.put_some("tls-authz", &self.tls_authz);
+        out.put_some("max-bandwidth", &self.max_bandwidth);
+        out.put_some(
+            "avail-switchover-bandwidth",
+            &self.avail_switchover_bandwidth,
+        );
+        out.put_some("downtime-limit", &self.downtime_limit);
+        out.put_some("x-checkpoint-delay", &self.x_checkpoint_delay);
+        out.put_some("multifd-channels", &self.multifd_channels);
+        out.put_some("xbzrle-cache-size", &self.xbzrle_cache_size);
+        out.put_some("max-postcopy-bandwidth", &self.max_postcopy_bandwidth);
+        out.put_some("max-cpu-throttle", &self.max_cpu_throttle);
+        out.put_some("multifd-compression", &self.multifd_compression);
+        out.put_some("multifd-zlib-level", &self.multifd_zlib_level);
+        out.put_some("multifd-qatzip-level", &self.multifd_qatzip_level);
+        out.put_some("multifd-zstd-level", &self.multifd_zstd_level);
+        out.put_some("block-bitmap-mapping", &self.block_bitmap_mapping);
+        out.put_some("x-vcpu-dirty-limit-period", &self.x_vcpu_dirty_limit_period);
+        out.put_some("vcpu-dirty-limit", &self.vcpu_dirty_limit);
+        out.put_some("mode", &self.mode);
+        out.put_some("zero-page-detection", &self.zero_page_detection);
+        out.put_some("direct-io", &self.direct_io);
+    }
+}
+object!(MigrateSetParameters);
+
+/// All parameters.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MigrationParameters {
+    /// `announce-initial`.
+    pub announce_initial: Option<crate::decode::Size>,
+    /// `announce-max`.
+    pub announce_max: Option<crate::decode::Size>,
+    /// `announce-rounds`.
+    pub announce_rounds: Option<crate::decode::Size>,
+    /// `announce-step`.
+    pub announce_step: Option<crate::decode::Size>,
+    /// `throttle-trigger-threshold`.
+    pub throttle_trigger_threshold: Option<u8>,
+    /// `cpu-throttle-initial`.
+    pub cpu_throttle_initial: Option<u8>,
+    /// `cpu-throttle-increment`.
+    pub cpu_throttle_increment: Option<u8>,
+    /// `cpu-throttle-tailslow`.
+    pub cpu_throttle_tailslow: Option<bool>,
+    /// `tls-creds`.
+    pub tls_creds: Option<String>,
+    /// `tls-hostname`.
+    pub tls_hostname: Option<String>,
+    /// `tls-authz`.
+    pub tls_authz: Option<String>,
+    /// `max-bandwidth`.
+    pub max_bandwidth: Option<crate::decode::Size>,
+    /// `avail-switchover-bandwidth`.
+    pub avail_switchover_bandwidth: Option<crate::decode::Size>,
+    /// `downtime-limit`.
+    pub downtime_limit: Option<u64>,
+    /// `x-checkpoint-delay`.
+    pub x_checkpoint_delay: Option<u32>,
+    /// `multifd-channels`.
+    pub multifd_channels: Option<u8>,
+    /// `xbzrle-cache-size`.
+    pub xbzrle_cache_size: Option<crate::decode::Size>,
+    /// `max-postcopy-bandwidth`.
+    pub max_postcopy_bandwidth: Option<crate::decode::Size>,
+    /// `max-cpu-throttle`.
+    pub max_cpu_throttle: Option<u8>,
+    /// `multifd-compression`.
+    pub multifd_compression: Option<MultiFDCompression>,
+    /// `multifd-zlib-level`.
+    pub multifd_zlib_level: Option<u8>,
+    /// `multifd-qatzip-level`.
+    pub multifd_qatzip_level: Option<u8>,
+    /// `multifd-zstd-level`.
+    pub multifd_zstd_level: Option<u8>,
+    /// `block-bitmap-mapping`.
+    pub block_bitmap_mapping: Option<Vec<BitmapMigrationNodeAlias>>,
+    /// `x-vcpu-dirty-limit-period`.
+    pub x_vcpu_dirty_limit_period: Option<u64>,
+    /// `vcpu-dirty-limit`.
+    pub vcpu_dirty_limit: Option<u64>,
+    /// `mode`.
+    pub mode: Option<MigMode>,
+    /// `zero-page-detection`.
+    pub zero_page_detection: Option<ZeroPageDetection>,
+    /// `direct-io`.
+    pub direct_io: Option<bool>,
+}
+impl DecodeMembers for MigrationParameters {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MigrationParameters {
+            announce_initial: members.optional("announce-initial")?,
+            announce_max: members.optional("announce-max")?,
+            announce_rounds: members.optional("announce-rounds")?,
+            announce_step: members.optional("announce-step")?,
+            throttle_trigger_threshold: members.optional("throttle-trigger-threshold")?,
+            cpu_throttle_initial: members.optional("cpu-throttle-initial")?,
+            cpu_throttle_increment: members.optional("cpu-throttle-increment")?,
+            cpu_throttle_tailslow: members.optional("cpu-throttle-tailslow")?,
+            tls_creds: members.optional("tls-creds")?,
+            tls_hostname: members.optional("tls-hostname")?,
+            tls_authz: members.optional("tls-authz")?,
+            max_bandwidth: members.optional("max-bandwidth")?,
+            avail_switchover_bandwidth: members.optional("avail-switchover-bandwidth")?,
+            downtime_limit: members.optional("downtime-limit")?,
+            x_checkpoint_delay: members.optional("x-checkpoint-delay")?,
+            multifd_channels: members.optional("multifd-channels")?,
+            xbzrle_cache_size: members.optional("xbzrle-cache-size")?,
+            max_postcopy_bandwidth: members.optional("max-postcopy-bandwidth")?,
+            max_cpu_throttle: members.optional("max-cpu-throttle")?,
+            multifd_compression: members.optional("multifd-compression")?,
+            multifd_zlib_level: members.optional("multifd-zlib-level")?,
+            multifd_qatzip_level: members.optional("multifd-qatzip-level")?,
+            multifd_zstd_level: members.optional("multifd-zstd-level")?,
+            block_bitmap_mapping: members.optional("block-bitmap-mapping")?,
+            x_vcpu_dirty_limit_period: members.optional("x-vcpu-dirty-limit-period")?,
+            vcpu_dirty_limit: members.optional("vcpu-dirty-limit")?,
+            mode: members.optional("mode")?,
+            zero_page_detection: members.optional("zero-page-detection")?,
+            direct_io: members.optional("direct-io")?,
+        })
+    }
+}
+impl EncodeMembers for MigrationParameters {
+    fn put(&self, out: &mut Out) {
+        out.put_some("announce-initial", &self.announce_initial);
+        out.put_some("announce-max", &self.announce_max);
+        out.put_some("announce-rounds", &self.announce_rounds);
+        out.put_some("announce-step", &self.announce_step);
+        out.put_some(
+            "throttle-trigger-threshold",
+            &self.throttle_trigger_threshold,
+        );
+        out.put_some("cpu-throttle-initial", &self.cpu_throttle_initial);
+        out.put_some("cpu-throttle-increment", &self.cpu_throttle_increment);
+        out.put_some("cpu-throttle-tailslow", &self.cpu_throttle_tailslow);
+        out.put_some("tls-creds", &self.tls_creds);
+        out.put_some("tls-hostname", &self.tls_hostname);
+        out.put_some("tls-authz", &self.tls_authz);
+        out.put_some("max-bandwidth", &self.max_bandwidth);
+        out.put_some(
+            "avail-switchover-bandwidth",
+            &self.avail_switchover_bandwidth,
+        );
+        out.put_some("downtime-limit", &self.downtime_limit);
+        out.put_some("x-checkpoint-delay", &self.x_checkpoint_delay);
+        out.put_some("multifd-channels", &self.multifd_channels);
+        out.put_some("xbzrle-cache-size", &self.xbzrle_cache_size);
+        out.put_some("max-postcopy-bandwidth", &self.max_postcopy_bandwidth);
+        out.put_some("max-cpu-throttle", &self.max_cpu_throttle);
+        out.put_some("multifd-compression", &self.multifd_compression);
+        out.put_some("multifd-zlib-level", &self.multifd_zlib_level);
+        out.put_some("multifd-qatzip-level", &self.multifd_qatzip_level);
+        out.put_some("multifd-zstd-level", &self.multifd_zstd_level);
+        out.put_some("block-bitmap-mapping", &self.block_bitmap_mapping);
+        out.put_some("x-vcpu-dirty-limit-period", &self.x_vcpu_dirty_limit_period);
+        out.put_some("vcpu-dirty-limit", &self.vcpu_dirty_limit);
+        out.put_some("mode", &self.mode);
+        out.put_some("zero-page-detection", &self.zero_page_detection);
+        out.put_some("direct-io", &self.direct_io);
+    }
+}
+object!(MigrationParameters);
+
+/// Kinds of ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MigrationAddressType {
+    /// `socket`
+    Socket,
+    /// `exec`
+    Exec,
+    /// `file`
+    File,
+}
+names!(MigrationAddressType { Socket = "socket", Exec = "exec", File = "file" });
+
+/// A program: it reads the stream from its standard input, or writes it to its standard
+/// output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MigrationExecCommand {
+    /// The program and its arguments.
+    pub args: Vec<String>,
+}
+impl DecodeMembers for MigrationExecCommand {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MigrationExecCommand {
+            args: members.required("args")?,
+        })
+    }
+}
+impl EncodeMembers for MigrationExecCommand {
+    fn put(&self, out: &mut Out) {
+        out.put("args", &self.args);
+    }
+}
+object!(MigrationExecCommand);
+
+/// A file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileMigrationArgs {
+    /// Its path, or /dev/fdset/N.
+    pub filename: String,
+    /// Bytes from its beginning on.
+    pub offset: u64,
+}
+impl DecodeMembers for FileMigrationArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(FileMigrationArgs {
+            filename: members.required("filename")?,
+            offset: members.required("offset")?,
+        })
+    }
+}
+impl EncodeMembers for FileMigrationArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("filename", &self.filename);
+        out.put("offset", &self.offset);
+    }
+}
+object!(FileMigrationArgs);
+
+/// A way for a machine's state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MigrationAddress {
+    /// What `transport` says, with what belongs to it.
+    pub transport: MigrationAddressBranch,
+}
+/// The branches of [`MigrationAddress`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum MigrationAddressBranch {
+    /// `socket`
+    Socket(SocketAddress),
+    /// `exec`
+    Exec(MigrationExecCommand),
+    /// `file`
+    File(FileMigrationArgs),
+}
+impl MigrationAddressBranch {
+    /// The tag alone.
+    pub const fn kind(&self) -> MigrationAddressType {
+        match self {
+            MigrationAddressBranch::Socket(_) => MigrationAddressType::Socket,
+            MigrationAddressBranch::Exec(_) => MigrationAddressType::Exec,
+            MigrationAddressBranch::File(_) => MigrationAddressType::File,
+        }
+    }
+}
+impl DecodeMembers for MigrationAddress {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        let kind = members.required::<MigrationAddressType>("transport")?;
+
+        let transport = match kind {
+            MigrationAddressType::Socket => {
+                MigrationAddressBranch::Socket(SocketAddress::take(members)?)
+            }
+            MigrationAddressType::Exec => {
+                MigrationAddressBranch::Exec(MigrationExecCommand::take(members)?)
+            }
+            MigrationAddressType::File => {
+                MigrationAddressBranch::File(FileMigrationArgs::take(members)?)
+            }
+        };
+        Ok(MigrationAddress { transport })
+    }
+}
+impl EncodeMembers for MigrationAddress {
+    fn put(&self, out: &mut Out) {
+        out.put("transport", &self.transport.kind());
+        match &self.transport {
+            MigrationAddressBranch::Socket(branch) => branch.put(out),
+            MigrationAddressBranch::Exec(branch) => branch.put(out),
+            MigrationAddressBranch::File(branch) => branch.put(out),
+        }
+    }
+}
+object!(MigrationAddress);
+
+/// What a channel is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MigrationChannelType {
+    /// `main`
+    Main,
+    /// `cpr`
+    Cpr,
+}
+names!(MigrationChannelType { Main = "main", Cpr = "cpr" });
+
+/// A channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MigrationChannel {
+    /// What it is for; only main works here.
+    pub channel_type: MigrationChannelType,
+    /// Where it leads.
+    pub addr: MigrationAddress,
+}
+impl DecodeMembers for MigrationChannel {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MigrationChannel {
+            channel_type: members.required("channel-type")?,
+            addr: members.required("addr")?,
+        })
+    }
+}
+impl EncodeMembers for MigrationChannel {
+    fn put(&self, out: &mut Out) {
+        out.put("channel-type", &self.channel_type);
+        out.put("addr", &self.addr);
+    }
+}
+object!(MigrationChannel);
+
+/// How RAM comes out of a file. An addition of qvmd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MigrationRamLoad {
+    /// `read`
+    Read,
+    /// `map`
+    Map,
+}
+names!(MigrationRamLoad { Read = "read", Map = "map" });
 /// Arguments of `set-action`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SetActionArgs {
@@ -7729,3 +8560,240 @@ impl EncodeMembers for YankArgs {
     }
 }
 object!(YankArgs);
+/// Arguments of `migrate-set-capabilities`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MigrateSetCapabilitiesArgs {
+    /// What to switch.
+    pub capabilities: Vec<MigrationCapabilityStatus>,
+}
+impl DecodeMembers for MigrateSetCapabilitiesArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MigrateSetCapabilitiesArgs {
+            capabilities: members.required("capabilities")?,
+        })
+    }
+}
+impl EncodeMembers for MigrateSetCapabilitiesArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("capabilities", &self.capabilities);
+    }
+}
+object!(MigrateSetCapabilitiesArgs);
+/// Arguments of `migrate_set_speed`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MigrateSetSpeedArgs {
+    /// Bytes in a second; 0 is no limit.
+    pub value: i64,
+}
+impl DecodeMembers for MigrateSetSpeedArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MigrateSetSpeedArgs {
+            value: members.required("value")?,
+        })
+    }
+}
+impl EncodeMembers for MigrateSetSpeedArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("value", &self.value);
+    }
+}
+object!(MigrateSetSpeedArgs);
+/// Arguments of `migrate_set_downtime`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MigrateSetDowntimeArgs {
+    /// Seconds, with fractions.
+    pub value: f64,
+}
+impl DecodeMembers for MigrateSetDowntimeArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MigrateSetDowntimeArgs {
+            value: members.required("value")?,
+        })
+    }
+}
+impl EncodeMembers for MigrateSetDowntimeArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("value", &self.value);
+    }
+}
+object!(MigrateSetDowntimeArgs);
+/// Arguments of `migrate-set-cache-size`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MigrateSetCacheSizeArgs {
+    /// Bytes.
+    pub value: i64,
+}
+impl DecodeMembers for MigrateSetCacheSizeArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MigrateSetCacheSizeArgs {
+            value: members.required("value")?,
+        })
+    }
+}
+impl EncodeMembers for MigrateSetCacheSizeArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("value", &self.value);
+    }
+}
+object!(MigrateSetCacheSizeArgs);
+/// Arguments of `migrate`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MigrateArgs {
+    /// Where to: tcp:host:port, unix:path, fd:name, exec:command or file:path[,offset=N].
+    pub uri: Option<String>,
+    /// Where to, as an object. Exactly one channel, instead of a URI.
+    pub channels: Option<Vec<MigrationChannel>>,
+    /// Makes no difference.
+    pub detach: Option<bool>,
+    /// Go on with a migration that stood still; there are none here.
+    pub resume: Option<bool>,
+}
+impl DecodeMembers for MigrateArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MigrateArgs {
+            uri: members.optional("uri")?,
+            channels: members.optional("channels")?,
+            detach: members.optional("detach")?,
+            resume: members.optional("resume")?,
+        })
+    }
+}
+impl EncodeMembers for MigrateArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("uri", &self.uri);
+        out.put_some("channels", &self.channels);
+        out.put_some("detach", &self.detach);
+        out.put_some("resume", &self.resume);
+    }
+}
+object!(MigrateArgs);
+/// Arguments of `migrate-incoming`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MigrateIncomingArgs {
+    /// Where from, as for migrate; tcp and unix listen.
+    pub uri: Option<String>,
+    /// Where from, as an object. Exactly one channel, instead of a URI.
+    pub channels: Option<Vec<MigrationChannel>>,
+    /// Whether the program ends when it fails; on by default.
+    pub exit_on_error: Option<bool>,
+    /// read copies all of RAM out of the file before the guest runs. map lets the guest run at
+    /// once, and takes each page out of the file when it is first touched: for files that were
+    /// written with mapped-ram, which must not change while the machine lives. An addition of
+    /// qvmd; read by default.
+    pub ram_load: Option<MigrationRamLoad>,
+}
+impl DecodeMembers for MigrateIncomingArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MigrateIncomingArgs {
+            uri: members.optional("uri")?,
+            channels: members.optional("channels")?,
+            exit_on_error: members.optional("exit-on-error")?,
+            ram_load: members.optional("ram-load")?,
+        })
+    }
+}
+impl EncodeMembers for MigrateIncomingArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("uri", &self.uri);
+        out.put_some("channels", &self.channels);
+        out.put_some("exit-on-error", &self.exit_on_error);
+        out.put_some("ram-load", &self.ram_load);
+    }
+}
+object!(MigrateIncomingArgs);
+/// Arguments of `migrate-continue`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MigrateContinueArgs {
+    /// Where it waits: pre-switchover.
+    pub state: MigrationStatus,
+}
+impl DecodeMembers for MigrateContinueArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MigrateContinueArgs {
+            state: members.required("state")?,
+        })
+    }
+}
+impl EncodeMembers for MigrateContinueArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("state", &self.state);
+    }
+}
+object!(MigrateContinueArgs);
+/// Arguments of `migrate-recover`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MigrateRecoverArgs {
+    /// Where to listen.
+    pub uri: String,
+}
+impl DecodeMembers for MigrateRecoverArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MigrateRecoverArgs {
+            uri: members.required("uri")?,
+        })
+    }
+}
+impl EncodeMembers for MigrateRecoverArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("uri", &self.uri);
+    }
+}
+object!(MigrateRecoverArgs);
+/// Arguments of `client_migrate_info`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClientMigrateInfoArgs {
+    /// spice
+    pub protocol: String,
+    /// Where the display will be.
+    pub hostname: String,
+    /// Its port.
+    pub port: Option<i64>,
+    /// Its port for encrypted connections.
+    pub tls_port: Option<i64>,
+    /// Whom its certificate must name.
+    pub cert_subject: Option<String>,
+}
+impl DecodeMembers for ClientMigrateInfoArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(ClientMigrateInfoArgs {
+            protocol: members.required("protocol")?,
+            hostname: members.required("hostname")?,
+            port: members.optional("port")?,
+            tls_port: members.optional("tls-port")?,
+            cert_subject: members.optional("cert-subject")?,
+        })
+    }
+}
+impl EncodeMembers for ClientMigrateInfoArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("protocol", &self.protocol);
+        out.put("hostname", &self.hostname);
+        out.put_some("port", &self.port);
+        out.put_some("tls-port", &self.tls_port);
+        out.put_some("cert-subject", &self.cert_subject);
+    }
+}
+object!(ClientMigrateInfoArgs);
+/// Arguments of `blockdev-set-active`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevSetActiveArgs {
+    /// The node; all nodes where it is not given.
+    pub node_name: Option<String>,
+    /// Whether they are used by this program.
+    pub active: bool,
+}
+impl DecodeMembers for BlockdevSetActiveArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevSetActiveArgs {
+            node_name: members.optional("node-name")?,
+            active: members.required("active")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevSetActiveArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("node-name", &self.node_name);
+        out.put("active", &self.active);
+    }
+}
+object!(BlockdevSetActiveArgs);

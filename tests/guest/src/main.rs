@@ -1,6 +1,6 @@
 //! A guest without an operating system: entered by PVH, drives virtio devices over PCI, reports on the
 //! serial port and ends by the exit device. Words of its command line: `drive` (every virtio device),
-//! `tick` (a line every 20 ms until a `q` comes), `disk=...` (see `bench.rs`), `net=...` (see `net.rs`), `churn=...` (see `churn.rs`), `serve` (a word in each line
+//! `tick` (a line every 20 ms until a `q` comes), `churn` (see `churn.rs`), `disk=...` (see `bench.rs`), `net=...` (see `net.rs`), `serve` (a word in each line
 //! that comes on the serial port, up to an empty one), `reset` (once), `poweroff`, `panic`, `halt`; with
 //! none of them it ends at once. Status 33 is success, 5 a failure.
 #![no_std]
@@ -62,12 +62,10 @@ fn act(word: &str, bus: &mut Bus) {
     if let Some(words) = word.strip_prefix("net=") {
         return net::run(bus, words);
     }
-    if let Some(words) = word.strip_prefix("churn=") {
-        return churn::run(bus, words);
-    }
     match word {
         "drive" => drive(bus),
         "tick" => tick(),
+        "churn" => churn::run(bus),
         "serve" => serve(bus),
         "reset" => board::reset(),
         "poweroff" => board::power_off(),

@@ -12,6 +12,8 @@ mod images;
 mod limits;
 mod manual;
 mod media;
+mod migrate_run;
+mod migration;
 mod net;
 mod netsock;
 mod objects;

@@ -5,6 +5,7 @@ pub mod chardev;
 pub mod decode;
 pub mod help;
 mod later;
+pub mod migration;
 pub mod net;
 pub mod opts;
 pub mod order;

@@ -8,6 +8,7 @@ use api_spec::{
 
 use super::args::{Arg, CliError};
 use super::chardev::{self, ShortForm};
+use super::migration::{self, IncomingOrder, SettingOrder};
 use super::net::{self, NetOrders};
 use super::plan::{
     DiskPlan, FdPlan, Identity, MonitorOver, MonitorPlan, Plan, ProcessPlan, QtestPlan,
@@ -35,6 +36,10 @@ pub struct Order {
     pub monitors: Vec<MonitorOrder>,
     /// `-device`.
     pub devices: Vec<(Arg, DeviceOptions)>,
+    /// `-incoming`.
+    pub incoming: Option<IncomingOrder>,
+    /// `-global migration...`.
+    pub migration: Vec<SettingOrder>,
     /// `-add-fd`.
     pub fds: Vec<FdPlan>,
     /// How the process behaves.
@@ -104,8 +109,9 @@ impl Order {
         if plan.process.daemonize {
             refuse_stdio(&chardevs)?;
         }
+        let (settings, globals) = migration::of_globals(plan.globals)?;
         // Devices are decoded with them, here and later.
-        api_spec::globals::install(plan.globals);
+        api_spec::globals::install(globals);
         Ok(Order {
             identity: plan.identity,
             objects: decode_all(plan.objects, "qom-type", Mode::Strict)?,
@@ -115,6 +121,8 @@ impl Order {
             serials,
             monitors,
             devices: decode_all(plan.devices, "driver", Mode::Lenient)?,
+            incoming: plan.incoming.map(migration::incoming).transpose()?,
+            migration: settings,
             fds: plan.fds,
             process: plan.process,
             policy: plan.policy,

@@ -40,6 +40,8 @@ pub struct Plan {
     pub nets: Vec<Arg>,
     /// `-global`.
     pub globals: Vec<Global>,
+    /// `-incoming`: the last one.
+    pub incoming: Option<Arg>,
     /// `-add-fd`.
     pub fds: Vec<FdPlan>,
     /// How the process behaves.
@@ -90,6 +92,8 @@ pub struct MachinePlan {
     pub append: Option<String>,
     /// `-rtc`.
     pub rtc: RtcPlan,
+    /// `-only-migratable`.
+    pub only_migratable: bool,
 }
 
 /// `-rtc`.

@@ -10,6 +10,7 @@ use api_spec::{
 use arc_swap::ArcSwap;
 use qmp::CommandSink;
 
+use super::migrate::never;
 use super::yank::Yanks;
 use crate::event::{Mail, MailSender};
 
@@ -124,6 +125,9 @@ impl CommandSink for Sink {
                     .yank(&args.instances)
                     .map(|()| "{}".to_owned()),
             ),
+            // Nothing changes what these answer; a client asks out of band.
+            Command::MigratePause => Some(Err(never::pause())),
+            Command::MigrateRecover(_) => Some(Err(never::recover())),
             _ => None,
         }
     }

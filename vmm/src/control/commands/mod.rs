@@ -5,6 +5,7 @@ mod chardev_text;
 mod disk_text;
 mod guest_text;
 mod info;
+mod migration_text;
 mod net_text;
 mod qom;
 mod text;
@@ -19,6 +20,7 @@ use super::blockdev::media::Place;
 use super::chardev_orders::{Change, ChardevOrder};
 use super::chardevs::Caller;
 use super::life::Input;
+use super::migrate::{never, older};
 use super::nets::NetCaller;
 
 pub use info::version;
@@ -42,8 +44,7 @@ impl Commands for Control {
     }
 
     fn cont(&mut self, _cx: &mut CommandContext, reply: Reply<Empty>) {
-        let ticket = self.ticket(answer(reply));
-        self.feed(Input::Cont(Some(ticket)));
+        self.continue_machine(answer(reply));
     }
 
     fn system_reset(&mut self, _cx: &mut CommandContext, reply: Reply<Empty>) {
@@ -262,6 +263,15 @@ impl Commands for Control {
         reply: Reply<Empty>,
     ) {
         self.alter_graph(reply, |graph| graph.reopen(args.options));
+    }
+
+    fn blockdev_set_active(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevSetActiveArgs,
+        reply: Reply<Empty>,
+    ) {
+        self.set_active(args, reply);
     }
 
     fn blockdev_snapshot(
@@ -592,6 +602,128 @@ impl Commands for Control {
         reply: Reply<ImageCheck>,
     ) {
         self.check_image(&args, reply);
+    }
+
+    fn migrate(&mut self, cx: &mut CommandContext, args: MigrateArgs, reply: Reply<Empty>) {
+        reply.send(self.migrate_out(cx.monitor.0, args).map(|()| Empty));
+    }
+
+    fn migrate_incoming(
+        &mut self,
+        cx: &mut CommandContext,
+        args: MigrateIncomingArgs,
+        reply: Reply<Empty>,
+    ) {
+        reply.send(self.migrate_in(cx.monitor.0, args).map(|()| Empty));
+    }
+
+    fn migrate_cancel(&mut self, _cx: &mut CommandContext) -> QmpResult<Empty> {
+        self.cancel_migration();
+        DONE
+    }
+
+    fn migrate_continue(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: MigrateContinueArgs,
+    ) -> QmpResult<Empty> {
+        self.continue_migration(args.state)?;
+        DONE
+    }
+
+    fn query_migrate(&mut self, _cx: &mut CommandContext) -> QmpResult<MigrationInfo> {
+        Ok(self.migration_info())
+    }
+
+    fn migrate_set_capabilities(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: MigrateSetCapabilitiesArgs,
+    ) -> QmpResult<Empty> {
+        self.set_migration_capabilities(&args.capabilities)?;
+        DONE
+    }
+
+    fn query_migrate_capabilities(
+        &mut self,
+        _cx: &mut CommandContext,
+    ) -> QmpResult<Vec<MigrationCapabilityStatus>> {
+        Ok(self.migrate.settings.capabilities().list())
+    }
+
+    fn migrate_set_parameters(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: MigrateSetParameters,
+    ) -> QmpResult<Empty> {
+        self.migrate.settings.set_parameters(args)?;
+        DONE
+    }
+
+    fn query_migrate_parameters(
+        &mut self,
+        _cx: &mut CommandContext,
+    ) -> QmpResult<MigrationParameters> {
+        Ok(self.migrate.settings.parameters().list())
+    }
+
+    fn migrate_set_speed(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: MigrateSetSpeedArgs,
+    ) -> QmpResult<Empty> {
+        let change = older::speed(args.value);
+        self.migrate.settings.set_parameters(change)?;
+        DONE
+    }
+
+    fn migrate_set_downtime(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: MigrateSetDowntimeArgs,
+    ) -> QmpResult<Empty> {
+        let change = older::downtime(args.value)?;
+        self.migrate.settings.set_parameters(change)?;
+        DONE
+    }
+
+    fn migrate_set_cache_size(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: MigrateSetCacheSizeArgs,
+    ) -> QmpResult<Empty> {
+        let change = older::cache_size(args.value);
+        self.migrate.settings.set_parameters(change)?;
+        DONE
+    }
+
+    fn query_migrate_cache_size(&mut self, _cx: &mut CommandContext) -> QmpResult<i64> {
+        let size = self.migrate.settings.parameters().xbzrle_cache_size;
+        Ok(i64::try_from(size).unwrap_or(i64::MAX))
+    }
+
+    fn migrate_start_postcopy(&mut self, _cx: &mut CommandContext) -> QmpResult<Empty> {
+        Err(never::start_postcopy())
+    }
+
+    fn migrate_pause(&mut self, _cx: &mut CommandContext) -> QmpResult<Empty> {
+        Err(never::pause())
+    }
+
+    fn migrate_recover(
+        &mut self,
+        _cx: &mut CommandContext,
+        _args: MigrateRecoverArgs,
+    ) -> QmpResult<Empty> {
+        Err(never::recover())
+    }
+
+    fn client_migrate_info(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: ClientMigrateInfoArgs,
+    ) -> QmpResult<Empty> {
+        Err(never::client_info(&args.protocol))
     }
 
     fn eject(&mut self, _cx: &mut CommandContext, args: EjectArgs, reply: Reply<Empty>) {
