@@ -58,6 +58,15 @@ impl Rig {
         Rig::new(&[DEVICES, board])
     }
 
+    /// device_add.
+    pub fn plug(&mut self, text: &str) {
+        let flags = api_spec::keyval::Flags::Refused;
+        let options = api_spec::keyval::decode_keyval(text, Some("driver"), flags).unwrap();
+        if let Err(error) = self.0.plug(options, false) {
+            panic!("{error}");
+        }
+    }
+
     pub fn machine(&mut self) -> &mut Machine {
         self.0.machine_for_test()
     }
@@ -248,6 +257,9 @@ impl Rig {
         if let Some((_, nic)) = self.machine().nics().next() {
             nic.set_link(false);
         }
+        // The guest is asked for a device, and has not answered.
+        let asked = self.machine().request_unplug("disk0");
+        assert!(asked.is_ok_and(|gone| gone.is_none()));
         // Write-through, as far as the disk lets the driver choose.
         self.poke("disk0", Some(4), 0x2020, &[0]);
     }

@@ -307,6 +307,55 @@ fn no_device_keeps_a_machine_without_other_processes() {
     }
 }
 
+#[test]
+fn devices_that_came_and_went_are_where_they_are() {
+    const BARE: &str = "-accel qtest -nodefaults -m 16";
+    // One comes into a slot; the other machine has it from the start.
+    let ports = "-machine q35 -device pcie-root-port,id=rp0,chassis=1";
+    let mut source = Rig::new(&[BARE, ports]);
+    source.plug("virtio-rng-pci,id=rng0,bus=rp0");
+    let mut target = Rig::new(&[BARE, ports, "-device virtio-rng-pci,id=rng0,bus=rp0"]);
+    let moved = |source: &mut Rig, target: &mut Rig| {
+        let config = source.machine().config();
+        assert_eq!(target.machine().check_config(&config), Ok(()));
+        let saved = save(source);
+        assert_ne!(save(target), saved);
+        assert_eq!(target.machine().restore(saved.clone()), Ok(()));
+        assert_same(&save(target), &saved, "moved");
+    };
+    moved(&mut source, &mut target);
+    assert!(
+        target
+            .machine()
+            .devices
+            .iter()
+            .any(|device| device.hotplugged)
+    );
+
+    // The first one without an id goes; the other machine never had it.
+    let devices = "-machine pc -device virtio-rng-pci,addr=5 -device virtio-balloon-pci,addr=6";
+    let mut source = Rig::new(&[BARE, devices]);
+    let first = "/machine/peripheral-anon/device[0]";
+    assert!(source.machine().request_unplug(first).unwrap().is_none());
+    let removed = source.machine().eject_slots(1 << 5).unwrap();
+    removed.stop_queues();
+    let ticket = removed.ticket;
+    removed.free();
+    source.machine().has_left(ticket);
+    source.out(0x70, 0x2f);
+    let mut target = Rig::new(&[BARE, "-machine pc -device virtio-balloon-pci,addr=6"]);
+    moved(&mut source, &mut target);
+    let mut other = Rig::new(&[BARE, devices]);
+    let config = source.machine().config();
+    assert_eq!(
+        other.machine().check_config(&config),
+        Err(
+            "Device /machine/anonymous/pci.0/05.0 (virtio-rng-pci) is here, and the state has none"
+                .into()
+        )
+    );
+}
+
 /// Counts in a register, and writes that to memory and to the UART's scratch register.
 const COUNTER: [u8; 14] = [
     0x43, // inc ebx
@@ -378,7 +427,7 @@ fn a_guest_goes_on_in_another_machine() {
         drop(source);
         assert_eq!(target.machine().restore(saved.clone()), Ok(()));
         assert_eq!(count(&mut target), at, "it does not run yet");
-        assert_eq!(target.machine().registers(0), Ok(registers));
+        assert_eq!(target.machine().registers(0), Ok(registers.clone()));
         // Counters of processors and timers go on at once.
         let still = |sections: &[Section]| -> Vec<Section> {
             let moves = ["cpu", "kvm-clock", "i8254"];
@@ -389,6 +438,11 @@ fn a_guest_goes_on_in_another_machine() {
         target.machine().resume();
         wait_until("it goes on", || count(&mut target) > at.wrapping_add(1000));
         stop(&mut target);
+        // And back to where it was.
+        assert_ne!(target.machine().registers(0).as_ref(), Ok(&registers));
+        assert_eq!(target.machine().restore(saved.clone()), Ok(()));
+        assert_eq!(target.machine().registers(0).as_ref(), Ok(&registers));
+        assert_same(&still(&save(&mut target)), &still(&saved), "restored again");
         target.machine().reset().unwrap();
     }
 }
