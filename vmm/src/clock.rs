@@ -4,6 +4,8 @@
 //! host's monotonic clock and stands still while the machine is stopped; under qtest it moves
 //! only when the test says so.
 
+mod saved;
+
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,8 +63,8 @@ pub struct GuestClock {
     state: AtomicU64,
     wall_source: WallSource,
     /// What the wall clock showed at time 0 of its source, in nanoseconds since 1970; for the
-    /// host's clock, what to add to it.
-    wall_base: i128,
+    /// host's clock, what to add to it. A leaf.
+    wall_base: Mutex<i128>,
     queue: Mutex<Queue>,
     fd: RawFd,
 }
@@ -102,10 +104,10 @@ impl GuestClock {
             start: Instant::now(),
             state: AtomicU64::new(0),
             wall_source: source,
-            wall_base: match source {
+            wall_base: Mutex::new(match source {
                 WallSource::Host => shown - real,
                 WallSource::Rt | WallSource::Vm => shown,
-            },
+            }),
             fd: alarm.as_raw_fd(),
             queue: Mutex::new(Queue {
                 deadlines: BTreeSet::new(),
@@ -180,6 +182,21 @@ impl GuestClock {
         self.state.fetch_max(ns & TIME, Ordering::AcqRel);
     }
 
+    /// What the wall clock's source shows.
+    fn wall_since(&self) -> i128 {
+        match self.wall_source {
+            WallSource::Host => real_ns(),
+            WallSource::Rt => i128::from(self.host_ns()),
+            WallSource::Vm => i128::from(self.now_ns()),
+        }
+    }
+
+    fn wall_base(&self) -> MutexGuard<'_, i128> {
+        self.wall_base
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn host_ns(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX) & TIME
     }
@@ -239,12 +256,8 @@ impl Clock for GuestClock {
     }
 
     fn wall_ns(&self) -> i128 {
-        let since = match self.wall_source {
-            WallSource::Host => real_ns(),
-            WallSource::Rt => i128::from(self.host_ns()),
-            WallSource::Vm => i128::from(self.now_ns()),
-        };
-        self.wall_base + since
+        let base = *self.wall_base();
+        base + self.wall_since()
     }
 }
 
@@ -321,110 +334,5 @@ impl Drop for ClockTimer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Default)]
-    struct Note(Mutex<Vec<u64>>, Mutex<Option<Arc<GuestClock>>>);
-
-    impl TimerTarget for Note {
-        fn expired(&self) {
-            let now = self
-                .1
-                .lock()
-                .unwrap()
-                .as_ref()
-                .map_or(0, |clock| clock.now_ns());
-            self.0.lock().unwrap().push(now);
-        }
-    }
-
-    #[test]
-    fn a_stepped_clock_fires_timers_in_their_order() {
-        let clock = GuestClock::new(Motion::Stepped, WallBase::At(0), WallSource::Vm).unwrap();
-        let note = Arc::new(Note::default());
-        *note.1.lock().unwrap() = Some(clock.clone());
-        let timers = ClockTimers(clock.clone());
-        let (a, b) = (timers.timer(note.clone()), timers.timer(note.clone()));
-        let cancelled = timers.timer(note.clone());
-        let dropped = timers.timer(note.clone());
-        a.arm(300);
-        b.arm(200);
-        cancelled.arm(100);
-        cancelled.cancel();
-        dropped.arm(50);
-        drop(dropped);
-        clock.start();
-        assert_eq!(clock.now_ns(), 0);
-        assert_eq!(clock.next_deadline(), Some(200));
-        clock.advance_to(199);
-        assert!(note.0.lock().unwrap().is_empty());
-        clock.advance_to(1000);
-        assert_eq!(*note.0.lock().unwrap(), [200, 300]);
-        assert_eq!((clock.now_ns(), clock.wall_ns()), (1000, 1000));
-        clock.advance_to(10);
-        assert_eq!(clock.now_ns(), 1000);
-    }
-
-    #[test]
-    fn time_stands_still_while_stopped() {
-        let clock = GuestClock::new(Motion::Host, WallBase::At(5), WallSource::Vm).unwrap();
-        std::thread::sleep(Duration::from_millis(2));
-        assert_eq!((clock.now_ns(), clock.wall_ns()), (0, 5_000_000_000));
-        let note = Arc::new(Note::default());
-        let timer = ClockTimers(clock.clone()).timer(note.clone());
-        timer.arm(1_000_000);
-        clock.start();
-        let poll = sys::Poll::new().unwrap();
-        poll.watch(&clock.fd, 0, sys::Trigger::Level).unwrap();
-        assert_eq!(poll.wait(1000).unwrap().count(), 1);
-        clock.fire_expired();
-        assert_eq!(note.0.lock().unwrap().len(), 1);
-        assert_eq!(poll.wait(0).unwrap().count(), 0);
-        clock.stop();
-        let now = clock.now_ns();
-        assert!(now >= 1_000_000);
-        timer.arm(now);
-        std::thread::sleep(Duration::from_millis(2));
-        assert_eq!(clock.now_ns(), now);
-        assert_eq!(poll.wait(0).unwrap().count(), 0);
-        clock.start();
-        assert_eq!(poll.wait(1000).unwrap().count(), 1);
-    }
-    /// Sets its timer anew for what is past, again and again.
-    struct Restless {
-        timer: Mutex<Option<Box<dyn Timer>>>,
-        count: AtomicU64,
-    }
-
-    impl TimerTarget for Restless {
-        fn expired(&self) {
-            self.count.fetch_add(1, Ordering::Relaxed);
-            if let Some(timer) = &*self.timer.lock().unwrap() {
-                timer.arm(0);
-            }
-        }
-    }
-
-    #[test]
-    fn a_timer_that_is_always_due_leaves_time_for_others() {
-        let clock = GuestClock::new(Motion::Host, WallBase::At(0), WallSource::Vm).unwrap();
-        let restless = Arc::new(Restless {
-            timer: Mutex::default(),
-            count: AtomicU64::new(0),
-        });
-        let timer = ClockTimers(clock.clone()).timer(restless.clone());
-        timer.arm(1);
-        *restless.timer.lock().unwrap() = Some(timer);
-        clock.start();
-        let poll = sys::Poll::new().unwrap();
-        poll.watch(&clock.fd, 0, sys::Trigger::Level).unwrap();
-        for round in 1..4 {
-            assert_eq!(poll.wait(1000).unwrap().count(), 1);
-            clock.fire_expired();
-            assert_eq!(restless.count.load(Ordering::Relaxed), round);
-        }
-        // It owns itself otherwise.
-        restless.timer.lock().unwrap().take();
-    }
-}
+#[path = "clock_test.rs"]
+mod tests;

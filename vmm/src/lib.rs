@@ -18,6 +18,7 @@ pub mod logging;
 pub mod machine;
 pub mod memory;
 pub mod migration;
+mod mirror;
 pub mod process;
 pub mod smbios;
 pub mod startup;

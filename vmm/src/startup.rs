@@ -15,6 +15,7 @@ use crate::accel::kvm::KvmAccel;
 use crate::accel::qtest::QtestAccel;
 use crate::accel::qtest_server::{Endpoint, QtestServer};
 use crate::cli::args::Arg;
+use crate::cli::migration::IncomingOrder;
 use crate::cli::order::{DiskOrder, MonitorOrder, SerialOrder};
 use crate::cli::plan::{FdPlan, Identity, ProcessPlan, QtestPlan};
 use crate::cli::{self, Order, Request};
@@ -161,8 +162,8 @@ fn build(order: Order) -> Result<Control> {
     for setting in order.migration {
         control.set_migration(setting)?;
     }
-    if let Some(incoming) = &order.incoming {
-        return blame(&incoming.arg, Err("Migration is not ready"));
+    if order.incoming.is_some() {
+        control.expect_machine();
     }
     let mut makers = BTreeMap::new();
     for (arg, args) in order.chardevs {
@@ -209,6 +210,13 @@ fn build(order: Order) -> Result<Control> {
     }
     control.power_on()?;
     control.begin_chardevs(&makers)?;
+    if let Some(IncomingOrder {
+        arg,
+        from: Some((address, ram_load)),
+    }) = order.incoming
+    {
+        blame(&arg, control.receive_at_start(address, ram_load))?;
+    }
     Ok(control)
 }
 
@@ -388,4 +396,14 @@ fn qtest_endpoint(backend: &Value) -> Result<Endpoint> {
     let stream = UnixStream::connect(path)
         .map_err(|error| anyhow!("Failed to connect to '{path}': {}", errno(&error)))?;
     Ok(Endpoint::Connected(stream))
+}
+
+/// Everything that this command line makes, before it runs.
+#[cfg(test)]
+pub(crate) fn build_for_test(words: &[&str]) -> Result<Control> {
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    match cli::parse(&words)? {
+        Request::Run(order) => build(*order),
+        Request::Print(text) => bail!("It asks for a text: {text}"),
+    }
 }

@@ -36,7 +36,7 @@ pub use port61::Port61;
 pub use port92::Port92;
 pub use pvpanic::Pvpanic;
 pub use rtc::{CmosMemory, Rtc};
-pub use vmgenid::Generation;
+pub use vmgenid::{Generation, GenerationState};
 
 /// Saved state of the devices.
 pub mod state {
@@ -51,6 +51,7 @@ pub mod state {
     pub use super::port61::state::Port61V1;
     pub use super::port92::state::Port92V1;
     pub use super::rtc::state::RtcV1;
+    pub use super::vmgenid::state::VmgenidV1;
 }
 
 pub mod build {

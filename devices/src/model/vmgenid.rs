@@ -5,7 +5,9 @@
 use std::sync::{Arc, Mutex};
 
 use api_spec::{QmpError, QmpResult, VmgenidProps};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use vmstate::{Snapshot, StateError};
 
 use crate::bus::lock;
 
@@ -43,6 +45,45 @@ impl Generation {
     /// Begins another life, with this number.
     pub fn set(&self, id: Uuid) {
         *lock(&self.id) = id;
+    }
+}
+
+/// Saved state.
+pub mod state {
+    use super::*;
+
+    /// The number, which is in the guest's memory as well: a machine that moved is the same one
+    /// still, whatever number the one in which it arrived was given.
+    #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct VmgenidV1 {
+        /// In its usual form.
+        pub guid: String,
+    }
+}
+
+/// The number as a thing with a state.
+pub struct GenerationState(pub Arc<Generation>);
+
+impl Snapshot for GenerationState {
+    type State = state::VmgenidV1;
+    const ID: &'static str = "vmgenid";
+    const VERSION: u32 = 1;
+
+    fn save(&self) -> Self::State {
+        state::VmgenidV1 {
+            guid: self.0.id().to_string(),
+        }
+    }
+
+    fn restore(&mut self, state: Self::State) -> Result<(), StateError> {
+        let state::VmgenidV1 { guid } = state;
+        let id = Uuid::try_parse(&guid).map_err(|_| StateError::Body {
+            id: Self::ID.into(),
+            reason: format!("guid: '{guid}'"),
+        })?;
+        self.0.set(id);
+        Ok(())
     }
 }
 

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
 use vmm_sys_util::eventfd::EventFd;
-use vmstate::Snapshot;
+use vmstate::{Snapshot, StateAccess};
 
 use super::{ConfigSpace, Identity, Msix};
 use crate::irq::Interrupt;
-use crate::testing::FakeIrqs;
+use crate::testing::{FakeIrqs, golden};
 
 fn made(count: u16) -> (ConfigSpace, Msix, FakeIrqs) {
     let mut config = ConfigSpace::endpoint(Identity {
@@ -150,4 +150,20 @@ fn what_signals_directly_is_attached_while_the_vector_is_open() {
     vector.connect(&event);
     msix.reset();
     assert_eq!(route.attached(), 0);
+}
+
+#[test]
+fn what_was_saved_can_be_restored() {
+    let (mut config, mut msix, _) = made(3);
+    entry(&mut msix, 0, 0xfee0_1000, 0x41, false);
+    entry(&mut msix, 1, 0xfee0_2000, 0x42, true);
+    control(&mut config, &mut msix, 0xc000);
+    msix.vectors()[1].signal();
+    let used = msix.save_section("").unwrap();
+    golden::check("three", &used, &mut |section| {
+        let (_, mut other, _) = made(3);
+        let restored = other.restore_section(section);
+        restored.map_err(|error| error.to_string())?;
+        Ok(other.save_section("").unwrap())
+    });
 }

@@ -4,6 +4,9 @@ mod chardev;
 mod clock;
 pub mod conformance;
 mod driver;
+#[cfg(test)]
+#[path = "../../../tests/golden/vmstate.rs"]
+pub mod golden;
 mod guest;
 mod input;
 mod io_thread;

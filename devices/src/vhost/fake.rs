@@ -18,6 +18,8 @@ struct Inner {
     starts: usize,
     refuse: bool,
     mute: bool,
+    /// Bytes of the log in use.
+    log: Option<u64>,
 }
 
 /// The party.
@@ -43,6 +45,11 @@ impl FakeParty {
     /// Does not say how far it came, from now on.
     pub fn mute(&self) {
         lock(&self.0).mute = true;
+    }
+
+    /// Bytes of the log in use.
+    pub fn log(&self) -> Option<u64> {
+        lock(&self.0).log
     }
 
     /// The ring at `place`.
@@ -89,13 +96,20 @@ impl FakeParty {
 }
 
 impl Party for FakeParty {
-    fn start(&self, features: u64, ram: &RamHandle, rings: &[Ring]) -> io::Result<()> {
+    fn start(
+        &self,
+        features: u64,
+        ram: &RamHandle,
+        rings: &[Ring],
+        log: Option<&DirtyLog>,
+    ) -> io::Result<()> {
         let mut inner = lock(&self.0);
         if inner.refuse {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         assert!(inner.running.is_none(), "started twice");
         inner.starts += 1;
+        inner.log = log.map(|log| log.len);
         inner.taken = rings.iter().map(|r| (r.place, r.next_avail)).collect();
         inner.running = Some((features, ram.clone(), rings.to_vec()));
         Ok(())
@@ -111,12 +125,11 @@ impl Party for FakeParty {
         rings.iter().map(base).collect()
     }
 
-    fn set_log(
-        &self,
-        _ram: &RamHandle,
-        _rings: &[Ring],
-        _log: Option<&DirtyLog>,
-    ) -> io::Result<()> {
+    fn set_log(&self, _ram: &RamHandle, rings: &[Ring], log: Option<&DirtyLog>) -> io::Result<()> {
+        let mut inner = lock(&self.0);
+        let serves = inner.running.as_ref().expect("it runs").2.len();
+        assert_eq!(rings.len(), serves);
+        inner.log = log.map(|log| log.len);
         Ok(())
     }
 }

@@ -48,6 +48,7 @@ fn queues(guest: &FakeGuest, indexes: &[u16]) -> ActiveQueues {
         ram: guest.ram.clone(),
         queues: indexes.iter().map(|index| queue(*index)).collect(),
         device: Arc::new(Quiet),
+        writers: Writers::default(),
     }
 }
 
@@ -119,4 +120,43 @@ fn a_descriptor_of_something_else_is_refused() {
     let expected = "vhost_set_owner failed: Inappropriate ioctl for device";
     assert_eq!(error.to_string(), expected);
     assert!(vhost_net(&[tap.as_fd()], Vec::new(), options).is_err());
+}
+
+#[test]
+fn parties_log_what_they_write_while_that_is_wanted() {
+    let guest = FakeGuest::new();
+    let (fakes, paired) = parties(2);
+    let writers = Writers::default();
+    let start = |indexes: &[u16]| {
+        let queues = ActiveQueues {
+            writers: writers.clone(),
+            ..queues(&guest, indexes)
+        };
+        paired.start(queues).unwrap()
+    };
+    let log = DirtyLog {
+        address: 0,
+        len: 4096,
+        file: Arc::new(tempfile::tempfile().unwrap()),
+    };
+    let first = start(&[0, 1]);
+    assert_eq!(fakes[0].log(), None);
+    writers.set_log(Some(log)).unwrap();
+    assert_eq!((fakes[0].log(), fakes[1].log()), (Some(4096), None));
+    // Who begins meanwhile begins with it.
+    drop(first);
+    let both = start(&[0, 1, 2, 3]);
+    assert_eq!((fakes[0].log(), fakes[1].log()), (Some(4096), Some(4096)));
+    drop(both);
+    let second = start(&[2, 3]);
+    writers.set_log(None).unwrap();
+    assert_eq!((fakes[0].log(), fakes[1].log()), (Some(4096), None));
+    drop(second);
+    let blocked = paired.migration_blocker().unwrap();
+    assert_eq!(
+        blocked,
+        "Migration disabled: vhost lacks VHOST_F_LOG_ALL feature."
+    );
+    let able = PairedParties::new(Vec::new(), 1 << 32 | 1 << 26);
+    assert_eq!(able.migration_blocker(), None);
 }

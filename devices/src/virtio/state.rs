@@ -53,7 +53,7 @@ pub struct VirtioPciV1 {
     /// Vectors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub msix: Option<MsixV1>,
-    /// Features offered, to be compared.
+    /// Features offered, for people who look why a state is refused.
     pub offered: u64,
     /// Features agreed on.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -187,7 +187,7 @@ impl Snapshot for VirtioPci {
         let VirtioPciV1 {
             config,
             msix,
-            offered,
+            offered: _,
             accepted,
             status: shown_status,
             isr,
@@ -204,8 +204,10 @@ impl Snapshot for VirtioPci {
         // What a driver asks for and does not get is refused by FEATURES_OK only.
         let missing = accepted & !self.common.offered;
         if missing != 0 && shown_status & status::FEATURES_OK != 0 {
-            let reason = format!("accepted: features {missing:#x} of {offered:#x} are not here");
-            return Err(refuse(reason));
+            let allowed = self.common.offered;
+            return Err(refuse(format!(
+                "Features {accepted:#x} unsupported. Allowed features: {allowed:#x}"
+            )));
         }
         if queues.len() != self.common.queues.len() {
             let lengths = (queues.len(), self.common.queues.len());

@@ -8,6 +8,7 @@ use super::VirtioPciProps;
 use super::common::status;
 use super::layout;
 use super::rng::{RngProps, with_props};
+use super::state::VirtioPciV1;
 use crate::bus::lock;
 use crate::effect::Effect;
 use crate::pci::PciFunction;
@@ -409,6 +410,16 @@ fn state_moves_to_another_function_in_mid_work() {
         ring.take_used(&guest),
         Some((1, 4)),
         "what was waiting is served"
+    );
+    // What the driver uses has to be here.
+    let more = VirtioPciV1 {
+        accepted: state.accepted | 1 << 50,
+        ..state.clone()
+    };
+    let refused = lock(target.function()).restore(more).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "Section 'virtio-pci': Features 0x4000130000000 unsupported. Allowed features: 0x130000000"
     );
     // Another set of vectors is another device.
     let other = driver(&guest, Some(0));

@@ -35,7 +35,66 @@ pub struct Section {
     /// [`Snapshot::VERSION`].
     pub version: u32,
     /// CBOR.
+    #[serde(with = "bytes")]
     pub body: Vec<u8>,
+}
+
+/// One byte string rather than a list of numbers.
+mod bytes {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        super::Blob::deserialize(deserializer).map(|super::Blob(bytes)| bytes)
+    }
+}
+
+impl Section {
+    /// A section of a state that is no [`Snapshot`]'s: one that had to be asked for.
+    ///
+    /// # Errors
+    /// When the state cannot be encoded.
+    pub fn pack<S: Serialize>(
+        id: &str,
+        instance: &str,
+        version: u32,
+        state: &S,
+    ) -> Result<Self, StateError> {
+        let mut body = Vec::new();
+        ciborium::into_writer(state, &mut body).map_err(|error| refused(id, &error))?;
+        Ok(Section {
+            id: id.into(),
+            instance: instance.into(),
+            version,
+            body,
+        })
+    }
+
+    /// The state in it, which must be of this kind and version.
+    ///
+    /// # Errors
+    /// When it is of another kind, version or shape.
+    pub fn unpack<S: DeserializeOwned>(&self, id: &str, version: u32) -> Result<S, StateError> {
+        if self.id != id {
+            return Err(refused(id, &format!("found section '{}'", self.id)));
+        }
+        if self.version != version {
+            return Err(StateError::Version {
+                id: id.into(),
+                found: self.version,
+                supported: version,
+            });
+        }
+        let mut rest = self.body.as_slice();
+        let state = ciborium::from_reader(&mut rest).map_err(|error| refused(id, &error))?;
+        if !rest.is_empty() {
+            return Err(refused(id, &"trailing bytes"));
+        }
+        Ok(state)
+    }
 }
 
 /// Why a state was refused.
@@ -63,6 +122,8 @@ pub enum StateError {
 
 /// The object-safe face of [`Snapshot`].
 pub trait StateAccess {
+    /// [`Snapshot::ID`] of its sections.
+    fn section_id(&self) -> &'static str;
     /// Saves under an instance name.
     ///
     /// # Errors
@@ -76,40 +137,22 @@ pub trait StateAccess {
 }
 
 impl<T: Snapshot> StateAccess for T {
+    fn section_id(&self) -> &'static str {
+        T::ID
+    }
+
     fn save_section(&self, instance: &str) -> Result<Section, StateError> {
-        let mut body = Vec::new();
-        ciborium::into_writer(&self.save(), &mut body).map_err(|e| body_error::<T>(&e))?;
-        Ok(Section {
-            id: T::ID.into(),
-            instance: instance.into(),
-            version: T::VERSION,
-            body,
-        })
+        Section::pack(T::ID, instance, T::VERSION, &self.save())
     }
 
     fn restore_section(&mut self, section: &Section) -> Result<(), StateError> {
-        if section.id != T::ID {
-            return Err(body_error::<T>(&format!("found section '{}'", section.id)));
-        }
-        if section.version != T::VERSION {
-            return Err(StateError::Version {
-                id: T::ID.into(),
-                found: section.version,
-                supported: T::VERSION,
-            });
-        }
-        let mut rest = section.body.as_slice();
-        let state = ciborium::from_reader(&mut rest).map_err(|e| body_error::<T>(&e))?;
-        if !rest.is_empty() {
-            return Err(body_error::<T>(&"trailing bytes"));
-        }
-        self.restore(state)
+        self.restore(section.unpack(T::ID, T::VERSION)?)
     }
 }
 
-fn body_error<T: Snapshot>(reason: &dyn std::fmt::Display) -> StateError {
+fn refused(id: &str, reason: &dyn std::fmt::Display) -> StateError {
     StateError::Body {
-        id: T::ID.into(),
+        id: id.into(),
         reason: reason.to_string(),
     }
 }

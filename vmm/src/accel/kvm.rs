@@ -1,8 +1,7 @@
 //! KVM: one virtual machine of the Linux kernel, with its interrupt controllers and timer in the
 //! kernel.
-#![allow(unsafe_code)] // hands guest RAM to the kernel
+#![allow(unsafe_code)] // unions of the kernel's
 
-use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex};
@@ -12,14 +11,16 @@ use devices::irq::IrqProvider;
 use devices::map::{IoEvent, Space};
 use devices::model::{LpcSetup, Piix3};
 use kvm_bindings::{
-    KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_MEM_LOG_DIRTY_PAGES,
-    KVM_MEM_READONLY, KVM_PIT_SPEAKER_DUMMY, kvm_clock_data, kvm_irqchip, kvm_pit_config,
-    kvm_pit_state2, kvm_userspace_memory_region,
+    KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_PIT_SPEAKER_DUMMY,
+    kvm_clock_data, kvm_irqchip, kvm_pit_config, kvm_pit_state2,
 };
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, NoDatamatch, VcpuFd, VmFd};
+use vmstate::Section;
 
 use super::kvm_irq::KvmIrqs;
-use super::{Accel, AccelError, AccelKind};
+use super::kvm_slots::Slots;
+use super::saved::{self, Restored};
+use super::{Accel, AccelError, AccelKind, AccelState, SlotLog};
 use crate::layout;
 use crate::memory::RamSlot;
 
@@ -31,8 +32,7 @@ pub struct KvmAccel {
     kvm: Kvm,
     vm: Arc<VmFd>,
     irqs: Arc<KvmIrqs>,
-    /// Slots in force; held for one ioctl. Leaf.
-    slots: Mutex<HashMap<u32, kvm_userspace_memory_region>>,
+    slots: Arc<Slots>,
     /// What kvm-clock showed when it was stopped; a leaf.
     clock: Mutex<Option<kvm_clock_data>>,
     at_power_on: Chips,
@@ -101,12 +101,9 @@ impl KvmAccel {
             .map_err(AccelError::failed("KVM_SET_TSS_ADDR"))?;
         vm.set_identity_map_address(layout::IDENTITY_MAP)
             .map_err(AccelError::failed("KVM_SET_IDENTITY_MAP_ADDR"))?;
-        let mut slots = HashMap::new();
-        for &(slot, ram) in ram {
-            let region = region(slot, ram, 0);
-            set_region(&vm, region).map_err(AccelError::failed("KVM_SET_USER_MEMORY_REGION"))?;
-            slots.insert(slot, region);
-        }
+        let vm = Arc::new(vm);
+        let slots = Slots::new(vm.clone(), ram)
+            .map_err(AccelError::failed("KVM_SET_USER_MEMORY_REGION"))?;
         vm.create_irq_chip()
             .map_err(AccelError::failed("KVM_CREATE_IRQCHIP"))?;
         let pit = kvm_pit_config {
@@ -121,13 +118,12 @@ impl KvmAccel {
             vm.set_irqchip(chip)
                 .map_err(AccelError::failed("KVM_SET_IRQCHIP"))?;
         }
-        let vm = Arc::new(vm);
         let irqs = KvmIrqs::new(vm.clone()).map_err(AccelError::failed("KVM_SET_GSI_ROUTING"))?;
         Ok(KvmAccel {
             kvm,
             vm,
             irqs: Arc::new(irqs),
-            slots: Mutex::new(slots),
+            slots: Arc::new(slots),
             clock: Mutex::default(),
             at_power_on,
         })
@@ -163,37 +159,6 @@ impl KvmAccel {
             .create_vcpu(u64::from(apic_id))
             .map_err(AccelError::failed("KVM_CREATE_VCPU"))
     }
-
-    /// Starts or stops the log of written pages of all slots.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn log_dirty_pages(&self, on: bool) -> io::Result<()> {
-        let mut slots = lock(&self.slots);
-        for region in slots.values_mut() {
-            let log = if on { KVM_MEM_LOG_DIRTY_PAGES } else { 0 };
-            region.flags = region.flags & KVM_MEM_READONLY | log;
-            set_region(&self.vm, *region)?;
-        }
-        Ok(())
-    }
-}
-
-fn region(slot: u32, ram: RamSlot, flags: u32) -> kvm_userspace_memory_region {
-    let readonly = if ram.readonly { KVM_MEM_READONLY } else { 0 };
-    kvm_userspace_memory_region {
-        slot,
-        flags: flags | readonly,
-        guest_phys_addr: ram.guest,
-        memory_size: ram.len,
-        userspace_addr: ram.host,
-    }
-}
-
-fn set_region(vm: &VmFd, region: kvm_userspace_memory_region) -> io::Result<()> {
-    // SAFETY: the range is guest RAM, which stays mapped until the process ends (see
-    // `MachineRam::new`), or the slot is being emptied.
-    unsafe { vm.set_user_memory_region(region) }.map_err(io::Error::from)
 }
 
 fn create_vm(kvm: &Kvm) -> Result<VmFd, AccelError> {
@@ -265,36 +230,11 @@ impl Accel for KvmAccel {
     }
 
     fn map_ram(&self, slot: u32, ram: RamSlot) -> io::Result<()> {
-        let mut slots = lock(&self.slots);
-        let logging = |old: &kvm_userspace_memory_region| old.flags & KVM_MEM_LOG_DIRTY_PAGES;
-        let flags = slots.values().next().map_or(0, logging);
-        let region = region(slot, ram, flags);
-        if slots.remove(&slot).is_some() {
-            // The kernel moves and shrinks no slot in place.
-            set_region(
-                &self.vm,
-                kvm_userspace_memory_region {
-                    memory_size: 0,
-                    ..region
-                },
-            )?;
-        }
-        set_region(&self.vm, region)?;
-        slots.insert(slot, region);
-        Ok(())
+        self.slots.map(slot, ram)
     }
 
     fn unmap_ram(&self, slot: u32) -> io::Result<()> {
-        match lock(&self.slots).remove(&slot) {
-            Some(old) => set_region(
-                &self.vm,
-                kvm_userspace_memory_region {
-                    memory_size: 0,
-                    ..old
-                },
-            ),
-            None => Ok(()),
-        }
+        self.slots.unmap(slot)
     }
 
     fn add_io_event(&self, event: &IoEvent) -> io::Result<()> {
@@ -309,19 +249,25 @@ impl Accel for KvmAccel {
             .map_err(Into::into)
     }
 
+    fn dirty_log(&self) -> Option<Arc<dyn SlotLog>> {
+        Some(self.slots.clone())
+    }
+}
+
+impl AccelState for KvmAccel {
     fn clock_start(&self) {
-        if let Some(mut clock) = lock(&self.clock).take() {
-            // Only the time counts; the rest says how it was taken.
-            clock.flags = 0;
-            if let Err(error) = self.vm.set_clock(&clock) {
-                log::warn!("Cannot set kvm-clock: {error}");
-            }
+        if let Some(clock) = lock(&self.clock).take() {
+            self.set_clock(clock);
         }
     }
 
     fn clock_stop(&self) {
+        let mut stopped = lock(&self.clock);
+        if stopped.is_some() {
+            return;
+        }
         match self.vm.get_clock() {
-            Ok(clock) => *lock(&self.clock) = Some(clock),
+            Ok(clock) => *stopped = Some(clock),
             Err(error) => log::warn!("Cannot read kvm-clock: {error}"),
         }
     }
@@ -332,6 +278,39 @@ impl Accel for KvmAccel {
         }
         self.vm.set_pit2(&self.at_power_on.pit)?;
         Ok(())
+    }
+
+    fn parts(&self) -> &'static [(&'static str, &'static str)] {
+        &saved::PARTS
+    }
+
+    fn save(&self) -> Result<Vec<Section>, String> {
+        self.clock_stop();
+        let clock = lock(&self.clock).unwrap_or_default();
+        saved::save(&self.vm, &clock)
+    }
+
+    fn restore(&self, section: &Section) -> Result<(), String> {
+        match saved::restore(&self.vm, section)? {
+            Restored::Done => {}
+            Restored::Clock(clock) => {
+                // The kernel writes the date of its zero into the guest when the guest's register
+                // for that is restored; it starts from here once more when the machine runs.
+                self.set_clock(clock);
+                *lock(&self.clock) = Some(clock);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl KvmAccel {
+    fn set_clock(&self, mut clock: kvm_clock_data) {
+        // Only the time counts; the rest says how it was taken.
+        clock.flags = 0;
+        if let Err(error) = self.vm.set_clock(&clock) {
+            log::warn!("Cannot set kvm-clock: {error}");
+        }
     }
 }
 

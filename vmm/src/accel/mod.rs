@@ -2,9 +2,11 @@
 
 pub mod kvm;
 mod kvm_irq;
+mod kvm_slots;
 mod lines;
 pub mod qtest;
 pub mod qtest_server;
+mod saved;
 pub(crate) mod words;
 
 use std::io;
@@ -14,6 +16,7 @@ use arc_swap::ArcSwap;
 use devices::irq::IrqProvider;
 use devices::map::{AddressMap, IoEvent};
 use thiserror::Error;
+use vmstate::Section;
 
 use crate::memory::RamSlot;
 use crate::process::errno;
@@ -95,7 +98,7 @@ fn same(one: &IoEvent, other: &IoEvent) -> bool {
 }
 
 /// What the machine asks of an accelerator. Called by control; nothing here waits for the guest.
-pub trait Accel: Send + Sync {
+pub trait Accel: AccelState {
     /// Which one it is.
     fn kind(&self) -> AccelKind;
     /// Interrupt lines and message routes. All lines of one input are ORed.
@@ -120,15 +123,54 @@ pub trait Accel: Send + Sync {
     /// # Errors
     /// ENOENT when there is none.
     fn remove_io_event(&self, event: &IoEvent) -> io::Result<()>;
+    /// The log of what processors write; `None` where none runs.
+    fn dirty_log(&self) -> Option<Arc<dyn SlotLog>>;
+}
+
+/// Clocks, interrupt controllers and timers of an accelerator. vCPUs are parked.
+pub trait AccelState: Send + Sync {
     /// The guest's clocks go on: called before vCPUs run.
     fn clock_start(&self);
     /// The guest's clocks stop: called after vCPUs have parked.
     fn clock_stop(&self);
-    /// Interrupt controllers and timers of the accelerator as after power-on. vCPUs are parked.
+    /// Everything as after power-on.
     ///
     /// # Errors
     /// When the kernel refuses.
     fn reset(&self) -> io::Result<()>;
+    /// What [`AccelState::save`] gives: id and instance of each section, in the order in which they
+    /// are to be restored.
+    fn parts(&self) -> &'static [(&'static str, &'static str)];
+    /// Everything, by value. Clocks are stopped.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    fn save(&self) -> Result<Vec<Section>, String>;
+    /// Puts one section of [`AccelState::save`] in. To be called when all devices were restored
+    /// (they drive their interrupt lines anew, which is to make no edges) and before the vCPUs are
+    /// (what their registers say of clocks is about the clock restored here).
+    ///
+    /// # Errors
+    /// When it is of another kind, version or shape, or the kernel refuses.
+    fn restore(&self, section: &Section) -> Result<(), String>;
+}
+
+/// The log of pages that processors write, in all slots, also those that are mapped and unmapped
+/// while it goes on. Any thread.
+pub trait SlotLog: Send + Sync {
+    /// Begins; forgets what was written before.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn start(&self) -> io::Result<()>;
+    /// Gives `mark` the address in this process of the first page of a bitmap, and the bitmap;
+    /// begins anew with what follows.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn collect(&self, mark: &mut dyn FnMut(u64, &[u64])) -> io::Result<()>;
+    /// Ends.
+    fn stop(&self);
 }
 
 /// The ioeventfds in force; follows the address map.

@@ -13,9 +13,10 @@ use devices::map::{IoEvent, Space};
 use devices::model::shadow;
 use devices::ram::RamHandle;
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryBackend};
+use vmstate::Section;
 
 use super::lines::{Inputs, Pins, Source};
-use super::{Accel, AccelKind, SharedMap};
+use super::{Accel, AccelKind, AccelState, SharedMap, SlotLog};
 use crate::control::Control;
 use crate::event::{Mail, MailSender};
 use crate::memory::RamSlot;
@@ -167,12 +168,34 @@ impl Accel for QtestAccel {
         Ok(())
     }
 
+    fn dirty_log(&self) -> Option<Arc<dyn SlotLog>> {
+        None
+    }
+}
+
+impl AccelState for QtestAccel {
     fn clock_start(&self) {}
 
     fn clock_stop(&self) {}
 
     fn reset(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn parts(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    fn save(&self) -> Result<Vec<Section>, String> {
+        // Lines are the devices', who drive them again when they are restored.
+        Ok(Vec::new())
+    }
+
+    fn restore(&self, section: &Section) -> Result<(), String> {
+        Err(format!(
+            "Section '{}' is of another accelerator",
+            section.id
+        ))
     }
 }
 

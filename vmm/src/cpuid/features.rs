@@ -56,6 +56,12 @@ pub const X7_EDX: Word = word(0x8000_0007, 0, Register::Edx);
 const X8_EBX: Word = word(0x8000_0008, 0, Register::Ebx);
 const SVM_EDX: Word = word(0x8000_000a, 0, Register::Edx);
 const X21_EAX: Word = word(0x8000_0021, 0, Register::Eax);
+/// Intel's virtualization.
+pub const VMX_WORD: (Word, u32) = (F1_ECX, 1 << 5);
+/// AMD's virtualization.
+pub const SVM_WORD: (Word, u32) = (X1_ECX, 1 << 2);
+/// A time-stamp counter whose pace never changes.
+pub const INVTSC_WORD: (Word, u32) = (X7_EDX, 1 << 8);
 /// KVM's own features.
 pub const KVM_EAX: Word = word(0x4000_0001, 0, Register::Eax);
 const KVM_EDX: Word = word(0x4000_0001, 0, Register::Edx);

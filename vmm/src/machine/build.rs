@@ -9,6 +9,7 @@ use devices::pci::PciTopology;
 use kvm_ioctls::Cap;
 
 use super::chipset::{Chipset, Names};
+use super::dirty::Foreign;
 use super::plug::{Bus, BusKind, Hotplug, ISA_BUS, SYSTEM_BUS};
 use super::slots::SlotMap;
 use super::spec::MachineSpec;
@@ -165,8 +166,13 @@ impl Machine {
             ready: false,
             io_thread: None,
             running: false,
+            foreign: Foreign::default(),
+            writers: devices::vhost::Writers::default(),
             shadow: shadow.into_iter().collect(),
         };
+        machine
+            .check_processors_migratable()
+            .map_err(anyhow::Error::msg)?;
         Ok((machine, chosen))
     }
 }

@@ -2,6 +2,7 @@
 
 mod build;
 mod chipset;
+mod dirty;
 mod firmware;
 mod generation;
 mod pci_info;
@@ -35,6 +36,7 @@ use crate::memory::{Backend, BackendOptions, MachineRam, RamSlot};
 use crate::threads::io_thread::IoThread;
 use crate::vcpu::{Entry, Vcpus};
 use chipset::Chipset;
+use dirty::Foreign;
 use plug::{Bus, Device};
 use spec::MachineSpec;
 use unplug::Leaving;
@@ -108,6 +110,11 @@ pub struct Machine {
     shadow: Vec<RamSlot>,
     /// Between `resume` and `quiesce`.
     running: bool,
+    /// Pages that others than processors and this process write.
+    foreign: Foreign,
+    /// Those who write RAM and are neither processors nor this process. They mark what they write
+    /// where [`devices::vhost::Writers::set_log`] says.
+    writers: devices::vhost::Writers,
     /// Serves the queues of devices without an I/O thread of their own; made for the first one.
     io_thread: Option<Arc<IoThread>>,
 }
@@ -296,6 +303,14 @@ impl Machine {
     /// # Errors
     /// When the kernel's files are not what they were, or the accelerator refuses.
     pub fn reset(&mut self) -> Result<()> {
+        self.reset_devices()?;
+        let entry = self.prepare()?;
+        self.vcpus.reset(entry)?;
+        Ok(())
+    }
+
+    /// The same without what firmware does, and without the processors.
+    fn reset_devices(&mut self) -> Result<()> {
         self.take_queues_back();
         for fixed in &self.fixed {
             lock(&fixed.device).reset();
@@ -307,10 +322,7 @@ impl Machine {
         self.mark_occupied();
         self.accel
             .reset()
-            .context("Cannot reset the interrupt controllers")?;
-        let entry = self.prepare()?;
-        self.vcpus.reset(entry)?;
-        Ok(())
+            .context("Cannot reset the interrupt controllers")
     }
 
     /// The first start: everything is as after power-on already.

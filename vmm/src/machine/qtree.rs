@@ -185,7 +185,10 @@ impl Machine {
     }
 
     /// Name, type and value of each property of a device's driver, as it turned out.
-    fn property_values(&self, device: &Device) -> Vec<(&'static str, &'static str, Value)> {
+    pub(super) fn property_values(
+        &self,
+        device: &Device,
+    ) -> Vec<(&'static str, &'static str, Value)> {
         let name = device.options.driver.name();
         let values = device.options.driver.properties_json();
         let values: serde_json::Map<String, Value> =

@@ -12,7 +12,9 @@
 //! counts as running for a pause, and as stopped for whoever looks at its registers.
 
 pub mod run;
+mod saved;
 pub mod state;
+mod throttle;
 
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -30,7 +32,9 @@ use crate::event::{MachineEvent, MailSender};
 use crate::sys;
 use crate::threads::{self, ThreadKind};
 use run::{Exit, RunLoop, RunPage};
+use saved::{Abilities, SharedCpuid};
 use state::PowerOn;
+use throttle::Throttle;
 
 pub use state::Entry;
 
@@ -57,6 +61,8 @@ struct Turn {
     phase: Phase,
     /// Whether control is to be told of the next parking.
     tell: bool,
+    /// For how long it is to stay out of the guest, once: see [`throttle`].
+    rest: Option<Duration>,
 }
 
 /// What a vCPU's thread and control share.
@@ -69,6 +75,8 @@ struct Vcpu {
     tid: AtomicI32,
     page: RunPage,
     power_on: PowerOn,
+    /// What CPUID tells the guest.
+    cpuid: SharedCpuid,
     /// Behind the page, which must go first.
     fd: VcpuFd,
 }
@@ -112,6 +120,10 @@ pub struct Vcpus {
     list: Vec<(Arc<Vcpu>, JoinHandle<Option<()>>)>,
     /// vCPUs that exist and never run (qtest).
     idle: usize,
+    /// How they are saved; `None` where they never run.
+    abilities: Option<Abilities>,
+    /// Holds them back.
+    throttle: Throttle,
 }
 
 /// What a vCPU is made of.
@@ -130,6 +142,8 @@ impl Vcpus {
             vm: None,
             list: Vec::new(),
             idle,
+            abilities: None,
+            throttle: Throttle::default(),
         }
     }
 
@@ -150,6 +164,11 @@ impl Vcpus {
             vm: Some(accel.vm().clone()),
             list: Vec::new(),
             idle: 0,
+            abilities: Some(
+                Abilities::new(accel.kvm(), accel.vm())
+                    .map_err(failed("KVM_GET_MSR_INDEX_LIST"))?,
+            ),
+            throttle: Throttle::default(),
         };
         for (index, config) in (0u32..).zip(configs) {
             let fd = accel.create_vcpu(config.apic_id)?;
@@ -161,11 +180,13 @@ impl Vcpus {
                     want: Want::Park,
                     phase: Phase::Parked,
                     tell: false,
+                    rest: None,
                 }),
                 changed: Condvar::new(),
                 tid: AtomicI32::new(0),
                 page: RunPage::new(&fd, page_len).map_err(AccelError::failed("mmap"))?,
                 power_on: PowerOn::capture(&fd).map_err(failed("KVM_GET_SREGS"))?,
+                cpuid: SharedCpuid::new(config.cpuid),
                 fd,
             });
             let (own, map, mail2) = (vcpu.clone(), map.clone(), mail.clone());
@@ -306,6 +327,7 @@ impl Vcpus {
 
     /// Ends all threads. One that waits for control is left behind: it runs no guest any more.
     pub fn stop(&mut self) {
+        self.throttle(0);
         for (vcpu, _) in &self.list {
             vcpu.ask(Want::End, false);
         }
@@ -380,6 +402,7 @@ impl Runner<'_> {
             .changed
             .wait_while(turn, |turn| turn.want == Want::Park);
         let mut turn = waited.unwrap_or_else(PoisonError::into_inner);
+        turn.rest = None;
         vcpu.page.set_immediate_exit(false);
         if turn.want == Want::End {
             return false;
@@ -406,7 +429,7 @@ impl Runner<'_> {
                 Exit::MemoryWrite { addr, data } => self.write(Space::Memory, addr, data),
                 Exit::MemoryRead { addr, data } => self.map.load().read(Space::Memory, addr, data),
                 Exit::Interrupted => {
-                    let turn = self.vcpu.turn();
+                    let turn = self.vcpu.rest(self.vcpu.turn());
                     if turn.want != Want::Run {
                         return Pause::Asked;
                     }
@@ -447,4 +470,4 @@ impl Runner<'_> {
 
 #[cfg(test)]
 #[path = "vcpu_test.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -57,8 +57,10 @@ impl Graph {
             ChildSpec::Reference(name) => inner
                 .find_reference(&name)
                 .ok_or(BlockError::NoReference(name))?,
-            ChildSpec::Inline(spec) => inner.open(spec, opener, &self.host)?,
+            // The program makes it for itself.
+            ChildSpec::Inline(spec) => inner.open_active(spec, opener, &self.host)?,
         };
+        inner.check_active(root, perms)?;
         let hold = self.hold_node(&mut inner, root)?;
         if let Some(backend) = inner.backends.get_mut(&hold.place.1) {
             backend.perms = perms;

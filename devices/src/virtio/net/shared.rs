@@ -109,6 +109,18 @@ pub(super) struct Shared {
     told: AtomicBool,
     /// Another party serves the data queues, or did when they last ran.
     by_vhost: AtomicBool,
+    /// The link is not what the driver saw where its state comes from: it is told when its queues
+    /// start.
+    link_untold: AtomicBool,
+}
+
+/// The link in saved state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LinkState {
+    /// What the driver saw last.
+    pub seen_up: bool,
+    /// Somebody pulled the plug: the peer is there.
+    pub pulled: bool,
 }
 
 impl Shared {
@@ -133,7 +145,31 @@ impl Shared {
             crew: Mutex::default(),
             told: AtomicBool::new(false),
             by_vhost: AtomicBool::new(false),
+            link_untold: AtomicBool::new(false),
         }
+    }
+
+    /// Whether somebody pulled the plug. A peer that is away may come back.
+    fn is_pulled(&self) -> bool {
+        let connected = |netdev: &NetAttachment| netdev.netdev().is_connected();
+        !self.settings().link_up && self.netdev.as_ref().is_none_or(connected)
+    }
+
+    pub fn save_link(&self) -> LinkState {
+        let up = self.settings().link_up;
+        LinkState {
+            seen_up: up != self.link_untold.load(Ordering::Acquire),
+            pulled: self.is_pulled(),
+        }
+    }
+
+    /// The plug is in or not as it was; whether there is a peer is this side's affair.
+    pub fn restore_link(&self, state: LinkState) {
+        let LinkState { seen_up, pulled } = state;
+        let netdev = self.netdev.as_ref();
+        let up = !pulled && netdev.is_none_or(|netdev| netdev.netdev().link_up());
+        self.change(|settings| settings.link_up = up);
+        self.link_untold.store(up != seen_up, Ordering::Release);
     }
 
     pub fn settings(&self) -> Arc<Settings> {
@@ -149,8 +185,7 @@ impl Shared {
     /// frames go nowhere then, and others do not know. A peer that is away may come back to them.
     pub fn vhost(&self) -> Option<Arc<dyn VhostBackend>> {
         let netdev = self.netdev.as_ref()?;
-        let pulled = !self.settings().link_up && netdev.netdev().is_connected();
-        netdev.vhost().filter(|_| !pulled)
+        netdev.vhost().filter(|_| !self.is_pulled())
     }
 
     /// Says whether another party serves the data queues.
@@ -185,6 +220,9 @@ impl Shared {
             control,
             device: Some(device),
         };
+        if self.link_untold.swap(false, Ordering::AcqRel) {
+            self.config_changed();
+        }
     }
 
     /// Nobody serves the device any more; the driver may still be told of changes.
@@ -198,6 +236,7 @@ impl Shared {
     pub fn reset(&self) {
         self.end();
         lock(&self.crew).device = None;
+        self.link_untold.store(false, Ordering::Release);
         self.change(|settings| *settings = Settings::new(self.own_mac, settings.link_up));
     }
 
@@ -257,6 +296,7 @@ impl Nic for Shared {
     fn set_link(&self, up: bool) {
         if self.settings().link_up != up {
             self.change(|settings| settings.link_up = up);
+            self.link_untold.store(false, Ordering::Release);
             self.config_changed();
         }
     }
@@ -306,6 +346,12 @@ impl Nic for Shared {
         if by_driver {
             self.config_changed();
         }
+        if !by_driver
+            && self.by_vhost.load(Ordering::Acquire)
+            && let Some(vhost) = self.vhost()
+        {
+            vhost.announce(self.own_mac);
+        }
         // Where no worker has the port, it is here.
         if let Some(netdev) = self
             .netdev
@@ -319,6 +365,10 @@ impl Nic for Shared {
 
     fn mac(&self) -> Option<Mac> {
         Some(self.own_mac)
+    }
+
+    fn migration_blocker(&self) -> Option<String> {
+        self.netdev.as_ref()?.vhost()?.migration_blocker()
     }
 
     fn describe(&self) -> String {

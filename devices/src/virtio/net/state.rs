@@ -5,7 +5,7 @@ use vmstate::{Snapshot, StateError};
 
 use super::config::feature;
 use super::filter::{MAX_MACS, MacList, RxFilter, Vlans};
-use super::shared::Settings;
+use super::shared::{LinkState, Settings};
 use super::{Mac, Net};
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -25,6 +25,12 @@ pub struct VirtioNetV1 {
     /// The driver is asked to announce where it is.
     #[serde(skip_serializing_if = "is_default")]
     pub announce: bool,
+    /// The driver saw the link down.
+    #[serde(skip_serializing_if = "is_default")]
+    pub link_down: bool,
+    /// Somebody pulled the plug.
+    #[serde(skip_serializing_if = "is_default")]
+    pub unplugged: bool,
     /// Queue pairs in use.
     #[serde(skip_serializing_if = "is_one")]
     pub pairs: u16,
@@ -70,6 +76,8 @@ impl Default for VirtioNetV1 {
         VirtioNetV1 {
             mac: [0; 6],
             announce: false,
+            link_down: false,
+            unplugged: false,
             pairs: 1,
             offloads: None,
             promisc: true,
@@ -108,7 +116,7 @@ impl Snapshot for Net {
                     multicast,
                     vlans,
                 },
-            // The host's affair.
+            // Below.
             link_up: _,
             announce,
             pairs,
@@ -117,9 +125,12 @@ impl Snapshot for Net {
             features: _,
             announcements: _,
         } = &*settings;
+        let LinkState { seen_up, pulled } = self.shared.save_link();
         VirtioNetV1 {
             mac: *mac,
             announce: *announce,
+            link_down: !seen_up,
+            unplugged: pulled,
             pairs: *pairs,
             offloads: *offloads,
             promisc: *promisc,
@@ -140,6 +151,8 @@ impl Snapshot for Net {
         let VirtioNetV1 {
             mac,
             announce,
+            link_down,
+            unplugged,
             pairs,
             offloads,
             promisc,
@@ -198,6 +211,10 @@ impl Snapshot for Net {
                 features: settings.features,
                 announcements: settings.announcements,
             };
+        });
+        self.shared.restore_link(LinkState {
+            seen_up: !link_down,
+            pulled: unplugged,
         });
         Ok(())
     }

@@ -1,10 +1,12 @@
 use std::sync::{Arc, Mutex};
 
+use vmstate::StateAccess;
+
 use super::*;
 use crate::bus::lock;
 use crate::effect::Effect;
 use crate::pci::PciFunction;
-use crate::testing::{Buffer, Driver, FakeGuest, conformance};
+use crate::testing::{Buffer, Driver, FakeGuest, conformance, golden};
 use crate::vhost::fake::FakeParty;
 use crate::virtio::layout;
 
@@ -272,5 +274,24 @@ fn conforms() {
     let guest = FakeGuest::new();
     conformance::pci_function(conformance::AfterReset::Fresh, || {
         Arc::new(Mutex::new(function(&guest).0))
+    });
+}
+
+#[test]
+fn what_was_saved_can_be_restored() {
+    let guest = FakeGuest::new();
+    let mut driver = Driver::new(&guest, function(&guest).0);
+    driver.negotiate(u64::MAX);
+    driver.queue(0, 0x1000, 8);
+    driver.queue(1, 0x2000, 8);
+    driver.queue(2, 0x3000, 8);
+    driver.go();
+    driver.carry_out(Effect::StopQueues);
+    let used = lock(driver.function()).save_section("vsock0").unwrap();
+    golden::check("vsock", &used, &mut |section| {
+        let (mut other, _) = function(&guest);
+        let restored = other.restore_section(section);
+        restored.map_err(|error| error.to_string())?;
+        Ok(other.save_section("vsock0").unwrap())
     });
 }

@@ -214,6 +214,47 @@ fn the_state_of_a_driver_moves_to_another_interface() {
 }
 
 #[test]
+fn the_link_moves_as_the_driver_saw_it() {
+    let guest = FakeGuest::new();
+    let bench = Bench::new(&guest, WITH_HEADER);
+    let save = |bench: &Bench| lock(bench.driver.function()).save_section("x").unwrap();
+    // Pulled by somebody: it is pulled at the other end as well, without a word to the driver.
+    bench.nic.set_link(false);
+    bench.driver.isr();
+    bench.driver.carry_out(Effect::StopQueues);
+    let pulled = save(&bench);
+    let mut other = Bench::cold(&guest, WITH_HEADER, 1, "");
+    let restore = |other: &Bench, section| {
+        let restored = lock(other.driver.function()).restore_section(section);
+        restored.unwrap();
+    };
+    restore(&other, &pulled);
+    assert_eq!(save(&other), pulled);
+    other.driver.features = bench.driver.features;
+    other.driver.carry_out(Effect::StartQueues);
+    assert_eq!((other.status(), other.driver.isr()), (0, 0));
+    other.nic.set_link(true);
+    assert_eq!((other.status(), other.driver.isr()), (1, 2));
+
+    // Without a peer, which is there at the other end: the driver is told when its queues start.
+    bench.nic.set_link(true);
+    bench.driver.carry_out(Effect::StartQueues);
+    bench.netdev.set_connected(false);
+    bench.driver.isr();
+    bench.driver.carry_out(Effect::StopQueues);
+    let alone = save(&bench);
+    let mut third = Bench::cold(&guest, WITH_HEADER, 1, "");
+    restore(&third, &alone);
+    assert_eq!(save(&third), alone);
+    assert_eq!((third.status(), third.driver.isr()), (1, 0));
+    third.driver.features = bench.driver.features;
+    third.driver.carry_out(Effect::StartQueues);
+    assert_eq!((third.status(), third.driver.isr()), (1, 2));
+    bench.driver.carry_out(Effect::StartQueues);
+    assert_eq!((bench.status(), bench.driver.isr()), (0, 0));
+}
+
+#[test]
 fn conforms() {
     let guest = FakeGuest::new();
     for traits in [WITH_HEADER, BARE] {
