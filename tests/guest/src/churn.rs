@@ -87,7 +87,17 @@ impl Memory {
         let mut memory = Memory {
             times: vec![0; PAGES],
         };
-        // The others stay as they are at first: pages of zeroes.
+        // The others stay as they are at first: pages of zeroes. After a reset they are not.
+        for page in PAGES / 4..PAGES {
+            for word in WORDS {
+                // SAFETY: as in `rewrite`.
+                unsafe {
+                    if place(page, word).read_volatile() != 0 {
+                        place(page, word).write_volatile(0);
+                    }
+                }
+            }
+        }
         for page in 0..PAGES / 4 {
             memory.rewrite(page);
         }

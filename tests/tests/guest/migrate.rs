@@ -74,7 +74,7 @@ fn moves(cpus: u32, times: u32) {
     let mut vm = builder.start();
     let mut serial = vm.serial();
     wait(&mut serial);
-    serial.run("touch /tmp/go");
+    serial.run("mkdir -p /tmp; touch /tmp/go; type md5sum head dd cp");
     for line in [MEMORY, DISK, COUNT] {
         serial.run(line);
     }

@@ -1,116 +1,17 @@
 //! Machines that move between two processes: over every way, back and forth, and what happens when
-//! something is in the way. The guest rewrites its memory and its disk all the time and checks both.
+//! something is in the way.
 
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tests::baremetal::guest;
 use tests::binary::is_stand_in;
 use tests::migrate::{arrive, enable, go, listen, migrate_to, statuses, wait};
-use tests::{Serial, Vm, VmBuilder, disk, seconds};
+use tests::{Serial, Vm, VmBuilder, disk};
 
-/// Ends with this status where all went well.
-const SUCCESS: i32 = 33;
-
-/// One machine that churns, whatever process it is in.
-struct Churner {
-    vm: Vm,
-    serial: Serial,
-    /// What it said in the processes before.
-    said: String,
-}
-
-/// A process for the machine; the disk is outside of it.
-fn side(disk: Option<&Path>) -> Option<VmBuilder> {
-    let mut builder = guest(VmBuilder::new(), "churn")?;
-    if let Some(disk) = disk {
-        builder = builder
-            .arg("-blockdev")
-            .arg(format!("file,node-name=d,filename={}", disk.display()))
-            .args(["-device", "virtio-blk-pci,drive=d,id=disk"]);
-    }
-    Some(builder)
-}
-
-fn waiting(builder: VmBuilder) -> Vm {
-    builder.args(["-incoming", "defer"]).start()
-}
-
-/// Limits what goes over, so that there is time to do something meanwhile.
-fn slowly(vm: &mut Vm) {
-    vm.exec("migrate-set-parameters", json!({"max-bandwidth": 500_000}));
-}
-
-impl Churner {
-    fn start(builder: VmBuilder) -> Self {
-        let mut vm = builder.start();
-        let serial = vm.serial();
-        vm.query("cont");
-        let mut churner = Churner {
-            vm,
-            serial,
-            said: String::new(),
-        };
-        churner.lives();
-        churner
-    }
-
-    /// It goes on, here and now.
-    fn lives(&mut self) {
-        for _ in 0..3 {
-            self.serial.expect("beat ");
-        }
-        assert_eq!(self.vm.query("query-status")["status"], "running");
-    }
-
-    /// It went to this process, and goes on there. The one before ends.
-    fn went_to(self, mut vm: Vm, serial: Serial) -> Self {
-        let Churner {
-            vm: source,
-            serial: mut before,
-            mut said,
-        } = self;
-        assert_eq!(vm.query("query-status")["status"], "paused");
-        vm.query("cont");
-        source.quit();
-        before.rest();
-        said.push_str(before.seen());
-        let mut churner = Churner { vm, serial, said };
-        churner.lives();
-        churner
-    }
-
-    /// It ends with everything checked, and without a word lost or said twice.
-    fn end(mut self) {
-        self.serial.send(b"q");
-        let exit = self.vm.wait_within(seconds(60));
-        self.serial.rest();
-        self.said.push_str(self.serial.seen());
-        let status = exit.and_then(|exit| exit.status);
-        assert_eq!(status, Some(SUCCESS), "it said {}", self.said);
-        let beats = self
-            .said
-            .lines()
-            .filter_map(|line| line.strip_prefix("beat "));
-        let beats: Vec<usize> = beats.map(|beat| beat.parse().expect("a number")).collect();
-        assert!(beats.len() > 3);
-        let wanted: Vec<usize> = (0..beats.len()).collect();
-        assert_eq!(beats, wanted);
-    }
-}
-
-fn new_disk(directory: &TempDir) -> PathBuf {
-    disk::raw(directory.path(), "disk.img", 1 << 20)
-}
-
-fn directory() -> TempDir {
-    tempfile::tempdir().expect("a temporary directory")
-}
+use crate::churner::{Churner, SUCCESS, directory, new_disk, side, slowly, waiting};
 
 #[test]
 fn back_and_forth_over_a_unix_socket() {

@@ -96,7 +96,11 @@ impl Migrate {
 impl Control {
     /// query-migrate.
     pub(super) fn migration_info(&self) -> MigrationInfo {
-        query::info(&self.migrate.progress, Instant::now())
+        let mut progress = self.migrate.progress.clone();
+        if let Some(machine) = &self.machine {
+            progress.blockers = machine.migration_blockers();
+        }
+        query::info(&progress, Instant::now())
     }
 
     /// migrate-set-capabilities.
