@@ -12,6 +12,7 @@ fn log_of(lab: &Lab) -> MachineLog {
         ram: lab.ram.handle.clone(),
         blocks: vec![lab.block.clone()],
         foreign: Foreign::default(),
+        writers: Writers::default(),
         layout: lab.ram.layout,
         on: false,
     }
