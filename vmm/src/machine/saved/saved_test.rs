@@ -378,7 +378,7 @@ fn a_guest_goes_on_in_another_machine() {
         drop(source);
         assert_eq!(target.machine().restore(saved.clone()), Ok(()));
         assert_eq!(count(&mut target), at, "it does not run yet");
-        assert_eq!(target.machine().registers(0), Ok(registers));
+        assert_eq!(target.machine().registers(0), Ok(registers.clone()));
         // Counters of processors and timers go on at once.
         let still = |sections: &[Section]| -> Vec<Section> {
             let moves = ["cpu", "kvm-clock", "i8254"];
@@ -389,6 +389,11 @@ fn a_guest_goes_on_in_another_machine() {
         target.machine().resume();
         wait_until("it goes on", || count(&mut target) > at.wrapping_add(1000));
         stop(&mut target);
+        // And back to where it was.
+        assert_ne!(target.machine().registers(0).as_ref(), Ok(&registers));
+        assert_eq!(target.machine().restore(saved.clone()), Ok(()));
+        assert_eq!(target.machine().registers(0).as_ref(), Ok(&registers));
+        assert_same(&still(&save(&mut target)), &still(&saved), "restored again");
         target.machine().reset().unwrap();
     }
 }
