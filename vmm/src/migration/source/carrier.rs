@@ -73,7 +73,7 @@ impl Multi {
     /// # Errors
     /// When there is no such channel or no thread.
     pub fn connect(
-        main: Sender<Link>,
+        mut main: Sender<Link>,
         mut more: MoreChannels,
         hello: &Hello,
         zstd: bool,
@@ -81,22 +81,21 @@ impl Multi {
     ) -> Result<Self, Broken> {
         let mut lanes: Vec<Box<dyn Lane>> = Vec::new();
         for number in 1..=hello.channels {
-            let channel = more(shared.fate.cancel()).map_err(|error| {
-                let cancelled = shared.fate.check().err();
-                cancelled.unwrap_or_else(|| failure("Cannot open a multifd channel", &error))
-            })?;
-            let mut sender = Sender::new(Link::new(channel, shared.fate.clone())?);
-            sender.hello(&Hello {
+            let hello = Hello {
                 channel: number,
                 ..*hello
-            });
-            sender.flush()?;
-            lanes.push(Box::new(StreamLane::new(
-                sender,
-                shared.clone(),
-                true,
-                zstd,
-            )));
+            };
+            match open(&mut more, &hello, &shared) {
+                Ok(sender) => {
+                    lanes.push(Box::new(StreamLane::new(
+                        sender,
+                        shared.clone(),
+                        true,
+                        zstd,
+                    )));
+                }
+                Err(broken) => return Err(why(&mut main, broken)),
+            }
         }
         let pool = Pool::start(lanes, shared)?;
         Ok(Multi { main, pool })
@@ -106,17 +105,31 @@ impl Multi {
     ///
     /// # Errors
     /// As [`Carrier::carry`].
-    pub fn finish(self) -> Result<Sender<Link>, Broken> {
-        self.pool.finish()?;
-        Ok(self.main)
+    pub fn finish(mut self) -> Result<Sender<Link>, Broken> {
+        match self.pool.finish() {
+            Ok(()) => Ok(self.main),
+            Err(broken) => Err(why(&mut self.main, broken)),
+        }
     }
+}
+
+/// One more channel.
+fn open(more: &mut MoreChannels, hello: &Hello, shared: &Shared) -> Result<Sender<Link>, Broken> {
+    let channel = more(shared.fate.cancel()).map_err(|error| {
+        let cancelled = shared.fate.check().err();
+        cancelled.unwrap_or_else(|| failure("Cannot open a multifd channel", &error))
+    })?;
+    let mut sender = Sender::new(Link::new(channel, shared.fate.clone())?);
+    sender.hello(hello);
+    sender.flush()?;
+    Ok(sender)
 }
 
 impl Carrier for Multi {
     fn carry(&mut self, job: Job) -> Result<(), Broken> {
         check_answers(self.main.sink())?;
         let result = self.pool.carry(job);
-        result.map_err(|broken| self.why(broken))
+        result.map_err(|broken| why(&mut self.main, broken))
     }
 
     fn end_pass(&mut self, number: u32) -> Result<(), Broken> {
@@ -124,28 +137,26 @@ impl Carrier for Multi {
         self.main.record(Kind::Pass, &put_pass(number))?;
         self.main.flush()?;
         let result = self.pool.end_pass(number);
-        result.map_err(|broken| self.why(broken))
+        result.map_err(|broken| why(&mut self.main, broken))
     }
 }
 
-impl Multi {
-    /// A channel failed: the other side may be about to say why, on the first one.
-    fn why(&mut self, broken: Broken) -> Broken {
-        if broken == Broken::Cancelled {
-            return broken;
-        }
-        let link = self.main.sink();
-        for _ in 0..10 {
-            if let Some(refused) = link.heard.refusal() {
-                return refused;
-            }
-            if link.deaf || !link.listens {
-                break;
-            }
-            link.listen_to_the_end(50);
-        }
-        broken
+/// A channel failed: the other side may be about to say why, on the first one.
+fn why(main: &mut Sender<Link>, broken: Broken) -> Broken {
+    if broken == Broken::Cancelled {
+        return broken;
     }
+    let link = main.sink();
+    for _ in 0..10 {
+        if let Some(refused) = link.heard.refusal() {
+            return refused;
+        }
+        if link.deaf || !link.listens {
+            break;
+        }
+        link.listen_to_the_end(50);
+    }
+    broken
 }
 
 /// Any lane on this thread.

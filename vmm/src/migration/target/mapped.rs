@@ -113,7 +113,7 @@ fn check_places(entries: &[BlockEntry], seal: &Seal) -> Result<(), Broken> {
     for entry in entries.iter().filter(|entry| !entry.left_out) {
         let end = entry.place.checked_add(entry.len);
         let inside = end.is_some_and(|end| end <= seal.tail);
-        if !inside || entry.place < RECORDS_AT || !entry.place.is_multiple_of(PAGE) {
+        if !inside || entry.place < RECORDS_AT {
             let text = format!("{:#x} of '{}'", entry.place, entry.name);
             return Err(refuse("blocks", "place", &text));
         }
@@ -302,3 +302,7 @@ impl Image {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "../mapped_test.rs"]
+mod tests;
