@@ -103,3 +103,78 @@ fn a_timer_that_is_always_due_leaves_time_for_others() {
     // It owns itself otherwise.
     restless.timer.lock().unwrap().take();
 }
+
+#[test]
+fn clocks_go_on_in_another_machine() {
+    let old = GuestClock::new(Motion::Stepped, WallBase::At(1000), WallSource::Vm).unwrap();
+    old.advance_to(5_000_000_123);
+    let section = old.save().unwrap();
+    assert_eq!((&*section.id, &*section.instance), GuestClock::SECTION);
+    let new = GuestClock::new(Motion::Stepped, WallBase::At(9), WallSource::Vm).unwrap();
+    new.advance_to(99_000_000_000);
+    new.restore(&section).unwrap();
+    assert_eq!(new.now_ns(), 5_000_000_123);
+    assert_eq!(new.wall_ns(), old.wall_ns());
+    assert_eq!(new.save().unwrap(), section);
+    // It runs on from there, and a timer set by it has its time to go.
+    let new = GuestClock::new(Motion::Host, WallBase::At(9), WallSource::Vm).unwrap();
+    new.restore(&section).unwrap();
+    let note = Arc::new(Note::default());
+    let timer = ClockTimers(new.clone()).timer(note.clone());
+    timer.arm(5_001_000_000);
+    assert_eq!(new.wall_ns(), 1_005_000_000_123);
+    new.start();
+    let poll = sys::Poll::new().unwrap();
+    poll.watch(&new.fd, 0, sys::Trigger::Level).unwrap();
+    assert_eq!(poll.wait(1000).unwrap().count(), 1);
+    assert!((5_001_000_000..9_000_000_000).contains(&new.now_ns()));
+}
+
+#[test]
+fn a_wall_clock_keeps_its_distance_from_the_hosts() {
+    let hour = 3_600_000_000_000;
+    let real = real_ns();
+    let date = i64::try_from(real / 1_000_000_000).unwrap() - 3600;
+    let old = GuestClock::new(Motion::Host, WallBase::At(date), WallSource::Host).unwrap();
+    let new = GuestClock::new(Motion::Host, WallBase::Utc, WallSource::Host).unwrap();
+    assert!(new.wall_ns() - real < hour / 2);
+    new.restore(&old.save().unwrap()).unwrap();
+    let behind = real_ns() - new.wall_ns();
+    assert!(
+        (hour - 1_000_000_000..hour + 2_000_000_000).contains(&behind),
+        "{behind}"
+    );
+    // What follows the host's monotonic clock goes on from what it showed.
+    let old = GuestClock::new(Motion::Host, WallBase::At(77), WallSource::Rt).unwrap();
+    let new = GuestClock::new(Motion::Host, WallBase::Utc, WallSource::Rt).unwrap();
+    let section = old.save().unwrap();
+    new.restore(&section).unwrap();
+    assert!((77_000_000_000..79_000_000_000).contains(&new.wall_ns()));
+}
+
+#[test]
+fn clocks_that_are_none_are_refused() {
+    let clock = GuestClock::new(Motion::Host, WallBase::Utc, WallSource::Host).unwrap();
+    let other = GuestClock::new(Motion::Host, WallBase::Utc, WallSource::Vm).unwrap();
+    let section = other.save().unwrap();
+    let text = clock.restore(&section).unwrap_err();
+    assert_eq!(
+        text,
+        "Section 'clock': source: the real-time clock follows 'vm', and 'host' here"
+    );
+    let newer = vmstate::Section {
+        version: 2,
+        ..section.clone()
+    };
+    assert!(clock.restore(&newer).unwrap_err().contains("version 2"));
+    let strange = vmstate::Section {
+        body: vec![0xa1, 0x61, b'x', 1],
+        ..section
+    };
+    assert!(
+        clock
+            .restore(&strange)
+            .unwrap_err()
+            .contains("unknown field `x`")
+    );
+}

@@ -30,14 +30,9 @@ impl Machine {
         })
     }
 
-    /// The bitmap in which those mark what they write who are neither processors nor this process
-    /// (vhost): made at the first call, the same ever after, and part of every
-    /// [`Machine::dirty_log`].
-    ///
-    /// # Errors
-    /// When the host has no memory for it.
-    pub fn foreign_log(&self) -> io::Result<devices::vhost::DirtyLog> {
-        self.foreign.log(self.ram.layout)
+    /// Holds processors back by so many percent of their time, at most 99; 0 ends it.
+    pub fn throttle(&self, percent: u8) {
+        self.vcpus.throttle(percent);
     }
 }
 
@@ -141,3 +136,7 @@ impl Marks<'_> {
         set.insert_words(first - shift, &moved);
     }
 }
+
+#[cfg(test)]
+#[path = "dirty_test.rs"]
+mod tests;

@@ -470,4 +470,4 @@ impl Runner<'_> {
 
 #[cfg(test)]
 #[path = "vcpu_test.rs"]
-mod tests;
+pub(crate) mod tests;

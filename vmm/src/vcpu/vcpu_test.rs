@@ -60,16 +60,17 @@ fn recorder() -> (Arc<SharedMap>, Writes) {
     (Arc::new(SharedMap::from_pointee(map.build())), writes)
 }
 
-pub(super) struct Lab {
+pub struct Lab {
     pub vcpus: Vcpus,
     writes: Writes,
     mailbox: Mailbox,
     pub accel: KvmAccel,
     pub ram: MachineRam,
+    pub block: crate::migration::ram::RamBlock,
 }
 
-pub(super) const CODE: u64 = 0x8000;
-pub(super) const ENTRY: Entry = Entry::Protected {
+pub const CODE: u64 = 0x8000;
+pub const ENTRY: Entry = Entry::Protected {
     eip: 0x8000,
     ebx: 0x1234,
     esi: 0,
@@ -77,12 +78,12 @@ pub(super) const ENTRY: Entry = Entry::Protected {
 };
 
 /// A guest of one vCPU with this 32-bit code; `None` where there is no KVM.
-pub(super) fn lab(code: &[u8]) -> Option<Lab> {
+pub fn lab(code: &[u8]) -> Option<Lab> {
     lab_with(code, |_| {})
 }
 
 /// The same, with a CPUID to be changed before it counts.
-pub(super) fn lab_with(code: &[u8], change: impl FnOnce(&mut CpuId)) -> Option<Lab> {
+pub fn lab_with(code: &[u8], change: impl FnOnce(&mut CpuId)) -> Option<Lab> {
     let backend = Backend::new(BackendOptions::ram(4 << 20)).unwrap();
     let ram = MachineRam::new(crate::layout::Board::Q35, &backend).unwrap();
     let slots: Vec<_> = (0u32..).zip(ram.slots.iter().copied()).collect();
@@ -121,6 +122,7 @@ pub(super) fn lab_with(code: &[u8], change: impl FnOnce(&mut CpuId)) -> Option<L
         writes,
         mailbox,
         accel,
+        block: backend.block(),
         ram,
     })
 }
@@ -288,4 +290,58 @@ fn idle_vcpus_are_shown() {
     vcpus.inject_nmi().unwrap();
     assert!(vcpus.registers(0).unwrap().contains("RIP=000000000000fff0"));
     assert!(vcpus.registers(3).is_err());
+}
+
+#[test]
+fn vcpus_are_held_back_and_park_at_once() {
+    // Counts in memory.
+    let Some(mut lab) = lab(&[
+        0xff, 0x05, 0, 0x90, 0, 0, // inc dword [0x9000]
+        0xeb, 0xf8, // jmp to the inc
+    ]) else {
+        return;
+    };
+    let progress = |lab: &Lab| {
+        let memory = lab.ram.handle.memory();
+        let read = || memory.read_obj::<u32>(GuestAddress(0x9000)).unwrap();
+        let (before, start) = (read(), Instant::now());
+        while read() == before {
+            assert!(start.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    // Ticks of its processor's time, 10 ms each (proc_pid_stat(5)): others may be busy, too.
+    let path = format!("/proc/self/task/{}/stat", lab.vcpus.thread_ids()[0]);
+    let used = || {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let fields = text.rsplit_once(')').unwrap().1.split_whitespace();
+        let times = fields.skip(11).take(2);
+        times
+            .map(|ticks| ticks.parse::<u32>().unwrap())
+            .sum::<u32>()
+    };
+    lab.vcpus.resume();
+    progress(&lab);
+    lab.vcpus.throttle(50);
+    lab.vcpus.throttle(90);
+    std::thread::sleep(Duration::from_millis(50));
+    let before = used();
+    std::thread::sleep(Duration::from_millis(1000));
+    let held_back = used() - before;
+    assert!(held_back < 35, "{held_back} ticks of 100");
+    progress(&lab);
+    // It rests for nearly a second at a time now.
+    lab.vcpus.throttle(100);
+    std::thread::sleep(Duration::from_millis(150));
+    let start = Instant::now();
+    lab.pause();
+    assert!(start.elapsed() < Duration::from_millis(200));
+    lab.vcpus.resume();
+    assert!(lab.vcpus.registers(0).is_ok());
+    lab.vcpus.throttle(0);
+    progress(&lab);
+    lab.vcpus.throttle(99);
+    let start = Instant::now();
+    lab.vcpus.stop();
+    assert!(start.elapsed() < Duration::from_secs(1));
 }

@@ -9,7 +9,9 @@ impl Machine {
             Some(_) => None,
             None => Some(super::gather::stateless(&part.instance)),
         };
-        let stateless = self.parts().into_iter().filter_map(stateless);
-        stateless.chain(self.writers.blockers()).collect()
+        let mut blockers = self.processor_blockers();
+        blockers.extend(self.parts().into_iter().filter_map(stateless));
+        blockers.extend(self.writers.blockers());
+        blockers
     }
 }

@@ -19,7 +19,7 @@ impl Machine {
         let own = Own(self).save_section(MACHINE);
         let own = own.map_err(|error| error.to_string())?;
         let mut sections = vec![own];
-        sections.extend(self.save_clock());
+        sections.push(self.save_clock()?);
         for part in self.parts() {
             sections.push(save_part(&part)?);
         }

@@ -3,24 +3,39 @@
 use vmstate::Section;
 
 use super::super::Machine;
+use crate::clock::GuestClock;
 
 /// Gives the section of that kind and instance.
 pub(super) type Take<'a> = dyn FnMut(&str, &str) -> Result<Section, String> + 'a;
 
 impl Machine {
-    pub(super) fn save_clock(&self) -> Option<Section> {
-        None
+    pub(super) fn save_clock(&self) -> Result<Section, String> {
+        self.clock.save()
     }
 
-    pub(super) fn restore_clock(&self, _take: &mut Take) -> Result<(), String> {
-        Ok(())
+    pub(super) fn restore_clock(&self, take: &mut Take) -> Result<(), String> {
+        let (id, instance) = GuestClock::SECTION;
+        self.clock.restore(&take(id, instance)?)
+    }
+
+    /// Why processors cannot be saved, for people; none for most.
+    pub(super) fn processor_blockers(&self) -> Vec<String> {
+        self.vcpus.blockers()
     }
 
     pub(super) fn save_processors(&self) -> Result<Vec<Section>, String> {
-        Ok(Vec::new())
+        let mut sections = self.accel.save()?;
+        sections.extend(self.vcpus.save()?);
+        Ok(sections)
     }
 
-    pub(super) fn restore_processors(&self, _take: &mut Take) -> Result<(), String> {
+    pub(super) fn restore_processors(&self, take: &mut Take) -> Result<(), String> {
+        for (id, instance) in self.accel.parts() {
+            self.accel.restore(&take(id, instance)?)?;
+        }
+        for (id, instance) in self.vcpus.parts() {
+            self.vcpus.restore(&take(id, &instance)?)?;
+        }
         Ok(())
     }
 }
