@@ -229,12 +229,28 @@ pub fn data_spans(block: &RamBlock, runs: &[Run]) -> Vec<Span> {
     data.filter_map(|run| Span::of(block, run)).collect()
 }
 
-/// Looks at `count` pages of a block from `first` on and adds them to `runs`.
-pub fn scan(block: &RamBlock, ground: &Ground, first: u64, count: u32, runs: &mut Vec<Run>) {
+/// Which pages of zeroes are seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Zeroes {
+    /// All: pages are looked at.
+    All,
+    /// Those that were never touched.
+    Untouched,
+}
+
+/// Adds `count` pages of a block from `first` on to `runs`.
+pub fn scan(
+    block: &RamBlock,
+    ground: &Ground,
+    first: u64,
+    count: u32,
+    zeroes: Zeroes,
+    runs: &mut Vec<Run>,
+) {
     let untouched = ground.untouched(block, first, count);
     for at in 0..count {
         let page = first.saturating_add(u64::from(at));
-        let zero = untouched.has(at) || is_zero(block, page);
+        let zero = untouched.has(at) || zeroes == Zeroes::All && is_zero(block, page);
         match runs.last_mut() {
             Some(run)
                 if run.zero == zero && run.first.saturating_add(u64::from(run.count)) == page =>

@@ -23,7 +23,7 @@ use super::host::{
     Tunables,
 };
 use super::link::{Fate, Link, Sink, failure};
-use super::pages;
+use super::pages::{self, Zeroes};
 use super::ram::{DirtyLog, RamView};
 use super::records::Sender;
 use super::untouched::Ground;
@@ -87,6 +87,10 @@ impl Source {
                 pace: Pace::new(self.tunables.clone()),
                 tunables: self.tunables,
                 counters: self.counters,
+                zeroes: match self.options.zeroes_unseen {
+                    true => Zeroes::Untouched,
+                    false => Zeroes::All,
+                },
                 fate: fate.clone(),
             }),
             log: self.log,
