@@ -187,6 +187,16 @@ pub enum Command {
     QueryYank,
     /// `query-vm-generation-id`
     QueryVmGenerationId,
+    /// `dump-guest-memory`
+    DumpGuestMemory(DumpGuestMemoryArgs),
+    /// `query-dump`
+    QueryDump,
+    /// `query-dump-guest-memory-capability`
+    QueryDumpGuestMemoryCapability,
+    /// `memsave`
+    Memsave(MemsaveArgs),
+    /// `pmemsave`
+    Pmemsave(PmemsaveArgs),
 }
 impl Command {
     /// The command's name on the wire.
@@ -282,6 +292,11 @@ impl Command {
             Command::Yank(_) => "yank",
             Command::QueryYank => "query-yank",
             Command::QueryVmGenerationId => "query-vm-generation-id",
+            Command::DumpGuestMemory(_) => "dump-guest-memory",
+            Command::QueryDump => "query-dump",
+            Command::QueryDumpGuestMemoryCapability => "query-dump-guest-memory-capability",
+            Command::Memsave(_) => "memsave",
+            Command::Pmemsave(_) => "pmemsave",
         }
     }
 }
@@ -423,6 +438,11 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "yank" => Command::Yank(YankArgs::take(&mut members)?),
         "query-yank" => Command::QueryYank,
         "query-vm-generation-id" => Command::QueryVmGenerationId,
+        "dump-guest-memory" => Command::DumpGuestMemory(DumpGuestMemoryArgs::take(&mut members)?),
+        "query-dump" => Command::QueryDump,
+        "query-dump-guest-memory-capability" => Command::QueryDumpGuestMemoryCapability,
+        "memsave" => Command::Memsave(MemsaveArgs::take(&mut members)?),
+        "pmemsave" => Command::Pmemsave(PmemsaveArgs::take(&mut members)?),
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -956,6 +976,32 @@ pub trait Commands {
     /// # Errors
     /// What the client is told.
     fn query_vm_generation_id(&mut self, cx: &mut CommandContext) -> QmpResult<GuidInfo>;
+    /// Writes the guest's memory and what its processors hold into a file that gdb or crash open.
+    /// The guest stands still meanwhile and goes on afterwards.
+    fn dump_guest_memory(
+        &mut self,
+        cx: &mut CommandContext,
+        args: DumpGuestMemoryArgs,
+        reply: Reply<Empty>,
+    );
+    /// Tells how the last dump is.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_dump(&mut self, cx: &mut CommandContext) -> QmpResult<DumpQueryResult>;
+    /// Tells which formats of dumps can be had.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_dump_guest_memory_capability(
+        &mut self,
+        cx: &mut CommandContext,
+    ) -> QmpResult<DumpGuestMemoryCapability>;
+    /// Writes guest memory at a virtual address into a file, as a processor sees it.
+    fn memsave(&mut self, cx: &mut CommandContext, args: MemsaveArgs, reply: Reply<Empty>);
+    /// Writes guest memory at a physical address into a file. What is no memory there reads as
+    /// zeroes.
+    fn pmemsave(&mut self, cx: &mut CommandContext, args: PmemsaveArgs, reply: Reply<Empty>);
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -1157,6 +1203,17 @@ pub fn dispatch(
         Command::QueryVmGenerationId => {
             responder.send(commands.query_vm_generation_id(cx).map(|r| to_json(&r)))
         }
+        Command::DumpGuestMemory(args) => {
+            commands.dump_guest_memory(cx, args, Reply::new(responder))
+        }
+        Command::QueryDump => responder.send(commands.query_dump(cx).map(|r| to_json(&r))),
+        Command::QueryDumpGuestMemoryCapability => responder.send(
+            commands
+                .query_dump_guest_memory_capability(cx)
+                .map(|r| to_json(&r)),
+        ),
+        Command::Memsave(args) => commands.memsave(cx, args, Reply::new(responder)),
+        Command::Pmemsave(args) => commands.pmemsave(cx, args, Reply::new(responder)),
     }
 }
 /// Something that happened, told to every monitor.
@@ -1309,6 +1366,13 @@ pub enum Event {
     },
     /// The guest told through pvpanic that it switches itself off. SHUTDOWN follows.
     GuestPvshutdown,
+    /// A dump came to its end.
+    DumpCompleted {
+        /// What became of it.
+        result: DumpQueryResult,
+        /// What went wrong.
+        error: Option<String>,
+    },
 }
 impl Event {
     /// The event's name on the wire.
@@ -1336,6 +1400,7 @@ impl Event {
             Event::BalloonChange { .. } => "BALLOON_CHANGE",
             Event::Watchdog { .. } => "WATCHDOG",
             Event::GuestPvshutdown => "GUEST_PVSHUTDOWN",
+            Event::DumpCompleted { .. } => "DUMP_COMPLETED",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -1449,6 +1514,10 @@ impl Event {
                 out.put("action", action);
             }
             Event::GuestPvshutdown => return None,
+            Event::DumpCompleted { result, error } => {
+                out.put("result", result);
+                out.put_some("error", error);
+            }
         }
         members.close();
         Some(text)
@@ -1493,6 +1562,7 @@ impl Event {
                 key: self.name().to_string(),
             }),
             Event::GuestPvshutdown => None,
+            Event::DumpCompleted { .. } => None,
         }
     }
 }

@@ -164,6 +164,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: false,
     },
     CommandInfo {
+        name: "dump-guest-memory",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
         name: "eject",
         allow_oob: false,
         allow_preconfig: false,
@@ -214,6 +219,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "memsave",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
         name: "netdev_add",
         allow_oob: false,
         allow_preconfig: false,
@@ -232,6 +242,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         name: "object-del",
         allow_oob: false,
         allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "pmemsave",
+        allow_oob: false,
+        allow_preconfig: false,
     },
     CommandInfo {
         name: "qmp_capabilities",
@@ -290,6 +305,16 @@ pub static COMMANDS: &[CommandInfo] = &[
     },
     CommandInfo {
         name: "query-cpus-fast",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "query-dump",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "query-dump-guest-memory-capability",
         allow_oob: false,
         allow_preconfig: false,
     },
@@ -480,6 +505,7 @@ pub static EVENTS: &[&str] = &[
     "BALLOON_CHANGE",
     "WATCHDOG",
     "GUEST_PVSHUTDOWN",
+    "DUMP_COMPLETED",
 ];
 /// Every type of device and object.
 pub static DRIVERS: &[DriverInfo] = &[
@@ -4035,5 +4061,30 @@ pub static EXAMPLES: &[Example] = &[
         command: "query-vm-generation-id",
         request: "{\"execute\": \"query-vm-generation-id\"}",
         reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"VM Generation ID device not found\"}}",
+    },
+    Example {
+        command: "dump-guest-memory",
+        request: "{\"execute\": \"dump-guest-memory\", \"arguments\": {\"paging\":false,\"protocol\":\"tcp:x\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"parameter 'protocol' must start with 'file:' or 'fd:'\"}}",
+    },
+    Example {
+        command: "query-dump",
+        request: "{\"execute\": \"query-dump\"}",
+        reply: "{\"return\": {\"status\":\"none\",\"completed\":0,\"total\":0}}",
+    },
+    Example {
+        command: "query-dump-guest-memory-capability",
+        request: "{\"execute\": \"query-dump-guest-memory-capability\"}",
+        reply: "{\"return\": {\"formats\":[\"elf\",\"kdump-zlib\",\"kdump-raw-zlib\"]}}",
+    },
+    Example {
+        command: "memsave",
+        request: "{\"execute\": \"memsave\", \"arguments\": {\"val\":10,\"size\":100,\"filename\":\"/tmp/virtual-mem-dump\",\"cpu-index\":99}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Parameter 'cpu-index' expects a CPU number\"}}",
+    },
+    Example {
+        command: "pmemsave",
+        request: "{\"execute\": \"pmemsave\", \"arguments\": {\"val\":10,\"size\":100,\"filename\":\"/nonexistent/physical-mem-dump\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Could not open '/nonexistent/physical-mem-dump': No such file or directory\"}}",
     },
 ];

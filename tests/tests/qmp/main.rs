@@ -3,6 +3,7 @@
 mod block;
 mod chardev;
 mod clients;
+mod dump;
 mod events;
 mod fds;
 mod framing;

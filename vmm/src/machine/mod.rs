@@ -4,6 +4,7 @@ mod build;
 mod chipset;
 mod firmware;
 mod generation;
+mod look;
 mod pci_info;
 mod plug;
 mod properties;
@@ -134,14 +135,6 @@ impl Machine {
     /// How many processors there are.
     pub fn cpu_count(&self) -> usize {
         self.vcpus.count()
-    }
-
-    /// The registers of one processor as text.
-    ///
-    /// # Errors
-    /// When it is not there or does not come out of the guest.
-    pub fn registers(&self, index: usize) -> Result<String, String> {
-        self.vcpus.registers(index)
     }
 
     /// Sends an NMI to every processor.
