@@ -37,10 +37,15 @@ impl CpuView {
     pub fn take(vcpu: &VcpuFd) -> Result<Self, kvm_ioctls::Error> {
         let state = vcpu.get_mp_state();
         let smm = vcpu.get_vcpu_events().is_ok_and(|e| e.smi.smm != 0);
+        let mut fpu = vcpu.get_fpu()?;
+        // KVM_GET_FPU leaves it out; it is the seventh word of the area (Intel SDM 1, table 10-2).
+        if let Ok(area) = vcpu.get_xsave() {
+            fpu.mxcsr = area.region.get(6).copied().unwrap_or(0);
+        }
         Ok(CpuView {
             regs: vcpu.get_regs()?,
             sregs: vcpu.get_sregs()?,
-            fpu: vcpu.get_fpu()?,
+            fpu,
             debug: vcpu.get_debug_regs()?,
             kernel_gs_base: msr(vcpu, KERNEL_GS_BASE),
             halted: state.is_ok_and(|state| state.mp_state != KVM_MP_STATE_RUNNABLE),
