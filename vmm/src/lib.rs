@@ -12,6 +12,7 @@ pub mod cli;
 pub mod clock;
 pub mod control;
 pub mod cpuid;
+pub mod dump;
 pub mod event;
 pub mod layout;
 pub mod logging;

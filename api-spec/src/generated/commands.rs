@@ -221,6 +221,16 @@ pub enum Command {
     MigrateRecover(MigrateRecoverArgs),
     /// `client_migrate_info`
     ClientMigrateInfo(ClientMigrateInfoArgs),
+    /// `dump-guest-memory`
+    DumpGuestMemory(DumpGuestMemoryArgs),
+    /// `query-dump`
+    QueryDump,
+    /// `query-dump-guest-memory-capability`
+    QueryDumpGuestMemoryCapability,
+    /// `memsave`
+    Memsave(MemsaveArgs),
+    /// `pmemsave`
+    Pmemsave(PmemsaveArgs),
     /// `blockdev-set-active`
     BlockdevSetActive(BlockdevSetActiveArgs),
 }
@@ -335,6 +345,11 @@ impl Command {
             Command::MigratePause => "migrate-pause",
             Command::MigrateRecover(_) => "migrate-recover",
             Command::ClientMigrateInfo(_) => "client_migrate_info",
+            Command::DumpGuestMemory(_) => "dump-guest-memory",
+            Command::QueryDump => "query-dump",
+            Command::QueryDumpGuestMemoryCapability => "query-dump-guest-memory-capability",
+            Command::Memsave(_) => "memsave",
+            Command::Pmemsave(_) => "pmemsave",
             Command::BlockdevSetActive(_) => "blockdev-set-active",
         }
     }
@@ -504,6 +519,11 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "client_migrate_info" => {
             Command::ClientMigrateInfo(ClientMigrateInfoArgs::take(&mut members)?)
         }
+        "dump-guest-memory" => Command::DumpGuestMemory(DumpGuestMemoryArgs::take(&mut members)?),
+        "query-dump" => Command::QueryDump,
+        "query-dump-guest-memory-capability" => Command::QueryDumpGuestMemoryCapability,
+        "memsave" => Command::Memsave(MemsaveArgs::take(&mut members)?),
+        "pmemsave" => Command::Pmemsave(PmemsaveArgs::take(&mut members)?),
         "blockdev-set-active" => {
             Command::BlockdevSetActive(BlockdevSetActiveArgs::take(&mut members)?)
         }
@@ -1170,6 +1190,32 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: ClientMigrateInfoArgs,
     ) -> QmpResult<Empty>;
+    /// Writes the guest's memory and what its processors hold into a file that gdb or crash open.
+    /// The guest stands still meanwhile and goes on afterwards.
+    fn dump_guest_memory(
+        &mut self,
+        cx: &mut CommandContext,
+        args: DumpGuestMemoryArgs,
+        reply: Reply<Empty>,
+    );
+    /// Tells how the last dump is.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_dump(&mut self, cx: &mut CommandContext) -> QmpResult<DumpQueryResult>;
+    /// Tells which formats of dumps can be had.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_dump_guest_memory_capability(
+        &mut self,
+        cx: &mut CommandContext,
+    ) -> QmpResult<DumpGuestMemoryCapability>;
+    /// Writes guest memory at a virtual address into a file, as a processor sees it.
+    fn memsave(&mut self, cx: &mut CommandContext, args: MemsaveArgs, reply: Reply<Empty>);
+    /// Writes guest memory at a physical address into a file. What is no memory there reads as
+    /// zeroes.
+    fn pmemsave(&mut self, cx: &mut CommandContext, args: PmemsaveArgs, reply: Reply<Empty>);
     /// Gives block nodes up for another program, or takes them again. What is below a node goes
     /// with it, unless an active node uses it.
     fn blockdev_set_active(
@@ -1428,6 +1474,17 @@ pub fn dispatch(
         Command::ClientMigrateInfo(args) => {
             responder.send(commands.client_migrate_info(cx, args).map(|r| to_json(&r)))
         }
+        Command::DumpGuestMemory(args) => {
+            commands.dump_guest_memory(cx, args, Reply::new(responder))
+        }
+        Command::QueryDump => responder.send(commands.query_dump(cx).map(|r| to_json(&r))),
+        Command::QueryDumpGuestMemoryCapability => responder.send(
+            commands
+                .query_dump_guest_memory_capability(cx)
+                .map(|r| to_json(&r)),
+        ),
+        Command::Memsave(args) => commands.memsave(cx, args, Reply::new(responder)),
+        Command::Pmemsave(args) => commands.pmemsave(cx, args, Reply::new(responder)),
         Command::BlockdevSetActive(args) => {
             commands.blockdev_set_active(cx, args, Reply::new(responder))
         }
@@ -1593,6 +1650,13 @@ pub enum Event {
         /// Its number; the first is 1.
         pass: i64,
     },
+    /// A dump came to its end.
+    DumpCompleted {
+        /// What became of it.
+        result: DumpQueryResult,
+        /// What went wrong.
+        error: Option<String>,
+    },
 }
 impl Event {
     /// The event's name on the wire.
@@ -1622,6 +1686,7 @@ impl Event {
             Event::GuestPvshutdown => "GUEST_PVSHUTDOWN",
             Event::Migration { .. } => "MIGRATION",
             Event::MigrationPass { .. } => "MIGRATION_PASS",
+            Event::DumpCompleted { .. } => "DUMP_COMPLETED",
         }
     }
     /// JSON text of `data`; events without a payload have none.
@@ -1741,6 +1806,10 @@ impl Event {
             Event::MigrationPass { pass } => {
                 out.put("pass", pass);
             }
+            Event::DumpCompleted { result, error } => {
+                out.put("result", result);
+                out.put_some("error", error);
+            }
         }
         members.close();
         Some(text)
@@ -1787,6 +1856,7 @@ impl Event {
             Event::GuestPvshutdown => None,
             Event::Migration { .. } => None,
             Event::MigrationPass { .. } => None,
+            Event::DumpCompleted { .. } => None,
         }
     }
 }

@@ -174,6 +174,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: false,
     },
     CommandInfo {
+        name: "dump-guest-memory",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
         name: "eject",
         allow_oob: false,
         allow_preconfig: false,
@@ -222,6 +227,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         name: "job-resume",
         allow_oob: false,
         allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "memsave",
+        allow_oob: false,
+        allow_preconfig: false,
     },
     CommandInfo {
         name: "migrate",
@@ -304,6 +314,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "pmemsave",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
         name: "qmp_capabilities",
         allow_oob: false,
         allow_preconfig: true,
@@ -360,6 +375,16 @@ pub static COMMANDS: &[CommandInfo] = &[
     },
     CommandInfo {
         name: "query-cpus-fast",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "query-dump",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "query-dump-guest-memory-capability",
         allow_oob: false,
         allow_preconfig: false,
     },
@@ -572,6 +597,7 @@ pub static EVENTS: &[&str] = &[
     "GUEST_PVSHUTDOWN",
     "MIGRATION",
     "MIGRATION_PASS",
+    "DUMP_COMPLETED",
 ];
 /// Every type of device and object.
 pub static DRIVERS: &[DriverInfo] = &[
@@ -4226,6 +4252,31 @@ pub static EXAMPLES: &[Example] = &[
         command: "client_migrate_info",
         request: "{\"execute\": \"client_migrate_info\", \"arguments\": {\"protocol\":\"spice\",\"hostname\":\"virt42.lab.kraxel.org\",\"port\":1234}}",
         reply: "{\"error\": {\"class\":\"DeviceNotActive\",\"desc\":\"SPICE is not in use\"}}",
+    },
+    Example {
+        command: "dump-guest-memory",
+        request: "{\"execute\": \"dump-guest-memory\", \"arguments\": {\"paging\":false,\"protocol\":\"tcp:x\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"parameter 'protocol' must start with 'file:' or 'fd:'\"}}",
+    },
+    Example {
+        command: "query-dump",
+        request: "{\"execute\": \"query-dump\"}",
+        reply: "{\"return\": {\"status\":\"none\",\"completed\":0,\"total\":0}}",
+    },
+    Example {
+        command: "query-dump-guest-memory-capability",
+        request: "{\"execute\": \"query-dump-guest-memory-capability\"}",
+        reply: "{\"return\": {\"formats\":[\"elf\",\"kdump-zlib\",\"kdump-raw-zlib\"]}}",
+    },
+    Example {
+        command: "memsave",
+        request: "{\"execute\": \"memsave\", \"arguments\": {\"val\":10,\"size\":100,\"filename\":\"/tmp/virtual-mem-dump\",\"cpu-index\":99}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Parameter 'cpu-index' expects a CPU number\"}}",
+    },
+    Example {
+        command: "pmemsave",
+        request: "{\"execute\": \"pmemsave\", \"arguments\": {\"val\":10,\"size\":100,\"filename\":\"/nonexistent/physical-mem-dump\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Could not open '/nonexistent/physical-mem-dump': No such file or directory\"}}",
     },
     Example {
         command: "blockdev-set-active",

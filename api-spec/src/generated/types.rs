@@ -7373,6 +7373,91 @@ pub enum MigrationRamLoad {
     Map,
 }
 names!(MigrationRamLoad { Read = "read", Map = "map" });
+
+/// How a dump is laid out: an ELF core; kdump-compressed in makedumpfile's flattened form,
+/// with one of three compressions; the same as it is (raw); a crash dump for Windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DumpGuestMemoryFormat {
+    /// `elf`
+    Elf,
+    /// `kdump-zlib`
+    KdumpZlib,
+    /// `kdump-lzo`
+    KdumpLzo,
+    /// `kdump-snappy`
+    KdumpSnappy,
+    /// `kdump-raw-zlib`
+    KdumpRawZlib,
+    /// `kdump-raw-lzo`
+    KdumpRawLzo,
+    /// `kdump-raw-snappy`
+    KdumpRawSnappy,
+    /// `win-dmp`
+    WinDmp,
+}
+names!(DumpGuestMemoryFormat { Elf = "elf", KdumpZlib = "kdump-zlib", KdumpLzo = "kdump-lzo", KdumpSnappy = "kdump-snappy", KdumpRawZlib = "kdump-raw-zlib", KdumpRawLzo = "kdump-raw-lzo", KdumpRawSnappy = "kdump-raw-snappy", WinDmp = "win-dmp" });
+
+/// How the last dump is: there was none, it is under way, it is whole, it is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DumpStatus {
+    /// `none`
+    None,
+    /// `active`
+    Active,
+    /// `completed`
+    Completed,
+    /// `failed`
+    Failed,
+}
+names!(DumpStatus { None = "none", Active = "active", Completed = "completed", Failed = "failed" });
+
+/// How far a dump is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DumpQueryResult {
+    /// What became of it.
+    pub status: DumpStatus,
+    /// Bytes of memory that are done.
+    pub completed: i64,
+    /// Bytes of memory that are to be done.
+    pub total: i64,
+}
+impl DecodeMembers for DumpQueryResult {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(DumpQueryResult {
+            status: members.required("status")?,
+            completed: members.required("completed")?,
+            total: members.required("total")?,
+        })
+    }
+}
+impl EncodeMembers for DumpQueryResult {
+    fn put(&self, out: &mut Out) {
+        out.put("status", &self.status);
+        out.put("completed", &self.completed);
+        out.put("total", &self.total);
+    }
+}
+object!(DumpQueryResult);
+
+/// What dumps can be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DumpGuestMemoryCapability {
+    /// The formats that can be had.
+    pub formats: Vec<DumpGuestMemoryFormat>,
+}
+impl DecodeMembers for DumpGuestMemoryCapability {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(DumpGuestMemoryCapability {
+            formats: members.required("formats")?,
+        })
+    }
+}
+impl EncodeMembers for DumpGuestMemoryCapability {
+    fn put(&self, out: &mut Out) {
+        out.put("formats", &self.formats);
+    }
+}
+object!(DumpGuestMemoryCapability);
 /// Arguments of `set-action`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SetActionArgs {
@@ -8774,6 +8859,105 @@ impl EncodeMembers for ClientMigrateInfoArgs {
     }
 }
 object!(ClientMigrateInfoArgs);
+/// Arguments of `dump-guest-memory`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DumpGuestMemoryArgs {
+    /// Memory is found at the guest's virtual addresses; of ELF cores only. The guest makes its
+    /// page tables, so this can take long and fail.
+    pub paging: bool,
+    /// Where it goes: file:PATH, or fd:NAME for a descriptor that was handed over.
+    pub protocol: String,
+    /// The answer does not wait for the end, which DUMP_COMPLETED and query-dump tell.
+    pub detach: Option<bool>,
+    /// The first guest physical address of the part to dump; with length, and not of kdump
+    /// formats.
+    pub begin: Option<i64>,
+    /// Bytes of that part.
+    pub length: Option<i64>,
+    /// elf by default.
+    pub format: Option<DumpGuestMemoryFormat>,
+}
+impl DecodeMembers for DumpGuestMemoryArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(DumpGuestMemoryArgs {
+            paging: members.required("paging")?,
+            protocol: members.required("protocol")?,
+            detach: members.optional("detach")?,
+            begin: members.optional("begin")?,
+            length: members.optional("length")?,
+            format: members.optional("format")?,
+        })
+    }
+}
+impl EncodeMembers for DumpGuestMemoryArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("paging", &self.paging);
+        out.put("protocol", &self.protocol);
+        out.put_some("detach", &self.detach);
+        out.put_some("begin", &self.begin);
+        out.put_some("length", &self.length);
+        out.put_some("format", &self.format);
+    }
+}
+object!(DumpGuestMemoryArgs);
+/// Arguments of `memsave`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemsaveArgs {
+    /// The virtual address.
+    pub val: i64,
+    /// Bytes.
+    pub size: i64,
+    /// The file, which is made anew.
+    pub filename: String,
+    /// The processor; the first by default.
+    pub cpu_index: Option<i64>,
+}
+impl DecodeMembers for MemsaveArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(MemsaveArgs {
+            val: members.required("val")?,
+            size: members.required("size")?,
+            filename: members.required("filename")?,
+            cpu_index: members.optional("cpu-index")?,
+        })
+    }
+}
+impl EncodeMembers for MemsaveArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("val", &self.val);
+        out.put("size", &self.size);
+        out.put("filename", &self.filename);
+        out.put_some("cpu-index", &self.cpu_index);
+    }
+}
+object!(MemsaveArgs);
+/// Arguments of `pmemsave`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PmemsaveArgs {
+    /// The guest physical address.
+    pub val: i64,
+    /// Bytes.
+    pub size: i64,
+    /// The file, which is made anew.
+    pub filename: String,
+}
+impl DecodeMembers for PmemsaveArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(PmemsaveArgs {
+            val: members.required("val")?,
+            size: members.required("size")?,
+            filename: members.required("filename")?,
+        })
+    }
+}
+impl EncodeMembers for PmemsaveArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("val", &self.val);
+        out.put("size", &self.size);
+        out.put("filename", &self.filename);
+    }
+}
+object!(PmemsaveArgs);
 /// Arguments of `blockdev-set-active`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockdevSetActiveArgs {

@@ -5,6 +5,7 @@ mod balloon;
 mod boot;
 mod cable;
 mod devices;
+mod dump;
 mod hotplug;
 mod images;
 mod life;

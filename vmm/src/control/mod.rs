@@ -9,6 +9,10 @@ mod chardev_orders;
 pub mod chardevs;
 pub mod commands;
 mod disks;
+mod dumps;
+mod dumps_save;
+mod dumps_show;
+mod dumps_text;
 pub mod fds;
 mod graph;
 pub mod hmp;
@@ -40,6 +44,8 @@ use crate::sys::{self, Poll, Trigger};
 use crate::threads::{self, ThreadKind};
 use blockdev::Blockdevs;
 use chardevs::Chardevs;
+use dumps::Dumps;
+use dumps_show::TextFormat;
 use fds::FdStore;
 use jobs::Jobs;
 use life::{Action, Input, Life, Policy, Ticket};
@@ -71,6 +77,9 @@ pub struct Control {
     objects: Objects,
     blockdevs: Blockdevs,
     jobs: Jobs,
+    dumps: Dumps,
+    /// How the text monitor shows values unless it is told.
+    text_format: TextFormat,
     chardevs: Chardevs,
     nets: Nets,
     announcements: Announcements,
@@ -116,6 +125,8 @@ impl Control {
             published,
             blockdevs,
             jobs: Jobs::default(),
+            dumps: Dumps::default(),
+            text_format: TextFormat::default(),
             chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())).with_yanks(yanks),
             nets: Nets::default(),
             announcements: Announcements::default(),
@@ -293,6 +304,7 @@ impl Control {
         drop(self.nets.take_all());
         self.nets.service.shut_down();
         self.jobs.shut_down();
+        self.dumps.shut_down();
         self.blockdevs.end_turns();
         self.unfinished.wait();
         self.blockdevs.close();

@@ -5,6 +5,7 @@ mod chipset;
 mod dirty;
 mod firmware;
 mod generation;
+mod look;
 mod pci_info;
 mod plug;
 mod properties;
@@ -141,14 +142,6 @@ impl Machine {
     /// How many processors there are.
     pub fn cpu_count(&self) -> usize {
         self.vcpus.count()
-    }
-
-    /// The registers of one processor as text.
-    ///
-    /// # Errors
-    /// When it is not there or does not come out of the guest.
-    pub fn registers(&self, index: usize) -> Result<String, String> {
-        self.vcpus.registers(index)
     }
 
     /// Sends an NMI to every processor.

@@ -11,10 +11,12 @@
 //! Whoever asks for a pause is told by mail when a vCPU parked. A vCPU that is with control
 //! counts as running for a pause, and as stopped for whoever looks at its registers.
 
+mod describe;
 pub mod run;
 mod saved;
 pub mod state;
 mod throttle;
+pub mod view;
 
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -35,6 +37,7 @@ use run::{Exit, RunLoop, RunPage};
 use saved::{Abilities, SharedCpuid};
 use state::PowerOn;
 use throttle::Throttle;
+use view::CpuView;
 
 pub use state::Entry;
 
@@ -301,13 +304,13 @@ impl Vcpus {
         Ok(())
     }
 
-    /// The registers of one vCPU as text. Takes it out of the guest for a moment.
+    /// One vCPU as it is. Takes it out of the guest for a moment.
     ///
     /// # Errors
     /// When it is not there or does not come out.
-    pub fn registers(&self, index: usize) -> Result<String, String> {
+    pub fn view(&self, index: usize) -> Result<CpuView, String> {
         if index < self.idle {
-            return Ok(state::describe_power_on(index == 0));
+            return Ok(CpuView::power_on(index == 0));
         }
         let (vcpu, _) = self.list.get(index).ok_or("No CPU available")?;
         let before = vcpu.turn().want;
@@ -315,14 +318,14 @@ impl Vcpus {
             vcpu.ask(Want::Park, false);
         }
         let out = vcpu.wait_while(|turn| turn.phase == Phase::Running);
-        let text = match out {
-            true => state::describe(&vcpu.fd).map_err(|error| error.to_string()),
+        let view = match out {
+            true => CpuView::take(&vcpu.fd).map_err(|error| error.to_string()),
             false => Err(format!("CPU #{index} is busy")),
         };
         if before == Want::Run {
             vcpu.ask(Want::Run, false);
         }
-        text
+        view
     }
 
     /// Ends all threads. One that waits for control is left behind: it runs no guest any more.

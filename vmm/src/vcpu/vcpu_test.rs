@@ -193,8 +193,8 @@ fn accesses_reach_the_bus_and_effects_reach_control() {
     while lab.writes.lock().unwrap().len() < 5 {
         std::thread::sleep(Duration::from_millis(1));
     }
-    let text = lab.vcpus.registers(0).unwrap();
-    assert!(text.contains("RBX=0000000000001234"), "{text}");
+    let text = lab.vcpus.view(0).unwrap().describe(true);
+    assert!(text.contains("EBX=00001234"), "{text}");
     assert!(text.contains("CS =0010"), "{text}");
     lab.pause();
     let writes = lab.writes.lock().unwrap().clone();
@@ -249,12 +249,7 @@ fn pause_resume_and_reset() {
     assert_eq!(lab.writes.lock().unwrap().len(), 1);
     lab.accel.reset().unwrap();
     lab.vcpus.reset(ENTRY).unwrap();
-    assert!(
-        lab.vcpus
-            .registers(0)
-            .unwrap()
-            .contains("RIP=0000000000008000")
-    );
+    assert_eq!(lab.vcpus.view(0).unwrap().regs.rip, 0x8000);
     lab.vcpus.resume();
     wait_for_progress();
     assert_eq!(lab.writes.lock().unwrap().len(), 2);
@@ -288,8 +283,11 @@ fn idle_vcpus_are_shown() {
     );
     assert!(vcpus.request_pause());
     vcpus.inject_nmi().unwrap();
-    assert!(vcpus.registers(0).unwrap().contains("RIP=000000000000fff0"));
-    assert!(vcpus.registers(3).is_err());
+    let text = vcpus.view(0).unwrap().describe(true);
+    assert!(text.contains("EIP=0000fff0 EFL=00000002 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=0\n"));
+    assert!(text.contains("CS =f000 ffff0000 0000ffff 00009b00\n"));
+    assert!(vcpus.view(1).unwrap().halted);
+    assert!(vcpus.view(3).is_err());
 }
 
 #[test]

@@ -28,6 +28,9 @@ impl Control {
             Ok(Line::Help(about)) => hmp::help(about.as_deref()),
             Ok(Line::Info(None, _)) => hmp::topics(),
             Ok(Line::Info(Some(Topic::Usernet), _)) => return self.tell_usernets(reply),
+            Ok(Line::Info(Some(Topic::Mem), _)) => return self.tell_mapped(cpu, reply),
+            Ok(Line::Info(Some(Topic::Tlb), _)) => return self.tell_pages(cpu, reply),
+            Ok(Line::Memory(line)) => return self.run_memory(cx.monitor.0, cpu, line, reply),
             Ok(Line::Forward(line)) => return self.run_forward(line, reply),
             Ok(Line::Info(Some(topic), words)) => self.tell(topic, &words, cpu),
             Ok(Line::InfoBlock(query)) => self.tell_block(&query),
@@ -74,7 +77,8 @@ impl Control {
             | Verb::Guest(_)
             | Verb::Forward(_)
             | Verb::Migration(_)
-            | Verb::Net(_) => reply.send(Ok(String::new())),
+            | Verb::Net(_)
+            | Verb::Memory(_) => reply.send(Ok(String::new())),
         }
     }
 
@@ -138,7 +142,8 @@ impl Control {
             Topic::Network => self.tell_networks(),
             Topic::Chardev => self.tell_chardevs(),
             // Told by a worker.
-            Topic::Usernet => String::new(),
+            Topic::Usernet | Topic::Mem | Topic::Tlb => String::new(),
+            Topic::Dump => self.tell_dump(),
             Topic::Balloon => self.tell_balloon(),
             Topic::IoThreads => self.tell_io_threads(),
             Topic::Migrate => migrate::text::info(&self.migration_info()),
@@ -171,15 +176,26 @@ impl Control {
         let chosen: Vec<usize> = match words {
             [] => vec![cpu],
             [all] if all == "-a" => (0..machine.cpu_count()).collect(),
+            [switch] if switch.starts_with('-') => {
+                let letter = switch.chars().find(|c| !"-a".contains(*c)).unwrap_or('-');
+                let text = format!("registers: unsupported option -{letter}");
+                return hmp::memory::with_help(&text, "info registers");
+            }
             [index] => match index.parse() {
                 Ok(index) if index < machine.cpu_count() => vec![index],
-                _ => return "CPU not available\n".to_owned(),
+                Ok(index) => return format!("CPU#{index} not available\n"),
+                Err(_) => {
+                    let bad = index.chars().find(|c| !c.is_ascii_digit()).unwrap_or('0');
+                    let text = format!("invalid char '{bad}' in expression");
+                    return hmp::memory::with_help(&text, "info registers");
+                }
             },
             _ => return "info registers: extraneous characters at the end of line\n".to_owned(),
         };
         let mut text = String::new();
         for index in chosen {
-            let registers = machine.registers(index).map_err(QmpError::generic);
+            let registers = machine.cpu(index).map(|cpu| cpu.describe(true));
+            let registers = registers.map_err(QmpError::generic);
             let _ = writeln!(text, "\nCPU#{index}\n{}", said(registers).trim_end());
         }
         text

@@ -3,8 +3,10 @@
 pub mod chardevs;
 pub mod devices;
 pub mod disks;
+pub mod expression;
 pub mod forwards;
 pub mod guest;
+pub mod memory;
 pub mod migration;
 pub mod nets;
 mod words;
@@ -14,6 +16,7 @@ pub use devices::DeviceLine;
 pub use disks::{BlockQuery, DiskLine};
 pub use forwards::ForwardLine;
 pub use guest::GuestLine;
+pub use memory::MemoryLine;
 pub use migration::MigrationLine;
 pub use nets::NetLine;
 use words::Words;
@@ -51,6 +54,8 @@ pub enum Verb {
     Net(nets::Verb),
     /// A command about migration.
     Migration(migration::Verb),
+    /// A command about memory and registers.
+    Memory(memory::Verb),
 }
 
 /// What `info` tells about.
@@ -100,6 +105,12 @@ pub enum Topic {
     MigrateParameters,
     /// One of those, as it was asked for once.
     MigrateCacheSize,
+    /// The last dump.
+    Dump,
+    /// What is mapped, with which rights.
+    Mem,
+    /// Each page that is mapped.
+    Tlb,
 }
 
 /// A parsed line.
@@ -127,6 +138,8 @@ pub enum Line {
     Net(NetLine),
     /// A command about migration.
     Migration(MigrationLine),
+    /// A command about memory and registers.
+    Memory(MemoryLine),
     /// `info block`.
     InfoBlock(BlockQuery),
 }
@@ -221,6 +234,13 @@ static COMMANDS: &[Entry] = &[
         "put another medium into a device (-f: also a locked one)",
     ),
     entry(
+        "cpu",
+        None,
+        Verb::Memory(memory::Verb::Cpu),
+        "index",
+        "choose the processor that other commands look at",
+    ),
+    entry(
         "device_add",
         None,
         Verb::Device(devices::Verb::Add),
@@ -249,11 +269,32 @@ static COMMANDS: &[Entry] = &[
         "take a drive away; a device that has it stays without",
     ),
     entry(
+        "dump-guest-memory",
+        None,
+        Verb::Memory(memory::Verb::Dump),
+        "[-p] [-d] [-z|-l|-s|-w] [-R] filename [begin length]",
+        "write the guest's memory into a file (-p: at virtual addresses, -d: in the background, -z: kdump-compressed with zlib, -R: not in flattened form)",
+    ),
+    entry(
         "eject",
         None,
         Verb::Disk(disks::Verb::Eject),
         "[-f] device",
         "take the medium out of a device (-f: also out of a locked one)",
+    ),
+    entry(
+        "gpa2hva",
+        None,
+        Verb::Memory(memory::Verb::ToHost),
+        "addr",
+        "tell where in this process guest memory is",
+    ),
+    entry(
+        "gva2gpa",
+        None,
+        Verb::Memory(memory::Verb::ToPhysical),
+        "addr",
+        "tell the physical address behind a virtual one",
     ),
     entry(
         "help",
@@ -282,6 +323,13 @@ static COMMANDS: &[Entry] = &[
         Verb::Info,
         "[subcommand]",
         "tell about the machine",
+    ),
+    entry(
+        "memsave",
+        None,
+        Verb::Memory(memory::Verb::Save),
+        "addr size file",
+        "write memory at a virtual address into a file",
     ),
     entry(
         "migrate",
@@ -416,6 +464,20 @@ static COMMANDS: &[Entry] = &[
         "name on|off",
         "plug or pull the cable of an interface or a netdev",
     ),
+    entry(
+        "pmemsave",
+        None,
+        Verb::Memory(memory::Verb::SavePhysical),
+        "addr size file",
+        "write memory at a physical address into a file",
+    ),
+    entry(
+        "print",
+        Some("p"),
+        Verb::Memory(memory::Verb::Print),
+        "/fmt expr",
+        "show a value; $NAME is a register",
+    ),
     entry("quit", Some("q"), Verb::Quit, "", "end the program"),
     entry(
         "snapshot_blkdev",
@@ -460,6 +522,20 @@ static COMMANDS: &[Entry] = &[
         "[reset|shutdown|poweroff|pause|debug|none|inject-nmi]",
         "say what an expired watchdog does",
     ),
+    entry(
+        "x",
+        None,
+        Verb::Memory(memory::Verb::Show),
+        "/fmt addr",
+        "show memory at a virtual address",
+    ),
+    entry(
+        "xp",
+        None,
+        Verb::Memory(memory::Verb::ShowPhysical),
+        "/fmt addr",
+        "show memory at a physical address",
+    ),
 ];
 
 struct TopicEntry {
@@ -499,6 +575,7 @@ static TOPICS: &[TopicEntry] = &[
     topic("blockstats", Topic::BlockStats, "", "what disks have done"),
     topic("chardev", Topic::Chardev, "", "character devices"),
     topic("cpus", Topic::Cpus, "", "vCPUs and their threads"),
+    topic("dump", Topic::Dump, "", "how the last dump is"),
     topic("iothreads", Topic::IoThreads, "", "I/O threads"),
     topic("kvm", Topic::Kvm, "", "whether KVM is in use"),
     topic("migrate", Topic::Migrate, "", "how far a migration is"),
@@ -520,6 +597,7 @@ static TOPICS: &[TopicEntry] = &[
         "",
         "how migrations do it",
     ),
+    topic("mem", Topic::Mem, "", "virtual memory that is mapped"),
     topic("name", Topic::Name, "", "the guest's name"),
     topic(
         "network",
@@ -547,6 +625,7 @@ static TOPICS: &[TopicEntry] = &[
         "snapshots inside of images",
     ),
     topic("status", Topic::Status, "", "whether the guest runs"),
+    topic("tlb", Topic::Tlb, "", "pages that are mapped"),
     topic(
         "usernet",
         Topic::Usernet,
@@ -589,6 +668,13 @@ pub fn parse(line: &str) -> Result<Line, String> {
     let Some(first) = words.next() else {
         return Ok(Line::Empty);
     };
+    if let Some((entry, verb, typed, rest)) = memory_command(line) {
+        let name = match entry.alias {
+            Some(alias) => format!("{}|{alias}", entry.name),
+            None => entry.name.to_owned(),
+        };
+        return MemoryLine::read(verb, &name, typed, rest).map(Line::Memory);
+    }
     let entry = find(first).ok_or_else(|| unknown(first))?;
     match entry.verb {
         Verb::Help => Ok(Line::Help(words.next().map(str::to_owned))),
@@ -636,10 +722,25 @@ pub fn parse(line: &str) -> Result<Line, String> {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             MigrationLine::read(verb, words).map(Line::Migration)
         }
+        // Read above.
+        Verb::Memory(_) => Ok(Line::Empty),
         verb => match words.next() {
             Some(_) => Err(extraneous(entry.name)),
             None => Ok(Line::Run(verb)),
         },
+    }
+}
+
+/// A command about memory, which may have a format right behind its name: the command, its name as
+/// it was typed, and what stands behind that.
+fn memory_command(line: &str) -> Option<(&'static Entry, memory::Verb, &str, &str)> {
+    let line = line.trim_start();
+    let end = line.find(|c: char| c == '/' || c.is_whitespace());
+    let (typed, rest) = line.split_at(end.unwrap_or(line.len()));
+    let entry = find(typed)?;
+    match entry.verb {
+        Verb::Memory(verb) => Some((entry, verb, typed, rest)),
+        _ => None,
     }
 }
 
@@ -720,7 +821,7 @@ mod tests {
             assert!(!help(Some(entry.name)).is_empty());
         }
         assert_eq!(help(Some("quit")), "quit|q -- end the program\n");
-        assert_eq!(help(Some("x")), "unknown command: 'x'\n");
+        assert_eq!(help(Some("xy")), "unknown command: 'xy'\n");
         assert_eq!(wire("a\nb\n"), "a\r\nb\r\n");
     }
 }
