@@ -19,6 +19,7 @@ mod qom;
 mod queries;
 mod schema;
 mod session;
+mod snapshots;
 mod spec;
 mod text;
 mod transports;

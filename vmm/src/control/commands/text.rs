@@ -35,6 +35,7 @@ impl Control {
             Ok(Line::Guest(line)) => said(self.run_guest(line)),
             Ok(Line::Chardev(line)) => return self.run_chardev(cx.monitor, line, reply),
             Ok(Line::Disk(line)) => return self.run_disk(line, reply),
+            Ok(Line::Snapshot(line)) => return self.run_snapshot(line, reply),
             Ok(Line::Device(line)) => self.run_device(&line),
         };
         reply.send(Ok(hmp::wire(&text)));
@@ -71,7 +72,8 @@ impl Control {
             | Verb::Device(_)
             | Verb::Guest(_)
             | Verb::Forward(_)
-            | Verb::Net(_) => reply.send(Ok(String::new())),
+            | Verb::Net(_)
+            | Verb::Snapshot(_) => reply.send(Ok(String::new())),
         }
     }
 

@@ -6,6 +6,7 @@ pub mod disks;
 pub mod forwards;
 pub mod guest;
 pub mod nets;
+pub mod snapshots;
 mod words;
 
 pub use chardevs::ChardevLine;
@@ -14,6 +15,7 @@ pub use disks::{BlockQuery, DiskLine};
 pub use forwards::ForwardLine;
 pub use guest::GuestLine;
 pub use nets::NetLine;
+pub use snapshots::SnapshotLine;
 use words::Words;
 
 /// One text command.
@@ -47,6 +49,8 @@ pub enum Verb {
     Forward(forwards::Verb),
     /// A command about networks.
     Net(nets::Verb),
+    /// A command about snapshots of the machine.
+    Snapshot(snapshots::Verb),
 }
 
 /// What `info` tells about.
@@ -113,6 +117,8 @@ pub enum Line {
     Forward(ForwardLine),
     /// A command about networks.
     Net(NetLine),
+    /// A command about snapshots of the machine.
+    Snapshot(SnapshotLine),
     /// `info block`.
     InfoBlock(BlockQuery),
 }
@@ -193,6 +199,13 @@ static COMMANDS: &[Entry] = &[
     ),
     entry("cont", Some("c"), Verb::Cont, "", "let the guest run"),
     entry(
+        "delvm",
+        None,
+        Verb::Snapshot(snapshots::Verb::Delete),
+        "tag",
+        "forget a snapshot of the machine",
+    ),
+    entry(
         "change",
         None,
         Verb::Disk(disks::Verb::Change),
@@ -263,6 +276,13 @@ static COMMANDS: &[Entry] = &[
         "tell about the machine",
     ),
     entry(
+        "loadvm",
+        None,
+        Verb::Snapshot(snapshots::Verb::Load),
+        "tag",
+        "take the machine back to a snapshot",
+    ),
+    entry(
         "nmi",
         None,
         Verb::Nmi,
@@ -312,6 +332,13 @@ static COMMANDS: &[Entry] = &[
         "plug or pull the cable of an interface or a netdev",
     ),
     entry("quit", Some("q"), Verb::Quit, "", "end the program"),
+    entry(
+        "savevm",
+        None,
+        Verb::Snapshot(snapshots::Verb::Save),
+        "[tag]",
+        "keep the machine as a snapshot (without a name: the time)",
+    ),
     entry(
         "snapshot_blkdev",
         None,
@@ -420,7 +447,7 @@ static TOPICS: &[TopicEntry] = &[
         "snapshots",
         Topic::Snapshots,
         "",
-        "snapshots inside of images",
+        "snapshots of the machine, and inside of images",
     ),
     topic("status", Topic::Status, "", "whether the guest runs"),
     topic(
@@ -507,6 +534,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
         Verb::Net(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             NetLine::read(verb, words).map(Line::Net)
+        }
+        Verb::Snapshot(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            SnapshotLine::read(verb, words).map(Line::Snapshot)
         }
         verb => match words.next() {
             Some(_) => Err(extraneous(entry.name)),
