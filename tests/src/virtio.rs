@@ -49,7 +49,7 @@ pub struct Device {
 }
 
 /// A split queue.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Queue {
     index: u16,
     /// Entries.

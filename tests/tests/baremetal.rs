@@ -539,3 +539,80 @@ fn frames_are_measured() {
     }
     assert_success(&mut vm, &mut serial);
 }
+
+/// The number of the next tick that the guest tells of.
+fn tick(serial: &mut Serial) -> u64 {
+    serial.expect("tick ");
+    let number = serial.expect("\n");
+    number.trim().parse().expect("a number")
+}
+
+fn tick_after(serial: &mut Serial, number: u64) {
+    while tick(serial) <= number {}
+}
+
+#[test]
+fn a_snapshot_takes_it_back() {
+    let builder = VmBuilder::new();
+    let path = builder.path("disk.qcow2");
+    let made = std::process::Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2"])
+        .arg(&path)
+        .arg("4M")
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        println!("skipped: no qemu-img");
+        return;
+    }
+    let node = json!({"driver": "qcow2", "node-name": "d",
+                      "file": {"driver": "file", "filename": path}});
+    let disk = [
+        "-blockdev",
+        &node.to_string(),
+        "-device",
+        "virtio-blk-pci,drive=d",
+    ]
+    .map(str::to_owned);
+    let Some(builder) = guest(builder, "tick") else {
+        return;
+    };
+    let (mut vm, mut serial) = start(builder.args(&disk));
+    tick_after(&mut serial, 5);
+    assert_eq!(vm.qmp().hmp("savevm s"), "", "{}", vm.stderr());
+    let saved = tick(&mut serial);
+    tick_after(&mut serial, saved + 20);
+    assert_eq!(vm.qmp().hmp("loadvm s"), "", "{}", vm.stderr());
+    // What it said before may still come.
+    let mut last = tick(&mut serial);
+    while last > saved + 10 {
+        last = tick(&mut serial);
+    }
+    assert!(last + 5 >= saved, "{last} after {saved}");
+    for next in last + 1..last + 10 {
+        assert_eq!(tick(&mut serial), next, "{}", serial.seen());
+    }
+    vm.exec("quit", json!({}));
+    vm.wait();
+    let images = tempfile::tempdir().expect("a directory");
+    let kept = images.path().join("disk.qcow2");
+    std::fs::rename(&path, &kept).expect("it can be moved");
+    // In a new program, which goes on from there.
+    let node = json!({"driver": "qcow2", "node-name": "d",
+                      "file": {"driver": "file", "filename": kept}});
+    let disk = [
+        "-blockdev",
+        &node.to_string(),
+        "-device",
+        "virtio-blk-pci,drive=d",
+    ]
+    .map(str::to_owned);
+    let Some(builder) = guest(VmBuilder::new(), "tick") else {
+        return;
+    };
+    let (mut vm, mut serial) = start(builder.args(&disk).args(["-loadvm", "s"]));
+    let first = tick(&mut serial);
+    assert!((saved.saturating_sub(3)..saved + 10).contains(&first));
+    tick_after(&mut serial, saved + 10);
+    serial.send(b"q");
+    assert_success(&mut vm, &mut serial);
+}

@@ -97,7 +97,11 @@ fn start(order: Order) -> Result<u8> {
         None => None,
     };
     let stopped = order.process.stopped;
+    let loadvm = order.process.loadvm.clone();
     let mut control = build(order)?;
+    if let Some(arg) = loadvm {
+        blame(&arg, control.load_first(arg.value.clone()))?;
+    }
     control.start(stopped)?;
     if let Some(daemon) = daemon {
         leave_terminal(daemon)?;

@@ -221,6 +221,12 @@ pub enum Command {
     MigrateRecover(MigrateRecoverArgs),
     /// `client_migrate_info`
     ClientMigrateInfo(ClientMigrateInfoArgs),
+    /// `snapshot-save`
+    SnapshotSave(SnapshotSaveArgs),
+    /// `snapshot-load`
+    SnapshotLoad(SnapshotLoadArgs),
+    /// `snapshot-delete`
+    SnapshotDelete(SnapshotDeleteArgs),
     /// `dump-guest-memory`
     DumpGuestMemory(DumpGuestMemoryArgs),
     /// `query-dump`
@@ -345,6 +351,9 @@ impl Command {
             Command::MigratePause => "migrate-pause",
             Command::MigrateRecover(_) => "migrate-recover",
             Command::ClientMigrateInfo(_) => "client_migrate_info",
+            Command::SnapshotSave(_) => "snapshot-save",
+            Command::SnapshotLoad(_) => "snapshot-load",
+            Command::SnapshotDelete(_) => "snapshot-delete",
             Command::DumpGuestMemory(_) => "dump-guest-memory",
             Command::QueryDump => "query-dump",
             Command::QueryDumpGuestMemoryCapability => "query-dump-guest-memory-capability",
@@ -519,6 +528,9 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "client_migrate_info" => {
             Command::ClientMigrateInfo(ClientMigrateInfoArgs::take(&mut members)?)
         }
+        "snapshot-save" => Command::SnapshotSave(SnapshotSaveArgs::take(&mut members)?),
+        "snapshot-load" => Command::SnapshotLoad(SnapshotLoadArgs::take(&mut members)?),
+        "snapshot-delete" => Command::SnapshotDelete(SnapshotDeleteArgs::take(&mut members)?),
         "dump-guest-memory" => Command::DumpGuestMemory(DumpGuestMemoryArgs::take(&mut members)?),
         "query-dump" => Command::QueryDump,
         "query-dump-guest-memory-capability" => Command::QueryDumpGuestMemoryCapability,
@@ -1190,6 +1202,38 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: ClientMigrateInfoArgs,
     ) -> QmpResult<Empty>;
+    /// Begins a job that keeps the whole machine under a name: the state of its RAM and devices in
+    /// one disk's image, and the content of each disk in its own. The guest stands still
+    /// meanwhile. All disks have it in the end, or none. The job stays until job-dismiss.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn snapshot_save(
+        &mut self,
+        cx: &mut CommandContext,
+        args: SnapshotSaveArgs,
+    ) -> QmpResult<Empty>;
+    /// Begins a job that takes the whole machine back to a snapshot. It has to be made of the same
+    /// parts as then. The guest runs on from there if it ran before. The job stays until
+    /// job-dismiss.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn snapshot_load(
+        &mut self,
+        cx: &mut CommandContext,
+        args: SnapshotLoadArgs,
+    ) -> QmpResult<Empty>;
+    /// Begins a job that forgets a snapshot on all disks that are named; those that do not have it
+    /// do not matter. The job stays until job-dismiss.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn snapshot_delete(
+        &mut self,
+        cx: &mut CommandContext,
+        args: SnapshotDeleteArgs,
+    ) -> QmpResult<Empty>;
     /// Writes the guest's memory and what its processors hold into a file that gdb or crash open.
     /// The guest stands still meanwhile and goes on afterwards.
     fn dump_guest_memory(
@@ -1473,6 +1517,15 @@ pub fn dispatch(
         }
         Command::ClientMigrateInfo(args) => {
             responder.send(commands.client_migrate_info(cx, args).map(|r| to_json(&r)))
+        }
+        Command::SnapshotSave(args) => {
+            responder.send(commands.snapshot_save(cx, args).map(|r| to_json(&r)))
+        }
+        Command::SnapshotLoad(args) => {
+            responder.send(commands.snapshot_load(cx, args).map(|r| to_json(&r)))
+        }
+        Command::SnapshotDelete(args) => {
+            responder.send(commands.snapshot_delete(cx, args).map(|r| to_json(&r)))
         }
         Command::DumpGuestMemory(args) => {
             commands.dump_guest_memory(cx, args, Reply::new(responder))

@@ -534,6 +534,21 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: false,
     },
     CommandInfo {
+        name: "snapshot-delete",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "snapshot-load",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "snapshot-save",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
         name: "stop",
         allow_oob: false,
         allow_preconfig: false,
@@ -3623,6 +3638,13 @@ pub static OPTIONS: &[OptionInfo] = &[
         implied_key: None,
     },
     OptionInfo {
+        name: "loadvm",
+        has_arg: true,
+        usage: "-loadvm tag",
+        description: "Begin with that snapshot of the machine, as loadvm does.",
+        implied_key: None,
+    },
+    OptionInfo {
         name: "no-reboot",
         has_arg: false,
         usage: "-no-reboot",
@@ -4252,6 +4274,21 @@ pub static EXAMPLES: &[Example] = &[
         command: "client_migrate_info",
         request: "{\"execute\": \"client_migrate_info\", \"arguments\": {\"protocol\":\"spice\",\"hostname\":\"virt42.lab.kraxel.org\",\"port\":1234}}",
         reply: "{\"error\": {\"class\":\"DeviceNotActive\",\"desc\":\"SPICE is not in use\"}}",
+    },
+    Example {
+        command: "snapshot-save",
+        request: "{\"execute\": \"snapshot-save\", \"arguments\": {\"job-id\":\"0\",\"tag\":\"monday\",\"vmstate\":\"disk0\",\"devices\":[\"disk0\"]}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Invalid job ID '0'\"}}",
+    },
+    Example {
+        command: "snapshot-load",
+        request: "{\"execute\": \"snapshot-load\", \"arguments\": {\"job-id\":\"0\",\"tag\":\"monday\",\"vmstate\":\"disk0\",\"devices\":[\"disk0\"]}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Invalid job ID '0'\"}}",
+    },
+    Example {
+        command: "snapshot-delete",
+        request: "{\"execute\": \"snapshot-delete\", \"arguments\": {\"job-id\":\"0\",\"tag\":\"monday\",\"devices\":[\"disk0\"]}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Invalid job ID '0'\"}}",
     },
     Example {
         command: "dump-guest-memory",

@@ -8859,6 +8859,95 @@ impl EncodeMembers for ClientMigrateInfoArgs {
     }
 }
 object!(ClientMigrateInfoArgs);
+/// Arguments of `snapshot-save`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SnapshotSaveArgs {
+    /// The job's name.
+    pub job_id: String,
+    /// The snapshot's name, which no disk has yet.
+    pub tag: String,
+    /// The node whose image takes the machine's state; one of the disks.
+    pub vmstate: String,
+    /// The disks' nodes: written, and of a format with snapshots.
+    pub devices: Vec<String>,
+}
+impl DecodeMembers for SnapshotSaveArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(SnapshotSaveArgs {
+            job_id: members.required("job-id")?,
+            tag: members.required("tag")?,
+            vmstate: members.required("vmstate")?,
+            devices: members.required("devices")?,
+        })
+    }
+}
+impl EncodeMembers for SnapshotSaveArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("job-id", &self.job_id);
+        out.put("tag", &self.tag);
+        out.put("vmstate", &self.vmstate);
+        out.put("devices", &self.devices);
+    }
+}
+object!(SnapshotSaveArgs);
+/// Arguments of `snapshot-load`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SnapshotLoadArgs {
+    /// The job's name.
+    pub job_id: String,
+    /// The snapshot's name, which all disks have.
+    pub tag: String,
+    /// The node whose image has the machine's state; one of the disks.
+    pub vmstate: String,
+    /// The disks' nodes.
+    pub devices: Vec<String>,
+}
+impl DecodeMembers for SnapshotLoadArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(SnapshotLoadArgs {
+            job_id: members.required("job-id")?,
+            tag: members.required("tag")?,
+            vmstate: members.required("vmstate")?,
+            devices: members.required("devices")?,
+        })
+    }
+}
+impl EncodeMembers for SnapshotLoadArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("job-id", &self.job_id);
+        out.put("tag", &self.tag);
+        out.put("vmstate", &self.vmstate);
+        out.put("devices", &self.devices);
+    }
+}
+object!(SnapshotLoadArgs);
+/// Arguments of `snapshot-delete`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SnapshotDeleteArgs {
+    /// The job's name.
+    pub job_id: String,
+    /// The snapshot's name.
+    pub tag: String,
+    /// The disks' nodes.
+    pub devices: Vec<String>,
+}
+impl DecodeMembers for SnapshotDeleteArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(SnapshotDeleteArgs {
+            job_id: members.required("job-id")?,
+            tag: members.required("tag")?,
+            devices: members.required("devices")?,
+        })
+    }
+}
+impl EncodeMembers for SnapshotDeleteArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("job-id", &self.job_id);
+        out.put("tag", &self.tag);
+        out.put("devices", &self.devices);
+    }
+}
+object!(SnapshotDeleteArgs);
 /// Arguments of `dump-guest-memory`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DumpGuestMemoryArgs {

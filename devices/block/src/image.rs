@@ -1,5 +1,8 @@
 //! What image formats offer beyond their bytes.
 
+use std::io;
+
+use crate::buffers::Buffers;
 use crate::error::BlockError;
 
 /// What an image says of itself.
@@ -173,7 +176,8 @@ pub trait Snapshots: Send + Sync {
     /// When the image is full or cannot be written; it is then as before.
     fn create(&self, view: &SnapshotView) -> Result<String, BlockError>;
 
-    /// Goes back to the snapshot with that id.
+    /// Goes back to the snapshot with that id. The machine's state that came with it stays with it
+    /// alone.
     ///
     /// # Errors
     /// When there is none, or the image cannot be written; it is then as before.
@@ -186,16 +190,22 @@ pub trait Snapshots: Send + Sync {
     fn delete(&self, id: &str) -> Result<(), BlockError>;
 
     /// Writes the machine's state that the next snapshot is to have, from `offset` in it on. It is
-    /// stored beside the disk.
+    /// stored beside the disk. Pieces that begin and end with clusters are written as they are.
     ///
     /// # Errors
     /// When the image has no room for it, or cannot be written.
-    fn write_vm_state(&self, offset: u64, data: &[u8]) -> Result<(), BlockError>;
+    fn write_vm_state(&self, offset: u64, data: &Buffers) -> Result<(), BlockError>;
 
-    /// Reads the machine's state that was written, or came with the snapshot that was applied
-    /// last.
+    /// Gives back what was written for a snapshot that there will not be.
     ///
     /// # Errors
-    /// When there is none there, or the image cannot be read.
-    fn read_vm_state(&self, offset: u64, data: &mut [u8]) -> Result<(), BlockError>;
+    /// When the image cannot be written; clusters stay in use then.
+    fn drop_vm_state(&self) -> Result<(), BlockError>;
+
+    /// Reads the machine's state of the snapshot with that id, from its beginning. The snapshot has
+    /// to stay meanwhile; the disk may change.
+    ///
+    /// # Errors
+    /// When there is none, or the image cannot be read.
+    fn read_vm_state(&self, id: &str) -> Result<Box<dyn io::Read + '_>, BlockError>;
 }

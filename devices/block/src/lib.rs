@@ -53,7 +53,7 @@ pub use graph::{
     AttachOptions, Attachment, BackendName, BackendView, BackingSpec, Changes, ChildSpec, Drained,
     DriveOptions, DriverSpec, FormatKind, FormatSpec, Graph, Habits, Hold, MediaDevice, NodeSpec,
     NodeView, OverlapCheck, OverlapFlags, Perm, Perms, Qcow2Options, Removed, Role, Sharing,
-    SizeWatcher, Slot, TrayLocked, TrayView, WriteCache, without_backing,
+    SizeWatcher, Slot, SnapshotDisk, TrayLocked, TrayView, WriteCache, without_backing,
 };
 pub use histogram::Histogram;
 pub use image::{

@@ -16,6 +16,7 @@ mod netsock;
 mod pc;
 mod scsi;
 mod scsi_changes;
+mod snapshots;
 mod usernet;
 mod vhost;
 mod vmgenid;

@@ -24,6 +24,7 @@ mod qom;
 mod queries;
 mod schema;
 mod session;
+mod snapshots;
 mod spec;
 mod text;
 mod transports;

@@ -67,6 +67,7 @@ pub fn take(plan: &mut Plan, arg: Arg) -> Done {
         "no-reboot" => policy(plan, &arg, "reboot", "shutdown"),
         "no-shutdown" => policy(plan, &arg, "shutdown", "pause"),
         "S" => set(&mut plan.process.stopped),
+        "loadvm" => keep(&mut plan.process.loadvm, arg),
         "daemonize" => set(&mut plan.process.daemonize),
         "pidfile" => keep(&mut plan.process.pidfile, arg.value.into()),
         "D" => keep(&mut plan.process.log_file, arg.value.into()),

@@ -164,6 +164,8 @@ pub struct FdPlan {
 pub struct ProcessPlan {
     /// `-S`.
     pub stopped: bool,
+    /// `-loadvm`: the snapshot's name.
+    pub loadvm: Option<Arg>,
     /// `-daemonize`.
     pub daemonize: bool,
     /// `-pidfile`.

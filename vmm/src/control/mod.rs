@@ -25,6 +25,7 @@ pub mod nets;
 pub mod objects;
 mod parts;
 pub mod sink;
+mod snapshots;
 mod unfinished;
 pub mod yank;
 
@@ -92,6 +93,8 @@ pub struct Control {
     actions: VecDeque<Action>,
     /// What other threads do that is to be whole when the program ends.
     unfinished: Unfinished,
+    /// Threads that work on snapshots look here whether the program ends.
+    snapshots: snapshots::End,
     /// An action is under way on another thread; the next ones wait for it.
     busy: bool,
     exit: Option<u8>,
@@ -138,6 +141,7 @@ impl Control {
             next_ticket: 0,
             actions: VecDeque::new(),
             unfinished: Unfinished::default(),
+            snapshots: snapshots::End::default(),
             busy: false,
             exit: None,
         })
@@ -189,12 +193,17 @@ impl Control {
                 self.shut_down();
                 return status;
             }
-            match self.poll.wait(-1) {
-                Ok(ready) => ready.for_each(|token| self.ready(token, &mut mail)),
-                Err(error) => {
-                    log::error!("Cannot wait for events: {error}");
-                    self.exit = Some(1);
-                }
+            self.serve(&mut mail);
+        }
+    }
+
+    /// Waits for something to happen, and sees to it.
+    fn serve(&mut self, mail: &mut VecDeque<Mail>) {
+        match self.poll.wait(-1) {
+            Ok(ready) => ready.for_each(|token| self.ready(token, mail)),
+            Err(error) => {
+                log::error!("Cannot wait for events: {error}");
+                self.exit = Some(1);
             }
         }
     }
@@ -292,6 +301,7 @@ impl Control {
 
     /// The machine goes first: its threads use what the others own.
     fn shut_down(&mut self) {
+        self.snapshots.come();
         self.qtest = None;
         // It asks for things of the machine.
         self.migrate.shut_down();
@@ -303,9 +313,9 @@ impl Control {
         self.machine = None;
         drop(self.nets.take_all());
         self.nets.service.shut_down();
-        self.jobs.shut_down();
         self.dumps.shut_down();
         self.blockdevs.end_turns();
+        self.jobs.shut_down();
         self.unfinished.wait();
         self.blockdevs.close();
         for (_, waiter) in std::mem::take(&mut self.waiting) {

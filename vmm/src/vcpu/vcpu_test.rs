@@ -335,7 +335,7 @@ fn vcpus_are_held_back_and_park_at_once() {
     lab.pause();
     assert!(start.elapsed() < Duration::from_millis(200));
     lab.vcpus.resume();
-    assert!(lab.vcpus.registers(0).is_ok());
+    assert!(lab.vcpus.view(0).is_ok());
     lab.vcpus.throttle(0);
     progress(&lab);
     lab.vcpus.throttle(99);

@@ -228,11 +228,15 @@ impl Snapshots for Fake {
         Ok(())
     }
 
-    fn write_vm_state(&self, _offset: u64, _data: &[u8]) -> Result<(), BlockError> {
+    fn write_vm_state(&self, _offset: u64, _data: &Buffers) -> Result<(), BlockError> {
         Err(BlockError::Empty)
     }
 
-    fn read_vm_state(&self, _offset: u64, _data: &mut [u8]) -> Result<(), BlockError> {
+    fn drop_vm_state(&self) -> Result<(), BlockError> {
+        Ok(())
+    }
+
+    fn read_vm_state(&self, _id: &str) -> Result<Box<dyn io::Read + '_>, BlockError> {
         Err(BlockError::Empty)
     }
 }

@@ -91,10 +91,10 @@ impl Graph {
 
 /// The graph while it is changed.
 pub struct Changes<'a> {
-    graph: &'a mut Inner,
+    pub(super) graph: &'a mut Inner,
     opener: &'a mut dyn FileOpener,
     host: &'a Host,
-    log: Log,
+    pub(super) log: Log,
 }
 
 impl Changes<'_> {
@@ -338,7 +338,7 @@ impl Changes<'_> {
     }
 
     /// Those above whose size is that of what is below them.
-    fn resized(
+    pub(super) fn resized(
         &mut self,
         id: NodeId,
         devices: &mut Vec<Arc<dyn SizeWatcher>>,
@@ -432,7 +432,7 @@ impl Changes<'_> {
         }
     }
 
-    fn find(&self, device: &str, node: &str) -> Result<NodeId, BlockError> {
+    pub(super) fn find(&self, device: &str, node: &str) -> Result<NodeId, BlockError> {
         self.find_either(Some(device), Some(node))
     }
 

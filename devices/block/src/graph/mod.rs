@@ -26,6 +26,7 @@ mod open_format;
 mod perms;
 mod reopen;
 mod settle;
+mod snapshots;
 mod spec;
 mod surgery;
 mod view;
@@ -51,6 +52,7 @@ pub use hold::Hold;
 pub use limits::BackendName;
 pub use media::{Habits, MediaDevice, Slot, TrayLocked, TrayView};
 pub use perms::{Perm, Perms, Role};
+pub use snapshots::SnapshotDisk;
 pub use spec::{
     BackingSpec, ChildSpec, DriverSpec, FormatKind, FormatSpec, NodeSpec, OverlapCheck,
     OverlapFlags, Qcow2Options,

@@ -21,7 +21,7 @@ use crate::control::fds::Opener;
 pub struct GraphWork {
     pub(super) graph: Graph,
     pub(super) turn: ImageTurn,
-    opener: Opener,
+    pub(super) opener: Opener,
     /// The guest's clock in nanoseconds.
     guest_ns: u64,
 }
@@ -397,7 +397,7 @@ fn check_properties(
     )))
 }
 
-fn snapshot_now(name: String, guest_ns: u64) -> SnapshotView {
+pub(super) fn snapshot_now(name: String, guest_ns: u64) -> SnapshotView {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.unwrap_or_default();
     SnapshotView {

@@ -12,6 +12,7 @@ mod filename;
 pub(in crate::control) mod limits;
 pub mod media;
 mod query;
+mod snapshots;
 mod temporary;
 mod unit;
 
@@ -36,6 +37,7 @@ pub use check::{Check, ImageTurn};
 pub use create::{NewImage, check_creatable};
 pub use drive::DriveMade;
 use drive::DriveText;
+pub use snapshots::StateImage;
 use unit::{Interface, Media, Unit};
 
 /// Mode of files that are made; block nodes make none.

@@ -7,13 +7,12 @@ use api_spec::{
     BlockDeviceInfo, BlockIOThrottle, BlockInfo, BlockResizeArgs, BlockdevChangeMediumArgs,
     BlockdevDetectZeroesOptions, BlockdevOptions, BlockdevSnapshotDeleteInternalSyncArgs,
     BlockdevSnapshotInternal, BlockdevSnapshotSync, Mode, NewImageMode, QmpError, QmpResult, Reply,
-    SnapshotInfo, Value, decode_value,
+    Value, decode_value,
 };
 
 use super::text::said;
 use crate::control::Control;
 use crate::control::hmp::{self, BlockQuery, DiskLine};
-use crate::logging::civil_from_days;
 
 fn answer(result: QmpResult<()>) -> QmpResult<String> {
     Ok(hmp::wire(&said(result.map(|()| String::new()))))
@@ -171,80 +170,6 @@ impl Control {
         }
         text
     }
-}
-
-impl Control {
-    /// Snapshots of the machine are none yet, so that all there are belong to single images.
-    pub(super) fn tell_snapshots(&self) -> String {
-        let mut text = String::new();
-        let mut can = false;
-        for info in self.blockdevs.query_block() {
-            let Some(node) = &info.inserted else {
-                continue;
-            };
-            can |= !node.ro && node.drv == "qcow2";
-            let snapshots = node.image.snapshots.as_deref().unwrap_or(&[]);
-            if snapshots.is_empty() {
-                continue;
-            }
-            let name = match info.device.is_empty() {
-                true => node.node_name.as_deref().unwrap_or_default(),
-                false => info.device.as_str(),
-            };
-            let gap = if text.is_empty() { "" } else { "\n" };
-            let _ = writeln!(
-                text,
-                "{gap}List of partial (non-loadable) snapshots on '{name}':"
-            );
-            let _ = writeln!(
-                text,
-                "{:<7} {:<16} {:>8} {:>19} {:>15} {:>10}",
-                "ID", "TAG", "VM_SIZE", "DATE", "VM_CLOCK", "ICOUNT"
-            );
-            snapshots
-                .iter()
-                .for_each(|snapshot| row(&mut text, snapshot));
-        }
-        match (text.is_empty(), can) {
-            (false, _) => text,
-            (true, true) => "There is no snapshot available.\n".to_owned(),
-            (true, false) => "No available block device supports snapshots\n".to_owned(),
-        }
-    }
-}
-
-fn row(text: &mut String, snapshot: &SnapshotInfo) {
-    let size = human(u64::try_from(snapshot.vm_state_size).unwrap_or(0));
-    let seconds = snapshot.vm_clock_sec;
-    let clock = format!(
-        "{:04}:{:02}:{:02}.{:03}",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60,
-        snapshot.vm_clock_nsec / 1_000_000
-    );
-    let icount = snapshot
-        .icount
-        .map_or("--".to_owned(), |count| count.to_string());
-    let _ = writeln!(
-        text,
-        "{:<7} {:<16} {size:>8} {:>19} {clock:>15} {icount:>10}",
-        snapshot.id,
-        snapshot.name,
-        date(snapshot.date_sec),
-    );
-}
-
-/// Seconds since 1970 as a date and a time, universal.
-fn date(seconds: i64) -> String {
-    let seconds = u64::try_from(seconds).unwrap_or(0);
-    let (year, month, day) = civil_from_days(seconds / 86_400);
-    let second = seconds % 86_400;
-    let (hour, minute) = (second / 3600, second / 60 % 60);
-    format!(
-        "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02}",
-        second % 60
-    )
 }
 
 fn throttle(device: String, limits: [i64; 6]) -> BlockIOThrottle {
@@ -407,7 +332,7 @@ fn image_lines(text: &mut String, node: &BlockDeviceInfo) {
 }
 
 /// Bytes with three digits and a binary unit.
-fn human(bytes: u64) -> String {
+pub(in crate::control) fn human(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
     let mut unit = 0;
     let mut value = bytes as f64;
@@ -432,19 +357,6 @@ fn human(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_told() {
-        for (seconds, text) in [
-            (0, "1970-01-01 00:00:00"),
-            (951_782_399, "2000-02-28 23:59:59"),
-            (951_782_400, "2000-02-29 00:00:00"),
-            (1_290_435_240, "2010-11-22 14:14:00"),
-            (4_294_967_295, "2106-02-07 06:28:15"),
-        ] {
-            assert_eq!(date(seconds), text);
-        }
-    }
 
     #[test]
     fn sizes_have_three_digits() {

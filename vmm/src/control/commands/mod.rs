@@ -23,6 +23,7 @@ use super::life::Input;
 use super::migrate::{never, older};
 use super::nets::NetCaller;
 
+pub(super) use disk_text::human;
 pub use info::version;
 
 /// Empty answer of a command that worked.
@@ -317,6 +318,33 @@ impl Commands for Control {
         reply: Reply<SnapshotInfo>,
     ) {
         self.change_graph(reply, move |graph| graph.apply_snapshot(&args));
+    }
+
+    fn snapshot_save(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: SnapshotSaveArgs,
+    ) -> QmpResult<Empty> {
+        self.save_snapshot(args)?;
+        DONE
+    }
+
+    fn snapshot_load(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: SnapshotLoadArgs,
+    ) -> QmpResult<Empty> {
+        self.load_snapshot(args)?;
+        DONE
+    }
+
+    fn snapshot_delete(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: SnapshotDeleteArgs,
+    ) -> QmpResult<Empty> {
+        self.delete_snapshot(args)?;
+        DONE
     }
 
     fn transaction(

@@ -40,6 +40,7 @@ impl Control {
             Ok(Line::Guest(line)) => said(self.run_guest(line)),
             Ok(Line::Chardev(line)) => return self.run_chardev(cx.monitor, line, reply),
             Ok(Line::Disk(line)) => return self.run_disk(line, reply),
+            Ok(Line::Snapshot(line)) => return self.run_snapshot(line, reply),
             Ok(Line::Device(line)) => self.run_device(&line),
         };
         reply.send(Ok(hmp::wire(&text)));
@@ -78,7 +79,8 @@ impl Control {
             | Verb::Forward(_)
             | Verb::Migration(_)
             | Verb::Net(_)
-            | Verb::Memory(_) => reply.send(Ok(String::new())),
+            | Verb::Memory(_)
+            | Verb::Snapshot(_) => reply.send(Ok(String::new())),
         }
     }
 

@@ -9,6 +9,7 @@ pub mod guest;
 pub mod memory;
 pub mod migration;
 pub mod nets;
+pub mod snapshots;
 mod words;
 
 pub use chardevs::ChardevLine;
@@ -19,6 +20,7 @@ pub use guest::GuestLine;
 pub use memory::MemoryLine;
 pub use migration::MigrationLine;
 pub use nets::NetLine;
+pub use snapshots::SnapshotLine;
 use words::Words;
 
 /// One text command.
@@ -56,6 +58,8 @@ pub enum Verb {
     Migration(migration::Verb),
     /// A command about memory and registers.
     Memory(memory::Verb),
+    /// A command about snapshots of the machine.
+    Snapshot(snapshots::Verb),
 }
 
 /// What `info` tells about.
@@ -140,6 +144,8 @@ pub enum Line {
     Migration(MigrationLine),
     /// A command about memory and registers.
     Memory(MemoryLine),
+    /// A command about snapshots of the machine.
+    Snapshot(SnapshotLine),
     /// `info block`.
     InfoBlock(BlockQuery),
 }
@@ -226,6 +232,13 @@ static COMMANDS: &[Entry] = &[
         "refused: there are no displays to follow the machine",
     ),
     entry("cont", Some("c"), Verb::Cont, "", "let the guest run"),
+    entry(
+        "delvm",
+        None,
+        Verb::Snapshot(snapshots::Verb::Delete),
+        "tag",
+        "forget a snapshot of the machine",
+    ),
     entry(
         "change",
         None,
@@ -323,6 +336,13 @@ static COMMANDS: &[Entry] = &[
         Verb::Info,
         "[subcommand]",
         "tell about the machine",
+    ),
+    entry(
+        "loadvm",
+        None,
+        Verb::Snapshot(snapshots::Verb::Load),
+        "tag",
+        "take the machine back to a snapshot",
     ),
     entry(
         "memsave",
@@ -480,6 +500,13 @@ static COMMANDS: &[Entry] = &[
     ),
     entry("quit", Some("q"), Verb::Quit, "", "end the program"),
     entry(
+        "savevm",
+        None,
+        Verb::Snapshot(snapshots::Verb::Save),
+        "[tag]",
+        "keep the machine as a snapshot (without a name: the time)",
+    ),
+    entry(
         "snapshot_blkdev",
         None,
         Verb::Disk(disks::Verb::Snapshot),
@@ -622,7 +649,7 @@ static TOPICS: &[TopicEntry] = &[
         "snapshots",
         Topic::Snapshots,
         "",
-        "snapshots inside of images",
+        "snapshots of the machine, and inside of images",
     ),
     topic("status", Topic::Status, "", "whether the guest runs"),
     topic("tlb", Topic::Tlb, "", "pages that are mapped"),
@@ -717,6 +744,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
         Verb::Net(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             NetLine::read(verb, words).map(Line::Net)
+        }
+        Verb::Snapshot(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            SnapshotLine::read(verb, words).map(Line::Snapshot)
         }
         Verb::Migration(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));

@@ -81,6 +81,11 @@ impl JobCx {
         progress.total.store(total, Ordering::Relaxed);
     }
 
+    /// Steps done, and in all.
+    pub fn progress(&self) -> (u64, u64) {
+        self.shared.progress()
+    }
+
     /// Says that some steps were done.
     pub fn advance(&self, steps: u64) {
         self.shared

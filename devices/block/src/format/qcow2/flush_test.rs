@@ -195,7 +195,8 @@ fn what_is_left_behind_the_end_does_not_show_when_the_disk_grows() {
     // The state of a machine, of which no snapshot was made.
     image.reopen(false).unwrap();
     let snapshots = image.snapshots().unwrap();
-    snapshots.write_vm_state(0, &[9; 4096]).unwrap();
+    let state = Buffers::owned(HostBuffer::from_bytes(&[9; 4096], 4096));
+    snapshots.write_vm_state(0, &state).unwrap();
     Format::resize(&image, 1 << 30).unwrap();
     assert!(read(&image, 512 << 20) == [0; 4096]);
     image.close().unwrap();

@@ -10,7 +10,7 @@ use super::{Compat, CompressionKind, Qcow2Create, check, create, snapshot};
 use crate::Preallocation;
 use crate::image::{Image, Qcow2View, SnapshotView, Specific};
 use crate::node::{BlockNode, NodeExt};
-use crate::{Durability, Op, Repair, Unmap};
+use crate::{Buffers, Durability, HostBuffer, Op, Repair, Unmap};
 
 const MIB: u64 = 1 << 20;
 const SIZE: u64 = 6 * MIB + 1536;
@@ -356,7 +356,12 @@ fn use_all(bytes: Vec<u8>) {
         let image = node.image().unwrap();
         let _ = image.check(Repair::All);
         if let Some(snapshots) = image.snapshots() {
-            let _ = snapshots.write_vm_state(0, &data);
+            let state = Buffers::owned(HostBuffer::from_bytes(&data, 4096));
+            let _ = snapshots.write_vm_state(0, &state);
+            let _ = snapshots.drop_vm_state();
+            if let Ok(mut reader) = snapshots.read_vm_state("1") {
+                let _ = reader.read_exact(&mut data);
+            }
             let _ = snapshots.create(&SnapshotView::default());
         }
         let _ = image.close();

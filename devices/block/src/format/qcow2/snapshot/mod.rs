@@ -2,6 +2,7 @@
 
 mod change;
 mod image;
+mod state;
 pub(super) mod table;
 mod walk;
 
@@ -193,6 +194,10 @@ impl<'a> Job<'a> {
         }
         let store = self.change.store;
         let mut l1 = store.words(snapshot.l1_offset, snapshot.l1_size.into())?;
+        // The machine's state stays with the snapshot: shared with the active table, it would have
+        // to be copied when the next one is written.
+        let disk = usize::try_from(self.geometry().l1_entries(size)).map_err(|_| eio())?;
+        l1.truncate(disk);
         // In this order a refcount that is as large as can be does not stand in the way.
         let old = std::mem::take(&mut self.l1);
         self.change.step_all(&old, -1)?;

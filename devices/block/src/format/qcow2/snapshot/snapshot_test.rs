@@ -6,6 +6,7 @@ use super::super::peer::{Bench, image, is_here};
 use super::super::recorder::{Recorder, crashes};
 use super::super::store::Store;
 use super::table::Table;
+use crate::buffers::{Buffers, HostBuffer};
 use crate::error::BlockError;
 use crate::image::{SnapshotView, Snapshots};
 use crate::node::{BlockNode, NodeExt};
@@ -36,6 +37,18 @@ fn named(name: &str) -> SnapshotView {
         vm_clock_nsec: 3_661_000_000_000,
         ..SnapshotView::default()
     }
+}
+
+fn write_state(shots: &dyn Snapshots, offset: u64, data: &[u8]) {
+    let buffers = Buffers::owned(HostBuffer::from_bytes(data, 4096));
+    shots.write_vm_state(offset, &buffers).unwrap();
+}
+
+fn read_state(shots: &dyn Snapshots, id: &str) -> Vec<u8> {
+    let mut state = Vec::new();
+    let mut reader = shots.read_vm_state(id).unwrap();
+    reader.read_to_end(&mut state).unwrap();
+    state
 }
 
 /// Everything that the disk has.
@@ -224,8 +237,8 @@ fn the_machines_state_is_beside_the_disk() {
         node.write_at(0, &[1; 4096]).unwrap();
         let state: Vec<u8> = (0..1_000_003u32).map(|at| (at / 7) as u8).collect();
         let shots = snapshots(&node);
-        shots.write_vm_state(500_000, &state[500_000..]).unwrap();
-        shots.write_vm_state(0, &state[..500_000]).unwrap();
+        write_state(shots, 500_000, &state[500_000..]);
+        write_state(shots, 0, &state[..500_000]);
         let view = SnapshotView {
             vm_state_size: state.len() as u64,
             icount: Some(77),
@@ -233,11 +246,7 @@ fn the_machines_state_is_beside_the_disk() {
         };
         let id = shots.create(&view).unwrap();
         assert_eq!(shots.list()[0].icount, Some(77));
-        let mut back = vec![0; state.len()];
-        // It is the snapshot's; the active tables do not have it any more.
-        if shots.read_vm_state(0, &mut back).is_ok() {
-            assert!(back.iter().all(|byte| *byte == 0));
-        }
+        assert!(read_state(shots, &id) == state, "{options}");
         node.write_at(0, &[2; 4096]).unwrap();
         close(node);
         bench.is_clean("a");
@@ -247,8 +256,18 @@ fn the_machines_state_is_beside_the_disk() {
         let node = image(&bench.path("a"));
         let shots = snapshots(&node);
         shots.apply(&id).unwrap();
-        shots.read_vm_state(0, &mut back).unwrap();
-        assert!(back == state, "{options}");
+        assert!(read_state(shots, &id) == state, "{options}");
+        // The active tables do not share it: it is written again without being copied.
+        write_state(shots, 0, &state[..500_000]);
+        let other = shots.create(&view).unwrap();
+        shots.delete(&id).unwrap();
+        let id = other;
+        assert!(read_state(shots, &id)[..500_000] == state[..500_000]);
+        assert!(
+            read_state(shots, &id)[500_000..]
+                .iter()
+                .all(|byte| *byte == 0)
+        );
         let mut bytes = vec![0; 4096];
         node.read_at(0, &mut bytes).unwrap();
         assert_eq!(bytes, vec![1; 4096]);
@@ -431,4 +450,65 @@ fn a_name_that_has_become_too_long_is_not_written() {
     table.to_bytes().unwrap();
     table.snapshots.push(snapshot(65536));
     table.to_bytes().unwrap_err();
+}
+
+#[test]
+fn a_state_that_no_snapshot_has_is_given_back() {
+    if !is_here() {
+        return;
+    }
+    for options in ["cluster_size=64k", "cluster_size=512", "extended_l2=on"] {
+        let bench = Bench::new();
+        bench.img(&["create", "-f", "qcow2", "-o", options, "a", "3M"]);
+        let node = image(&bench.path("a"));
+        node.write_at(0, &[1; 4096]).unwrap();
+        write_state(snapshots(&node), 0, &vec![7; 2_000_000]);
+        snapshots(&node).drop_vm_state().unwrap();
+        close(node);
+        bench.is_clean("a");
+        let size = std::fs::metadata(bench.path("a")).unwrap().len();
+        // With small clusters there are tables behind what was given back.
+        assert!(options == "cluster_size=512" || size < 1_000_000, "{size}");
+        let node = image(&bench.path("a"));
+        snapshots(&node).drop_vm_state().unwrap();
+        assert!(snapshots(&node).read_vm_state("1").is_err());
+        close(node);
+    }
+}
+
+#[test]
+fn a_state_is_read_while_the_disk_changes() {
+    if !is_here() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.img(&["create", "-f", "qcow2", "-o", "cluster_size=4k", "a", "8M"]);
+    let node = image(&bench.path("a"));
+    let state: Vec<u8> = (0..9_000_000u32).map(|at| (at / 4099) as u8).collect();
+    // Pieces of no particular size, with a gap, one over another.
+    for (from, to) in [
+        (0, 5_000_001),
+        (4_000_000, 4_100_000),
+        (6_000_000, 9_000_000),
+    ] {
+        write_state(snapshots(&node), from as u64, &state[from..to]);
+    }
+    let view = SnapshotView {
+        vm_state_size: state.len() as u64,
+        ..named("vm")
+    };
+    let id = snapshots(&node).create(&view).unwrap();
+    let mut reader = snapshots(&node).read_vm_state(&id).unwrap();
+    let mut back = vec![0; 1_000_000];
+    reader.read_exact(&mut back).unwrap();
+    node.write_at(0, &[3; 1 << 20]).unwrap();
+    snapshots(&node).apply(&id).unwrap();
+    reader.read_to_end(&mut back).unwrap();
+    assert_eq!(back.len(), state.len());
+    assert!(back[..5_000_001] == state[..5_000_001]);
+    assert!(back[5_000_001..6_000_000].iter().all(|byte| *byte == 0));
+    assert!(back[6_000_000..] == state[6_000_000..]);
+    drop(reader);
+    close(node);
+    bench.is_clean("a");
 }
