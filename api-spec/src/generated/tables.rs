@@ -3604,6 +3604,13 @@ pub static OPTIONS: &[OptionInfo] = &[
         implied_key: None,
     },
     OptionInfo {
+        name: "only-migratable",
+        has_arg: false,
+        usage: "-only-migratable",
+        description: "Refuse devices that would keep the machine from migrating.",
+        implied_key: None,
+    },
+    OptionInfo {
         name: "no-shutdown",
         has_arg: false,
         usage: "-no-shutdown",

@@ -63,6 +63,7 @@ pub fn take(plan: &mut Plan, arg: Arg) -> Done {
         "nographic" => set(&mut plan.nographic),
         "nodefaults" => set(&mut plan.nodefaults),
         "no-user-config" => Ok(()),
+        "only-migratable" => set(&mut plan.machine.only_migratable),
         "no-reboot" => policy(plan, &arg, "reboot", "shutdown"),
         "no-shutdown" => policy(plan, &arg, "shutdown", "pause"),
         "S" => set(&mut plan.process.stopped),

@@ -92,6 +92,8 @@ pub struct MachinePlan {
     pub append: Option<String>,
     /// `-rtc`.
     pub rtc: RtcPlan,
+    /// `-only-migratable`.
+    pub only_migratable: bool,
 }
 
 /// `-rtc`.

@@ -166,10 +166,13 @@ impl Machine {
             ready: false,
             io_thread: None,
             running: false,
-            writers: devices::vhost::Writers::default(),
             foreign: Foreign::default(),
+            writers: devices::vhost::Writers::default(),
             shadow: shadow.into_iter().collect(),
         };
+        machine
+            .check_processors_migratable()
+            .map_err(anyhow::Error::msg)?;
         Ok((machine, chosen))
     }
 }

@@ -205,6 +205,7 @@ impl Machine {
         let built = registry::build(&options.driver, cx, child)?;
         let face = built.face();
         let name = options.driver.name();
+        machine.check_migratable(name, &built)?;
         machine.attach(&key, name, bus, devfn, built, &options)?;
         let serial = serial_port(&options.driver, machine.serial_count());
         let nr = machine

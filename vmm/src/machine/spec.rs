@@ -137,6 +137,8 @@ pub struct MachineSpec {
     pub rtc_source: WallSource,
     /// Whether there is an i8042.
     pub i8042: bool,
+    /// What would keep the machine from migrating is refused.
+    pub only_migratable: bool,
 }
 
 impl MachineSpec {
@@ -207,6 +209,7 @@ impl MachineSpec {
                 false => WallSource::Host,
             },
             i8042: true,
+            only_migratable: plan.only_migratable,
         };
         for (key, value, arg) in plan.properties {
             spec.set(&key.replace('_', "-"), &value, &arg)?;

@@ -13,12 +13,12 @@ impl Machine {
         self.clock.save()
     }
 
+    /// Before devices, which set their timers anew by it.
     pub(super) fn restore_clock(&self, take: &mut Take) -> Result<(), String> {
         let (id, instance) = GuestClock::SECTION;
         self.clock.restore(&take(id, instance)?)
     }
 
-    /// Why processors cannot be saved, for people; none for most.
     pub(super) fn processor_blockers(&self) -> Vec<String> {
         self.vcpus.blockers()
     }
@@ -29,6 +29,7 @@ impl Machine {
         Ok(sections)
     }
 
+    /// The accelerator first: what processors have of clocks is about its.
     pub(super) fn restore_processors(&self, take: &mut Take) -> Result<(), String> {
         for (id, instance) in self.accel.parts() {
             self.accel.restore(&take(id, instance)?)?;

@@ -40,11 +40,17 @@ pub struct Rig(Control);
 impl Rig {
     /// From options in the order given.
     pub fn new(options: &[&str]) -> Self {
-        let words: Vec<&str> = options.iter().flat_map(|o| o.split_whitespace()).collect();
-        match build_for_test(&words) {
-            Ok(control) => Rig(control),
-            Err(error) => panic!("{error:#}"),
+        match Self::try_new(options) {
+            Ok(rig) => rig,
+            Err(error) => panic!("{error}"),
         }
+    }
+
+    /// The same, or why there can be none.
+    pub fn try_new(options: &[&str]) -> Result<Self, String> {
+        let words: Vec<&str> = options.iter().flat_map(|o| o.split_whitespace()).collect();
+        let built = build_for_test(&words);
+        built.map(Rig).map_err(|error| format!("{error:#}"))
     }
 
     /// A machine with all devices on this board.
@@ -242,6 +248,9 @@ impl Rig {
         if let Some((_, nic)) = self.machine().nics().next() {
             nic.set_link(false);
         }
+        // The guest is asked for a device, and has not answered.
+        let asked = self.machine().request_unplug("disk0");
+        assert!(asked.is_ok_and(|gone| gone.is_none()));
         // Write-through, as far as the disk lets the driver choose.
         self.poke("disk0", Some(4), 0x2020, &[0]);
     }
