@@ -154,6 +154,43 @@ fn what_does_not_fit_is_named() {
     assert_eq!(rig.machine().restore(saved.clone()), Ok(()));
 }
 
+/// States come from anywhere: a damaged one is refused, or taken and lived with.
+#[test]
+fn damaged_state_does_no_harm() {
+    for board in BOARDS {
+        let mut source = Rig::full(board);
+        source.use_all();
+        let saved = save(&mut source);
+        let mut target = Rig::full(board);
+        let (mut refused, mut dice) = (0, 0x9e37_79b9_7f4a_7c15_u64);
+        let mut below = |end: usize| {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (dice >> 33) as usize % end
+        };
+        for round in 0..400 {
+            let mut sections = saved.clone();
+            let section = &mut sections[below(saved.len())];
+            let at = below(section.body.len());
+            match below(8) {
+                0 => section.body.truncate(at),
+                1 => section.body.insert(at, below(256) as u8),
+                _ => section.body[at] ^= 1 << below(8),
+            }
+            match target.machine().restore(sections) {
+                Err(_) => refused += 1,
+                Ok(()) if round % 8 == 0 => {
+                    target.machine().resume();
+                    target.machine().quiesce();
+                }
+                Ok(()) => {}
+            }
+        }
+        assert!(refused > 50, "{refused}");
+        assert_eq!(target.machine().restore(saved.clone()), Ok(()));
+        assert_same(&save(&mut target), &saved, "restored after all of that");
+    }
+}
+
 fn config() -> MachineConfig {
     let device = |name: &str, vectors: &str| DeviceConfig {
         path: format!("/machine/peripheral/{name}"),
