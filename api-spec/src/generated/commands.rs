@@ -221,6 +221,8 @@ pub enum Command {
     MigrateRecover(MigrateRecoverArgs),
     /// `client_migrate_info`
     ClientMigrateInfo(ClientMigrateInfoArgs),
+    /// `blockdev-set-active`
+    BlockdevSetActive(BlockdevSetActiveArgs),
 }
 impl Command {
     /// The command's name on the wire.
@@ -333,6 +335,7 @@ impl Command {
             Command::MigratePause => "migrate-pause",
             Command::MigrateRecover(_) => "migrate-recover",
             Command::ClientMigrateInfo(_) => "client_migrate_info",
+            Command::BlockdevSetActive(_) => "blockdev-set-active",
         }
     }
 }
@@ -500,6 +503,9 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "migrate-recover" => Command::MigrateRecover(MigrateRecoverArgs::take(&mut members)?),
         "client_migrate_info" => {
             Command::ClientMigrateInfo(ClientMigrateInfoArgs::take(&mut members)?)
+        }
+        "blockdev-set-active" => {
+            Command::BlockdevSetActive(BlockdevSetActiveArgs::take(&mut members)?)
         }
 
         _ => return Err(QmpError::command_not_found(name)),
@@ -1164,6 +1170,14 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: ClientMigrateInfoArgs,
     ) -> QmpResult<Empty>;
+    /// Gives block nodes up for another program, or takes them again. What is below a node goes
+    /// with it, unless an active node uses it.
+    fn blockdev_set_active(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevSetActiveArgs,
+        reply: Reply<Empty>,
+    );
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -1413,6 +1427,9 @@ pub fn dispatch(
         }
         Command::ClientMigrateInfo(args) => {
             responder.send(commands.client_migrate_info(cx, args).map(|r| to_json(&r)))
+        }
+        Command::BlockdevSetActive(args) => {
+            commands.blockdev_set_active(cx, args, Reply::new(responder))
         }
     }
 }

@@ -89,6 +89,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "blockdev-set-active",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
         name: "blockdev-snapshot",
         allow_oob: false,
         allow_preconfig: true,
@@ -4221,5 +4226,10 @@ pub static EXAMPLES: &[Example] = &[
         command: "client_migrate_info",
         request: "{\"execute\": \"client_migrate_info\", \"arguments\": {\"protocol\":\"spice\",\"hostname\":\"virt42.lab.kraxel.org\",\"port\":1234}}",
         reply: "{\"error\": {\"class\":\"DeviceNotActive\",\"desc\":\"SPICE is not in use\"}}",
+    },
+    Example {
+        command: "blockdev-set-active",
+        request: "{\"execute\": \"blockdev-set-active\", \"arguments\": {\"node-name\":\"node0\",\"active\":false}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Failed to find node with node-name='node0'\"}}",
     },
 ];

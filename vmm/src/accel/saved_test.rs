@@ -3,6 +3,7 @@
 use super::*;
 use crate::accel::kvm::KvmAccel;
 use crate::accel::{Accel, AccelState};
+use crate::machine::saved::golden_tests::golden;
 
 fn accel() -> Option<KvmAccel> {
     match KvmAccel::new(&[]) {
@@ -39,13 +40,13 @@ fn busy(accel: &KvmAccel) -> [std::sync::Arc<dyn devices::irq::IrqLine>; 2] {
                 ioapic.redirtbl[4] = 0x1_0034;
                 ioapic.redirtbl[11] = 0x1_803b;
                 ioapic.ioregsel = 0x12;
-                Section::pack(IOAPIC, MACHINE, VERSION, &ioapic)
+                Section::pack(IOAPIC, THE_IOAPIC, VERSION, &ioapic)
             }
             (PIT, _) => {
                 let mut pit: PitV1 = section.unpack(PIT, VERSION).unwrap();
                 let timer = &mut pit.channels[2];
                 (timer.count, timer.mode, timer.rw_mode, timer.gate) = (0x1234, 3, 3, 1);
-                Section::pack(PIT, MACHINE, VERSION, &pit)
+                Section::pack(PIT, THE_PIT, VERSION, &pit)
             }
             _ => continue,
         };
@@ -71,7 +72,7 @@ fn chips_go_on_in_another_machine() {
     let master: PicV1 = unpack(&saved, PIC, MASTER);
     assert_eq!((master.irq_base, master.imr), (0x30, 0xab));
     assert_eq!(master.irr & 1 << 4, 1 << 4);
-    let ioapic: IoapicV1 = unpack(&saved, IOAPIC, MACHINE);
+    let ioapic: IoapicV1 = unpack(&saved, IOAPIC, THE_IOAPIC);
     assert_eq!(ioapic.irr & 1 << 11, 1 << 11);
     assert_eq!(ioapic.redirtbl[4] & 0xff, 0x34);
     // Devices come first and drive their lines.
@@ -89,7 +90,7 @@ fn chips_go_on_in_another_machine() {
     }
     let (old, new) = (old.save().unwrap(), new.save().unwrap());
     assert_eq!(old, new);
-    let ioapic: IoapicV1 = unpack(&new, IOAPIC, MACHINE);
+    let ioapic: IoapicV1 = unpack(&new, IOAPIC, THE_IOAPIC);
     assert_eq!(ioapic.irr & (1 << 11 | 1 << 4), 0);
 }
 
@@ -99,10 +100,10 @@ fn the_clock_goes_on_from_where_it_stood() {
         return;
     };
     let clock_of = |accel: &KvmAccel| {
-        let state: ClockV1 = unpack(&accel.save().unwrap(), CLOCK, MACHINE);
+        let state: ClockV1 = unpack(&accel.save().unwrap(), CLOCK, THE_CLOCK);
         state.ns
     };
-    let later = Section::pack(CLOCK, MACHINE, VERSION, &ClockV1 { ns: 7_000_000_000 });
+    let later = Section::pack(CLOCK, THE_CLOCK, VERSION, &ClockV1 { ns: 7_000_000_000 });
     old.restore(&later.unwrap()).unwrap();
     old.clock_start();
     std::thread::sleep(std::time::Duration::from_millis(3));
@@ -115,7 +116,7 @@ fn the_clock_goes_on_from_where_it_stood() {
     std::thread::sleep(std::time::Duration::from_millis(3));
     old.clock_stop();
     assert_eq!(clock_of(&old), stopped, "it stands still");
-    new.restore(find(&old.save().unwrap(), CLOCK, MACHINE))
+    new.restore(find(&old.save().unwrap(), CLOCK, THE_CLOCK))
         .unwrap();
     assert_eq!(clock_of(&new), stopped);
     new.clock_start();
@@ -130,7 +131,7 @@ fn what_does_not_fit_is_refused() {
     };
     let saved = accel.save().unwrap();
     let refused = |section: Section| accel.restore(&section).unwrap_err();
-    let ioapic = find(&saved, IOAPIC, MACHINE).clone();
+    let ioapic = find(&saved, IOAPIC, THE_IOAPIC).clone();
     let text = refused(Section {
         version: 9,
         ..ioapic.clone()
@@ -143,13 +144,79 @@ fn what_does_not_fit_is_refused() {
         id: "openpic".into(),
         ..ioapic.clone()
     });
-    assert_eq!(text, "Unknown section 'openpic' of instance '/machine'");
+    assert_eq!(
+        text,
+        "Unknown section 'openpic' of instance '/machine/ioapic'"
+    );
     let text = refused(Section {
         id: PIT.into(),
+        instance: THE_PIT.into(),
         ..ioapic.clone()
     });
     assert!(text.contains("unknown field"), "{text}");
     let mut longer = ioapic;
     longer.body.push(0);
     assert_eq!(refused(longer), "Section 'ioapic': trailing bytes");
+}
+
+/// Every field of a state by itself: its golden file, read and written again.
+fn check<S: Serialize + serde::de::DeserializeOwned>((id, instance): (&str, &str), state: &S) {
+    let section = Section::pack(id, instance, VERSION, state).unwrap();
+    golden::check("kvm", &section, &mut |golden| {
+        let state: S = golden
+            .unpack(id, VERSION)
+            .map_err(|error| error.to_string())?;
+        Section::pack(id, &golden.instance, VERSION, &state).map_err(|error| error.to_string())
+    });
+}
+
+#[test]
+fn earlier_states_can_be_read() {
+    let pic = PicV1 {
+        last_irr: 1,
+        irr: 2,
+        imr: 3,
+        isr: 4,
+        priority_add: 5,
+        irq_base: 6,
+        read_reg_select: 1,
+        poll: 1,
+        special_mask: 1,
+        init_state: 2,
+        auto_eoi: 1,
+        rotate_on_auto_eoi: 1,
+        special_fully_nested_mode: 1,
+        init4: 1,
+        elcr: 0xc,
+        elcr_mask: 0xde,
+    };
+    check((PIC, SLAVE), &pic);
+    let ioapic = IoapicV1 {
+        base_address: 0xfec0_0000,
+        ioregsel: 0x12,
+        id: 0x0100_0000,
+        irr: 1 << 11,
+        redirtbl: std::array::from_fn(|input| 0x1_0030 + input as u64),
+    };
+    check((IOAPIC, THE_IOAPIC), &ioapic);
+    let channel = ChannelV1 {
+        count: 0x1_0000,
+        latched_count: 2,
+        count_latched: 3,
+        status_latched: 1,
+        status: 5,
+        read_state: 1,
+        write_state: 2,
+        write_latch: 3,
+        rw_mode: 3,
+        mode: 2,
+        bcd: 1,
+        gate: 1,
+    };
+    let pit = PitV1 {
+        channels: [channel.clone(), ChannelV1::default(), channel],
+        flags: 1,
+    };
+    check((PIT, THE_PIT), &pit);
+    check((CLOCK, THE_CLOCK), &ClockV1 { ns: 5 << 40 });
 }

@@ -166,6 +166,7 @@ impl Machine {
             ready: false,
             io_thread: None,
             running: false,
+            writers: devices::vhost::Writers::default(),
             foreign: Foreign::default(),
             shadow: shadow.into_iter().collect(),
         };

@@ -19,8 +19,8 @@ use crate::control::fds::Opener;
 
 /// What a worker needs to change the graph.
 pub struct GraphWork {
-    graph: Graph,
-    turn: ImageTurn,
+    pub(super) graph: Graph,
+    pub(super) turn: ImageTurn,
     opener: Opener,
     /// The guest's clock in nanoseconds.
     guest_ns: u64,

@@ -5,6 +5,7 @@ mod chardev_text;
 mod disk_text;
 mod guest_text;
 mod info;
+mod migration_text;
 mod net_text;
 mod qom;
 mod text;
@@ -263,6 +264,15 @@ impl Commands for Control {
         reply: Reply<Empty>,
     ) {
         self.alter_graph(reply, |graph| graph.reopen(args.options));
+    }
+
+    fn blockdev_set_active(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevSetActiveArgs,
+        reply: Reply<Empty>,
+    ) {
+        self.set_active(args, reply);
     }
 
     fn blockdev_snapshot(
@@ -712,7 +722,7 @@ impl Commands for Control {
         _cx: &mut CommandContext,
         args: ClientMigrateInfoArgs,
     ) -> QmpResult<Empty> {
-        Err(never::client_info(&args))
+        Err(never::client_info(&args.protocol))
     }
 
     fn eject(&mut self, _cx: &mut CommandContext, args: EjectArgs, reply: Reply<Empty>) {

@@ -8,6 +8,7 @@ use crate::cli;
 use crate::control::Control;
 use crate::control::hmp::{self, BlockQuery, DeviceLine, Line, Topic, Verb};
 use crate::control::life::{Input, Ticket};
+use crate::control::migrate;
 
 impl Control {
     /// Runs a line. What goes wrong is text too; only a processor that does not exist is an error.
@@ -31,6 +32,7 @@ impl Control {
             Ok(Line::Info(Some(topic), words)) => self.tell(topic, &words, cpu),
             Ok(Line::InfoBlock(query)) => self.tell_block(&query),
             Ok(Line::Run(verb)) => return self.run_verb(verb, reply),
+            Ok(Line::Migration(line)) => return self.run_migration(cx, line, reply),
             Ok(Line::Net(line)) => return self.run_net(cx, line, reply),
             Ok(Line::Guest(line)) => said(self.run_guest(line)),
             Ok(Line::Chardev(line)) => return self.run_chardev(cx.monitor, line, reply),
@@ -71,6 +73,7 @@ impl Control {
             | Verb::Device(_)
             | Verb::Guest(_)
             | Verb::Forward(_)
+            | Verb::Migration(_)
             | Verb::Net(_) => reply.send(Ok(String::new())),
         }
     }
@@ -140,6 +143,16 @@ impl Control {
             Topic::Usernet => String::new(),
             Topic::Balloon => self.tell_balloon(),
             Topic::IoThreads => self.tell_io_threads(),
+            Topic::Migrate => migrate::text::info(&self.migration_info()),
+            Topic::MigrateCapabilities => {
+                migrate::text::capabilities(&self.migrate.settings.capabilities().list())
+            }
+            Topic::MigrateParameters => {
+                migrate::text::parameters(self.migrate.settings.parameters())
+            }
+            Topic::MigrateCacheSize => {
+                migrate::text::cache_size(self.migrate.settings.parameters())
+            }
             Topic::Generation => said(self.generation_id().map(|info| format!("{}\n", info.guid))),
         }
     }

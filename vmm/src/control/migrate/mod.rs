@@ -5,6 +5,7 @@ pub mod never;
 pub mod older;
 pub mod query;
 pub mod settings;
+pub mod text;
 
 use std::time::Instant;
 
