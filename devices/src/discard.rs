@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use vm_memory::bitmap::{AtomicBitmap, Bitmap};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap};
@@ -30,6 +30,23 @@ enum Backing {
     File(Arc<File>),
     /// A file below private copies, which alone are given back: the file is not ours to change.
     Copies,
+}
+
+/// Addresses of this process where anonymous RAM was replaced by private copies of a file: first
+/// and length. Rank: a leaf. Regions know nothing of it, as they were made before.
+static COPIES: RwLock<Vec<(u64, u64)>> = RwLock::new(Vec::new());
+
+/// RAM at these addresses of this process now shows private copies of a file (a machine restored
+/// by mapping): what is given back there does not become zeroes.
+pub fn declare_copies(address: u64, len: u64) {
+    let mut copies = COPIES.write().unwrap_or_else(PoisonError::into_inner);
+    copies.push((address, len));
+}
+
+fn is_copy(address: u64) -> bool {
+    let copies = COPIES.read().unwrap_or_else(PoisonError::into_inner);
+    let holds = |(first, len): &(u64, u64)| address.checked_sub(*first).is_some_and(|at| at < *len);
+    copies.iter().any(holds)
 }
 
 /// One region of RAM.
@@ -116,10 +133,17 @@ impl Discarder {
     pub fn discard_to_zero(&mut self, address: u64, len: u64) -> u64 {
         match self.block(address).map(|block| &block.backing) {
             None | Some(Backing::Copies) => 0,
+            Some(Backing::Private) if self.shows_file(address) => 0,
             Some(Backing::Private | Backing::Shared | Backing::File(_)) => {
                 self.discard(address, len)
             }
         }
+    }
+
+    /// Whether anonymous memory at this guest address was replaced since by a file.
+    fn shows_file(&self, address: u64) -> bool {
+        let region = self.ram.find_region(GuestAddress(address));
+        region.is_some_and(|region| is_copy(region.as_ptr() as u64))
     }
 
     fn block(&self, address: u64) -> Option<&Block> {

@@ -6988,7 +6988,7 @@ pub struct MigrateSetParameters {
     pub multifd_zlib_level: Option<u8>,
     /// Kept; of no use here. 1 to 9.
     pub multifd_qatzip_level: Option<u8>,
-    /// How much zstd tries; 0 to 20.
+    /// 0 to 20; there is one way of compressing here, which all of them choose.
     pub multifd_zstd_level: Option<u8>,
     /// Kept; of no use here.
     pub block_bitmap_mapping: Option<Vec<BitmapMigrationNodeAlias>>,
@@ -6998,7 +6998,7 @@ pub struct MigrateSetParameters {
     pub vcpu_dirty_limit: Option<u64>,
     /// What it is for; only normal.
     pub mode: Option<MigMode>,
-    /// Who looks for pages of zeroes.
+    /// Who looks for pages of zeroes: none is nobody, legacy and multifd is whoever sends a page.
     pub zero_page_detection: Option<ZeroPageDetection>,
     /// Files are written past the page cache; with mapped-ram only.
     pub direct_io: Option<bool>,

@@ -2,6 +2,7 @@
 
 mod block;
 mod chardev;
+mod churner;
 mod clients;
 mod events;
 mod fds;
@@ -12,6 +13,9 @@ mod images;
 mod limits;
 mod manual;
 mod media;
+mod migrate_how;
+mod migrate_run;
+mod migration;
 mod net;
 mod netsock;
 mod objects;

@@ -54,7 +54,7 @@ const SIGNALS: u64 = 1;
 const CLOCK: u64 = 2;
 
 /// A client that waits until the machine got somewhere. Called with what became of it.
-type Waiter = Box<dyn FnOnce(QmpResult<()>)>;
+type Waiter = Box<dyn FnOnce(QmpResult<()>) + Send>;
 
 /// Everything there is, and who is waited for.
 pub struct Control {
@@ -282,6 +282,8 @@ impl Control {
     /// The machine goes first: its threads use what the others own.
     fn shut_down(&mut self) {
         self.qtest = None;
+        // It asks for things of the machine.
+        self.migrate.shut_down();
         if let Some(machine) = &mut self.machine {
             machine.end();
         }

@@ -166,8 +166,8 @@ impl Machine {
             ready: false,
             io_thread: None,
             running: false,
-            writers: devices::vhost::Writers::default(),
             foreign: Foreign::default(),
+            writers: devices::vhost::Writers::default(),
             shadow: shadow.into_iter().collect(),
         };
         machine

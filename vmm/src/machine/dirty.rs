@@ -52,13 +52,11 @@ impl DirtyLog for MachineLog {
             slots.start()?;
         }
         self.on = true;
-        let log = self.foreign.log(self.layout)?;
-        self.writers.set_log(Some(log))?;
         for region in self.ram.memory().iter() {
             (**region).bitmap().reset();
         }
         self.foreign.forget();
-        Ok(())
+        self.writers.set_log(Some(self.foreign.log(self.layout)?))
     }
 
     fn collect(&mut self, sets: &mut [PageSet]) -> io::Result<()> {
@@ -89,11 +87,12 @@ impl DirtyLog for MachineLog {
         if let Some(slots) = self.slots.as_ref().filter(|_| self.on) {
             slots.stop();
         }
-        if std::mem::take(&mut self.on)
+        if self.on
             && let Err(error) = self.writers.set_log(None)
         {
             log::warn!("A log of written pages cannot be ended: {error}");
         }
+        self.on = false;
     }
 }
 

@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::null_mut;
 
+use crate::migration::ram::RamBlock;
+
 /// Transparent huge pages on x86.
 const HUGE_PAGE: usize = 2 << 20;
 
@@ -51,6 +53,17 @@ pub enum Advice {
     DontDump,
     /// Not copied when a program is started.
     DontFork,
+}
+
+impl Advice {
+    const fn number(self) -> i32 {
+        match self {
+            Advice::HugePages => libc::MADV_HUGEPAGE,
+            Advice::Mergeable => libc::MADV_MERGEABLE,
+            Advice::DontDump => libc::MADV_DONTDUMP,
+            Advice::DontFork => libc::MADV_DONTFORK,
+        }
+    }
 }
 
 impl Mapping {
@@ -130,14 +143,8 @@ impl Mapping {
     /// # Errors
     /// EINVAL where it was built without the feature.
     pub fn advise(&self, advice: Advice) -> io::Result<()> {
-        let advice = match advice {
-            Advice::HugePages => libc::MADV_HUGEPAGE,
-            Advice::Mergeable => libc::MADV_MERGEABLE,
-            Advice::DontDump => libc::MADV_DONTDUMP,
-            Advice::DontFork => libc::MADV_DONTFORK,
-        };
         // SAFETY: the range is ours; none of these changes what it holds.
-        done(unsafe { libc::madvise(self.addr.cast(), self.len, advice) })
+        done(unsafe { libc::madvise(self.addr.cast(), self.len, advice.number()) })
     }
 
     /// Binds the pages to come to host nodes (mbind(2)); `nodes` is a bit map.
@@ -183,6 +190,54 @@ impl Drop for Mapping {
         // `Backend::regions`, which lets it live for ever.
         unsafe { libc::munmap(self.addr.cast(), self.len) };
     }
+}
+
+/// Shows a file, from `offset` on, where a block of RAM was: private copies, made where the guest
+/// writes. What was there is gone; what the kernel was told about it stays told.
+///
+/// # Errors
+/// Those of mmap(2). The memory is as it was then.
+pub fn show_file(block: &RamBlock, file: &File, offset: u64) -> io::Result<()> {
+    let len = usize::try_from(block.len).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let told = advice_of(block.host);
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE;
+    let addr = block.host as *mut libc::c_void;
+    // SAFETY: the block is a mapping of ours that lives until the process ends (`RamBlock::host`),
+    // and all of it is replaced by memory as readable and writable. Nobody holds references into
+    // guest RAM, only pointers, and those stay valid.
+    check(unsafe { libc::mmap(addr, len, prot, flags, file.as_raw_fd(), offset) })?;
+    for advice in told {
+        // SAFETY: the mapping just made; none of these changes what it holds.
+        unsafe { libc::madvise(addr, len, advice.number()) };
+    }
+    Ok(())
+}
+
+/// What the kernel was told about the mapping at `addr` (proc_pid_smaps(5), VmFlags).
+fn advice_of(addr: u64) -> Vec<Advice> {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+    let mut inside = false;
+    for line in smaps.lines() {
+        let range = line.split(' ').next().and_then(|word| word.split_once('-'));
+        if let Some((Some(first), Some(end))) = range.map(|(a, b)| (hex(a), hex(b))) {
+            inside = (first..end).contains(&addr);
+        }
+        if let (true, Some(flags)) = (inside, line.strip_prefix("VmFlags:")) {
+            let known = |flag| match flag {
+                "hg" => Some(Advice::HugePages),
+                "mg" => Some(Advice::Mergeable),
+                "dd" => Some(Advice::DontDump),
+                "dc" => Some(Advice::DontFork),
+                _ => None,
+            };
+            return flags.split_whitespace().filter_map(known).collect();
+        }
+    }
+    // Never copied when a program is started: it would take long.
+    vec![Advice::DontFork]
 }
 
 /// A file that lives in memory only.

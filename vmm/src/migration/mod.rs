@@ -1,5 +1,20 @@
 //! A machine's state on its way: over a socket, into a file, into an image. The same
 //! [`Section`](vmstate::Section)s travel on all of them.
 
+pub mod answers;
+pub mod crc;
+#[cfg(test)]
+mod fake;
 pub mod host;
+pub mod link;
+pub mod load;
+pub mod pages;
+pub mod placed;
 pub mod ram;
+pub mod records;
+pub mod source;
+pub mod still;
+pub mod target;
+pub mod untouched;
+pub mod wire;
+pub mod zstd;

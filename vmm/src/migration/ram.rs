@@ -125,6 +125,21 @@ impl PageSet {
         }
     }
 
+    /// Adds pages next to each other, as far as there are such pages.
+    pub fn insert_run(&mut self, first: u64, count: u64) {
+        let end = first.saturating_add(count).min(self.pages);
+        let mut at = first;
+        while at < end {
+            let bit = at % 64;
+            let here = end.saturating_sub(at).min(64 - bit);
+            let word = usize::try_from(at / 64).ok();
+            if let Some(word) = word.and_then(|word| self.words.get_mut(word)) {
+                *word |= u64::MAX >> (64 - here) << bit;
+            }
+            at = at.saturating_add(here);
+        }
+    }
+
     /// Adds the pages of a bitmap whose first bit is page `first`, which is a multiple of 64.
     pub fn insert_words(&mut self, first: u64, words: &[u64]) {
         let from = usize::try_from(first / 64).unwrap_or(usize::MAX);
@@ -231,6 +246,16 @@ mod tests {
         assert_eq!(set.take_run(6, 9), Some((6, 1)));
         assert_eq!(set.take_run(6, 9), Some((64, 2)));
         assert_eq!(PageSet::none(7).next(0), None);
+        let mut set = PageSet::none(200);
+        set.insert_run(60, 70);
+        set.insert_run(199, 9);
+        assert_eq!(
+            (set.count(), set.next(0), set.next(130)),
+            (71, Some(60), Some(199))
+        );
+        set.insert_run(64, 64);
+        set.insert_run(u64::MAX, 1);
+        assert_eq!(set.count(), 71);
         assert!(!set.contains(u64::MAX));
     }
 

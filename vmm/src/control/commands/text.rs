@@ -54,7 +54,7 @@ impl Control {
     fn run_verb(&mut self, verb: Verb, reply: Reply<String>) {
         match verb {
             Verb::Stop => self.wait_for(reply, Input::Stop),
-            Verb::Cont => self.wait_for(reply, |ticket| Input::Cont(Some(ticket))),
+            Verb::Cont => self.continue_machine(said_to(reply)),
             Verb::SystemReset => self.wait_for(reply, |ticket| {
                 Input::Reset(ShutdownCause::HostQmpSystemReset, Some(ticket))
             }),
@@ -89,9 +89,7 @@ impl Control {
     }
 
     fn wait_for(&mut self, reply: Reply<String>, input: impl FnOnce(Ticket) -> Input) {
-        let ticket = self.ticket(Box::new(move |result| {
-            reply.send(Ok(hmp::wire(&said(result.map(|()| String::new())))));
-        }));
+        let ticket = self.ticket(said_to(reply));
         self.feed(input(ticket));
     }
 
@@ -194,6 +192,13 @@ impl Control {
         }
         text
     }
+}
+
+/// Says what became of it.
+fn said_to(reply: Reply<String>) -> crate::control::Waiter {
+    Box::new(move |result| {
+        reply.send(Ok(hmp::wire(&said(result.map(|()| String::new())))));
+    })
 }
 
 /// A result as the text monitor shows it.
