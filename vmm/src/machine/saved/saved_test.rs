@@ -1,7 +1,11 @@
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use devices::bus::{Access, BusDevice};
+use devices::effect::Effect;
 use devices::model::{Generation, GenerationState};
+use devices::registry::Attachable;
 use vmstate::{Section, StateAccess};
 
 use super::super::plug::BusKind;
@@ -152,6 +156,89 @@ fn what_does_not_fit_is_named() {
         assert_eq!(rig.machine().restore(sections), Err(error.into()));
     }
     assert_eq!(rig.machine().restore(saved.clone()), Ok(()));
+}
+
+/// A device that has nothing to save and is in no list of such.
+struct Silent;
+
+impl BusDevice for Silent {
+    fn read(&mut self, _access: Access, data: &mut [u8]) {
+        data.fill(0);
+    }
+
+    fn write(&mut self, _access: Access, _data: &[u8]) -> Effect {
+        Effect::None
+    }
+
+    fn reset(&mut self) {}
+}
+
+#[test]
+fn what_keeps_a_machine_is_told_and_refused() {
+    for (options, strict) in [("-only-migratable", true), ("", false)] {
+        let mut rig = Rig::new(&[DEVICES, Q35, options]);
+        let machine = rig.machine();
+        let check = |machine: &Machine, driver: &str, built: &Attachable, before: &[String]| {
+            let checked = machine.check_migratable(driver, built, before);
+            checked.map_err(|error| error.desc)
+        };
+        let refused = |text: &str| if strict { Err(text.to_owned()) } else { Ok(()) };
+        let why = "it is bound to its place".to_owned();
+        let own = why.clone();
+        let held = machine.writers.block(Box::new(move || Some(own.clone())));
+        assert_eq!(machine.migration_blockers().first(), Some(&why));
+        assert_eq!(
+            check(machine, "net", &Attachable::Port, &[]),
+            refused(
+                "disallowing migration blocker (--only-migratable) for: it is bound to its place"
+            )
+        );
+        assert_eq!(check(machine, "net", &Attachable::Port, &[why]), Ok(()));
+        drop(held);
+        let silent = || Attachable::isa(Arc::new(Mutex::new(Silent)), Vec::new());
+        assert_eq!(
+            check(machine, "silent", &silent(), &[]),
+            refused("Device silent is not migratable, but --only-migratable was specified")
+        );
+        assert_eq!(check(machine, "pvpanic", &silent(), &[]), Ok(()));
+    }
+}
+
+/// States come from anywhere: a damaged one is refused, or taken and lived with.
+#[test]
+fn damaged_state_does_no_harm() {
+    for board in BOARDS {
+        let mut source = Rig::full(board);
+        source.use_all();
+        let saved = save(&mut source);
+        let mut target = Rig::full(board);
+        let (mut refused, mut dice) = (0, 0x9e37_79b9_7f4a_7c15_u64);
+        let mut below = |end: usize| {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (dice >> 33) as usize % end
+        };
+        for round in 0..400 {
+            let mut sections = saved.clone();
+            let section = &mut sections[below(saved.len())];
+            let at = below(section.body.len());
+            match below(8) {
+                0 => section.body.truncate(at),
+                1 => section.body.insert(at, below(256) as u8),
+                _ => section.body[at] ^= 1 << below(8),
+            }
+            match target.machine().restore(sections) {
+                Err(_) => refused += 1,
+                Ok(()) if round % 8 == 0 => {
+                    target.machine().resume();
+                    target.machine().quiesce();
+                }
+                Ok(()) => {}
+            }
+        }
+        assert!(refused > 50, "{refused}");
+        assert_eq!(target.machine().restore(saved.clone()), Ok(()));
+        assert_same(&save(&mut target), &saved, "restored after all of that");
+    }
 }
 
 fn config() -> MachineConfig {
