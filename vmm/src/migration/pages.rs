@@ -321,7 +321,7 @@ pub fn entries(view: &RamView, ignore_shared: bool) -> Vec<BlockEntry> {
     let entry = |block: &RamBlock| BlockEntry {
         name: block.name.clone(),
         len: block.len,
-        left_out: ignore_shared && block.shared,
+        left_out: ignore_shared && block.shared && block.file.is_some(),
         place: 0,
     };
     view.blocks.iter().map(entry).collect()
