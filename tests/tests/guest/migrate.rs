@@ -24,17 +24,17 @@ fn side(cpus: u32, disk: &Path) -> Option<VmBuilder> {
 /// Copies memory and compares it, all the time.
 const MEMORY: &str = "dd if=/dev/urandom of=/tmp/m bs=1M count=24 2>/dev/null; \
      (s=$(md5sum </tmp/m); while [ -e /tmp/go ]; do cp /tmp/m /tmp/n; \
-     [ \"$(md5sum </tmp/n)\" = \"$s\" ] || echo BAD memory; rm /tmp/n; done; echo memory over) &";
+     [ \"$(md5sum </tmp/n)\" = \"$s\" ] || echo BAD memory; rm /tmp/n; done; echo memory over) & true";
 
 /// Writes each number into its block, and looks whether the one before is there.
 const DISK: &str = "(i=1; while [ -e /tmp/go ]; do \
      printf '%08d' $i | dd of=/dev/vda bs=512 seek=$((i % 512)) conv=fsync 2>/dev/null; \
      [ \"$(dd if=/dev/vda bs=512 skip=$((i % 512)) count=1 2>/dev/null | head -c 8)\" = \
-     \"$(printf '%08d' $i)\" ] || echo BAD block $i; i=$((i+1)); done; echo wrote $i blocks) &";
+     \"$(printf '%08d' $i)\" ] || echo BAD block $i; i=$((i+1)); done; echo wrote $i blocks) & true";
 
 /// Says a number and how long it runs.
 const COUNT: &str = "(i=0; while [ -e /tmp/go ]; do read up idle </proc/uptime; echo \"tick $i $up\"; \
-     i=$((i+1)); sleep 0.05; done; echo counted) &";
+     i=$((i+1)); sleep 0.05; done; echo counted) & true";
 
 fn move_to(source: &mut Vm, builder: VmBuilder) -> (Vm, Serial) {
     let uri = format!("unix:{}", builder.path("migration.sock").display());

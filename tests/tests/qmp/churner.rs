@@ -2,6 +2,7 @@
 //! it is in.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -71,6 +72,8 @@ impl Churner {
         } = self;
         assert_eq!(vm.query("query-status")["status"], "paused");
         vm.query("cont");
+        // What it could not say yet, because nobody read.
+        before.comes("no such word", Duration::from_millis(100));
         source.quit();
         before.rest();
         said.push_str(before.seen());

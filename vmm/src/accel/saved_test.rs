@@ -162,7 +162,7 @@ fn what_does_not_fit_is_refused() {
 /// Every field of a state by itself: its golden file, read and written again.
 fn check<S: Serialize + serde::de::DeserializeOwned>((id, instance): (&str, &str), state: &S) {
     let section = Section::pack(id, instance, VERSION, state).unwrap();
-    golden::check("kvm", &section, &mut |golden| {
+    golden::check("fields", &section, &mut |golden| {
         let state: S = golden
             .unpack(id, VERSION)
             .map_err(|error| error.to_string())?;

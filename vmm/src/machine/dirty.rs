@@ -34,16 +34,6 @@ impl Machine {
     pub fn throttle(&self, percent: u8) {
         self.vcpus.throttle(percent);
     }
-
-    /// The bitmap in which those mark what they write who are neither processors nor this process
-    /// (vhost): made at the first call, the same ever after, and part of every
-    /// [`Machine::dirty_log`].
-    ///
-    /// # Errors
-    /// When the host has no memory for it.
-    pub fn foreign_log(&self) -> io::Result<devices::vhost::DirtyLog> {
-        self.foreign.log(self.ram.layout)
-    }
 }
 
 struct MachineLog {

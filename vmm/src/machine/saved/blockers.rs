@@ -15,12 +15,8 @@ impl Machine {
             Some(_) => None,
             None => Some(super::gather::stateless(&part.instance)),
         };
-        let faces = self.devices.iter().map(|device| &device.face);
         let mut blockers = self.processor_blockers();
-        blockers.extend(faces.filter_map(face_blocker));
-        let others = self.writers.blockers().into_iter();
-        let new: Vec<String> = others.filter(|why| !blockers.contains(why)).collect();
-        blockers.extend(new);
+        blockers.extend(self.writers.blockers());
         blockers.extend(self.parts().into_iter().filter_map(stateless));
         blockers
     }

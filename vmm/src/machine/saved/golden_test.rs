@@ -6,7 +6,7 @@ use std::path::Path;
 
 use vmstate::Section;
 
-use super::rig::{PC, Q35, Rig};
+use super::rig::{DEVICES, PC, Q35, Rig};
 
 #[path = "../../../../tests/golden/vmstate.rs"]
 pub mod golden;
@@ -45,6 +45,42 @@ fn check_board(board: &str, name: &str) {
 fn what_was_saved_can_be_restored() {
     check_board(Q35, "q35");
     check_board(PC, "pc");
+}
+
+/// What the kernel has. Time goes on in some of it, and a processor's goes into one of its kind
+/// only: that much is not compared.
+#[test]
+fn what_kvm_saved_can_be_restored() {
+    let kvm = DEVICES.replace("-accel qtest", "-accel kvm");
+    let Ok(mut rig) = Rig::try_new(&[&kvm, Q35]) else {
+        eprintln!("No KVM here");
+        return;
+    };
+    rig.use_all();
+    let machine = rig.machine();
+    let accel = machine.accel.save().unwrap();
+    let vcpus = machine.vcpus.save().unwrap();
+    assert!(!accel.is_empty() && !vcpus.is_empty());
+    for section in accel.iter().chain(vcpus.first()) {
+        let mut restore = |golden: &Section| -> Result<Section, String> {
+            if golden.id == "cpu" {
+                let restored = machine.vcpus.restore(golden);
+                // What a kernel refuses is said with the processor in front.
+                let error = restored.err().filter(|error| error.starts_with("Section"));
+                return error.map_or_else(|| Ok(golden.clone()), Err);
+            }
+            machine.accel.restore(golden)?;
+            if ["i8254", "kvm-clock"].contains(&golden.id.as_str()) {
+                return Ok(golden.clone());
+            }
+            let key = |section: &Section| (section.id.clone(), section.instance.clone());
+            let mut saved = machine.accel.save()?.into_iter();
+            let found = saved.find(|saved| key(saved) == key(golden));
+            found.ok_or_else(|| "it is not saved again".into())
+        };
+        let case = ["kvm", &short(&section.instance)].join("-");
+        golden::check(case.trim_end_matches('-'), section, &mut restore);
+    }
 }
 
 /// Kinds and versions of all sections, from the sources.

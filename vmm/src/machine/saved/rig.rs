@@ -248,6 +248,9 @@ impl Rig {
         if let Some((_, nic)) = self.machine().nics().next() {
             nic.set_link(false);
         }
+        // The guest is asked for a device, and has not answered.
+        let asked = self.machine().request_unplug("disk0");
+        assert!(asked.is_ok_and(|gone| gone.is_none()));
         // Write-through, as far as the disk lets the driver choose.
         self.poke("disk0", Some(4), 0x2020, &[0]);
     }

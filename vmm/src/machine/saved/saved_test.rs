@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use devices::model::{Generation, GenerationState};
 use vmstate::{Section, StateAccess};
@@ -6,6 +7,8 @@ use vmstate::{Section, StateAccess};
 use super::super::plug::BusKind;
 use super::rig::{DEVICES, PC, Q35, Rig};
 use super::*;
+use crate::vcpu::Entry;
+use crate::vcpu::state::PROTECTED_GDT;
 
 const BOARDS: [&str; 2] = [Q35, PC];
 
@@ -57,7 +60,8 @@ fn every_device_is_saved_or_says_that_it_keeps_nothing() {
             let name = machine.instance_of(&plugged.id);
             assert!(names.contains(name.as_str()), "{name}");
         }
-        assert_eq!(names.len(), sections.len(), "an instance is there twice");
+        let keys: BTreeSet<_> = sections.iter().map(|s| (&s.id, &s.instance)).collect();
+        assert_eq!(keys.len(), sections.len(), "a name is there twice");
     }
 }
 
@@ -296,30 +300,100 @@ fn a_machine_tells_what_it_is_made_of() {
 }
 
 #[test]
-fn what_keeps_a_machine_is_told_or_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("peer");
-    let peer = format!(
-        "-machine q35,memory-backend=m0 -accel qtest -nodefaults -m 16 \
-         -object memory-backend-memfd,id=m0,size=16M,share=on \
-         -chardev socket,id=peer,path={},server=on,wait=off \
-         -netdev vhost-user,chardev=peer,id=n0 -device virtio-net-pci,netdev=n0,id=net0",
-        path.display()
-    );
-    let why =
-        "Migration disabled: vhost-user backend lacks VHOST_USER_PROTOCOL_F_LOG_SHMFD feature.";
-    let mut rig = Rig::new(&[&peer]);
-    assert_eq!(rig.machine().migration_blockers(), [why]);
-    drop(rig);
-    let refused = Rig::try_new(&[&peer, "-only-migratable"]).err().unwrap();
-    assert_eq!(
-        refused,
-        format!(
-            "-device virtio-net-pci,netdev=n0,id=net0: disallowing migration blocker \
-             (--only-migratable) for: {why}"
-        )
-    );
-    // All others migrate.
-    let mut rig = Rig::new(&[DEVICES, Q35, "-only-migratable"]);
-    assert_eq!(rig.machine().migration_blockers(), Vec::<String>::new());
+fn no_device_keeps_a_machine_without_other_processes() {
+    for board in BOARDS {
+        let mut rig = Rig::full(&format!("{board} -only-migratable"));
+        assert_eq!(rig.machine().migration_blockers(), Vec::<String>::new());
+    }
+}
+
+/// Counts in a register, and writes that to memory and to the UART's scratch register.
+const COUNTER: [u8; 14] = [
+    0x43, // inc ebx
+    0x89, 0x1d, 0x00, 0x00, 0x02, 0x00, // mov [0x20000], ebx
+    0x88, 0xd8, // mov al, bl
+    0xee, // out dx, al
+    0xeb, 0xf4, // jmp to the start
+    0x90, 0x90,
+];
+const CODE: u64 = 0x8000;
+const GDT: u64 = 0x5000;
+const COUNT: u64 = 0x20000;
+
+fn count(rig: &mut Rig) -> u32 {
+    let mut bytes = [0; 4];
+    let ram = rig.machine().ram_view();
+    assert!(ram.blocks[0].read(COUNT, &mut bytes));
+    u32::from_le_bytes(bytes)
+}
+
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < limit, "{what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn stop(rig: &mut Rig) {
+    let machine = rig.machine();
+    machine.request_pause();
+    wait_until("parked", || machine.all_parked());
+    machine.quiesce();
+}
+
+#[test]
+fn a_guest_goes_on_in_another_machine() {
+    let kvm = DEVICES.replace("-accel qtest", "-accel kvm");
+    for board in BOARDS {
+        let make = || Rig::try_new(&[&kvm, board]);
+        let Ok(mut source) = make() else {
+            eprintln!("No KVM here");
+            return;
+        };
+        source.use_all();
+        let ram = source.machine().ram_view();
+        ram.blocks[0].write(CODE, &COUNTER);
+        let table: Vec<u8> = PROTECTED_GDT.iter().flat_map(|e| e.to_le_bytes()).collect();
+        ram.blocks[0].write(GDT, &table);
+        let entry = Entry::Protected {
+            eip: CODE as u32,
+            ebx: 0,
+            esi: 0,
+            gdt: GDT,
+        };
+        source.machine().vcpus.reset(entry).unwrap();
+        source.machine().resume();
+        wait_until("it counts", || count(&mut source) > 1000);
+        stop(&mut source);
+        let (saved, at) = (save(&mut source), count(&mut source));
+        let registers = source.machine().registers(0).unwrap();
+
+        let mut target = make().unwrap();
+        let config = source.machine().config();
+        assert_eq!(target.machine().check_config(&config), Ok(()));
+        let (from, to) = (source.machine().ram_view(), target.machine().ram_view());
+        let mut bytes = vec![0; from.blocks[0].len as usize];
+        assert!(from.blocks[0].read(0, &mut bytes) && to.blocks[0].write(0, &bytes));
+        drop(source);
+        assert_eq!(target.machine().restore(saved.clone()), Ok(()));
+        assert_eq!(count(&mut target), at, "it does not run yet");
+        assert_eq!(target.machine().registers(0), Ok(registers.clone()));
+        // Counters of processors and timers go on at once.
+        let still = |sections: &[Section]| -> Vec<Section> {
+            let moves = ["cpu", "kvm-clock", "i8254"];
+            let still = sections.iter().filter(|s| !moves.contains(&s.id.as_str()));
+            still.cloned().collect()
+        };
+        assert_same(&still(&save(&mut target)), &still(&saved), "restored");
+        target.machine().resume();
+        wait_until("it goes on", || count(&mut target) > at.wrapping_add(1000));
+        stop(&mut target);
+        // And back to where it was.
+        assert_ne!(target.machine().registers(0).as_ref(), Ok(&registers));
+        assert_eq!(target.machine().restore(saved.clone()), Ok(()));
+        assert_eq!(target.machine().registers(0).as_ref(), Ok(&registers));
+        assert_same(&still(&save(&mut target)), &still(&saved), "restored again");
+        target.machine().reset().unwrap();
+    }
 }

@@ -293,6 +293,22 @@ impl VhostBackend for Refuses {
     fn insists(&self) -> bool {
         self.insists
     }
+
+    fn migration_blocker(&self) -> Option<String> {
+        self.insists.then(|| "It is bound to its place".to_owned())
+    }
+}
+
+#[test]
+fn an_interface_migrates_as_its_netdev_does() {
+    let guest = FakeGuest::new();
+    for (insists, why) in [(false, None), (true, Some("It is bound to its place"))] {
+        let (netdev, _) = netdev(WITH_HEADER, 1, Some(Arc::new(Refuses { insists })));
+        let mut cx = guest.cx("net0");
+        cx.netdev = netdev.attach();
+        let (_function, nic) = build(&props(""), &mut cx).unwrap();
+        assert_eq!(nic.migration_blocker().as_deref(), why);
+    }
 }
 
 #[test]
