@@ -135,7 +135,6 @@ fn every_payload_comes_back_and_is_refused_when_cut() {
     ];
     let config = MachineConfig {
         machine: "pc-q35-10.0".into(),
-        cpus: 4,
         ram: vec![("pc.ram".into(), 4096)],
         ..MachineConfig::default()
     };
