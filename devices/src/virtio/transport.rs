@@ -305,6 +305,9 @@ impl VirtioPci {
         self.phase = Phase::Stopped;
         self.reset_asked = false;
         self.make_kicks();
+        let kicks = self.common.queues.iter().filter_map(|q| q.kick.as_ref());
+        // Kicks do not travel: who serves a queue looks into it once.
+        kicks.for_each(|kick| _ = kick.write(1));
         self.after_config_write();
     }
 

@@ -20,20 +20,18 @@ const IOAPIC: &str = "ioapic";
 const PIT: &str = "i8254";
 const CLOCK: &str = "kvm-clock";
 /// Instances.
-const MASTER: &str = "/machine/i8259/master";
-const SLAVE: &str = "/machine/i8259/slave";
-const THE_IOAPIC: &str = "/machine/ioapic";
-const THE_PIT: &str = "/machine/i8254";
-const THE_CLOCK: &str = "/machine/kvm-clock";
+const MASTER: &str = "/machine/master";
+const SLAVE: &str = "/machine/slave";
+const MACHINE: &str = "/machine";
 const VERSION: u32 = 1;
 
 /// Id and instance of every section.
 pub const PARTS: [(&str, &str); 5] = [
     (PIC, MASTER),
     (PIC, SLAVE),
-    (IOAPIC, THE_IOAPIC),
-    (PIT, THE_PIT),
-    (CLOCK, THE_CLOCK),
+    (IOAPIC, MACHINE),
+    (PIT, MACHINE),
+    (CLOCK, MACHINE),
 ];
 
 mirror! {
@@ -194,9 +192,9 @@ pub fn save(vm: &VmFd, clock: &kvm_clock_data) -> Result<Vec<Section>, String> {
     Ok(vec![
         pic(KVM_IRQCHIP_PIC_MASTER, MASTER)?,
         pic(KVM_IRQCHIP_PIC_SLAVE, SLAVE)?,
-        pack(Section::pack(IOAPIC, THE_IOAPIC, VERSION, &ioapic))?,
-        pack(Section::pack(PIT, THE_PIT, VERSION, &pit))?,
-        pack(Section::pack(CLOCK, THE_CLOCK, VERSION, &clock))?,
+        pack(Section::pack(IOAPIC, MACHINE, VERSION, &ioapic))?,
+        pack(Section::pack(PIT, MACHINE, VERSION, &pit))?,
+        pack(Section::pack(CLOCK, MACHINE, VERSION, &clock))?,
     ])
 }
 
@@ -220,7 +218,7 @@ pub fn restore(vm: &VmFd, section: &Section) -> Result<Restored, String> {
             chip.chip.pic = state.into();
             set(chip)
         }
-        (IOAPIC, THE_IOAPIC) => {
+        (IOAPIC, MACHINE) => {
             let state: IoapicV1 = section.unpack(IOAPIC, VERSION).map_err(text)?;
             let mut chip = kvm_irqchip {
                 chip_id: KVM_IRQCHIP_IOAPIC,
@@ -229,7 +227,7 @@ pub fn restore(vm: &VmFd, section: &Section) -> Result<Restored, String> {
             chip.chip.ioapic = state.into();
             set(chip)
         }
-        (PIT, THE_PIT) => {
+        (PIT, MACHINE) => {
             let PitV1 { channels, flags } = section.unpack(PIT, VERSION).map_err(text)?;
             let state = kvm_pit_state2 {
                 channels: channels.map(kvm_pit_channel_state::from),
@@ -239,7 +237,7 @@ pub fn restore(vm: &VmFd, section: &Section) -> Result<Restored, String> {
             vm.set_pit2(&state).map_err(failed("KVM_SET_PIT2"))?;
             Ok(Restored::Done)
         }
-        (CLOCK, THE_CLOCK) => {
+        (CLOCK, MACHINE) => {
             let ClockV1 { ns } = section.unpack(CLOCK, VERSION).map_err(text)?;
             Ok(Restored::Clock(kvm_clock_data {
                 clock: ns,

@@ -40,13 +40,13 @@ fn busy(accel: &KvmAccel) -> [std::sync::Arc<dyn devices::irq::IrqLine>; 2] {
                 ioapic.redirtbl[4] = 0x1_0034;
                 ioapic.redirtbl[11] = 0x1_803b;
                 ioapic.ioregsel = 0x12;
-                Section::pack(IOAPIC, THE_IOAPIC, VERSION, &ioapic)
+                Section::pack(IOAPIC, MACHINE, VERSION, &ioapic)
             }
             (PIT, _) => {
                 let mut pit: PitV1 = section.unpack(PIT, VERSION).unwrap();
                 let timer = &mut pit.channels[2];
                 (timer.count, timer.mode, timer.rw_mode, timer.gate) = (0x1234, 3, 3, 1);
-                Section::pack(PIT, THE_PIT, VERSION, &pit)
+                Section::pack(PIT, MACHINE, VERSION, &pit)
             }
             _ => continue,
         };
@@ -72,7 +72,7 @@ fn chips_go_on_in_another_machine() {
     let master: PicV1 = unpack(&saved, PIC, MASTER);
     assert_eq!((master.irq_base, master.imr), (0x30, 0xab));
     assert_eq!(master.irr & 1 << 4, 1 << 4);
-    let ioapic: IoapicV1 = unpack(&saved, IOAPIC, THE_IOAPIC);
+    let ioapic: IoapicV1 = unpack(&saved, IOAPIC, MACHINE);
     assert_eq!(ioapic.irr & 1 << 11, 1 << 11);
     assert_eq!(ioapic.redirtbl[4] & 0xff, 0x34);
     // Devices come first and drive their lines.
@@ -90,7 +90,7 @@ fn chips_go_on_in_another_machine() {
     }
     let (old, new) = (old.save().unwrap(), new.save().unwrap());
     assert_eq!(old, new);
-    let ioapic: IoapicV1 = unpack(&new, IOAPIC, THE_IOAPIC);
+    let ioapic: IoapicV1 = unpack(&new, IOAPIC, MACHINE);
     assert_eq!(ioapic.irr & (1 << 11 | 1 << 4), 0);
 }
 
@@ -100,10 +100,10 @@ fn the_clock_goes_on_from_where_it_stood() {
         return;
     };
     let clock_of = |accel: &KvmAccel| {
-        let state: ClockV1 = unpack(&accel.save().unwrap(), CLOCK, THE_CLOCK);
+        let state: ClockV1 = unpack(&accel.save().unwrap(), CLOCK, MACHINE);
         state.ns
     };
-    let later = Section::pack(CLOCK, THE_CLOCK, VERSION, &ClockV1 { ns: 7_000_000_000 });
+    let later = Section::pack(CLOCK, MACHINE, VERSION, &ClockV1 { ns: 7_000_000_000 });
     old.restore(&later.unwrap()).unwrap();
     old.clock_start();
     std::thread::sleep(std::time::Duration::from_millis(3));
@@ -116,7 +116,7 @@ fn the_clock_goes_on_from_where_it_stood() {
     std::thread::sleep(std::time::Duration::from_millis(3));
     old.clock_stop();
     assert_eq!(clock_of(&old), stopped, "it stands still");
-    new.restore(find(&old.save().unwrap(), CLOCK, THE_CLOCK))
+    new.restore(find(&old.save().unwrap(), CLOCK, MACHINE))
         .unwrap();
     assert_eq!(clock_of(&new), stopped);
     new.clock_start();
@@ -131,7 +131,7 @@ fn what_does_not_fit_is_refused() {
     };
     let saved = accel.save().unwrap();
     let refused = |section: Section| accel.restore(&section).unwrap_err();
-    let ioapic = find(&saved, IOAPIC, THE_IOAPIC).clone();
+    let ioapic = find(&saved, IOAPIC, MACHINE).clone();
     let text = refused(Section {
         version: 9,
         ..ioapic.clone()
@@ -144,13 +144,10 @@ fn what_does_not_fit_is_refused() {
         id: "openpic".into(),
         ..ioapic.clone()
     });
-    assert_eq!(
-        text,
-        "Unknown section 'openpic' of instance '/machine/ioapic'"
-    );
+    assert_eq!(text, "Unknown section 'openpic' of instance '/machine'");
     let text = refused(Section {
         id: PIT.into(),
-        instance: THE_PIT.into(),
+        instance: MACHINE.into(),
         ..ioapic.clone()
     });
     assert!(text.contains("unknown field"), "{text}");
@@ -198,7 +195,7 @@ fn earlier_states_can_be_read() {
         irr: 1 << 11,
         redirtbl: std::array::from_fn(|input| 0x1_0030 + input as u64),
     };
-    check((IOAPIC, THE_IOAPIC), &ioapic);
+    check((IOAPIC, MACHINE), &ioapic);
     let channel = ChannelV1 {
         count: 0x1_0000,
         latched_count: 2,
@@ -217,6 +214,6 @@ fn earlier_states_can_be_read() {
         channels: [channel.clone(), ChannelV1::default(), channel],
         flags: 1,
     };
-    check((PIT, THE_PIT), &pit);
-    check((CLOCK, THE_CLOCK), &ClockV1 { ns: 5 << 40 });
+    check((PIT, MACHINE), &pit);
+    check((CLOCK, MACHINE), &ClockV1 { ns: 5 << 40 });
 }

@@ -42,7 +42,7 @@ impl WallSource {
 
 impl GuestClock {
     /// Id and instance of its section.
-    pub const SECTION: (&str, &str) = ("clock", "/machine/clock");
+    pub const SECTION: (&str, &str) = ("clock", "/machine");
 
     /// The clocks by value. They stand still.
     ///
