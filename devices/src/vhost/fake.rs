@@ -20,6 +20,8 @@ struct Inner {
     mute: bool,
     /// Bytes of the log in use.
     log: Option<u64>,
+    /// It logs used rings only.
+    only_rings: bool,
 }
 
 /// The party.
@@ -45,6 +47,11 @@ impl FakeParty {
     /// Does not say how far it came, from now on.
     pub fn mute(&self) {
         lock(&self.0).mute = true;
+    }
+
+    /// Logs used rings only, from now on.
+    pub fn log_only_rings(&self) {
+        lock(&self.0).only_rings = true;
     }
 
     /// Bytes of the log in use.
@@ -131,5 +138,9 @@ impl Party for FakeParty {
         assert_eq!(rings.len(), serves);
         inner.log = log.map(|log| log.len);
         Ok(())
+    }
+
+    fn logs_buffers(&self) -> bool {
+        !lock(&self.0).only_rings
     }
 }

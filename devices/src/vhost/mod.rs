@@ -25,6 +25,8 @@ mod writers;
 #[cfg(test)]
 pub(crate) mod fake;
 #[cfg(test)]
+mod kernel_test;
+#[cfg(test)]
 mod net_test;
 
 pub use kernel::{Kernel, Kind};
@@ -62,6 +64,11 @@ pub trait Party: Send + Sync {
     /// # Errors
     /// When it cannot.
     fn set_log(&self, ram: &RamHandle, rings: &[Ring], log: Option<&DirtyLog>) -> io::Result<()>;
+    /// Whether the log has the buffers that it fills. If not, it has used rings only, and buffers
+    /// that the driver may not have looked at count as written when the party stops.
+    fn logs_buffers(&self) -> bool {
+        true
+    }
 }
 
 /// Bit of a party's features: it can log what it writes (linux/vhost.h).

@@ -144,6 +144,9 @@ impl VhostWorker {
             let rings = &self.calls.rings;
             let mut bases = self.party.stop(rings).into_iter();
             let memory = self.ram.memory();
+            if !self.party.logs_buffers() {
+                rings.iter().for_each(|ring| ring.mark_buffers(&memory));
+            }
             let state = |ring: &Ring| ring.state(bases.next().flatten(), &memory);
             self.states = rings.iter().map(state).collect();
         }

@@ -1,6 +1,6 @@
 //! Virtio 1.2 devices and the PCI transport.
 
-mod access;
+pub(crate) mod access;
 pub mod balloon;
 pub mod blk;
 mod chain;

@@ -492,3 +492,62 @@ fn an_image_that_is_being_changed_can_wait() {
     write(&graph, 0, 1).unwrap();
     assert_eq!(byte(&graph, 0), 1);
 }
+
+#[test]
+fn other_options_for_what_is_inactive() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("d.img");
+    File::create(&path).unwrap().set_len(SIZE).unwrap();
+    let named = |read_only: bool| {
+        let ChildSpec::Inline(mut below) = file(&path) else {
+            panic!("it is made here");
+        };
+        below.read_only = Some(read_only);
+        below.named("f")
+    };
+    let graph = waiter(named(false));
+    let reference = ChildSpec::Reference("f".to_owned());
+    graph.add(over(reference).named("d"), &mut opener).unwrap();
+    let _device = device(&graph);
+    let other = user(raw(&path));
+    let held = device(&other);
+    // Neither is locked, nor does it become so.
+    let mut uncached = named(false);
+    uncached.no_flush = Some(true);
+    let specs = vec![uncached];
+    let reopened = graph.change(&["f"], &mut opener, |changes| changes.reopen(specs));
+    reopened.unwrap();
+    assert!(!is_active(&graph, "f") && !is_active(&graph, "d"));
+    assert!(write(&graph, 0, 1).is_err());
+    assert!(graph.activate(None).is_err());
+    drop(held);
+    drop(other);
+    graph.activate(None).unwrap();
+    write(&graph, 0, 1).unwrap();
+    let refused = user_of(&path).err().unwrap().to_string();
+    assert!(refused.contains("Failed to get"), "{refused}");
+}
+
+/// A device of another program on a raw image.
+fn user_of(path: &Path) -> Result<Attachment, BlockError> {
+    let options = AttachOptions {
+        sharing: Sharing::Exclusive,
+        read_only: false,
+    };
+    user(raw(path)).attach("d", "/machine/d", options)
+}
+
+#[test]
+fn what_the_program_makes_for_itself_is_in_use_at_once() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("d.img");
+    File::create(&path).unwrap().set_len(SIZE).unwrap();
+    let graph = Graph::new(test_pool());
+    graph.set_incoming(true);
+    let used = graph.hold(file(&path), Perms::overwriter(), &mut opener);
+    let used = used.unwrap();
+    used.node().write_at(0, &[1; 512]).unwrap();
+    drop(used);
+    let kept = graph.hold(file(&path), Perms::NONE, &mut opener).unwrap();
+    assert!(kept.node().write_at(0, &[1; 512]).is_err());
+}

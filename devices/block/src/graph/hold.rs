@@ -57,8 +57,11 @@ impl Graph {
             ChildSpec::Reference(name) => inner
                 .find_reference(&name)
                 .ok_or(BlockError::NoReference(name))?,
-            // The program makes it for itself.
-            ChildSpec::Inline(spec) => inner.open_active(spec, opener, &self.host)?,
+            // What the program uses itself it uses at once.
+            ChildSpec::Inline(spec) if perms.is_used() => {
+                inner.open_active(spec, opener, &self.host)?
+            }
+            ChildSpec::Inline(spec) => inner.open(spec, opener, &self.host)?,
         };
         inner.check_active(root, perms)?;
         let hold = self.hold_node(&mut inner, root)?;

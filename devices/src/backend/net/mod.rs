@@ -171,10 +171,6 @@ pub trait Nic: Send + Sync {
     fn mac(&self) -> Option<[u8; 6]> {
         None
     }
-    /// Why a machine with it cannot migrate, for people.
-    fn migration_blocker(&self) -> Option<String> {
-        None
-    }
     /// As `info network` has it: `model=virtio-net-pci,macaddr=...`.
     fn describe(&self) -> String;
 }

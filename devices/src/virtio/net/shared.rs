@@ -367,10 +367,6 @@ impl Nic for Shared {
         Some(self.own_mac)
     }
 
-    fn migration_blocker(&self) -> Option<String> {
-        self.netdev.as_ref()?.vhost()?.migration_blocker()
-    }
-
     fn describe(&self) -> String {
         format!("model=virtio-net-pci,macaddr={}", mac_text(self.own_mac))
     }

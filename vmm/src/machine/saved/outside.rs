@@ -1,4 +1,4 @@
-//! What is neither a device nor the machine's own: clock, accelerator, processors.
+//! What is neither a device nor the machine's own: clocks, accelerator, processors.
 
 use vmstate::Section;
 
@@ -13,12 +13,13 @@ impl Machine {
         self.clock.save()
     }
 
-    /// Before devices, which set their timers anew by it.
+    /// Before devices, which set their timers by it.
     pub(super) fn restore_clock(&self, take: &mut Take) -> Result<(), String> {
         let (id, instance) = GuestClock::SECTION;
         self.clock.restore(&take(id, instance)?)
     }
 
+    /// Why processors cannot be saved.
     pub(super) fn processor_blockers(&self) -> Vec<String> {
         self.vcpus.blockers()
     }
@@ -29,7 +30,8 @@ impl Machine {
         Ok(sections)
     }
 
-    /// The accelerator first: what processors have of clocks is about its.
+    /// Behind devices, whose lines make no edges then, and the accelerator before the processors,
+    /// whose clocks follow its own.
     pub(super) fn restore_processors(&self, take: &mut Take) -> Result<(), String> {
         for (id, instance) in self.accel.parts() {
             self.accel.restore(&take(id, instance)?)?;

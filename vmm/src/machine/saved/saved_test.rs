@@ -1,7 +1,11 @@
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use devices::bus::{Access, BusDevice};
+use devices::effect::Effect;
 use devices::model::{Generation, GenerationState};
+use devices::registry::Attachable;
 use vmstate::{Section, StateAccess};
 
 use super::super::plug::BusKind;
@@ -152,6 +156,52 @@ fn what_does_not_fit_is_named() {
         assert_eq!(rig.machine().restore(sections), Err(error.into()));
     }
     assert_eq!(rig.machine().restore(saved.clone()), Ok(()));
+}
+
+/// A device that has nothing to save and is in no list of such.
+struct Silent;
+
+impl BusDevice for Silent {
+    fn read(&mut self, _access: Access, data: &mut [u8]) {
+        data.fill(0);
+    }
+
+    fn write(&mut self, _access: Access, _data: &[u8]) -> Effect {
+        Effect::None
+    }
+
+    fn reset(&mut self) {}
+}
+
+#[test]
+fn what_keeps_a_machine_is_told_and_refused() {
+    for (options, strict) in [("-only-migratable", true), ("", false)] {
+        let mut rig = Rig::new(&[DEVICES, Q35, options]);
+        let machine = rig.machine();
+        let check = |machine: &Machine, driver: &str, built: &Attachable, before: &[String]| {
+            let checked = machine.check_migratable(driver, built, before);
+            checked.map_err(|error| error.desc)
+        };
+        let refused = |text: &str| if strict { Err(text.to_owned()) } else { Ok(()) };
+        let why = "it is bound to its place".to_owned();
+        let own = why.clone();
+        let held = machine.writers.block(Box::new(move || Some(own.clone())));
+        assert_eq!(machine.migration_blockers(), [why.clone()]);
+        assert_eq!(
+            check(machine, "net", &Attachable::Port, &[]),
+            refused(
+                "disallowing migration blocker (--only-migratable) for: it is bound to its place"
+            )
+        );
+        assert_eq!(check(machine, "net", &Attachable::Port, &[why]), Ok(()));
+        drop(held);
+        let silent = || Attachable::isa(Arc::new(Mutex::new(Silent)), Vec::new());
+        assert_eq!(
+            check(machine, "silent", &silent(), &[]),
+            refused("Device silent is not migratable, but --only-migratable was specified")
+        );
+        assert_eq!(check(machine, "pvpanic", &silent(), &[]), Ok(()));
+    }
 }
 
 /// States come from anywhere: a damaged one is refused, or taken and lived with.
