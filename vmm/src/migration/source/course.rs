@@ -254,6 +254,11 @@ fn throttle(parts: &mut Parts, percent: u8) {
 
 fn tell(counters: &Counters, pass: &Pass, elapsed: Duration) {
     counters.remaining.store(pass.dirty, Ordering::Relaxed);
+    if get(&counters.bits_per_second) == 0 {
+        // Over before there was a rate.
+        let bits = (pass.bandwidth() * 8.0) as u64;
+        counters.bits_per_second.store(bits, Ordering::Relaxed);
+    }
     let pages = (pass.dirty / PAGE) as f64;
     let rate = pages / elapsed.as_secs_f64().max(1e-6);
     counters

@@ -119,7 +119,7 @@ fn send(main: Channel, more: MoreChannels, parts: &mut Parts) -> SourceEnd {
     sender.sink().listens = duplex;
     match travel(sender, more, parts) {
         Ok((sender, stopped)) => settle(sender, stopped, parts),
-        Err(broken) => SourceEnd::Here(parts.shared.fate.reason(broken)),
+        Err(broken) => SourceEnd::Here(broken),
     }
 }
 
@@ -196,7 +196,7 @@ fn settle_with_answers(
         }
     };
     if let Err(broken) = prepare() {
-        return SourceEnd::Here(parts.shared.fate.reason(broken));
+        return SourceEnd::Here(broken);
     }
     let go = sender.record(Kind::Go, &[]).and_then(|()| sender.flush());
     if let Err(broken) = go {
