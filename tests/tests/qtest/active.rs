@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
+use tests::migrate::{arrive, go, listen};
 use tests::qtest::Qtest;
 use tests::virtio::{Device, Queue};
-use tests::{VmBuilder, disk};
+use tests::{Vm, VmBuilder, disk};
 
 const IN: u32 = 0;
 const OUT: u32 = 1;
@@ -24,18 +25,21 @@ struct Side {
 }
 
 impl Side {
-    fn start(images: &Images, active: &str) -> Self {
+    fn builder(images: &Images, active: &str) -> VmBuilder {
         let Images { raw, qcow2, .. } = images;
         let file = |path: &Path| format!("file.driver=file,file.filename={}", path.display());
-        let builder = VmBuilder::new()
+        VmBuilder::new()
             .idle()
             .arg("-blockdev")
             .arg(format!("raw,node-name=r,active={active},{}", file(raw)))
             .arg("-blockdev")
             .arg(format!("qcow2,node-name=q,active={active},{}", file(qcow2)))
             .args(["-device", "virtio-blk-pci,drive=r,addr=4.0"])
-            .args(["-device", "virtio-blk-pci,drive=q,addr=5.0"]);
-        let mut t = Qtest::start_with(builder, &[]);
+            .args(["-device", "virtio-blk-pci,drive=q,addr=5.0"])
+    }
+
+    fn start(images: &Images, active: &str) -> Self {
+        let mut t = Qtest::start_with(Self::builder(images, active), &[]);
         let disks = [4, 5].map(|slot| {
             let mut device = Device::find(&mut t, slot);
             device.negotiate(&mut t, u64::MAX);
@@ -47,6 +51,26 @@ impl Side {
             t,
             disks: disks.into(),
         }
+    }
+
+    /// Goes to another process.
+    fn move_on(mut self, images: &Images) -> (Self, Vm) {
+        let builder = Self::builder(images, "on");
+        let uri = format!("unix:{}", builder.path("migration.sock").display());
+        let mut t = Qtest::start_with(builder, &["-incoming", "defer"]);
+        let nodes = t.vm.query("query-named-block-nodes");
+        let mut nodes = nodes.as_array().expect("a list").iter();
+        assert!(nodes.all(|node| node["active"] == false));
+        // What the driver has in memory stays.
+        t.alloc(4 << 20);
+        listen(&mut t.vm, &uri);
+        go(&mut self.t.vm, &uri);
+        arrive(&mut t.vm);
+        self.shows(false);
+        let disks = self.disks;
+        let mut there = Side { t, disks };
+        there.shows(true);
+        (there, self.t.vm)
     }
 
     /// One sector written, or read, on each disk.
@@ -223,6 +247,38 @@ fn images_go_to_and_fro() {
     one.reads(5000, 0x23);
     one.write(7000, 0x33);
     one.give_up();
+    images.check();
+}
+
+#[test]
+fn images_go_with_their_machine() {
+    let Some(images) = Images::make() else {
+        return;
+    };
+    let mut side = Side::start(&images, "on");
+    let mut gone = Vec::new();
+    for hop in 1..=3u8 {
+        side.write(u64::from(hop), hop);
+        side.write(5000, hop);
+        let (there, here) = side.move_on(&images);
+        side = there;
+        gone.push(here);
+        for before in 1..=hop {
+            side.reads(u64::from(before), before);
+        }
+        side.reads(5000, hop);
+        assert!(!images.others_may_write());
+    }
+    side.write(7000, 0x70);
+    side.t.vm.exec("quit", json!({}));
+    side.t.vm.wait();
+    images.check();
+    // Whoever had it long ago can have it again, and finds what the others wrote.
+    let mut first = gone.remove(0);
+    first.exec("cont", json!({}));
+    assert!(!images.others_may_write());
+    first.exec("stop", json!({}));
+    first.exec("blockdev-set-active", json!({"active": false}));
     images.check();
 }
 
