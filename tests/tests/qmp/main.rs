@@ -12,6 +12,7 @@ mod hotplug;
 mod images;
 mod limits;
 mod manual;
+mod manual_migration;
 mod media;
 mod migrate_how;
 mod migrate_run;

@@ -591,3 +591,275 @@ fn an_incoming_machine_that_makes_no_sense_is_refused_at_once() {
         exit.assert_refused().assert_says(&message);
     }
 }
+
+#[test]
+fn addresses_that_make_no_sense() {
+    let mut vm = Vm::none();
+    for (uri, message) in [
+        ("", "unknown migration protocol: "),
+        ("tcp", "unknown migration protocol: tcp"),
+        ("foo:bar", "unknown migration protocol: foo:bar"),
+        ("tcp:", "error parsing address ''"),
+        ("tcp:host", "error parsing address 'host'"),
+        ("tcp:[::1:4", "error parsing IPv6 address '[::1:4'"),
+        ("tcp:[::1]:4,ipv4=foo", "error parsing 'ipv4' flag '=foo'"),
+        ("tcp:127.0.0.1:1,to=x", "error parsing to= argument"),
+        ("unix:", "invalid Unix socket address"),
+        ("fd:", "invalid file descriptor address"),
+        (
+            "file:/a,offset=x",
+            "file URI has bad offset x: Invalid argument",
+        ),
+    ] {
+        let error = vm.refused("migrate", json!({"uri": uri}));
+        assert_eq!(error.to_string(), format!("GenericError: {message}"));
+    }
+    let neither = "need either 'uri' or 'channels' argument";
+    assert_eq!(vm.refused("migrate", json!({})).desc, neither);
+    assert_eq!(vm.refused("migrate", json!({"channels": []})).desc, neither);
+    let main = json!({"channel-type": "main", "addr": {
+        "transport": "socket", "type": "unix", "path": "/a"}});
+    let error = vm.refused("migrate", json!({"channels": [main, main]}));
+    assert_eq!(error.desc, "Channel list has more than one main entry");
+    let how = json!({"channel-type": "main", "addr": {"transport": "pigeon"}});
+    let error = vm.refused("migrate", json!({"channels": [how]}));
+    assert_eq!(
+        error.desc,
+        "Parameter 'transport' does not accept value 'pigeon'"
+    );
+    if !is_stand_in() {
+        // QEMU ends when it is asked these, or speaks such protocols.
+        for (uri, message) in [
+            ("vsock:1:2", "Migration protocol 'vsock' is not supported"),
+            ("rdma:h:1", "Migration protocol 'rdma' is not supported"),
+        ] {
+            assert_eq!(vm.refused("migrate", json!({"uri": uri})).desc, message);
+        }
+        let cpr = json!({"channel-type": "cpr", "addr": main["addr"]});
+        let error = vm.refused("migrate", json!({"channels": [cpr]}));
+        assert_eq!(error.desc, "Migration channel type 'cpr' is not supported");
+        let nothing = json!({"channel-type": "main", "addr": {"transport": "exec", "args": []}});
+        let error = vm.refused("migrate", json!({"channels": [nothing]}));
+        assert_eq!(
+            error.desc,
+            "Parameter 'args' expects a program and its arguments"
+        );
+    }
+    assert_eq!(vm.query("query-migrate"), json!({}));
+}
+
+#[test]
+fn not_every_stream_goes_everywhere() {
+    let mut vm = Vm::none();
+    let refused = |vm: &mut Vm, uri: &str| vm.refused("migrate", json!({"uri": uri})).desc;
+    vm.exec("migrate-set-capabilities", switch(&[("mapped-ram", true)]));
+    let seekable = "Migration requires seekable transport (e.g. file)";
+    for uri in ["tcp:127.0.0.1:1", "exec:cat >/dev/null", "unix:/a"] {
+        assert_eq!(refused(&mut vm, uri), seekable, "{uri}");
+    }
+    let change = switch(&[("mapped-ram", false), ("multifd", true)]);
+    vm.exec("migrate-set-capabilities", change);
+    let several = "Migration requires multi-channel URIs (e.g. tcp)";
+    for uri in ["file:/a", "exec:cat >/dev/null"] {
+        assert_eq!(refused(&mut vm, uri), several, "{uri}");
+    }
+    assert_eq!(vm.query("query-migrate"), json!({}));
+}
+
+#[test]
+fn nothing_is_under_way() {
+    let mut vm = Vm::none();
+    for state in ["pre-switchover", "active"] {
+        let error = vm.refused("migrate-continue", json!({"state": state}));
+        assert_eq!(error.desc, "Migration not in expected state: none");
+    }
+    let error = vm.refused("migrate-continue", json!({"state": "foo"}));
+    assert_eq!(error.desc, "Parameter 'state' does not accept value 'foo'");
+    let again = json!({"uri": "tcp:127.0.0.1:1", "resume": true});
+    let error = vm.refused("migrate", again);
+    assert_eq!(error.desc, "Cannot resume if there is no paused migration");
+    for arguments in [
+        json!({"uri": "tcp:127.0.0.1:0"}),
+        json!({"uri": "foo:bar"}),
+        json!({}),
+    ] {
+        let error = vm.refused("migrate-incoming", arguments);
+        assert_eq!(
+            error.desc,
+            "'-incoming' was not specified on the command line"
+        );
+    }
+    let qmp = vm.qmp();
+    for (line, answer) in [
+        (
+            "migrate foo:bar",
+            "Error: unknown migration protocol: foo:bar\r\n",
+        ),
+        (
+            "migrate -d -r tcp:127.0.0.1:1",
+            "Error: Cannot resume if there is no paused migration\r\n",
+        ),
+        (
+            "migrate_continue pre-switchover",
+            "Error: Migration not in expected state: none\r\n",
+        ),
+        (
+            "migrate_incoming tcp:0:1",
+            "Error: '-incoming' was not specified on the command line\r\n",
+        ),
+    ] {
+        assert_eq!(qmp.hmp(line), answer, "{line}");
+    }
+}
+
+#[test]
+fn a_machine_is_awaited() {
+    let mut vm = small().args(["-incoming", "defer"]).start();
+    assert_eq!(vm.query("query-status")["status"], json!("inmigrate"));
+    for (uri, message) in [
+        ("foo:bar", "unknown migration protocol: foo:bar"),
+        ("tcp:", "error parsing address ''"),
+        ("unix:", "invalid Unix socket address"),
+    ] {
+        let error = vm.refused("migrate-incoming", json!({"uri": uri}));
+        assert_eq!(error.desc, message);
+        assert_eq!(vm.query("query-migrate"), json!({}));
+    }
+    if !is_stand_in() {
+        let map = json!({"uri": "tcp:127.0.0.1:0", "ram-load": "map"});
+        let error = vm.refused("migrate-incoming", map);
+        assert_eq!(
+            error.desc,
+            "Parameter 'ram-load' can only be 'map' for files"
+        );
+    }
+    let error = vm.refused("migrate", json!({"uri": "tcp:127.0.0.1:1"}));
+    assert_eq!(error.desc, "Guest is waiting for an incoming migration");
+    let listen = json!({"uri": "tcp:127.0.0.1:0", "exit-on-error": false});
+    vm.exec("migrate-incoming", listen.clone());
+    let info = vm.query("query-migrate");
+    assert_eq!(info["status"], json!("setup"));
+    let address = &info["socket-address"][0];
+    assert_eq!(
+        (&address["type"], &address["host"]),
+        (&json!("inet"), &json!("127.0.0.1"))
+    );
+    let port = address["port"].as_str().expect("a port").to_owned();
+    assert_ne!(port, "0");
+    let text = vm.qmp().hmp("info migrate");
+    let listens = format!("socket address: [\r\n\ttcp:127.0.0.1:{port}\r\n]\r\n");
+    assert!(text.contains("Migration status: setup\r\n"), "{text}");
+    assert!(text.contains(&listens), "{text}");
+    let error = vm.refused("migrate-incoming", listen);
+    assert_eq!(
+        error.desc,
+        "The incoming migration has already been started"
+    );
+    let error = vm.refused("migrate-set-capabilities", switch(&[("multifd", true)]));
+    assert_eq!(error.desc, "Multifd must be set before incoming starts");
+    vm.exec("migrate-set-capabilities", switch(&[("events", true)]));
+    vm.exec("migrate-set-parameters", json!({"max-bandwidth": 1}));
+}
+
+/// A machine that does not run, on whatever there is that takes the state of one.
+fn small() -> VmBuilder {
+    let accel = if is_stand_in() { "kvm" } else { "qtest" };
+    let args = ["-machine", "q35", "-accel", accel, "-m", "64", "-S"];
+    VmBuilder::new().args(args)
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    let members = value.as_object().expect("an object");
+    let mut keys: Vec<_> = members.keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+#[test]
+fn what_is_told_of_one_that_is_done() {
+    if is_stand_in() && !tests::binary::has_kvm() {
+        return;
+    }
+    let mut vm = small().start();
+    vm.exec("migrate-set-capabilities", switch(&[("events", true)]));
+    let uri = format!("file:{}", vm.path("state").display());
+    vm.exec("migrate", json!({"uri": uri}));
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|last| last != "completed") {
+        let event = vm.qmp().event("MIGRATION");
+        let status = event["data"]["status"].as_str().expect("a status");
+        seen.push(status.to_owned());
+    }
+    assert_eq!(seen, ["setup", "active", "device", "completed"]);
+    vm.wait_status("postmigrate");
+    let info = vm.query("query-migrate");
+    assert_eq!(
+        keys(&info),
+        ["downtime", "ram", "setup-time", "status", "total-time"]
+    );
+    assert_eq!(
+        keys(&info["ram"]),
+        [
+            "dirty-pages-rate",
+            "dirty-sync-count",
+            "dirty-sync-missed-zero-copy",
+            "downtime-bytes",
+            "duplicate",
+            "mbps",
+            "multifd-bytes",
+            "normal",
+            "normal-bytes",
+            "page-size",
+            "pages-per-second",
+            "postcopy-bytes",
+            "postcopy-requests",
+            "precopy-bytes",
+            "remaining",
+            "total",
+            "transferred"
+        ]
+    );
+    assert_eq!(info["ram"]["remaining"], json!(0));
+    assert_eq!(info["ram"]["page-size"], json!(4096));
+    let total = info["ram"]["total"].as_u64().expect("a number");
+    assert!(total >= 64 << 20, "{total}");
+    let text = vm.qmp().hmp("info migrate");
+    for line in [
+        "Migration status: completed\r\n",
+        "total time: ",
+        "remaining ram: 0 kbytes\r\n",
+        "page size: 4 kbytes\r\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    let error = vm.refused("migrate", json!({"uri": uri}));
+    assert_eq!(
+        error.desc,
+        "Can't migrate the vm that was paused due to previous migration"
+    );
+}
+
+#[test]
+fn what_is_told_of_one_that_failed() {
+    let mut vm = small().start();
+    let uri = "tcp:127.0.0.1:1";
+    let text = vm.qmp().hmp(&format!("migrate {uri}"));
+    assert_eq!(
+        text,
+        "terminal does not allow synchronous migration, continuing detached\r\n"
+    );
+    let failed = loop {
+        let info = vm.query("query-migrate");
+        match info["status"].as_str() {
+            Some("setup" | "active") => std::thread::sleep(std::time::Duration::from_millis(10)),
+            _ => break info,
+        }
+    };
+    let reason = "Failed to connect to '127.0.0.1:1': Connection refused";
+    assert_eq!(failed, json!({"status": "failed", "error-desc": reason}));
+    let text = vm.qmp().hmp("info migrate");
+    let told = format!("Migration status: failed ({reason})\r\ntotal time: 0 ms\r\n");
+    assert!(text.contains(&told), "{text}");
+    assert_eq!(vm.query("query-status")["status"], json!("prelaunch"));
+    assert_eq!(vm.qmp().hmp(&format!("migrate -d {uri}")), "");
+}

@@ -66,12 +66,6 @@ impl Control {
         monitor: u32,
         args: MigrateIncomingArgs,
     ) -> QmpResult<()> {
-        let address = Address::of(args.uri.as_deref(), args.channels.as_deref())?;
-        let origin = Origin {
-            address,
-            exit_on_error: args.exit_on_error.unwrap_or(true),
-            ram_load: args.ram_load.unwrap_or(MigrationRamLoad::Read),
-        };
         if self.migrate.receiving.begun {
             return Err(QmpError::generic(
                 "The incoming migration has already been started",
@@ -82,6 +76,12 @@ impl Control {
                 "'-incoming' was not specified on the command line",
             ));
         }
+        let address = Address::of(args.uri.as_deref(), args.channels.as_deref())?;
+        let origin = Origin {
+            address,
+            exit_on_error: args.exit_on_error.unwrap_or(true),
+            ram_load: args.ram_load.unwrap_or(MigrationRamLoad::Read),
+        };
         self.begin_receiving(monitor, origin)
     }
 
@@ -107,6 +107,7 @@ impl Control {
 
     fn begin_receiving(&mut self, monitor: u32, origin: Origin) -> QmpResult<()> {
         origin.address.check(&self.migrate.settings)?;
+        origin.address.check_ram_load(origin.ram_load)?;
         let fail = |error: std::io::Error| {
             QmpError::generic(format!("Cannot begin a migration: {}", errno(&error)))
         };
