@@ -12,7 +12,7 @@ use crate::{wait, with_kernel};
 fn side(cpus: u32, disk: &Path) -> Option<VmBuilder> {
     let guest = artifacts::guest()?;
     let builder = with_kernel(VmBuilder::new(), &guest, "")
-        .args(["-m", "128", "-smp", &cpus.to_string()])
+        .args(["-m", "256", "-smp", &cpus.to_string()])
         .arg("-blockdev")
         .arg(format!("file,node-name=d,filename={}", disk.display()))
         .args(["-device", "virtio-blk-pci,drive=d"])
