@@ -39,19 +39,6 @@ pub struct Section {
     pub body: Vec<u8>,
 }
 
-/// One byte string rather than a list of numbers.
-mod bytes {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(bytes)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        super::Blob::deserialize(deserializer).map(|super::Blob(bytes)| bytes)
-    }
-}
-
 impl Section {
     /// A section of a state that is no [`Snapshot`]'s: one that had to be asked for.
     ///
@@ -94,6 +81,19 @@ impl Section {
             return Err(refused(id, &"trailing bytes"));
         }
         Ok(state)
+    }
+}
+
+/// One byte string rather than a list of numbers.
+mod bytes {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        super::Blob::deserialize(deserializer).map(|super::Blob(bytes)| bytes)
     }
 }
 

@@ -16,8 +16,8 @@ impl Machine {
             None => Some(super::gather::stateless(&part.instance)),
         };
         let mut blockers = self.processor_blockers();
-        blockers.extend(self.parts().into_iter().filter_map(stateless));
         blockers.extend(self.writers.blockers());
+        blockers.extend(self.parts().into_iter().filter_map(stateless));
         blockers
     }
 
