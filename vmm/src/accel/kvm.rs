@@ -258,6 +258,7 @@ impl AccelState for KvmAccel {
     fn clock_start(&self) {
         if let Some(clock) = lock(&self.clock).take() {
             self.set_clock(clock);
+            self.forget_ticks();
         }
     }
 
@@ -305,6 +306,17 @@ impl AccelState for KvmAccel {
 }
 
 impl KvmAccel {
+    /// The kernel's timer ticks on while the machine is stopped, and would make up for ticks that
+    /// nobody took: its period begins anew. One that ticks once is left alone.
+    fn forget_ticks(&self) {
+        let periodic = |pit: &kvm_pit_state2| matches!(pit.channels[0].mode, 2 | 3);
+        if let Some(pit) = self.vm.get_pit2().ok().filter(periodic)
+            && let Err(error) = self.vm.set_pit2(&pit)
+        {
+            log::warn!("Cannot start the timer anew: {error}");
+        }
+    }
+
     fn set_clock(&self, mut clock: kvm_clock_data) {
         // Only the time counts; the rest says how it was taken.
         clock.flags = 0;

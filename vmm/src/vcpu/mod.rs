@@ -369,14 +369,10 @@ impl Runner<'_> {
         }
         vcpu.changed.notify_all();
         let mut run = RunLoop::new(&vcpu.page);
-        let mut ran = false;
         while self.wait_for_turn() {
-            if ran {
-                // The guest was stopped and did not see it (kvm-clock's soft-lockup hint);
-                // fails where it has no kvm-clock.
-                let _ = vcpu.fd.kvmclock_ctrl();
-            }
-            ran = true;
+            // The guest was stopped, here or where it came from, and did not see it (kvm-clock's
+            // soft-lockup hint); fails where it has no kvm-clock.
+            let _ = vcpu.fd.kvmclock_ctrl();
             if let Pause::Failed(reason) = self.run_guest(&mut run) {
                 vcpu.turn().want = Want::Park;
                 self.mail.event(MachineEvent::VcpuFailed {
