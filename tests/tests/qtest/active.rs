@@ -58,6 +58,9 @@ impl Side {
         let builder = Self::builder(images, "on");
         let uri = format!("unix:{}", builder.path("migration.sock").display());
         let mut t = Qtest::start_with(builder, &["-incoming", "defer"]);
+        // What comes later waits as well, whatever is said.
+        let late = json!({"driver": "null-co", "node-name": "late", "active": true});
+        t.vm.exec("blockdev-add", late);
         let nodes = t.vm.query("query-named-block-nodes");
         let mut nodes = nodes.as_array().expect("a list").iter();
         assert!(nodes.all(|node| node["active"] == false));
@@ -143,8 +146,12 @@ struct Images {
 }
 
 impl Images {
-    /// `None` where there is no qemu-img.
+    /// `None` where there is no qemu-img. QEMU itself is much the same in this, but for words and
+    /// for what is below inactive nodes.
     fn make() -> Option<Self> {
+        if tests::binary::is_stand_in() {
+            return None;
+        }
         let directory = tempfile::tempdir().expect("a directory");
         let raw = disk::raw(directory.path(), "disk.img", SIZE);
         let qcow2 = directory.path().join("disk.qcow2");

@@ -485,10 +485,8 @@ impl BlockNode for FileNode {
             let bytes = self.host.bytes().map_err(|error| {
                 BlockError::host(format!("Could not get size of '{}'", self.path), error)
             })?;
-            if self.host.kind == FileKind::Regular {
-                // Another host may have written it: what this one has in its cache is no use.
-                sys::drop_cache(&self.host.file);
-            }
+            // Another host may have written it: what this one has in its cache is no use.
+            sys::drop_cache(&self.host.file);
             self.screen.set_size(sectors_up(bytes));
         }
         self.screen.set_activity(activity);
