@@ -22,7 +22,7 @@ fn side(cpus: u32, disk: &Path) -> Option<VmBuilder> {
 }
 
 /// Copies memory and compares it, all the time.
-const MEMORY: &str = "dd if=/dev/urandom of=/tmp/m bs=1M count=24 2>/dev/null; \
+const MEMORY: &str = "dd if=/dev/urandom of=/tmp/m bs=1M count=6 2>/dev/null; \
      (s=$(md5sum </tmp/m); while [ -e /tmp/go ]; do cp /tmp/m /tmp/n; \
      [ \"$(md5sum </tmp/n)\" = \"$s\" ] || echo BAD memory; rm /tmp/n; done; echo memory over) & true";
 
@@ -53,7 +53,7 @@ fn check_ticks(said: &str) {
     let ticks: Vec<(u64, f64)> = said
         .lines()
         .filter_map(|line| {
-            let mut words = line.trim().strip_prefix("tick ")?.split(' ');
+            let mut words = line.trim().split_once("tick ")?.1.split(' ');
             Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
         })
         .collect();
@@ -74,7 +74,7 @@ fn moves(cpus: u32, times: u32) {
     let mut vm = builder.start();
     let mut serial = vm.serial();
     wait(&mut serial);
-    serial.run("mkdir -p /tmp; touch /tmp/go; type md5sum head dd cp");
+    serial.run("mkdir -p /tmp; touch /tmp/go");
     for line in [MEMORY, DISK, COUNT] {
         serial.run(line);
     }
@@ -107,10 +107,10 @@ fn moves(cpus: u32, times: u32) {
 
 #[test]
 fn one_processor() {
-    moves(1, 2);
+    moves(1, 1);
 }
 
 #[test]
 fn two_processors() {
-    moves(2, 2);
+    moves(2, 1);
 }

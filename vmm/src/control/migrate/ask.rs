@@ -87,3 +87,41 @@ fn place<T>() -> io::Result<Place<T>> {
         given: EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::event::Mailbox;
+
+    #[test]
+    fn who_is_not_answered_does_not_wait() {
+        let mailbox = Mailbox::new().unwrap();
+        let gone = Cancel::new().unwrap();
+        let line = Line::new(mailbox.sender(), gone.clone());
+        std::thread::scope(|scope| {
+            let asks = scope.spawn(|| line.ask(|_, answer: Answer<u32>| answer.give(3)));
+            let mut mail = VecDeque::new();
+            while mail.is_empty() {
+                std::thread::sleep(Duration::from_millis(1));
+                mailbox.take(&mut mail);
+            }
+            // Thrown away unopened, as behind the end.
+            drop(mail);
+            assert!(matches!(asks.join().unwrap(), Err(Broken::Failed(_))));
+            let asks = scope.spawn(|| line.ask(|_, answer: Answer<u32>| answer.give(3)));
+            gone.cancel();
+            assert_eq!(asks.join().unwrap(), Err(Broken::Cancelled));
+        });
+    }
+
+    #[test]
+    fn answers_arrive() {
+        let place = Arc::new(place::<u32>().unwrap());
+        Answer(place.clone()).give(7);
+        assert_eq!(lock(&place.answer).take(), Some(7));
+        assert_eq!(place.given.read().unwrap(), 1);
+    }
+}

@@ -52,6 +52,8 @@ pub struct Migrate {
     receiving: Receiving,
     /// What the machine did that comes, once its state is here.
     arriving: Option<RunState>,
+    /// A machine has come and has not run yet.
+    to_announce: bool,
     /// Why the machine that is on its way cannot go any more.
     spoiled: Option<String>,
     /// What the state machine said and what is not done yet.

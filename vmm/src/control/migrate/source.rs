@@ -166,6 +166,11 @@ impl Control {
             .is_some_and(Sending::is_running)
     }
 
+    fn is_cancelling(&self) -> bool {
+        let sending = self.migrate.sending.as_ref();
+        sending.is_some_and(|sending| sending.state.status() == MigrationStatus::Cancelling)
+    }
+
     /// migrate_cancel. Nothing when there is none.
     pub(in crate::control) fn cancel_migration(&mut self) {
         self.outgoing(Input::Cancel);
@@ -451,10 +456,16 @@ impl SourceHost for Host {
     }
 
     fn hand_over(&mut self) -> Result<(), Broken> {
-        let ask = |control: &mut Control, answer: Answer<Result<(), String>>| {
-            control.deactivate_disks(move |_, done| answer.give(done));
+        let ask = |control: &mut Control, answer: Answer<Result<(), Broken>>| {
+            control.deactivate_disks(move |control, done| {
+                answer.give(match done {
+                    // They are taken again when it has ended.
+                    Ok(()) if control.is_cancelling() => Err(Broken::Cancelled),
+                    done => done.map_err(Broken::Failed),
+                });
+            });
         };
-        self.line.ask(ask)?.map_err(Broken::Failed)
+        self.line.ask(ask)?
     }
 
     fn take_back(&mut self) -> Result<(), Broken> {

@@ -171,9 +171,16 @@ impl Control {
     }
 
     fn has_arrived(&mut self, state: RunState) {
-        self.announce(self.migrate.settings.announcement());
+        self.migrate.to_announce = true;
         self.feed(Input::Release(Release::Arrived(state)));
         self.tell_migration(MigrationStatus::Completed);
+    }
+
+    /// The machine runs, for the first time since it came: the network learns where it is.
+    pub(in crate::control) fn announce_arrival(&mut self) {
+        if std::mem::take(&mut self.migrate.to_announce) {
+            self.announce(self.migrate.settings.announcement());
+        }
     }
 
     fn has_not_arrived(&mut self, why: &Broken) {

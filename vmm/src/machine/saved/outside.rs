@@ -1,4 +1,4 @@
-//! What is neither a device nor the machine's own: clock, accelerator, processors.
+//! What is neither a device nor the machine's own: clocks, accelerator, processors.
 
 use vmstate::Section;
 
