@@ -359,19 +359,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_told() {
-        for (seconds, text) in [
-            (0, "1970-01-01 00:00:00"),
-            (951_782_399, "2000-02-28 23:59:59"),
-            (951_782_400, "2000-02-29 00:00:00"),
-            (1_290_435_240, "2010-11-22 14:14:00"),
-            (4_294_967_295, "2106-02-07 06:28:15"),
-        ] {
-            assert_eq!(date(seconds), text);
-        }
-    }
-
-    #[test]
     fn sizes_have_three_digits() {
         for (bytes, text) in [
             (0, "0 B"),
