@@ -48,7 +48,8 @@ fn linux_goes_back_and_on() {
     serial.run("n=$(cat /tmp/n); until test $(cat /tmp/n) -gt $((n+2)); do sleep 0.1; done");
     serial.run("kill $(cat /tmp/pid); wait $(cat /tmp/pid) 2>/dev/null; true");
     serial.run("sync; echo 3 > /proc/sys/vm/drop_caches");
-    let verify = "last=$(cat /tmp/n); test $last -lt 512; for i in $(seq 1 $last); do \
+    // The last ones, before and after.
+    let verify = "last=$(cat /tmp/n); test $last -lt 512; for i in $(seq $last | tail -n 12); do \
         dd if=/dev/vda bs=4096 skip=$i count=1 2>/dev/null | tr -d '\\000' > /tmp/r; \
         sum=$(tail -n 1 /tmp/r | sha1sum); test \"$(head -n 1 /tmp/r)\" = \"$sum\" || echo bad $i; \
         done; echo checked";
