@@ -49,6 +49,8 @@ pub struct BuildCx {
     pub netdev: Option<NetAttachment>,
     /// The vhost device that the driver needs, opened for it (`vhostfd` or by its path).
     pub vhost: Option<std::os::fd::OwnedFd>,
+    /// Where those join who write guest RAM unseen by this process.
+    pub writers: crate::vhost::Writers,
     /// Numbers by name that a bus hands out (port numbers and the like).
     pub hints: HashMap<&'static str, u64>,
 }

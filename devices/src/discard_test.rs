@@ -176,3 +176,17 @@ fn ram_that_comes_later_is_found() {
     discarder.refresh();
     assert!(discarder.page_at(8 << 20).is_some());
 }
+
+#[test]
+fn memory_that_shows_a_file_since_never_becomes_zeroes() {
+    let handle = ram(None, libc::MAP_PRIVATE, LEN).expect("memory");
+    fill(&handle, LEN);
+    let mut discarder = Discarder::new(&handle);
+    assert_eq!(discarder.discard_to_zero(BASE, GUEST_PAGE), GUEST_PAGE);
+    let memory = handle.memory();
+    let region = memory.find_region(GuestAddress(BASE)).expect("a region");
+    declare_copies(region.as_ptr() as u64, region.len());
+    assert_eq!(discarder.discard_to_zero(BASE + 4096, GUEST_PAGE), 0);
+    assert_eq!(byte(&handle, 1), 0x5a);
+    assert_eq!(discarder.discard(BASE + 4096, GUEST_PAGE), GUEST_PAGE);
+}

@@ -10,9 +10,11 @@
 //! - `QVMD_TIME_FACTOR`: stretches every time limit, for slow or emulated hosts.
 
 pub mod artifacts;
+pub mod baremetal;
 pub mod binary;
 pub mod disk;
 pub mod iso;
+pub mod migrate;
 pub mod pci;
 pub mod qmp;
 pub mod qtest;

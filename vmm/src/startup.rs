@@ -15,6 +15,7 @@ use crate::accel::kvm::KvmAccel;
 use crate::accel::qtest::QtestAccel;
 use crate::accel::qtest_server::{Endpoint, QtestServer};
 use crate::cli::args::Arg;
+use crate::cli::migration::IncomingOrder;
 use crate::cli::order::{DiskOrder, MonitorOrder, SerialOrder};
 use crate::cli::plan::{FdPlan, Identity, ProcessPlan, QtestPlan};
 use crate::cli::{self, Order, Request};
@@ -165,8 +166,8 @@ fn build(order: Order) -> Result<Control> {
     for setting in order.migration {
         control.set_migration(setting)?;
     }
-    if let Some(incoming) = &order.incoming {
-        return blame(&incoming.arg, Err("Migration is not ready"));
+    if order.incoming.is_some() {
+        control.expect_machine();
     }
     let mut makers = BTreeMap::new();
     for (arg, args) in order.chardevs {
@@ -213,6 +214,13 @@ fn build(order: Order) -> Result<Control> {
     }
     control.power_on()?;
     control.begin_chardevs(&makers)?;
+    if let Some(IncomingOrder {
+        arg,
+        from: Some((address, ram_load)),
+    }) = order.incoming
+    {
+        blame(&arg, control.receive_at_start(address, ram_load))?;
+    }
     Ok(control)
 }
 

@@ -81,6 +81,62 @@ pub fn poll(fds: &mut [libc::pollfd], milliseconds: Option<i32>) -> io::Result<(
     }
 }
 
+/// Kills a process and all others of its group, whose number is its own.
+pub fn kill_group(leader: u32) {
+    if let Ok(leader) = i32::try_from(leader)
+        && leader > 1
+    {
+        // SAFETY: no pointers.
+        unsafe { libc::kill(-leader, libc::SIGKILL) };
+    }
+}
+
+/// How many connections may wait to be accepted by a socket that listens.
+///
+/// # Errors
+/// Those of listen(2).
+pub fn set_backlog(fd: &impl AsRawFd, waiting: i32) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::listen(fd.as_raw_fd(), waiting) }).map(drop)
+}
+
+/// Whether a socket waits for connections.
+///
+/// # Errors
+/// Those of getsockopt(2): ENOTSOCK for what is none.
+pub fn socket_listens(fd: &impl AsRawFd) -> io::Result<bool> {
+    let mut value = 0i32;
+    let mut len = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the value has room for as many bytes as `len` says.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ACCEPTCONN,
+            (&raw mut value).cast(),
+            &mut len,
+        )
+    })?;
+    Ok(value != 0)
+}
+
+/// The next bytes of a socket, which stay there; 0 at its end.
+///
+/// # Errors
+/// Those of recv(2); EAGAIN when there are none.
+pub fn peek(fd: &impl AsRawFd, data: &mut [u8]) -> io::Result<usize> {
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: the buffer has the size given.
+    let got = unsafe { libc::recv(fd.as_raw_fd(), data.as_mut_ptr().cast(), data.len(), flags) };
+    usize::try_from(got).map_err(|_| io::Error::last_os_error())
+}
+
+/// Ends both directions of a socket, for everybody who has it.
+pub fn shut_down_socket(fd: &impl AsRawFd) {
+    // SAFETY: no pointers. What is no socket, or closed, needs no end.
+    unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
 /// Sets FD_CLOEXEC.
 ///
 /// # Errors

@@ -227,6 +227,8 @@ pub enum Command {
     SnapshotLoad(SnapshotLoadArgs),
     /// `snapshot-delete`
     SnapshotDelete(SnapshotDeleteArgs),
+    /// `blockdev-set-active`
+    BlockdevSetActive(BlockdevSetActiveArgs),
 }
 impl Command {
     /// The command's name on the wire.
@@ -342,6 +344,7 @@ impl Command {
             Command::SnapshotSave(_) => "snapshot-save",
             Command::SnapshotLoad(_) => "snapshot-load",
             Command::SnapshotDelete(_) => "snapshot-delete",
+            Command::BlockdevSetActive(_) => "blockdev-set-active",
         }
     }
 }
@@ -513,6 +516,9 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "snapshot-save" => Command::SnapshotSave(SnapshotSaveArgs::take(&mut members)?),
         "snapshot-load" => Command::SnapshotLoad(SnapshotLoadArgs::take(&mut members)?),
         "snapshot-delete" => Command::SnapshotDelete(SnapshotDeleteArgs::take(&mut members)?),
+        "blockdev-set-active" => {
+            Command::BlockdevSetActive(BlockdevSetActiveArgs::take(&mut members)?)
+        }
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -1208,6 +1214,14 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: SnapshotDeleteArgs,
     ) -> QmpResult<Empty>;
+    /// Gives block nodes up for another program, or takes them again. What is below a node goes
+    /// with it, unless an active node uses it.
+    fn blockdev_set_active(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevSetActiveArgs,
+        reply: Reply<Empty>,
+    );
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -1466,6 +1480,9 @@ pub fn dispatch(
         }
         Command::SnapshotDelete(args) => {
             responder.send(commands.snapshot_delete(cx, args).map(|r| to_json(&r)))
+        }
+        Command::BlockdevSetActive(args) => {
+            commands.blockdev_set_active(cx, args, Reply::new(responder))
         }
     }
 }

@@ -89,6 +89,11 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: true,
     },
     CommandInfo {
+        name: "blockdev-set-active",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
         name: "blockdev-snapshot",
         allow_oob: false,
         allow_preconfig: true,
@@ -4258,5 +4263,10 @@ pub static EXAMPLES: &[Example] = &[
         command: "snapshot-delete",
         request: "{\"execute\": \"snapshot-delete\", \"arguments\": {\"job-id\":\"0\",\"tag\":\"monday\",\"devices\":[\"disk0\"]}}",
         reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Invalid job ID '0'\"}}",
+    },
+    Example {
+        command: "blockdev-set-active",
+        request: "{\"execute\": \"blockdev-set-active\", \"arguments\": {\"node-name\":\"node0\",\"active\":false}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Failed to find node with node-name='node0'\"}}",
     },
 ];

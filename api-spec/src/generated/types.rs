@@ -2711,6 +2711,9 @@ pub struct BlockdevOptions {
     pub force_share: Option<bool>,
     /// What it does with written zeroes.
     pub detect_zeroes: Option<BlockdevDetectZeroesOptions>,
+    /// Whether it is used at once, or left to another program until it is activated; true by
+    /// default, and always false while a migration is awaited.
+    pub active: Option<bool>,
     /// What `driver` says, with what belongs to it.
     pub driver: BlockdevOptionsBranch,
 }
@@ -2771,6 +2774,7 @@ impl DecodeMembers for BlockdevOptions {
         let auto_read_only = members.optional("auto-read-only")?;
         let force_share = members.optional("force-share")?;
         let detect_zeroes = members.optional("detect-zeroes")?;
+        let active = members.optional("active")?;
 
         let driver = match kind {
             BlockdevDriver::Blkdebug => {
@@ -2816,6 +2820,7 @@ impl DecodeMembers for BlockdevOptions {
             auto_read_only,
             force_share,
             detect_zeroes,
+            active,
             driver,
         })
     }
@@ -2829,6 +2834,7 @@ impl EncodeMembers for BlockdevOptions {
         out.put_some("auto-read-only", &self.auto_read_only);
         out.put_some("force-share", &self.force_share);
         out.put_some("detect-zeroes", &self.detect_zeroes);
+        out.put_some("active", &self.active);
 
         out.put("driver", &self.driver.kind());
         match &self.driver {
@@ -6982,7 +6988,7 @@ pub struct MigrateSetParameters {
     pub multifd_zlib_level: Option<u8>,
     /// Kept; of no use here. 1 to 9.
     pub multifd_qatzip_level: Option<u8>,
-    /// How much zstd tries; 0 to 20.
+    /// 0 to 20; there is one way of compressing here, which all of them choose.
     pub multifd_zstd_level: Option<u8>,
     /// Kept; of no use here.
     pub block_bitmap_mapping: Option<Vec<BitmapMigrationNodeAlias>>,
@@ -6992,7 +6998,7 @@ pub struct MigrateSetParameters {
     pub vcpu_dirty_limit: Option<u64>,
     /// What it is for; only normal.
     pub mode: Option<MigMode>,
-    /// Who looks for pages of zeroes.
+    /// Who looks for pages of zeroes: none is nobody, legacy and multifd is whoever sends a page.
     pub zero_page_detection: Option<ZeroPageDetection>,
     /// Files are written past the page cache; with mapped-ram only.
     pub direct_io: Option<bool>,
@@ -8857,3 +8863,26 @@ impl EncodeMembers for SnapshotDeleteArgs {
     }
 }
 object!(SnapshotDeleteArgs);
+/// Arguments of `blockdev-set-active`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockdevSetActiveArgs {
+    /// The node; all nodes where it is not given.
+    pub node_name: Option<String>,
+    /// Whether they are used by this program.
+    pub active: bool,
+}
+impl DecodeMembers for BlockdevSetActiveArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(BlockdevSetActiveArgs {
+            node_name: members.optional("node-name")?,
+            active: members.required("active")?,
+        })
+    }
+}
+impl EncodeMembers for BlockdevSetActiveArgs {
+    fn put(&self, out: &mut Out) {
+        out.put_some("node-name", &self.node_name);
+        out.put("active", &self.active);
+    }
+}
+object!(BlockdevSetActiveArgs);

@@ -139,6 +139,48 @@ pub enum BlockError {
     /// Other nodes are on top of it.
     #[error("Need a root block node")]
     NotRoot,
+    /// What cannot be done while another program has the image; permissions in words.
+    #[error("Permission '{0}' unavailable on inactive node")]
+    Inactive(String),
+    /// A node that is used above one that is not.
+    #[error("Inactive '{child}' can't be a {role} child of active '{parent}'")]
+    InactiveChild {
+        /// The node below.
+        child: String,
+        /// As what.
+        role: &'static str,
+        /// The node above.
+        parent: String,
+    },
+    /// What is used above keeps what is below.
+    #[error("Node has active parent node")]
+    ActiveParent,
+    /// The program itself is writing it.
+    #[error("Node '{0}' is being written and cannot be inactivated")]
+    HeldForWriting(String),
+    /// The image could not be taken again.
+    #[error("Could not activate node '{node}' ('{file}'): {cause}")]
+    Activate {
+        /// The node.
+        node: String,
+        /// What it is called by its content.
+        file: String,
+        /// Why.
+        cause: Box<BlockError>,
+    },
+    /// The image could not be given up.
+    #[error("Could not inactivate node '{node}' ('{file}'): {cause}")]
+    Inactivate {
+        /// The node.
+        node: String,
+        /// What it is called by its content.
+        file: String,
+        /// Why.
+        cause: Box<BlockError>,
+    },
+    /// No node of that name, for whoever activates it.
+    #[error("Failed to find node with node-name='{0}'")]
+    NotNamed(String),
     /// Another program uses the image.
     #[error("Failed to get {mode}\"{permission}\" lock")]
     Locked {
@@ -221,6 +263,7 @@ impl BlockError {
             BlockError::Locked { path, .. } => {
                 Some(format!("Is another process using the image [{path}]?"))
             }
+            BlockError::Activate { cause, .. } => cause.hint(),
             _ => None,
         }
     }

@@ -2,12 +2,12 @@
 //! node's options, count it.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::buffers::Buffers;
-use crate::node::IoLane;
+use crate::node::{Activity, IoLane};
 use crate::request::{Done, Durability, IoReq, Op, Token, Unmap};
 use crate::stats::Stats;
 
@@ -57,13 +57,19 @@ struct Shared {
     /// Read when a lane is opened. A leaf.
     policy: Mutex<Policy>,
     size: AtomicU64,
+    /// Another program has the image: it is not written.
+    inactive: AtomicBool,
 }
 
 impl Screen {
     pub fn new(policy: Policy, size: u64, stats: Arc<Stats>) -> Self {
         let (policy, size) = (Mutex::new(policy), AtomicU64::new(size));
         Screen {
-            shared: Arc::new(Shared { policy, size }),
+            shared: Arc::new(Shared {
+                policy,
+                size,
+                inactive: AtomicBool::new(false),
+            }),
             base: 0,
             stats,
         }
@@ -99,6 +105,18 @@ impl Screen {
         self.shared.size.store(size, Ordering::Release);
     }
 
+    /// Whether the node is in use by this program: if not, nothing is written, and there is
+    /// nothing to flush.
+    pub fn set_activity(&self, activity: Activity) {
+        let inactive = activity == Activity::Inactive;
+        self.shared.inactive.store(inactive, Ordering::Release);
+    }
+
+    /// See [`Self::set_activity`].
+    pub fn is_active(&self) -> bool {
+        !self.shared.inactive.load(Ordering::Acquire)
+    }
+
     /// A whole request by `inner`, which blocks.
     pub fn perform(
         &self,
@@ -124,7 +142,7 @@ impl Screen {
             if !inside || !(offset | len).is_multiple_of(policy.granule.max(1).into()) {
                 return Err(Err(io::Error::from_raw_os_error(libc::EIO)));
             }
-            if op.is_write() && policy.read_only {
+            if op.is_write() && (policy.read_only || !self.is_active()) {
                 return Err(Err(io::Error::from_raw_os_error(libc::EPERM)));
             }
             if len == 0 {
@@ -135,7 +153,7 @@ impl Screen {
             }
         }
         let op = match op {
-            Op::Flush if policy.no_flush => return Err(Ok(())),
+            Op::Flush if policy.no_flush || !self.is_active() => return Err(Ok(())),
             Op::Discard { .. } if policy.discard == Discard::Ignore => return Err(Ok(())),
             Op::Read { .. } | Op::Flush | Op::Discard { .. } => op,
             Op::Write { offset, durability } => policy.pass_write(buffers, offset, durability),

@@ -59,7 +59,7 @@ pub use histogram::Histogram;
 pub use image::{
     CheckReport, Image, ImageView, Qcow2View, Repair, SnapshotView, Snapshots, Specific, VmdkView,
 };
-pub use node::{BlockNode, Extent, ExtentKind, IoLane, NodeExt, NodeInfo, SECTOR};
+pub use node::{Activity, BlockNode, Extent, ExtentKind, IoLane, NodeExt, NodeInfo, SECTOR};
 pub use notice::{Notice, NoticeSink};
 pub use null::NullSpec;
 pub use on_error::{ErrorAction, ErrorPolicy, Failed, IoStatus, OnError, is_no_space};

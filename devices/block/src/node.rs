@@ -26,6 +26,16 @@ pub struct NodeInfo {
     pub granule: u32,
 }
 
+/// Whether this program uses an image, or leaves it to another one (a migration's other side).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// It may be read and written, and is locked against others as its users ask for.
+    Active,
+    /// It is not locked and not written, and nothing of it is held back. What is read of it may be
+    /// out of date.
+    Inactive,
+}
+
 /// How bytes are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExtentKind {
@@ -91,6 +101,16 @@ pub trait BlockNode: Any + Send + Sync {
     /// # Errors
     /// When another program does not allow it; the node then stays as it was.
     fn set_perms(&self, perms: Perms) -> Result<(), BlockError>;
+
+    /// Gives the image up, or takes it again. Called while nothing is in flight; those above are
+    /// told before those below when it is given up, and after them when it is taken. Blocks: when
+    /// it is given up, all that is held back is written before; when it is taken, all that may
+    /// have changed is read anew. Locks are the affair of [`Self::set_perms`].
+    ///
+    /// # Errors
+    /// The host's, and what opening an image can fail with. It is as it was then; an image that
+    /// could not be read anew stays inactive.
+    fn set_activity(&self, activity: Activity) -> Result<(), BlockError>;
 
     /// What it offers as an image beyond its bytes; `None` for what is no image format.
     fn image(&self) -> Option<&dyn Image> {

@@ -9,7 +9,7 @@ use crate::buffers::Buffers;
 use crate::error::BlockError;
 use crate::gate::{Gate, Policy, Screen};
 use crate::graph::Perms;
-use crate::node::{BlockNode, Extent, ExtentKind, IoLane, NodeInfo, SECTOR};
+use crate::node::{Activity, BlockNode, Extent, ExtentKind, IoLane, NodeInfo, SECTOR};
 use crate::pool::Pool;
 use crate::request::{Done, IoReq, Op, Token};
 use crate::stats::Stats;
@@ -111,6 +111,11 @@ impl BlockNode for NullNode {
     }
 
     fn set_perms(&self, _perms: Perms) -> Result<(), BlockError> {
+        Ok(())
+    }
+
+    fn set_activity(&self, activity: Activity) -> Result<(), BlockError> {
+        self.screen.set_activity(activity);
         Ok(())
     }
 }

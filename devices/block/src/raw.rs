@@ -15,7 +15,7 @@ use crate::filter::Event;
 use crate::format::probe;
 use crate::gate::{Gate, Policy, Screen};
 use crate::graph::Perms;
-use crate::node::{BlockNode, Extent, IoLane, NodeInfo, SECTOR};
+use crate::node::{Activity, BlockNode, Extent, IoLane, NodeInfo, SECTOR};
 use crate::request::{Done, IoReq, Op, Token};
 use crate::stats::Stats;
 use crate::telling::{Events, TellingLane, tell};
@@ -249,6 +249,15 @@ impl BlockNode for RawNode {
     }
 
     fn set_perms(&self, _perms: Perms) -> Result<(), BlockError> {
+        Ok(())
+    }
+
+    fn set_activity(&self, activity: Activity) -> Result<(), BlockError> {
+        if activity == Activity::Active {
+            let size = window_size(self.window, self.below.info().size)?;
+            self.screen.set_size(size);
+        }
+        self.screen.set_activity(activity);
         Ok(())
     }
 

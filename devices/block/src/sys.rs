@@ -45,6 +45,13 @@ pub fn preadv(file: &File, parts: &[IoPart], offset: u64) -> io::Result<usize> {
     })
 }
 
+/// posix_fadvise(2): the kernel lets go of what it has of the file in its cache, as far as that is
+/// on the disk. Advice only.
+pub fn drop_cache(file: &File) {
+    // SAFETY: the descriptor is open; no memory is involved.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}
+
 /// preadv2(2) of the first [`MAX_PARTS`] parts, which does not wait for the disk: EAGAIN, or fewer
 /// bytes, where it would have to (RWF_NOWAIT).
 pub fn preadv_at_hand(file: &File, parts: &[IoPart], offset: u64) -> io::Result<usize> {

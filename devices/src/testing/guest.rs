@@ -11,6 +11,7 @@ use crate::cx::{BuildCx, EffectSink};
 use crate::effect::Effect;
 use crate::irq::TestLine;
 use crate::ram::{GuestRam, RamHandle};
+use crate::vhost::Writers;
 
 /// Bytes of RAM from 0 on.
 pub const RAM_SIZE: u64 = 16 << 20;
@@ -39,6 +40,8 @@ pub struct FakeGuest {
     pub thread: Arc<InlineThread>,
     /// The clock.
     pub timers: FakeTimers,
+    /// Those who write its RAM unseen.
+    pub writers: Writers,
     effects: Arc<Effects>,
 }
 
@@ -62,6 +65,7 @@ impl FakeGuest {
             line: Arc::default(),
             thread: Arc::default(),
             timers: FakeTimers::default(),
+            writers: Writers::default(),
             effects: Arc::default(),
         }
     }
@@ -84,6 +88,7 @@ impl FakeGuest {
             entropy: None,
             netdev: None,
             vhost: None,
+            writers: self.writers.clone(),
             hints: HashMap::new(),
         }
     }

@@ -18,6 +18,10 @@ struct Inner {
     starts: usize,
     refuse: bool,
     mute: bool,
+    /// Bytes of the log in use.
+    log: Option<u64>,
+    /// It logs used rings only.
+    only_rings: bool,
 }
 
 /// The party.
@@ -43,6 +47,16 @@ impl FakeParty {
     /// Does not say how far it came, from now on.
     pub fn mute(&self) {
         lock(&self.0).mute = true;
+    }
+
+    /// Logs used rings only, from now on.
+    pub fn log_only_rings(&self) {
+        lock(&self.0).only_rings = true;
+    }
+
+    /// Bytes of the log in use.
+    pub fn log(&self) -> Option<u64> {
+        lock(&self.0).log
     }
 
     /// The ring at `place`.
@@ -89,13 +103,20 @@ impl FakeParty {
 }
 
 impl Party for FakeParty {
-    fn start(&self, features: u64, ram: &RamHandle, rings: &[Ring]) -> io::Result<()> {
+    fn start(
+        &self,
+        features: u64,
+        ram: &RamHandle,
+        rings: &[Ring],
+        log: Option<&DirtyLog>,
+    ) -> io::Result<()> {
         let mut inner = lock(&self.0);
         if inner.refuse {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         assert!(inner.running.is_none(), "started twice");
         inner.starts += 1;
+        inner.log = log.map(|log| log.len);
         inner.taken = rings.iter().map(|r| (r.place, r.next_avail)).collect();
         inner.running = Some((features, ram.clone(), rings.to_vec()));
         Ok(())
@@ -111,12 +132,15 @@ impl Party for FakeParty {
         rings.iter().map(base).collect()
     }
 
-    fn set_log(
-        &self,
-        _ram: &RamHandle,
-        _rings: &[Ring],
-        _log: Option<&DirtyLog>,
-    ) -> io::Result<()> {
+    fn set_log(&self, _ram: &RamHandle, rings: &[Ring], log: Option<&DirtyLog>) -> io::Result<()> {
+        let mut inner = lock(&self.0);
+        let serves = inner.running.as_ref().expect("it runs").2.len();
+        assert_eq!(rings.len(), serves);
+        inner.log = log.map(|log| log.len);
         Ok(())
+    }
+
+    fn logs_buffers(&self) -> bool {
+        !lock(&self.0).only_rings
     }
 }

@@ -7,14 +7,14 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use vhost::vhost_kern::VhostKernBackend;
 use vhost::vhost_kern::vhost_binding::{
-    VHOST_F_LOG_ALL, VHOST_NET_F_VIRTIO_NET_HDR, VHOST_NET_SET_BACKEND, VHOST_VRING_F_LOG,
+    VHOST_NET_F_VIRTIO_NET_HDR, VHOST_NET_SET_BACKEND, VHOST_VRING_F_LOG,
     VHOST_VSOCK_SET_GUEST_CID, VHOST_VSOCK_SET_RUNNING, vhost_vring_file, vhost_vring_state,
 };
 use vhost::{VhostBackend as _, VringConfigData};
 use vm_memory::GuestAddressSpace;
 use vmm_sys_util::ioctl::ioctl_with_ref;
 
-use super::{DirtyLog, MemoryTable, Party, Ring};
+use super::{DirtyLog, F_LOG_ALL, MemoryTable, Party, Ring};
 use crate::bus::lock;
 use crate::ram::RamHandle;
 
@@ -71,6 +71,15 @@ impl VhostKernBackend for Session<'_> {
     /// The transport has made sure that the rings lie in RAM, up to its last byte.
     fn is_valid(&self, config: &VringConfigData) -> bool {
         config.is_log_addr_valid()
+    }
+}
+
+impl Session<'_> {
+    fn log_in(&self, log: &DirtyLog, features: u64) -> io::Result<()> {
+        self.set_log_base(log.address, None)
+            .map_err(tried("vhost_set_log_base"))?;
+        self.set_features(features | F_LOG_ALL)
+            .map_err(tried("vhost_set_features"))
     }
 }
 
@@ -228,7 +237,13 @@ fn address(ring: &Ring, log: bool) -> VringConfigData {
 }
 
 impl Party for Kernel {
-    fn start(&self, features: u64, ram: &RamHandle, rings: &[Ring]) -> io::Result<()> {
+    fn start(
+        &self,
+        features: u64,
+        ram: &RamHandle,
+        rings: &[Ring],
+        log: Option<&DirtyLog>,
+    ) -> io::Result<()> {
         let session = Session {
             file: &self.file,
             ram,
@@ -236,14 +251,18 @@ impl Party for Kernel {
         // The header before a frame is the tap's affair.
         let features = features & self.features & !(1 << VHOST_NET_F_VIRTIO_NET_HDR);
         let memory = MemoryTable::new(&ram.memory());
+        // Without the log at first: the kernel looks whether that covers the memory it knows of.
         session
             .set_features(features)
             .map_err(tried("vhost_set_features"))?;
         session
             .set_mem_table(&memory.for_kernel())
             .map_err(tried("vhost_set_mem_table"))?;
+        if let Some(log) = log {
+            session.log_in(log, features)?;
+        }
         for ring in rings {
-            self.set_up(&session, ring, false)?;
+            self.set_up(&session, ring, log.is_some())?;
         }
         *lock(&self.agreed) = features;
         self.run(rings).inspect_err(|_| self.halt(rings))
@@ -268,24 +287,24 @@ impl Party for Kernel {
             file: &self.file,
             ram,
         };
-        if let Some(log) = log {
-            session
-                .set_log_base(log.address, None)
-                .map_err(tried("vhost_set_log_base"))?;
+        let agreed = *lock(&self.agreed);
+        match log {
+            Some(log) => session.log_in(log, agreed)?,
+            None => session
+                .set_features(agreed)
+                .map_err(tried("vhost_set_features"))?,
         }
-        let all = if log.is_some() {
-            1 << VHOST_F_LOG_ALL
-        } else {
-            0
-        };
-        session
-            .set_features(*lock(&self.agreed) | all)
-            .map_err(tried("vhost_set_features"))?;
         for ring in rings {
             session
                 .set_vring_addr(ring.place.into(), &address(ring, log.is_some()))
                 .map_err(tried("vhost_set_vring_addr"))?;
         }
         Ok(())
+    }
+
+    /// The kernel's sockets ask for no log of buffers (drivers/vhost/vsock.c). What the driver took
+    /// out of them belongs to connections, and none outlives a migration.
+    fn logs_buffers(&self) -> bool {
+        matches!(self.kind, Kind::Net { .. })
     }
 }

@@ -20,9 +20,12 @@ mod net;
 mod ring;
 pub mod user;
 mod worker;
+mod writers;
 
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
+mod kernel_test;
 #[cfg(test)]
 mod net_test;
 
@@ -31,6 +34,7 @@ pub use memory::{MemoryTable, Region};
 pub use net::{NetOptions, vhost_net};
 pub use ring::Ring;
 pub use worker::VhostWorker;
+pub use writers::{Blocker, Membership, Writer, Writers};
 
 use std::io;
 
@@ -40,11 +44,17 @@ use crate::ram::RamHandle;
 /// longer than the kernel does.
 pub trait Party: Send + Sync {
     /// Begins to serve these rings. `features` are those agreed on with the driver; the party takes
-    /// the ones it knows.
+    /// the ones it knows. Pages that it writes are marked in `log` from the first one on.
     ///
     /// # Errors
     /// When it refuses: then it serves none of them.
-    fn start(&self, features: u64, ram: &RamHandle, rings: &[Ring]) -> io::Result<()>;
+    fn start(
+        &self,
+        features: u64,
+        ram: &RamHandle,
+        rings: &[Ring],
+        log: Option<&DirtyLog>,
+    ) -> io::Result<()>;
     /// Stops serving them. For each ring the entry of the available ring it would take next; `None`
     /// where it does not say. Afterwards it touches no guest memory any more.
     fn stop(&self, rings: &[Ring]) -> Vec<Option<u16>>;
@@ -54,6 +64,20 @@ pub trait Party: Send + Sync {
     /// # Errors
     /// When it cannot.
     fn set_log(&self, ram: &RamHandle, rings: &[Ring], log: Option<&DirtyLog>) -> io::Result<()>;
+    /// Whether the log has the buffers that it fills. If not, it has used rings only, and buffers
+    /// that the driver may not have looked at count as written when the party stops.
+    fn logs_buffers(&self) -> bool {
+        true
+    }
+}
+
+/// Bit of a party's features: it can log what it writes (linux/vhost.h).
+pub(crate) const F_LOG_ALL: u64 = 1 << 26;
+
+/// Why a machine with a party of these features cannot migrate, in QEMU's words.
+pub(crate) fn blocked_by_features(features: u64) -> Option<String> {
+    (features & F_LOG_ALL == 0)
+        .then(|| "Migration disabled: vhost lacks VHOST_F_LOG_ALL feature.".to_owned())
 }
 
 /// Where a party marks the pages that it wrote: a bit for each 4096 bytes of guest address space,

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use super::{Kernel, Kind, Party, Ring, VhostWorker};
+use super::{Kernel, Kind, Party, Ring, VhostWorker, blocked_by_features};
 use crate::backend::net::VhostBackend;
 use crate::virtio::common::feature;
 use crate::virtio::{ActiveQueue, ActiveQueues, PlacedWorker};
@@ -78,6 +78,8 @@ pub fn vhost_net(
 pub(super) struct PairedParties {
     pairs: Vec<Arc<dyn Party>>,
     features: u64,
+    /// What the parties said themselves.
+    offered: u64,
     insists: bool,
 }
 
@@ -87,6 +89,7 @@ impl PairedParties {
         PairedParties {
             pairs,
             features: features | !OWN_FEATURES,
+            offered: features,
             insists: false,
         }
     }
@@ -103,6 +106,7 @@ impl VhostBackend for PairedParties {
             ram,
             queues,
             device,
+            writers,
         } = queues;
         let mut rest = queues.into_iter().peekable();
         let mut workers = Vec::new();
@@ -120,7 +124,8 @@ impl VhostBackend for PairedParties {
                 rings.push(ring(second)?);
             }
             // Those that run already stop when they are dropped.
-            let worker = VhostWorker::start(party.clone(), features, &ram, rings, &device)?;
+            let party = party.clone();
+            let worker = VhostWorker::start(party, features, &ram, rings, &device, &writers)?;
             workers.push(PlacedWorker {
                 thread: pair,
                 worker: Box::new(worker),
@@ -131,6 +136,10 @@ impl VhostBackend for PairedParties {
 
     fn queue_pairs(&self) -> u16 {
         u16::try_from(self.pairs.len()).unwrap_or(u16::MAX)
+    }
+
+    fn migration_blocker(&self) -> Option<String> {
+        blocked_by_features(self.offered)
     }
 
     fn insists(&self) -> bool {

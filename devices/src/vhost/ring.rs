@@ -11,6 +11,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use crate::irq::Interrupt;
 use crate::ram::GuestRam;
 use crate::virtio::ActiveQueue;
+use crate::virtio::access::mark_dirty;
 use crate::worker::QueueState;
 
 /// A virtqueue with all that whoever serves it needs.
@@ -96,6 +97,60 @@ impl Ring {
             next_avail: next_avail.unwrap_or(next_used),
             next_used,
             again: Vec::new(),
+        }
+    }
+
+    /// Counts the memory of all buffers that the device may write as written.
+    pub(super) fn mark_buffers(&self, ram: &GuestRam) {
+        for number in 0..u64::from(self.size) {
+            let Some(descriptor) = Descriptor::read(ram, self.desc, number) else {
+                continue;
+            };
+            if descriptor.flags & INDIRECT == 0 {
+                descriptor.mark(ram);
+                continue;
+            }
+            let count = u64::from(descriptor.len) / DESCRIPTOR;
+            let table = (0..count.min(MOST_PIECES))
+                .map_while(|number| Descriptor::read(ram, descriptor.address, number));
+            table.for_each(|descriptor| descriptor.mark(ram));
+        }
+    }
+}
+
+/// Bytes of a descriptor, and its flags (Virtio 1.2, section 2.7.5).
+const DESCRIPTOR: u64 = 16;
+const WRITE: u16 = 2;
+const INDIRECT: u16 = 4;
+
+/// No packet has more bytes, with its header (include/linux/virtio_vsock.h in Linux).
+const MOST_BYTES: u32 = (64 << 10) + 4096;
+/// Nor does the kernel take chains of more pieces (UIO_MAXIOV).
+const MOST_PIECES: u64 = 1024;
+
+struct Descriptor {
+    address: u64,
+    len: u32,
+    flags: u16,
+}
+
+impl Descriptor {
+    fn read(ram: &GuestRam, table: u64, number: u64) -> Option<Self> {
+        let at = table.checked_add(number.checked_mul(DESCRIPTOR)?)?;
+        let mut bytes = [0; DESCRIPTOR as usize];
+        ram.read_slice(&mut bytes, GuestAddress(at)).ok()?;
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, ..] = bytes;
+        Some(Descriptor {
+            address: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            len: u32::from_le_bytes([i, j, k, l]),
+            flags: u16::from_le_bytes([m, n]),
+        })
+    }
+
+    fn mark(&self, ram: &GuestRam) {
+        if self.flags & (WRITE | INDIRECT) == WRITE {
+            let len = usize::try_from(self.len.min(MOST_BYTES)).unwrap_or(0);
+            mark_dirty(ram, GuestAddress(self.address), len);
         }
     }
 }

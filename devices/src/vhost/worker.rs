@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use vm_memory::GuestAddressSpace;
 
-use super::{Party, Ring};
+use super::writers::Serving;
+use super::{Membership, Party, Ring, Writers};
 use crate::ram::RamHandle;
 use crate::virtio::DeviceSignals;
 use crate::worker::{QueueState, QueueWorker, Watch, WatchToken};
@@ -96,7 +97,8 @@ pub struct VhostWorker {
     party: Arc<dyn Party>,
     calls: Calls,
     ram: RamHandle,
-    running: bool,
+    /// While it runs.
+    member: Option<Membership>,
     states: Vec<QueueState>,
 }
 
@@ -111,8 +113,16 @@ impl VhostWorker {
         ram: &RamHandle,
         rings: Vec<Ring>,
         device: &Arc<dyn DeviceSignals>,
+        writers: &Writers,
     ) -> io::Result<Self> {
-        party.start(features, ram, &rings)?;
+        let member = writers.join(|log| {
+            party.start(features, ram, &rings, log)?;
+            Ok(Arc::new(Serving {
+                party: party.clone(),
+                ram: ram.clone(),
+                rings: rings.clone(),
+            }))
+        })?;
         for ring in &rings {
             // What was made available while nobody looked must not wait for the next kick. Fails
             // only when the counter is full, and then it is readable anyway.
@@ -122,16 +132,21 @@ impl VhostWorker {
             party,
             calls: Calls::new(rings, device.clone()),
             ram: ram.clone(),
-            running: true,
+            member: Some(member),
             states: Vec::new(),
         })
     }
 
     fn stop(&mut self) {
-        if std::mem::take(&mut self.running) {
+        if let Some(member) = self.member.take() {
+            // Before it stops: nobody speaks to it any more.
+            drop(member);
             let rings = &self.calls.rings;
             let mut bases = self.party.stop(rings).into_iter();
             let memory = self.ram.memory();
+            if !self.party.logs_buffers() {
+                rings.iter().for_each(|ring| ring.mark_buffers(&memory));
+            }
             let state = |ring: &Ring| ring.state(bases.next().flatten(), &memory);
             self.states = rings.iter().map(state).collect();
         }
@@ -148,7 +163,7 @@ impl QueueWorker for VhostWorker {
     }
 
     fn quiesce(&mut self, watch: &mut dyn Watch) {
-        if self.running {
+        if self.member.is_some() {
             self.stop();
             self.calls.leave(watch);
         }

@@ -1,6 +1,6 @@
 //! Virtio 1.2 devices and the PCI transport.
 
-mod access;
+pub(crate) mod access;
 pub mod balloon;
 pub mod blk;
 mod chain;
@@ -40,6 +40,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::effect::Effect;
 use crate::irq::Interrupt;
 use crate::ram::RamHandle;
+use crate::vhost::Writers;
 use crate::worker::{QueueState, QueueWorker};
 
 /// What a device tells its transport once and for all.
@@ -109,6 +110,8 @@ pub struct ActiveQueues {
     pub queues: Vec<ActiveQueue>,
     /// Tells the driver that configuration changed, and marks the device as broken.
     pub device: Arc<dyn DeviceSignals>,
+    /// Where those join who write guest RAM unseen by this process.
+    pub writers: Writers,
 }
 
 /// Signals of the device as a whole; any thread.

@@ -198,6 +198,7 @@ impl VirtioDevice for Rng {
             ram,
             device,
             features: _,
+            writers: _,
         } = active;
         let worker = |queue| {
             let worker = Box::new(RngWorker {

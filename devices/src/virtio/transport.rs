@@ -16,6 +16,7 @@ use crate::effect::Effect;
 use crate::pci::regs::{STATUS, status as pci_status};
 use crate::pci::{BarIoEvent, ConfigSpace, ExpressRole, Identity, Msix, PciFunction, QueueHost};
 use crate::ram::RamHandle;
+use crate::vhost::Writers;
 use crate::worker::{IoThread, QueueState, WorkerId};
 
 /// The vendor of all virtio functions.
@@ -78,6 +79,7 @@ pub struct VirtioPci {
     config_len: usize,
     ioeventfd: bool,
     ram: RamHandle,
+    writers: Writers,
     iothreads: Vec<Arc<dyn IoThread>>,
     workers: Vec<(Arc<dyn IoThread>, WorkerId)>,
     phase: Phase,
@@ -149,6 +151,7 @@ impl VirtioPci {
             config_len: traits.config_len,
             ioeventfd: props.ioeventfd,
             ram: cx.ram.clone(),
+            writers: cx.writers.clone(),
             iothreads: cx.iothreads.clone(),
             workers: Vec::new(),
             phase: Phase::Stopped,
@@ -250,6 +253,7 @@ impl VirtioPci {
             ram: self.ram.clone(),
             queues,
             device: self.signals.clone(),
+            writers: self.writers.clone(),
         })
     }
 
@@ -301,6 +305,9 @@ impl VirtioPci {
         self.phase = Phase::Stopped;
         self.reset_asked = false;
         self.make_kicks();
+        let kicks = self.common.queues.iter().filter_map(|q| q.kick.as_ref());
+        // Kicks do not travel: who serves a queue looks into it once.
+        kicks.for_each(|kick| _ = kick.write(1));
         self.after_config_write();
     }
 

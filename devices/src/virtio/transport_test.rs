@@ -405,6 +405,9 @@ fn state_moves_to_another_function_in_mid_work() {
     let target = driver(&guest, None);
     lock(target.function()).restore(state.clone()).unwrap();
     assert_eq!(lock(target.function()).save(), state);
+    // Whoever serves the queue is called: kicks from before have not moved.
+    let kick = lock(target.function()).common.queues[0].kick.clone();
+    assert_eq!(kick.unwrap().read().ok(), Some(1));
     target.carry_out(Effect::StartQueues);
     assert_eq!(
         ring.take_used(&guest),

@@ -1,5 +1,7 @@
 //! What the targets share.
 
+pub mod migration;
+
 use std::path::Path;
 use std::sync::OnceLock;
 

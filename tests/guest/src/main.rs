@@ -1,6 +1,6 @@
 //! A guest without an operating system: entered by PVH, drives virtio devices over PCI, reports on the
 //! serial port and ends by the exit device. Words of its command line: `drive` (every virtio device),
-//! `tick` (a line every 20 ms until a `q` comes), `disk=...` (see `bench.rs`), `net=...` (see `net.rs`), `serve` (a word in each line
+//! `tick` (a line every 20 ms until a `q` comes), `churn` (see `churn.rs`), `disk=...` (see `bench.rs`), `net=...` (see `net.rs`), `serve` (a word in each line
 //! that comes on the serial port, up to an empty one), `reset` (once), `poweroff`, `panic`, `halt`; with
 //! none of them it ends at once. Status 33 is success, 5 a failure.
 #![no_std]
@@ -10,6 +10,7 @@ extern crate alloc;
 
 mod bench;
 mod board;
+mod churn;
 mod devices;
 mod entry;
 mod net;
@@ -64,6 +65,7 @@ fn act(word: &str, bus: &mut Bus) {
     match word {
         "drive" => drive(bus),
         "tick" => tick(),
+        "churn" => churn::run(bus),
         "serve" => serve(bus),
         "reset" => board::reset(),
         "poweroff" => board::power_off(),

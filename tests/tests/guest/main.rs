@@ -9,6 +9,7 @@ mod hotplug;
 mod images;
 mod life;
 mod memory;
+mod migrate;
 mod net;
 mod netsock;
 mod pc;

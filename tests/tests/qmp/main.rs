@@ -2,6 +2,7 @@
 
 mod block;
 mod chardev;
+mod churner;
 mod clients;
 mod events;
 mod fds;
@@ -11,7 +12,11 @@ mod hotplug;
 mod images;
 mod limits;
 mod manual;
+mod manual_migration;
 mod media;
+mod migrate_how;
+mod migrate_run;
+mod migration;
 mod net;
 mod netsock;
 mod objects;

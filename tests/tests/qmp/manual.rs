@@ -8,13 +8,13 @@ const NETWORKS: &str = include_str!("../../../docs/networks.md");
 
 /// A message of an example.
 #[derive(Debug)]
-enum Step {
+pub enum Step {
     Send(Value),
     Receive(Value),
 }
 
 /// The messages of all examples; a message may go on in further lines.
-fn steps(page: &str) -> Vec<Step> {
+pub fn steps(page: &str) -> Vec<Step> {
     let mut texts: Vec<(bool, String)> = Vec::new();
     let mut inside = false;
     for line in page.lines() {
@@ -83,14 +83,19 @@ fn replay(page: &str, least: usize) {
     let steps = steps(page);
     assert!(steps.len() > least, "they are found");
     for step in steps {
-        match step {
-            Step::Send(request) => vm.qmp().send(request.to_string().as_bytes()),
-            Step::Receive(shown) if shown.get("event").is_some() => event(vm.qmp(), &shown),
-            Step::Receive(shown) => {
-                let got = vm.qmp().answer();
-                assert!(has(&shown, &got), "{got} is not {shown}");
-            }
-        }
+        play(vm.qmp(), &step);
     }
     vm.assert_alive();
+}
+
+/// Sends a message, or waits for one.
+pub fn play(qmp: &mut Qmp, step: &Step) {
+    match step {
+        Step::Send(request) => qmp.send(request.to_string().as_bytes()),
+        Step::Receive(shown) if shown.get("event").is_some() => event(qmp, shown),
+        Step::Receive(shown) => {
+            let got = qmp.answer();
+            assert!(has(shown, &got), "{got} is not {shown}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! A test plays the processor: devices, without a guest and without KVM.
 
+mod active;
 mod balloon;
 mod blk;
 mod blk_changes;

@@ -20,9 +20,9 @@ const IOAPIC: &str = "ioapic";
 const PIT: &str = "i8254";
 const CLOCK: &str = "kvm-clock";
 /// Instances.
-const MACHINE: &str = "/machine";
 const MASTER: &str = "/machine/master";
 const SLAVE: &str = "/machine/slave";
+const MACHINE: &str = "/machine";
 const VERSION: u32 = 1;
 
 /// Id and instance of every section.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::accel::kvm::KvmAccel;
 use crate::accel::{Accel, AccelState};
+use crate::machine::saved::golden_tests::golden;
 
 fn accel() -> Option<KvmAccel> {
     match KvmAccel::new(&[]) {
@@ -146,10 +147,73 @@ fn what_does_not_fit_is_refused() {
     assert_eq!(text, "Unknown section 'openpic' of instance '/machine'");
     let text = refused(Section {
         id: PIT.into(),
+        instance: MACHINE.into(),
         ..ioapic.clone()
     });
     assert!(text.contains("unknown field"), "{text}");
     let mut longer = ioapic;
     longer.body.push(0);
     assert_eq!(refused(longer), "Section 'ioapic': trailing bytes");
+}
+
+/// Every field of a state by itself: its golden file, read and written again.
+fn check<S: Serialize + serde::de::DeserializeOwned>((id, instance): (&str, &str), state: &S) {
+    let section = Section::pack(id, instance, VERSION, state).unwrap();
+    golden::check("fields", &section, &mut |golden| {
+        let state: S = golden
+            .unpack(id, VERSION)
+            .map_err(|error| error.to_string())?;
+        Section::pack(id, &golden.instance, VERSION, &state).map_err(|error| error.to_string())
+    });
+}
+
+#[test]
+fn earlier_states_can_be_read() {
+    let pic = PicV1 {
+        last_irr: 1,
+        irr: 2,
+        imr: 3,
+        isr: 4,
+        priority_add: 5,
+        irq_base: 6,
+        read_reg_select: 1,
+        poll: 1,
+        special_mask: 1,
+        init_state: 2,
+        auto_eoi: 1,
+        rotate_on_auto_eoi: 1,
+        special_fully_nested_mode: 1,
+        init4: 1,
+        elcr: 0xc,
+        elcr_mask: 0xde,
+    };
+    check((PIC, SLAVE), &pic);
+    let ioapic = IoapicV1 {
+        base_address: 0xfec0_0000,
+        ioregsel: 0x12,
+        id: 0x0100_0000,
+        irr: 1 << 11,
+        redirtbl: std::array::from_fn(|input| 0x1_0030 + input as u64),
+    };
+    check((IOAPIC, MACHINE), &ioapic);
+    let channel = ChannelV1 {
+        count: 0x1_0000,
+        latched_count: 2,
+        count_latched: 3,
+        status_latched: 1,
+        status: 5,
+        read_state: 1,
+        write_state: 2,
+        write_latch: 3,
+        rw_mode: 3,
+        mode: 2,
+        bcd: 1,
+        gate: 1,
+    };
+    let pit = PitV1 {
+        channels: [channel.clone(), ChannelV1::default(), channel],
+        flags: 1,
+    };
+    check((PIT, MACHINE), &pit);
+    check((CLOCK, MACHINE), &ClockV1 { ns: 5 << 40 });
 }

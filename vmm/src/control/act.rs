@@ -31,6 +31,7 @@ impl Control {
                 if let Some(machine) = &mut self.machine {
                     machine.resume();
                 }
+                self.announce_arrival();
             }
             Action::Quiesce => {
                 self.with_machine(|machine| machine.quiesce());

@@ -1,5 +1,4 @@
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 
 use api_spec::{NameInfo, RunState, ShutdownCause, UuidInfo};
 
@@ -20,13 +19,13 @@ pub(super) fn control() -> Control {
     Control::new(Published::new(facts), Policy::default()).unwrap()
 }
 
-type Answers = Rc<RefCell<Vec<&'static str>>>;
+type Answers = Arc<Mutex<Vec<&'static str>>>;
 
 fn ticket(control: &mut Control, name: &'static str, answers: &Answers) -> Ticket {
     let answers = answers.clone();
     control.ticket(Box::new(move |result| {
         assert_eq!(result, Ok(()));
-        answers.borrow_mut().push(name);
+        answers.lock().unwrap().push(name);
     }))
 }
 
@@ -49,10 +48,10 @@ fn a_pause_counts_from_when_it_was_asked_for() {
     assert!(control.life.is_parking());
     parked(&mut control);
     assert!(control.life.is_parking(), "nobody was asked to park yet");
-    assert!(answers.borrow().is_empty());
+    assert!(answers.lock().unwrap().is_empty());
     control.busy = false;
     control.go_on();
-    assert_eq!(*answers.borrow(), ["cont", "stop"]);
+    assert_eq!(*answers.lock().unwrap(), ["cont", "stop"]);
     assert_eq!(control.published.status().status, RunState::Paused);
 }
 
@@ -69,5 +68,5 @@ fn nothing_is_done_behind_the_end() {
     let cont = ticket(&mut control, "cont", &answers);
     control.feed(Input::Cont(Some(cont)));
     assert_eq!(control.exit, Some(0));
-    assert_eq!(*answers.borrow(), ["quit"]);
+    assert_eq!(*answers.lock().unwrap(), ["quit"]);
 }

@@ -13,6 +13,7 @@ impl Control {
     /// # Errors
     /// As `-device`; nothing is left of it then.
     pub(super) fn device_add(&mut self, options: DeviceOptions) -> QmpResult<()> {
+        self.check_not_migrating("device_add")?;
         Ok(self.plug(options, false)?)
     }
 
@@ -30,6 +31,7 @@ impl Control {
     /// # Errors
     /// In QEMU's words, when the device is not there or has to stay.
     pub(super) fn device_del(&mut self, name: &str) -> QmpResult<()> {
+        self.check_not_migrating("device_del")?;
         let Some(machine) = &mut self.machine else {
             return Err(QmpError::device_not_found(name));
         };
@@ -87,6 +89,7 @@ impl Control {
         let Some(removed) = removed else {
             return;
         };
+        self.migration_fails("The guest let a device go while the machine was on its way");
         if waiting.is_none() {
             // The machine may be stopped, or begin anew, as soon as this returns.
             removed.stop_queues();

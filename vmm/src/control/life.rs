@@ -240,6 +240,20 @@ impl Life {
         self.state
     }
 
+    /// What the machine was doing before it was held, or is doing now.
+    pub fn state_beneath(&self) -> RunState {
+        match self.held {
+            Some(held) if held.running => RunState::Running,
+            Some(held) => held.state,
+            None => self.state,
+        }
+    }
+
+    /// Whether a machine that is to come runs as soon as it is there, if it did before.
+    pub fn starts_by_itself(&self) -> bool {
+        self.held.is_some_and(|held| held.running)
+    }
+
     /// Whether vCPUs are on their way to their parking places.
     pub fn is_parking(&self) -> bool {
         matches!(self.motion, Motion::Parking(_))
@@ -339,6 +353,11 @@ impl Life {
             Input::Cont(ticket) if self.state == RunState::FinishMigrate => {
                 out.extend(ticket.map(Action::RefuseHeld));
             }
+            // What is there is replaced by what comes.
+            Input::Reset(cause, ticket) if self.state == RunState::Inmigrate => {
+                out.push(Action::Emit(Emit::Reset(cause)));
+                out.extend(ticket.map(Action::Reply));
+            }
             Input::Hold(_, ticket) => out.push(Action::RefuseHeld(ticket)),
             Input::Parked => {}
             other => self.waiting.push_back(other),
@@ -398,6 +417,16 @@ impl Life {
         // Whatever comes next, requests that failed up to now wait for it.
         self.waiting.retain(|input| *input != Input::DiskFailed);
         out.push(Action::Quiesce);
+        if let Then::Hold(state, ticket) = then
+            && !self.waiting.is_empty()
+        {
+            // What the guest did before it stood still is done here: whoever takes its state
+            // over would not learn of it.
+            self.motion = Motion::Moving;
+            out.push(Action::Run);
+            self.waiting.push_back(Input::Hold(state, ticket));
+            return;
+        }
         match then {
             Then::Stop(state, ticket) => {
                 self.state = state;

@@ -383,3 +383,40 @@ fn a_machine_that_came_runs_where_it_is_to_run() {
     assert_eq!(arrive(false, &[cont], RunState::Running), RunState::Running);
     assert_eq!(arrive(true, &[stop], RunState::Running), RunState::Paused);
 }
+
+#[test]
+fn what_the_guest_did_before_it_stood_still_comes_first() {
+    let mut life = running(Policy::default());
+    assert_eq!(life.step(Input::Hold(RunState::FinishMigrate, T)), [Park]);
+    assert_eq!(life.step(Input::Reset(Cause::GuestReset, None)), []);
+    assert_eq!(life.step(Input::Parked), [Quiesce, Run, Park]);
+    let reset = emit(Emit::Reset(Cause::GuestReset));
+    assert_eq!(
+        life.step(Input::Parked),
+        [Quiesce, ResetMachine, reset, Run, Park]
+    );
+    assert_eq!(
+        life.step(Input::Parked),
+        [Quiesce, emit(Emit::Stop), Reply(T)]
+    );
+    assert_eq!(life.state_beneath(), RunState::Running);
+    // The end is the end.
+    let mut life = running(Policy::default());
+    life.step(Input::Hold(RunState::FinishMigrate, T));
+    life.step(Input::Shutdown(Cause::GuestShutdown, 0, None));
+    let end = emit(Emit::Shutdown(Cause::GuestShutdown));
+    assert_eq!(life.step(Input::Parked), [Quiesce, Run, end, Exit(0), Park]);
+}
+
+#[test]
+fn a_machine_that_is_to_come_is_not_reset() {
+    let mut life = Life::incoming(Policy::default(), true);
+    assert!(life.starts_by_itself());
+    let reset = Input::Reset(Cause::HostQmpSystemReset, Some(T));
+    let told = emit(Emit::Reset(Cause::HostQmpSystemReset));
+    assert_eq!(life.step(reset), [told, Reply(T)]);
+    assert_eq!(
+        life.step(Input::Release(Release::Arrived(RunState::Running))),
+        [emit(Emit::Resume), Run]
+    );
+}

@@ -55,7 +55,7 @@ const SIGNALS: u64 = 1;
 const CLOCK: u64 = 2;
 
 /// A client that waits until the machine got somewhere. Called with what became of it.
-type Waiter = Box<dyn FnOnce(QmpResult<()>)>;
+type Waiter = Box<dyn FnOnce(QmpResult<()>) + Send>;
 
 /// Everything there is, and who is waited for.
 pub struct Control {
@@ -292,6 +292,8 @@ impl Control {
     fn shut_down(&mut self) {
         self.snapshots.come();
         self.qtest = None;
+        // It asks for things of the machine.
+        self.migrate.shut_down();
         if let Some(machine) = &mut self.machine {
             machine.end();
         }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 use api_spec::{
     BlockdevOptions, ChardevAddArgs, ChardevInfo, DeviceOptions, ObjectOptions, QmpError,
-    QmpResult, Reply, Value, reply::Empty,
+    QmpResult, Reply, RunState, Value, reply::Empty,
 };
 use block::{AttachOptions, Attachment, Sharing};
 use devices::backend::chardev::CharFrontend;
@@ -338,7 +338,10 @@ impl Control {
         let Some(machine) = &mut self.machine else {
             return Ok(());
         };
-        machine.power_on()?;
+        match self.life.state() {
+            RunState::Inmigrate => machine.prepare_incoming(),
+            _ => machine.power_on()?,
+        }
         if let Some(expected) = self.expected_qtest.take() {
             let clock = machine.clock().clone();
             let server = startup::serve_qtest(&expected.accel, clock, &expected.plan)?;

@@ -19,7 +19,7 @@ pub struct Yanks {
 }
 
 struct Entry {
-    chardev: String,
+    place: YankInstanceBranch,
     yanker: Arc<Yanker>,
 }
 
@@ -32,9 +32,21 @@ pub struct YankPlace {
 impl Yanks {
     /// Puts a character device on the list.
     pub fn add_chardev(self: &Arc<Self>, id: &str, yanker: Yanker) -> YankPlace {
+        self.add(
+            YankInstanceBranch::Chardev(YankInstanceChardev { id: id.to_owned() }),
+            yanker,
+        )
+    }
+
+    /// Puts the migration that is under way on the list.
+    pub fn add_migration(self: &Arc<Self>, yanker: Yanker) -> YankPlace {
+        self.add(YankInstanceBranch::Migration, yanker)
+    }
+
+    fn add(self: &Arc<Self>, place: YankInstanceBranch, yanker: Yanker) -> YankPlace {
         let yanker = Arc::new(yanker);
         lock(&self.list).push(Entry {
-            chardev: id.to_owned(),
+            place,
             yanker: yanker.clone(),
         });
         YankPlace {
@@ -46,9 +58,7 @@ impl Yanks {
     /// query-yank.
     pub fn query(&self) -> Vec<YankInstance> {
         let instance = |entry: &Entry| YankInstance {
-            r#type: YankInstanceBranch::Chardev(YankInstanceChardev {
-                id: entry.chardev.clone(),
-            }),
+            r#type: entry.place.clone(),
         };
         lock(&self.list).iter().map(instance).collect()
     }
@@ -59,12 +69,8 @@ impl Yanks {
     /// When one is not on the list.
     pub fn yank(&self, instances: &[YankInstance]) -> QmpResult<()> {
         let list = lock(&self.list);
-        let find = |instance: &YankInstance| match &instance.r#type {
-            YankInstanceBranch::Chardev(chardev) => {
-                list.iter().find(|entry| entry.chardev == chardev.id)
-            }
-            YankInstanceBranch::BlockNode(_) | YankInstanceBranch::Migration => None,
-        };
+        let find =
+            |instance: &YankInstance| list.iter().find(|entry| entry.place == instance.r#type);
         let found: Option<Vec<_>> = instances.iter().map(find).collect();
         let found =
             found.ok_or_else(|| QmpError::new(ErrorClass::DeviceNotFound, "Instance not found"))?;
@@ -111,7 +117,14 @@ mod tests {
         assert_eq!(count.load(Ordering::Relaxed), 0);
         yanks.yank(&[chardev("a"), chardev("b")]).unwrap();
         assert_eq!(count.load(Ordering::Relaxed), 2);
-        drop(first);
+        let migration = YankInstance {
+            r#type: YankInstanceBranch::Migration,
+        };
+        assert!(yanks.yank(std::slice::from_ref(&migration)).is_err());
+        let third = yanks.add_migration(counter(&count));
+        yanks.yank(&[migration]).unwrap();
+        assert_eq!(count.load(Ordering::Relaxed), 3);
+        drop((first, third));
         assert_eq!(yanks.query(), [chardev("b")]);
         assert!(yanks.yank(&[chardev("a")]).is_err());
     }

@@ -167,6 +167,7 @@ impl Machine {
             io_thread: None,
             running: false,
             foreign: Foreign::default(),
+            writers: devices::vhost::Writers::default(),
             shadow: shadow.into_iter().collect(),
         };
         machine

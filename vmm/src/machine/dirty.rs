@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use devices::ram::RamHandle;
+use devices::vhost::Writers;
 use vm_memory::{GuestAddressSpace, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::Machine;
@@ -23,6 +24,7 @@ impl Machine {
             ram: self.ram.handle.clone(),
             blocks: self.ram_view().blocks,
             foreign: self.foreign.clone(),
+            writers: self.writers.clone(),
             layout: self.ram.layout,
             on: false,
         })
@@ -32,16 +34,6 @@ impl Machine {
     pub fn throttle(&self, percent: u8) {
         self.vcpus.throttle(percent);
     }
-
-    /// The bitmap in which those mark what they write who are neither processors nor this process
-    /// (vhost): made at the first call, the same ever after, and part of every
-    /// [`Machine::dirty_log`].
-    ///
-    /// # Errors
-    /// When the host has no memory for it.
-    pub fn foreign_log(&self) -> io::Result<devices::vhost::DirtyLog> {
-        self.foreign.log(self.ram.layout)
-    }
 }
 
 struct MachineLog {
@@ -49,6 +41,7 @@ struct MachineLog {
     ram: RamHandle,
     blocks: Vec<RamBlock>,
     foreign: Foreign,
+    writers: Writers,
     layout: RamLayout,
     on: bool,
 }
@@ -63,7 +56,7 @@ impl DirtyLog for MachineLog {
             (**region).bitmap().reset();
         }
         self.foreign.forget();
-        Ok(())
+        self.writers.set_log(Some(self.foreign.log(self.layout)?))
     }
 
     fn collect(&mut self, sets: &mut [PageSet]) -> io::Result<()> {
@@ -93,6 +86,11 @@ impl DirtyLog for MachineLog {
     fn stop(&mut self) {
         if let Some(slots) = self.slots.as_ref().filter(|_| self.on) {
             slots.stop();
+        }
+        if self.on
+            && let Err(error) = self.writers.set_log(None)
+        {
+            log::warn!("A log of written pages cannot be ended: {error}");
         }
         self.on = false;
     }

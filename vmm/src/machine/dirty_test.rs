@@ -12,6 +12,7 @@ fn log_of(lab: &Lab) -> MachineLog {
         ram: lab.ram.handle.clone(),
         blocks: vec![lab.block.clone()],
         foreign: Foreign::default(),
+        writers: Writers::default(),
         layout: lab.ram.layout,
         on: false,
     }
@@ -128,6 +129,48 @@ fn what_others_mark_is_found() {
     shared.file.write_at(&[1], 8).unwrap();
     log.start().unwrap();
     assert!(collect(&mut log).is_empty());
+}
+
+/// Somebody who writes memory unseen.
+#[derive(Default)]
+struct Unseen(std::sync::Mutex<Option<devices::vhost::DirtyLog>>);
+
+impl devices::vhost::Writer for Unseen {
+    fn set_log(&self, log: Option<&devices::vhost::DirtyLog>) -> io::Result<()> {
+        *devices::bus::lock(&self.0) = log.cloned();
+        Ok(())
+    }
+}
+
+#[test]
+fn others_are_told_where_to_mark() {
+    let Some(lab) = lab(&WRITER) else {
+        return;
+    };
+    let mut log = log_of(&lab);
+    let unseen = Arc::new(Unseen::default());
+    let joins = unseen.clone();
+    let member = log.writers.join(|log| {
+        assert!(log.is_none());
+        Ok(joins)
+    });
+    let mark = |page: u64| {
+        let log = devices::bus::lock(&unseen.0).clone().expect("a log");
+        log.file.write_at(&[1 << (page % 8)], page / 8).unwrap();
+    };
+    for _ in 0..2 {
+        log.start().unwrap();
+        mark(0x123);
+        assert_eq!(collect(&mut log), [0x123]);
+        mark(0x124);
+        mark(0x3ff);
+        assert_eq!(collect(&mut log), [0x124, 0x3ff]);
+        log.stop();
+        assert!(devices::bus::lock(&unseen.0).is_none());
+    }
+    drop(member);
+    log.start().unwrap();
+    assert!(devices::bus::lock(&unseen.0).is_none());
 }
 
 #[test]

@@ -112,6 +112,9 @@ pub struct Machine {
     running: bool,
     /// Pages that others than processors and this process write.
     foreign: Foreign,
+    /// Those who write RAM and are neither processors nor this process. They mark what they write
+    /// where [`devices::vhost::Writers::set_log`] says.
+    writers: devices::vhost::Writers,
     /// Serves the queues of devices without an I/O thread of their own; made for the first one.
     io_thread: Option<Arc<IoThread>>,
 }

@@ -202,10 +202,11 @@ impl Machine {
             BusKind::Child { bus, .. } => Some(bus),
             BusKind::Pci { .. } | BusKind::Isa | BusKind::System => None,
         };
+        let blockers = machine.writers.blockers();
         let built = registry::build(&options.driver, cx, child)?;
         let face = built.face();
         let name = options.driver.name();
-        machine.check_migratable(name, &built)?;
+        machine.check_migratable(name, &built, &blockers)?;
         machine.attach(&key, name, bus, devfn, built, &options)?;
         let serial = serial_port(&options.driver, machine.serial_count());
         let nr = machine
@@ -409,6 +410,7 @@ impl Machine {
             entropy: references.entropy,
             netdev: references.netdev,
             vhost: references.vhost,
+            writers: self.writers.clone(),
             hints,
         })
     }

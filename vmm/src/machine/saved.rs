@@ -16,7 +16,7 @@ mod config;
 mod gather;
 #[cfg(test)]
 #[path = "saved/golden_test.rs"]
-mod golden_tests;
+pub(crate) mod golden_tests;
 mod incoming;
 mod outside;
 mod own;

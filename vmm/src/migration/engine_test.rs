@@ -516,12 +516,21 @@ fn rates() {
             let to = Memory::new(&[PAGES]);
             let channels = sockets(1 + usize::from(options.multifd.unwrap_or(0)));
             let pair = pair(&from, &to, None, options.clone(), channels);
-            let begun = Instant::now();
+            let (begun, before) = (Instant::now(), cpu());
             let ends = pair.run();
+            let busy = cpu() - before;
             let took = begun.elapsed().as_secs_f64();
             assert_eq!(ends, (SourceEnd::Completed, Ok(RunState::Running)));
             let rate = (PAGES * PAGE) as f64 / took / 1e9;
-            println!("{what}, {kind}: {rate:.2} GB/s");
+            println!("{what}, {kind}: {rate:.2} GB/s, {busy:.2} s of processors");
         }
     }
+}
+
+/// Seconds that this process's threads have run.
+fn cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, words) = stat.rsplit_once(") ").unwrap();
+    let ticks = words.split(' ').skip(11).take(2);
+    ticks.map(|word| word.parse::<f64>().unwrap()).sum::<f64>() / 100.0
 }

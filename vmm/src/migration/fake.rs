@@ -56,7 +56,7 @@ impl Memory {
         let mut noise = Noise(seed | 1);
         for block in &self.view.blocks {
             for page in 0..block.pages() {
-                if noise.next() % 3 != 0 {
+                if !noise.next().is_multiple_of(3) {
                     block.write(page * PAGE, &noise.page());
                 }
             }

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use api_spec::RunState;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -113,6 +113,9 @@ pub struct SendOptions {
     pub ignore_shared: bool,
     /// auto-converge.
     pub auto_converge: bool,
+    /// zero-page-detection=none: nobody looks for pages of zeroes. Those that were never touched
+    /// are known without.
+    pub zeroes_unseen: bool,
     /// Writes to files bypass the page cache (direct-io).
     pub direct_io: bool,
 }
@@ -132,6 +135,11 @@ pub struct Tunables {
     pub throttle_increment: AtomicU64,
     /// Percent (max-cpu-throttle).
     pub throttle_max: AtomicU64,
+    /// cpu-throttle-tailslow: steps get smaller near the end.
+    pub throttle_tailslow: AtomicBool,
+    /// Bytes in a second once the machine stands still (avail-switchover-bandwidth); 0 is what was
+    /// measured.
+    pub switchover_bandwidth: AtomicU64,
 }
 
 /// What it has done so far; the source counts, query-migrate shows. All in bytes where nothing

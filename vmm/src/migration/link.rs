@@ -13,8 +13,8 @@ use crate::sys;
 
 /// The kernel takes no more pieces at once (UIO_MAXIOV).
 const MOST_PIECES: usize = 1024;
-/// Asked for as a socket's buffer; the host may give less.
-const SOCKET_BUFFER: i32 = 4 << 20;
+/// Asked for as a socket's buffer; the host may give less. More than that leaves the caches.
+const SOCKET_BUFFER: i32 = 1 << 20;
 
 /// How a migration as a whole stands: cancelled, failed on some channel, or well.
 #[derive(Debug, Clone)]

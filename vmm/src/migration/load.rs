@@ -169,7 +169,7 @@ pub fn read_ram<I: Input>(
 ) -> Result<Vec<u8>, Broken> {
     let mut pass = 1;
     loop {
-        let record = receiver.next()?;
+        let record = receiver.record()?;
         match record.kind {
             Kind::Pages => place.take(receiver, &record)?,
             Kind::Pass => {

@@ -24,7 +24,7 @@ impl Run {
     }
 
     /// Its bytes.
-    pub const fn len(&self) -> u64 {
+    pub const fn bytes(&self) -> u64 {
         (self.count as u64).saturating_mul(PAGE)
     }
 }
@@ -157,7 +157,7 @@ fn decode_runs(fields: &mut Fields<'_>, count: u32, pages: u64) -> Result<Vec<Ru
 /// Bytes of all runs that are data.
 pub fn data_len(runs: &[Run]) -> u64 {
     let data = runs.iter().filter(|run| !run.zero);
-    data.map(Run::len).fold(0, u64::saturating_add)
+    data.map(Run::bytes).fold(0, u64::saturating_add)
 }
 
 /// Guest memory by address: inside of a block, so mapped for as long as the process lives.
@@ -170,8 +170,8 @@ pub struct Span {
 impl Span {
     /// A run's pages; `None` when they are not all in the block.
     pub fn of(block: &RamBlock, run: &Run) -> Option<Span> {
-        let address = block.address(run.first.checked_mul(PAGE)?, run.len())?;
-        let len = usize::try_from(run.len()).ok()?;
+        let address = block.address(run.first.checked_mul(PAGE)?, run.bytes())?;
+        let len = usize::try_from(run.bytes()).ok()?;
         Some(Span { address, len })
     }
 
@@ -229,12 +229,28 @@ pub fn data_spans(block: &RamBlock, runs: &[Run]) -> Vec<Span> {
     data.filter_map(|run| Span::of(block, run)).collect()
 }
 
-/// Looks at `count` pages of a block from `first` on and adds them to `runs`.
-pub fn scan(block: &RamBlock, ground: &Ground, first: u64, count: u32, runs: &mut Vec<Run>) {
+/// Which pages of zeroes are seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Zeroes {
+    /// All: pages are looked at.
+    All,
+    /// Those that were never touched.
+    Untouched,
+}
+
+/// Adds `count` pages of a block from `first` on to `runs`.
+pub fn scan(
+    block: &RamBlock,
+    ground: &Ground,
+    first: u64,
+    count: u32,
+    zeroes: Zeroes,
+    runs: &mut Vec<Run>,
+) {
     let untouched = ground.untouched(block, first, count);
     for at in 0..count {
         let page = first.saturating_add(u64::from(at));
-        let zero = untouched.has(at) || is_zero(block, page);
+        let zero = untouched.has(at) || zeroes == Zeroes::All && is_zero(block, page);
         match runs.last_mut() {
             Some(run)
                 if run.zero == zero && run.first.saturating_add(u64::from(run.count)) == page =>
@@ -305,7 +321,7 @@ pub fn entries(view: &RamView, ignore_shared: bool) -> Vec<BlockEntry> {
     let entry = |block: &RamBlock| BlockEntry {
         name: block.name.clone(),
         len: block.len,
-        left_out: ignore_shared && block.shared,
+        left_out: ignore_shared && block.shared && block.file.is_some(),
         place: 0,
     };
     view.blocks.iter().map(entry).collect()

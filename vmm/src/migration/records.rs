@@ -181,7 +181,7 @@ impl<I: Input> Receiver<I> {
     ///
     /// # Errors
     /// When it is none, or the stream ends.
-    pub fn next(&mut self) -> Result<Record, Broken> {
+    pub fn record(&mut self) -> Result<Record, Broken> {
         let mut bytes = [0; HEAD_LEN];
         self.fill(&mut bytes, "record")?;
         let head = Head::decode(&bytes, self.sequence)?;
@@ -207,7 +207,7 @@ impl<I: Input> Receiver<I> {
     /// # Errors
     /// When it is another, or none, or the stream ends.
     pub fn expect(&mut self, kind: Kind) -> Result<Vec<u8>, Broken> {
-        let record = self.next()?;
+        let record = self.record()?;
         match record.kind == kind {
             true => Ok(record.payload),
             false => Err(misplaced(record.kind, kind.name())),

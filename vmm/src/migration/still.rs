@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use super::host::{Broken, Stopped};
 use super::link::{Input, Sink, failure};
 use super::load::{Place, read_ram, read_sections};
-use super::pages::{self, Span, data_spans};
+use super::pages::{self, Span, Zeroes, data_spans};
 use super::ram::{RamBlock, RamView};
 use super::records::{Receiver, Sender};
 use super::source::put_sections;
@@ -72,7 +72,7 @@ fn write_block(
         let left = block.pages().saturating_sub(at);
         let count = u32::try_from(left).map_or(PAGES_AT_ONCE, |left| left.min(PAGES_AT_ONCE));
         runs.clear();
-        pages::scan(block, &ground, at, count, &mut runs);
+        pages::scan(block, &ground, at, count, Zeroes::All, &mut runs);
         sender.pages(index, &runs, &data_spans(block, &runs))?;
         if !progress(sender.sent()) {
             return Err(Broken::Cancelled);

@@ -21,6 +21,8 @@ pub const HEAD_LEN: usize = 20;
 pub const MOST_DATA_PAGES: u64 = 1024;
 /// Most blocks of RAM.
 pub const MOST_BLOCKS: usize = 1024;
+/// Most channels beside the first.
+pub const MOST_CHANNELS: u16 = 255;
 /// Most runs in one record.
 pub const MOST_RUNS: usize = 4096;
 /// Most sections of a machine.
@@ -119,6 +121,10 @@ impl Hello {
         if unknown != 0 {
             let text = format!("{unknown:#x} are not known to this version");
             return Err(fields.refuse("features", &text));
+        }
+        if channels > MOST_CHANNELS {
+            let text = format!("{channels} are over the limit of {MOST_CHANNELS}");
+            return Err(fields.refuse("channels", &text));
         }
         if channel > channels {
             let text = format!("{channel} of {channels}");

@@ -46,6 +46,10 @@ fn openings() {
             "'features': 0x1000000 are not known to this version",
         ),
         (&|bad| bad[32] = 3, "'channel': 3 of 2"),
+        (
+            &|bad| bad[35] = 1,
+            "'channels': 258 are over the limit of 255",
+        ),
     ] {
         assert_eq!(refusal(change), format!("{start}{reason}"));
     }
@@ -131,7 +135,6 @@ fn every_payload_comes_back_and_is_refused_when_cut() {
     ];
     let config = MachineConfig {
         machine: "pc-q35-10.0".into(),
-        cpus: 4,
         ram: vec![("pc.ram".into(), 4096)],
         ..MachineConfig::default()
     };

@@ -17,7 +17,7 @@ use crate::engine;
 use crate::error::BlockError;
 use crate::gate::{Gate, Policy, Screen};
 use crate::graph::{NodeSpec, Perms};
-use crate::node::{BlockNode, Extent, ExtentKind, IoLane, NodeInfo, SECTOR};
+use crate::node::{Activity, BlockNode, Extent, ExtentKind, IoLane, NodeInfo, SECTOR};
 use crate::null::sectors_up;
 use crate::pool::Pool;
 use crate::request::Op;
@@ -459,6 +459,9 @@ impl BlockNode for FileNode {
         if self.screen.policy().read_only {
             return Err(BlockError::ReadOnly);
         }
+        if !self.screen.is_active() {
+            return Err(BlockError::Inactive("resize".to_owned()));
+        }
         let _length = self.host.length();
         match self.host.kind {
             FileKind::Regular => self.host.file.set_len(size).map_err(failed)?,
@@ -475,6 +478,21 @@ impl BlockNode for FileNode {
 
     fn set_perms(&self, perms: Perms) -> Result<(), BlockError> {
         self.lock.image.set(&self.lock.host.file, perms)
+    }
+
+    fn set_activity(&self, activity: Activity) -> Result<(), BlockError> {
+        if activity == Activity::Active {
+            let bytes = self.host.bytes().map_err(|error| {
+                BlockError::host(format!("Could not get size of '{}'", self.path), error)
+            })?;
+            if self.host.kind == FileKind::Regular {
+                // Another host may have written it: what this one has in its cache is no use.
+                sys::drop_cache(&self.host.file);
+            }
+            self.screen.set_size(sectors_up(bytes));
+        }
+        self.screen.set_activity(activity);
+        Ok(())
     }
 }
 

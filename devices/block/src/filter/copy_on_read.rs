@@ -13,7 +13,7 @@ use crate::error::BlockError;
 use crate::filter::Event;
 use crate::gate::{Gate, Policy, Screen};
 use crate::graph::Perms;
-use crate::node::{BlockNode, Extent, ExtentKind, IoLane, NodeInfo};
+use crate::node::{Activity, BlockNode, Extent, ExtentKind, IoLane, NodeInfo};
 use crate::pool::Pool;
 use crate::request::{Durability, Op, Unmap};
 use crate::stats::Stats;
@@ -32,18 +32,21 @@ pub(crate) struct CopyOnReadNode {
 
 struct Inner {
     below: Edge,
+    screen: Screen,
     busy: Busy,
 }
 
 impl CopyOnReadNode {
     pub fn open(below: Edge, policy: Policy, pool: &Pool, stats: Arc<Stats>) -> Self {
         let size = below.info().size;
+        let screen = Screen::new(policy, size, stats);
         CopyOnReadNode {
             inner: Arc::new(Inner {
                 below,
+                screen: screen.clone(),
                 busy: Busy::default(),
             }),
-            screen: Screen::new(policy, size, stats),
+            screen,
             pool: pool.clone(),
         }
     }
@@ -65,7 +68,9 @@ impl Perform for Inner {
 
 impl Inner {
     fn read(&self, offset: u64, buffers: &Buffers) -> io::Result<()> {
-        self.fill(offset, buffers.len())?;
+        if self.screen.is_active() {
+            self.fill(offset, buffers.len())?;
+        }
         self.below.perform(Op::Read { offset }, buffers)
     }
 
@@ -153,6 +158,12 @@ impl BlockNode for CopyOnReadNode {
     }
 
     fn set_perms(&self, _perms: Perms) -> Result<(), BlockError> {
+        Ok(())
+    }
+
+    fn set_activity(&self, activity: Activity) -> Result<(), BlockError> {
+        self.screen.set_size(self.inner.below.info().size);
+        self.screen.set_activity(activity);
         Ok(())
     }
 

@@ -99,6 +99,10 @@ impl BlockNode for Image {
     fn set_perms(&self, _: Perms) -> Result<(), BlockError> {
         Ok(())
     }
+
+    fn set_activity(&self, _: crate::node::Activity) -> Result<(), BlockError> {
+        Ok(())
+    }
 }
 
 fn over(image: &Arc<Image>) -> CopyOnReadNode {

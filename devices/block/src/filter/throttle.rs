@@ -9,7 +9,7 @@ use crate::error::BlockError;
 use crate::filter::Event;
 use crate::gate::{Gate, Policy, Screen};
 use crate::graph::Perms;
-use crate::node::{BlockNode, Extent, IoLane, NodeInfo};
+use crate::node::{Activity, BlockNode, Extent, IoLane, NodeInfo};
 use crate::request::{Done, IoReq, Op, Token};
 use crate::stats::Stats;
 use crate::throttle::{Discards, Member, ThrottleGroup, ThrottleQueue};
@@ -78,6 +78,12 @@ impl BlockNode for ThrottleNode {
     }
 
     fn set_perms(&self, _perms: Perms) -> Result<(), BlockError> {
+        Ok(())
+    }
+
+    fn set_activity(&self, activity: Activity) -> Result<(), BlockError> {
+        self.screen.set_size(self.below.info().size);
+        self.screen.set_activity(activity);
         Ok(())
     }
 

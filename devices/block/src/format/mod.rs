@@ -27,7 +27,7 @@ use crate::error::BlockError;
 use crate::gate::{Gate, Screen};
 use crate::graph::{FormatKind, Perms, Qcow2Options};
 use crate::image::Image;
-use crate::node::{BlockNode, Extent, IoLane, NodeInfo};
+use crate::node::{Activity, BlockNode, Extent, IoLane, NodeInfo};
 use crate::notice::Reporter;
 use crate::pool::Pool;
 use crate::request::Op;
@@ -141,6 +141,9 @@ pub(crate) struct OpenFormat {
     pub pool: Pool,
     pub reporter: Reporter,
     pub qcow2: Qcow2Options,
+    /// Whether the image is taken at once. If not, another program may be writing it: nothing is
+    /// written, and what cannot be read waits for [`BlockNode::set_activity`].
+    pub activity: Activity,
 }
 
 /// What the image in `storage` says is below it.
@@ -195,6 +198,15 @@ impl<F: Format> FormatNode<F> {
     }
 }
 
+impl<F: Format> FormatNode<F> {
+    /// An image that could not be closed is used as before.
+    fn go_on(&self) {
+        if let Err(error) = self.format.reopen(self.format.screen().policy().read_only) {
+            log::error!("An image cannot be used any more: {error}");
+        }
+    }
+}
+
 impl<F: Format> BlockNode for FormatNode<F> {
     fn info(&self) -> NodeInfo {
         let screen = self.format.screen();
@@ -238,10 +250,28 @@ impl<F: Format> BlockNode for FormatNode<F> {
         if self.format.screen().policy().read_only {
             return Err(BlockError::ReadOnly);
         }
+        if !self.format.screen().is_active() {
+            return Err(BlockError::Inactive("resize".to_owned()));
+        }
         self.format.resize(size)
     }
 
     fn set_perms(&self, _perms: Perms) -> Result<(), BlockError> {
+        Ok(())
+    }
+
+    fn set_activity(&self, activity: Activity) -> Result<(), BlockError> {
+        let screen = self.format.screen();
+        match activity {
+            Activity::Active => self.format.reopen(screen.policy().read_only)?,
+            Activity::Inactive => {
+                if let Err(error) = self.format.close() {
+                    self.go_on();
+                    return Err(error);
+                }
+            }
+        }
+        screen.set_activity(activity);
         Ok(())
     }
 

@@ -56,6 +56,12 @@ pub(crate) trait Mapping: Send + Sync + 'static {
         Err(io::Error::from_raw_os_error(libc::EIO))
     }
 
+    /// Forgets what is in memory, because the image was another program's for a while.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has become another image ([`become_another`]).
+    fn reload(&self) -> Result<(), BlockError>;
+
     /// The way to a node below.
     fn edge(&self, below: Below) -> Option<&Edge>;
 
@@ -275,10 +281,15 @@ impl<M: Mapping> Image for ReadOnly<M> {
 
     fn reopen(&self, read_only: bool) -> Result<(), BlockError> {
         match read_only {
-            true => Ok(()),
+            true => self.map.reload(),
             false => Err(only_read(M::KIND)),
         }
     }
+}
+
+/// The words for an image that is not the one that was opened.
+pub(crate) fn become_another() -> BlockError {
+    BlockError::Unsupported("The image has become another one".to_owned())
 }
 
 /// The words for a format that cannot be written.

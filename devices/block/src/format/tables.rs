@@ -54,6 +54,11 @@ impl Tables {
         }
     }
 
+    /// Forgets what is in memory: the file may have changed.
+    pub fn forget(&self) {
+        self.pages().pages.clear();
+    }
+
     fn pages(&self) -> MutexGuard<'_, Pages> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }

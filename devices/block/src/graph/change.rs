@@ -67,7 +67,10 @@ impl Graph {
     }
 
     /// The graph with nothing in flight: waits without its lock, and looks again with it.
-    fn quiet(&self, names: &[&str]) -> Result<(Drained, MutexGuard<'_, Inner>), BlockError> {
+    pub(super) fn quiet(
+        &self,
+        names: &[&str],
+    ) -> Result<(Drained, MutexGuard<'_, Inner>), BlockError> {
         let mut drained = Drained::of(None);
         loop {
             let inner = lock(&self.inner);
@@ -157,6 +160,7 @@ impl Changes<'_> {
         self.graph.check_idle(base)?;
         let over = self.find(overlay, overlay)?;
         self.check_overlay(over)?;
+        self.graph.follow_activity(base, over)?;
         let mut plan = Plan::default();
         self.graph.plan_backing(over, Some(base), &mut plan)?;
         if over != base
@@ -206,6 +210,7 @@ impl Changes<'_> {
         if entry.read_only {
             return refused(format!("Device '{device}' is read only"));
         }
+        self.graph.check_active(id, Perms::storage(true))?;
         let node = entry.node.clone();
         let Some(snapshots) = node.image().and_then(|image| image.snapshots()) else {
             return refused(format!(
@@ -299,6 +304,7 @@ impl Changes<'_> {
         if entry.read_only {
             return Err(refused(format!("Device '{device}' is read only")));
         }
+        self.graph.check_active(root, Perms::storage(true))?;
         act(snapshots, &found.id)?;
         Ok(found)
     }
@@ -319,6 +325,7 @@ impl Changes<'_> {
         if entry.read_only {
             return Err(BlockError::Unsupported("Image is read-only".to_owned()));
         }
+        self.graph.check_active(id, Perms::resizer())?;
         let node = entry.node.clone();
         let who = self.graph.as_child(id, "an unnamed block device", "root");
         self.graph.agree_with(id, Perms::resizer(), who)?;
@@ -380,6 +387,7 @@ impl Changes<'_> {
                 "'{device}' and image file are not in the same chain"
             )));
         }
+        self.graph.check_active(id, Perms::storage(true))?;
         let format = backing.spec.driver_name();
         let read_only = entry.read_only;
         if read_only {

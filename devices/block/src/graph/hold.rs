@@ -57,8 +57,13 @@ impl Graph {
             ChildSpec::Reference(name) => inner
                 .find_reference(&name)
                 .ok_or(BlockError::NoReference(name))?,
+            // What the program uses itself it uses at once.
+            ChildSpec::Inline(spec) if perms.is_used() => {
+                inner.open_active(spec, opener, &self.host)?
+            }
             ChildSpec::Inline(spec) => inner.open(spec, opener, &self.host)?,
         };
+        inner.check_active(root, perms)?;
         let hold = self.hold_node(&mut inner, root)?;
         if let Some(backend) = inner.backends.get_mut(&hold.place.1) {
             backend.perms = perms;

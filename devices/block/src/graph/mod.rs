@@ -12,6 +12,7 @@
 //! edges is made, checked down to the files (which ask other programs by their locks), and undone
 //! when somebody does not agree.
 
+mod activity;
 mod attach;
 mod backend;
 mod change;
@@ -31,12 +32,13 @@ mod surgery;
 mod view;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::edge::Edge;
 use crate::error::BlockError;
 use crate::file::FileOpener;
-use crate::node::{BlockNode, NodeExt};
+use crate::node::{Activity, BlockNode, NodeExt};
 use crate::notice::NoticeSink;
 use crate::pool::Pool;
 use crate::stats::Stats;
@@ -87,6 +89,8 @@ struct Entry {
     given: Option<Box<NodeSpec>>,
     /// Another node takes its place at the moment: it uses those below no more.
     aside: bool,
+    /// Whether it is this program's at the moment.
+    activity: Activity,
 }
 
 /// An edge to a node below.
@@ -146,6 +150,8 @@ pub struct Graph {
 struct Host {
     pool: Pool,
     notices: NoticeSink,
+    /// Another program has all images that are opened from now on.
+    incoming: Arc<AtomicBool>,
 }
 
 /// What the lock protects: the structure. Rank: taken by control, and by whoever drops a device;
@@ -169,7 +175,11 @@ impl Graph {
         let notices: NoticeSink = Arc::new(|notice| log::warn!("{notice:?}"));
         Graph {
             inner: Arc::default(),
-            host: Host { pool, notices },
+            host: Host {
+                pool,
+                notices,
+                incoming: Arc::default(),
+            },
         }
     }
 
@@ -264,7 +274,10 @@ impl Graph {
     /// written. The caller flushes them where it may block.
     pub fn written(&self) -> Vec<(String, Arc<dyn BlockNode>)> {
         let inner = lock(&self.inner);
-        let written = inner.nodes.values().filter(|entry| entry.perms.writes());
+        let written = inner
+            .nodes
+            .values()
+            .filter(|entry| entry.perms.writes() && entry.activity == Activity::Active);
         written
             .map(|entry| (entry.name.clone(), entry.node.clone()))
             .collect()

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{
     Child, ChildSpec, DriverSpec, Entry, Host, Inner, NodeId, NodeSpec, Perms, Removed, Role,
@@ -11,7 +12,7 @@ use crate::error::BlockError;
 use crate::file::{FileKind, FileNode, FileOpener, FileSpec, OpenMode};
 use crate::filter::{BlkdebugNode, CopyOnReadNode, ThrottleNode};
 use crate::gate::Policy;
-use crate::node::BlockNode;
+use crate::node::{Activity, BlockNode};
 use crate::null::NullNode;
 use crate::raw::RawNode;
 use crate::stats::Stats;
@@ -38,6 +39,7 @@ impl Inner {
             depth: 0,
             removed: Removed::default(),
             former: None,
+            activity: None,
         };
         opening.node(spec)
     }
@@ -102,15 +104,41 @@ pub(super) struct Opening<'a> {
     removed: Removed,
     /// The node whose place the next one takes.
     pub(super) former: Option<Arc<dyn BlockNode>>,
+    /// Whether images are taken at once, where that is not asked of the descriptions.
+    activity: Option<Activity>,
 }
 
 impl<'a> Opening<'a> {
+    /// For nodes that are active or not, whatever their descriptions say.
+    pub(super) fn with_activity(
+        graph: &'a mut Inner,
+        opener: &'a mut dyn FileOpener,
+        host: &'a Host,
+        activity: Activity,
+    ) -> Self {
+        Opening {
+            graph,
+            opener,
+            host,
+            depth: 0,
+            removed: Removed::default(),
+            former: None,
+            activity: Some(activity),
+        }
+    }
+
+    /// Makes a node and those inside of its description.
+    pub(super) fn open(mut self, spec: NodeSpec) -> Result<NodeId, BlockError> {
+        self.node(spec)
+    }
+
     /// For a node that takes the place of another one.
     pub(super) fn again(
         graph: &'a mut Inner,
         opener: &'a mut dyn FileOpener,
         host: &'a Host,
         former: Arc<dyn BlockNode>,
+        activity: Activity,
     ) -> Self {
         Opening {
             graph,
@@ -119,6 +147,7 @@ impl<'a> Opening<'a> {
             depth: 0,
             removed: Removed::default(),
             former: Some(former),
+            activity: Some(activity),
         }
     }
 }
@@ -145,6 +174,7 @@ impl Opening<'_> {
             None => self.graph.make_up_name(),
         };
         let stats = Arc::new(Stats::default());
+        let activity = self.activity(&spec);
         let opened = self.driver(&spec, &name, &stats);
         let (node, children) = match (opened, probed) {
             (Ok(opened), _) => opened,
@@ -174,13 +204,15 @@ impl Opening<'_> {
             turned: false,
             given: None,
             aside: false,
+            activity,
         };
         let below: Vec<NodeId> = entry.children.iter().map(|child| child.id).collect();
         self.graph.nodes.insert(id, entry);
         // What a node does with those below it also while it has no users.
         let agreed = below
             .into_iter()
-            .try_for_each(|child| self.graph.agree(child));
+            .try_for_each(|child| self.graph.agree(child))
+            .and_then(|()| self.graph.check_activity());
         if let Err(error) = agreed {
             self.graph.collect(id, &mut self.removed);
             return Err(error);
@@ -188,7 +220,33 @@ impl Opening<'_> {
         Ok(id)
     }
 
+    /// Whether a node is this program's from the start.
+    pub(super) fn activity(&self, spec: &NodeSpec) -> Activity {
+        let incoming = self.host.incoming.load(Ordering::Acquire);
+        self.activity
+            .unwrap_or(match incoming || spec.active == Some(false) {
+                true => Activity::Inactive,
+                false => Activity::Active,
+            })
+    }
+
     pub(super) fn driver(
+        &mut self,
+        spec: &NodeSpec,
+        name: &str,
+        stats: &Arc<Stats>,
+    ) -> Result<(Arc<dyn BlockNode>, Vec<Child>), BlockError> {
+        let (node, children) = self.driver_itself(spec, name, stats)?;
+        if self.activity(spec) == Activity::Inactive
+            && let Err(error) = node.set_activity(Activity::Inactive)
+        {
+            self.close(&children);
+            return Err(error);
+        }
+        Ok((node, children))
+    }
+
+    fn driver_itself(
         &mut self,
         spec: &NodeSpec,
         name: &str,

@@ -144,6 +144,7 @@ impl Opening<'_> {
                     sink: self.host.notices.clone(),
                 },
                 qcow2: format.qcow2,
+                activity: self.activity(spec),
             },
         )
     }

@@ -201,6 +201,17 @@ impl Perms {
         }
     }
 
+    /// Whether it does anything at all.
+    pub const fn is_used(self) -> bool {
+        self.used != 0
+    }
+
+    /// What it does, in words.
+    pub fn used_names(self) -> String {
+        let used = Perm::ALL.into_iter().filter(|perm| self.uses(*perm));
+        used.map(Perm::name).collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether it changes anything.
     pub const fn writes(self) -> bool {
         self.used & (Perm::Write.bit() | Perm::WriteUnchanged.bit() | Perm::Resize.bit()) != 0

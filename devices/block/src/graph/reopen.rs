@@ -234,6 +234,7 @@ impl Inner {
         for (user, from, to) in plan.leads {
             self.lead(user, from, to, log);
         }
+        self.check_activity()?;
         self.settle(log.touched(), None)
     }
 

@@ -59,7 +59,7 @@ impl Inner {
             if entry.perms == perms && entry.told {
                 continue;
             }
-            if let Err(error) = entry.node.set_perms(perms) {
+            if let Err(error) = entry.tell(perms) {
                 self.tell_again(&told);
                 return Err(error);
             }
@@ -78,7 +78,7 @@ impl Inner {
     /// After a refusal: nodes hear once more what held before.
     fn tell_again(&self, told: &[NodeId]) {
         for entry in told.iter().rev().filter_map(|id| self.nodes.get(id)) {
-            if let Err(error) = entry.node.set_perms(entry.perms) {
+            if let Err(error) = entry.tell(entry.perms) {
                 log::error!("Node '{}': {error}", entry.name);
             }
         }

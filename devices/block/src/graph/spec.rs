@@ -27,6 +27,8 @@ pub struct NodeSpec {
     pub direct: Option<bool>,
     /// Flushes are not carried out; taken over likewise.
     pub no_flush: Option<bool>,
+    /// Whether it is used at once (`active`), or left to another program; taken over likewise.
+    pub active: Option<bool>,
     /// The driver.
     pub driver: DriverSpec,
 }
@@ -284,6 +286,7 @@ impl NodeSpec {
             detect_zeroes: DetectZeroes::Off,
             direct: None,
             no_flush: None,
+            active: None,
             driver,
         }
     }
@@ -301,6 +304,7 @@ impl NodeSpec {
         self.force_share = self.force_share.or(above.force_share);
         self.direct = self.direct.or(above.direct);
         self.no_flush = self.no_flush.or(above.no_flush);
+        self.active = self.active.or(above.active);
         self.discard = self.discard.or(Some(Discard::Unmap));
     }
 

@@ -7,7 +7,7 @@ use super::open::Opening;
 use super::{BackendId, Child, Host, Inner, NodeId, NodeSpec, Removed, Role};
 use crate::error::BlockError;
 use crate::file::FileOpener;
-use crate::node::BlockNode;
+use crate::node::{Activity, BlockNode};
 
 /// Who leads to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +121,8 @@ impl Inner {
         };
         entry.aside = true;
         let (name, stats, former) = (entry.name.clone(), entry.stats.clone(), entry.node.clone());
-        let mut opening = Opening::again(self, opener, host, former);
+        let activity = entry.activity;
+        let mut opening = Opening::again(self, opener, host, former, activity);
         let made = opening.driver(&spec, &name, &stats);
         let Some(entry) = self.nodes.get_mut(&id) else {
             return Ok(());
@@ -233,6 +234,9 @@ impl Inner {
         let Some(entry) = self.nodes.get(&id) else {
             return;
         };
+        if entry.activity == Activity::Inactive {
+            return;
+        }
         if let Some(image) = entry.node.image()
             && let Err(error) = image.reopen(entry.read_only)
         {

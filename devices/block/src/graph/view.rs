@@ -6,7 +6,7 @@ use super::{
     BackendId, Entry, Graph, Inner, MediaDevice, NodeId, NodeSpec, Role, TrayView, WriteCache, lock,
 };
 use crate::image::{ImageView, SnapshotView};
-use crate::node::NodeInfo;
+use crate::node::{Activity, NodeInfo};
 use crate::on_error::{ErrorPolicy, IoStatus};
 use crate::stats::Stats;
 use crate::throttle::Limits;
@@ -30,6 +30,8 @@ pub struct NodeView {
     pub stats: Arc<Stats>,
     /// Made with blockdev-add.
     pub owned: bool,
+    /// Whether it is this program's at the moment.
+    pub activity: Activity,
     /// Nodes below: part and name.
     pub children: Vec<(Role, String)>,
     /// What an image says of itself.
@@ -110,6 +112,7 @@ impl Inner {
             allocated: entry.node.allocated(),
             stats: entry.stats.clone(),
             owned: entry.owned,
+            activity: entry.activity,
             children: entry
                 .children
                 .iter()

@@ -229,6 +229,10 @@ impl BlockNode for MemoryNode {
     fn set_perms(&self, _perms: Perms) -> Result<(), BlockError> {
         Ok(())
     }
+
+    fn set_activity(&self, _: crate::node::Activity) -> Result<(), BlockError> {
+        Ok(())
+    }
 }
 
 struct MemoryLane(MemoryNode);
@@ -298,6 +302,7 @@ pub fn open_image(
             pool: no_threads(),
             reporter: Reporter::silent(),
             qcow2: with.qcow2,
+            activity: crate::node::Activity::Active,
         },
     )
 }

@@ -136,13 +136,17 @@ pub trait VhostBackend: Send + Sync {
     /// Says how many queue pairs the driver uses; said before each start, and when that changes.
     /// Where the netdev has ports, those are told, too.
     fn use_pairs(&self, _pairs: u16) {}
+    /// Says what the interface's property `host_mtu` is, where it has one; before the first start.
+    fn set_mtu(&self, _mtu: u16) {}
+    /// Tells the network where the interface with this address is, for a driver that cannot.
+    fn announce(&self, _mac: [u8; 6]) {}
+    /// Why a machine with it cannot migrate at the moment, in QEMU's words.
+    fn migration_blocker(&self) -> Option<String> {
+        None
+    }
     /// Whether nobody else may serve them when it refuses.
     fn insists(&self) -> bool {
         true
-    }
-    /// Why a machine that uses it cannot migrate, for people.
-    fn migration_blocker(&self) -> Option<String> {
-        None
     }
 }
 
@@ -165,10 +169,6 @@ pub trait Nic: Send + Sync {
     fn announce(&self);
     /// The address that it has without its driver's doing; `None` where it has none.
     fn mac(&self) -> Option<[u8; 6]> {
-        None
-    }
-    /// Why a machine with it cannot migrate, for people.
-    fn migration_blocker(&self) -> Option<String> {
         None
     }
     /// As `info network` has it: `model=virtio-net-pci,macaddr=...`.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use vm_memory::GuestAddressSpace;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use super::log::Logging;
 use super::peer::Peer;
 use super::session::Session;
 use super::wire::poll;
@@ -37,16 +38,16 @@ pub struct LinkOptions {
 pub struct Link {
     options: LinkOptions,
     /// Leaf.
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     /// `state` changed for the better: a peer was agreed with.
-    agreed: Condvar,
+    pub(super) agreed: Condvar,
     /// Something is to be done.
-    wake: EventFd,
-    hurry: Hurry,
+    pub(super) wake: EventFd,
+    pub(super) hurry: Hurry,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// What is to be served.
     wanted: Option<Wanted>,
     /// Queue pairs of it that are in use.
@@ -57,7 +58,15 @@ struct State {
     stood: Stood,
     /// What the last peer offered.
     features: Option<u64>,
-    connected: bool,
+    pub(super) connected: bool,
+    /// Why a machine cannot migrate with the peer that is there.
+    blocker: Option<String>,
+    /// The log to mark, and how far the peer is with it.
+    pub(super) logging: Logging,
+    /// The interface's `host_mtu`; 0 where it has none.
+    mtu: u16,
+    /// An address that the network is to be told of.
+    announce: Option<[u8; 6]>,
     /// The connection to the peer that is there, agreed with or not.
     socket: Option<UnixStream>,
     /// A peer went before it was agreed with.
@@ -66,6 +75,13 @@ struct State {
     ended: bool,
     /// It has ended: whoever asks answers himself.
     finished: bool,
+}
+
+impl State {
+    /// Whether a peer is there and follows orders.
+    pub(super) fn is_there(&self) -> bool {
+        self.connected && !self.ended && !self.finished
+    }
 }
 
 #[derive(Clone)]
@@ -201,6 +217,22 @@ impl Link {
         let _ = self.wake.write(1);
     }
 
+    /// What the interface's `host_mtu` is.
+    pub(super) fn set_mtu(&self, mtu: u16) {
+        lock(&self.state).mtu = mtu;
+    }
+
+    /// The peer is to tell the network of this address, if it can.
+    pub(super) fn announce(&self, mac: [u8; 6]) {
+        lock(&self.state).announce = Some(mac);
+        let _ = self.wake.write(1);
+    }
+
+    /// Why a machine cannot migrate with the peer that is there, in QEMU's words.
+    pub(super) fn blocker(&self) -> Option<String> {
+        lock(&self.state).blocker.clone()
+    }
+
     /// So many queue pairs are to be used of those that are served.
     pub(super) fn use_pairs(&self, pairs: u16) {
         lock(&self.state).pairs = pairs;
@@ -300,11 +332,18 @@ impl Link {
             let mut state = lock(&self.state);
             state.features = Some(session.features());
             state.connected = true;
+            state.blocker = session.blocker();
         }
         self.agreed.notify_all();
         (self.options.changed)(true);
         let result = self.follow_orders(&mut session);
-        lock(&self.state).connected = false;
+        {
+            let mut state = lock(&self.state);
+            state.connected = false;
+            state.blocker = None;
+        }
+        // Who waits for it to log waits for nothing.
+        self.agreed.notify_all();
         (self.options.changed)(false);
         // Who asked for the rings in the meantime has waited long enough.
         self.give_back(Vec::new());
@@ -313,16 +352,22 @@ impl Link {
 
     fn follow_orders(&self, session: &mut Session) -> io::Result<()> {
         loop {
-            let (wanted, leaving, pairs) = {
-                let state = lock(&self.state);
+            let (wanted, leaving, pairs, announce) = {
+                let mut state = lock(&self.state);
                 if state.ended {
                     return Ok(());
                 }
-                (state.wanted.clone(), state.leaving.is_some(), state.pairs)
+                session.set_mtu(state.mtu);
+                let (wanted, leaving) = (state.wanted.clone(), state.leaving.is_some());
+                (wanted, leaving, state.pairs, state.announce.take())
             };
+            if let Some(mac) = announce {
+                session.announce(mac, &self.hurry)?;
+            }
             if leaving {
                 let bases = session.stop(&self.hurry)?;
                 self.give_back(bases);
+            } else if self.follow_log(session)? {
             } else if pairs != session.pairs() {
                 session.use_pairs(pairs, &self.hurry)?;
             } else if let Some(wanted) = wanted.filter(|_| !session.is_running()) {

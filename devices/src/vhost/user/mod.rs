@@ -13,6 +13,7 @@
 //! stand where their used rings are. A peer that comes later gets the rings that are to be served.
 
 mod link;
+mod log;
 mod peer;
 mod session;
 mod wire;
@@ -97,6 +98,7 @@ impl VhostBackend for UserNet {
             ram,
             queues,
             device,
+            writers,
         } = queues;
         MemoryTable::new(&ram.memory()).check_shared()?;
         let ring = |queue: ActiveQueue| {
@@ -109,7 +111,7 @@ impl VhostBackend for UserNet {
             ram,
             rings,
         };
-        let worker = LinkWorker::new(self.link.clone(), assignment, device)?;
+        let worker = LinkWorker::new(self.link.clone(), assignment, device, &writers)?;
         Ok(vec![PlacedWorker {
             thread: 0,
             worker: Box::new(worker),
@@ -124,9 +126,15 @@ impl VhostBackend for UserNet {
         self.link.use_pairs(pairs);
     }
 
+    fn set_mtu(&self, mtu: u16) {
+        self.link.set_mtu(mtu);
+    }
+
+    fn announce(&self, mac: [u8; 6]) {
+        self.link.announce(mac);
+    }
+
     fn migration_blocker(&self) -> Option<String> {
-        // Nobody would know which pages it wrote.
-        let lacks = "vhost-user backend lacks VHOST_USER_PROTOCOL_F_LOG_SHMFD feature.";
-        Some(format!("Migration disabled: {lacks}"))
+        self.link.blocker()
     }
 }

@@ -10,14 +10,22 @@ use vm_memory::GuestAddressSpace;
 use super::link::Hurry;
 use super::wire::{Ack, Request, Wire, broken};
 use super::{Assignment, OWN_FEATURES};
-use crate::vhost::{MemoryTable, Ring};
+use crate::vhost::{DirtyLog, F_LOG_ALL, MemoryTable, Ring, blocked_by_features};
 
 /// Feature bit by which a peer says that it knows protocol features.
 const F_PROTOCOL: u64 = 1 << 30;
 /// Protocol features.
 const P_MQ: u64 = 1 << 0;
+const P_LOG_SHMFD: u64 = 1 << 1;
+const P_RARP: u64 = 1 << 2;
 const P_REPLY_ACK: u64 = 1 << 3;
+const P_NET_MTU: u64 = 1 << 4;
 const P_STATUS: u64 = 1 << 16;
+const P_KNOWN: u64 = P_MQ | P_LOG_SHMFD | P_RARP | P_REPLY_ACK | P_NET_MTU | P_STATUS;
+/// Feature of an interface: the device says what its MTU is (Virtio 1.2, section 5.1.3).
+const F_MTU: u64 = 1 << 3;
+/// Flag of a ring's address: writes to the used ring are logged (VHOST_VRING_F_LOG).
+const RING_LOG: u32 = 1;
 /// Regions that every peer takes.
 const MOST_REGIONS: usize = 8;
 /// Device status (Virtio 1.2, section 2.1) of a driver that is ready.
@@ -31,6 +39,12 @@ pub(super) struct Session {
     running: Option<Arc<Assignment>>,
     /// Queue pairs that it is to use of those it serves.
     pairs: u16,
+    /// Where it marks what it writes.
+    log: Option<DirtyLog>,
+    /// The change of that which was carried out last.
+    log_change: Option<u64>,
+    /// The interface's `host_mtu`; 0 where it has none.
+    mtu: u16,
 }
 
 impl Session {
@@ -42,12 +56,15 @@ impl Session {
             protocol: 0,
             running: None,
             pairs: u16::MAX,
+            log: None,
+            log_change: None,
+            mtu: 0,
         };
         session.features = session.ask(Request::GetFeatures, hurry)?;
         session.tell(Request::SetOwner, &[], &[], hurry)?;
         if session.features & F_PROTOCOL != 0 {
             let offered = session.ask(Request::GetProtocolFeatures, hurry)?;
-            session.protocol = offered & (P_MQ | P_REPLY_ACK | P_STATUS);
+            session.protocol = offered & P_KNOWN;
             let protocol = session.protocol.to_ne_bytes();
             session.tell(Request::SetProtocolFeatures, &protocol, &[], hurry)?;
         }
@@ -66,6 +83,93 @@ impl Session {
     /// What it offers.
     pub fn features(&self) -> u64 {
         self.features
+    }
+
+    /// Why a machine cannot migrate with it, in QEMU's words.
+    pub fn blocker(&self) -> Option<String> {
+        match self.protocol & P_LOG_SHMFD {
+            0 => Some(
+                "Migration disabled: vhost-user backend lacks \
+                 VHOST_USER_PROTOCOL_F_LOG_SHMFD feature."
+                    .to_owned(),
+            ),
+            _ => blocked_by_features(self.features),
+        }
+    }
+
+    /// Whether it can mark what it writes.
+    pub fn can_log(&self) -> bool {
+        self.blocker().is_none()
+    }
+
+    /// The change of the log that was carried out last.
+    pub fn log_change(&self) -> Option<u64> {
+        self.log_change
+    }
+
+    /// Notes that a change of the log was carried out.
+    pub fn set_log_change(&mut self, change: u64) {
+        self.log_change = Some(change);
+    }
+
+    /// It marks what it writes there from now on, or no longer. Only for peers that can.
+    pub fn set_log(&mut self, log: Option<DirtyLog>, hurry: &Hurry) -> io::Result<()> {
+        let same = log.is_none() && self.log.is_none();
+        self.log = log;
+        let Some(what) = self.running.clone().filter(|_| !same) else {
+            return Ok(());
+        };
+        self.send_log_base(hurry)?;
+        self.send_features(&what, hurry)?;
+        let memory = MemoryTable::new(&what.ram.memory());
+        what.rings
+            .iter()
+            .try_for_each(|ring| self.set_address(ring, &memory, hurry))
+    }
+
+    fn send_log_base(&self, hurry: &Hurry) -> io::Result<()> {
+        let Some(log) = &self.log else {
+            return Ok(());
+        };
+        let mut payload = log.len.to_ne_bytes().to_vec();
+        payload.extend_from_slice(&0u64.to_ne_bytes());
+        let request = Request::SetLogBase;
+        self.tell(request, &payload, &[log.file.as_raw_fd()], hurry)?;
+        self.wire.acknowledged(request, hurry)
+    }
+
+    fn send_features(&self, what: &Assignment, hurry: &Hurry) -> io::Result<()> {
+        let log = match &self.log {
+            Some(_) => F_LOG_ALL,
+            None => 0,
+        };
+        let features = what.features & OWN_FEATURES | self.features & F_PROTOCOL | log;
+        self.tell(Request::SetFeatures, &features.to_ne_bytes(), &[], hurry)
+    }
+
+    /// What the interface's `host_mtu` is; 0 where it has none.
+    pub fn set_mtu(&mut self, mtu: u16) {
+        self.mtu = mtu;
+    }
+
+    fn send_mtu(&self, what: &Assignment, hurry: &Hurry) -> io::Result<()> {
+        if self.mtu == 0 || what.features & F_MTU == 0 || self.protocol & P_NET_MTU == 0 {
+            return Ok(());
+        }
+        let payload = u64::from(self.mtu).to_ne_bytes();
+        self.carry_out(Request::NetSetMtu, &payload, &[], hurry)
+    }
+
+    /// Tells the network where the interface is, if it can.
+    pub fn announce(&self, mac: [u8; 6], hurry: &Hurry) -> io::Result<()> {
+        if self.protocol & P_RARP == 0 {
+            return Ok(());
+        }
+        let mut payload = [0; 8];
+        for (place, byte) in payload.iter_mut().zip(mac) {
+            *place = byte;
+        }
+        self.tell(Request::SendRarp, &payload, &[], hurry)
     }
 
     /// Readable when the peer went or says what nobody asked for.
@@ -118,11 +222,12 @@ impl Session {
         if missing != 0 {
             return Err(broken(&format!("it lacks features {missing:#x}")));
         }
-        let features = wanted | self.features & F_PROTOCOL;
-        self.tell(Request::SetFeatures, &features.to_ne_bytes(), &[], hurry)?;
+        self.send_features(what, hurry)?;
+        self.send_mtu(what, hurry)?;
         let ram = what.ram.memory();
         let memory = MemoryTable::new(&ram);
         self.set_memory(&memory, hurry)?;
+        self.send_log_base(hurry)?;
         for (ring, base) in what.rings.iter().zip(bases) {
             self.set_ring(ring, *base, &memory, hurry)?;
         }
@@ -186,24 +291,11 @@ impl Session {
         memory: &MemoryTable,
         hurry: &Hurry,
     ) -> io::Result<()> {
-        let [desc, avail, used] = [
-            (ring.desc, 16 * u64::from(ring.size)),
-            (ring.avail, 6 + 2 * u64::from(ring.size)),
-            (ring.used, 6 + 8 * u64::from(ring.size)),
-        ]
-        .map(|(at, len)| memory.host(at, len));
-        let (Some(desc), Some(avail), Some(used)) = (desc, avail, used) else {
-            return Err(io::Error::other("a ring is outside memory"));
-        };
         let size = state(ring, ring.size.into());
         self.tell(Request::SetVringNum, &size, &[], hurry)?;
         let base = state(ring, base.into());
         self.tell(Request::SetVringBase, &base, &[], hurry)?;
-        let mut address = state(ring, 0);
-        for word in [desc, used, avail, 0] {
-            address.extend_from_slice(&word.to_ne_bytes());
-        }
-        self.tell(Request::SetVringAddr, &address, &[], hurry)?;
+        self.set_address(ring, memory, hurry)?;
         let index = u64::from(ring.place).to_ne_bytes();
         for (request, event) in [
             (Request::SetVringKick, &ring.kick),
@@ -213,6 +305,28 @@ impl Session {
             self.tell(request, &index, &[event.as_raw_fd()], hurry)?;
         }
         Ok(())
+    }
+
+    fn set_address(&self, ring: &Ring, memory: &MemoryTable, hurry: &Hurry) -> io::Result<()> {
+        let [desc, avail, used] = [
+            (ring.desc, 16 * u64::from(ring.size)),
+            (ring.avail, 6 + 2 * u64::from(ring.size)),
+            (ring.used, 6 + 8 * u64::from(ring.size)),
+        ]
+        .map(|(at, len)| memory.host(at, len));
+        let (Some(desc), Some(avail), Some(used)) = (desc, avail, used) else {
+            return Err(io::Error::other("a ring is outside memory"));
+        };
+        // The used ring is marked by its guest address.
+        let (flags, log) = match &self.log {
+            Some(_) => (RING_LOG, ring.used),
+            None => (0, 0),
+        };
+        let mut address = state(ring, flags);
+        for word in [desc, used, avail, log] {
+            address.extend_from_slice(&word.to_ne_bytes());
+        }
+        self.tell(Request::SetVringAddr, &address, &[], hurry)
     }
 
     fn set_status(&self, status: u64, hurry: &Hurry) -> io::Result<()> {

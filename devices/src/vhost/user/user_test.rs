@@ -7,7 +7,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use vhost::vhost_user::VhostUserProtocolFeatures;
-use vhost_user_backend::{VhostUserBackendMut, VhostUserDaemon, VringRwLock, VringT};
+use vhost_user_backend::bitmap::BitmapMmapRegion;
+use vhost_user_backend::{VhostUserBackendMut, VhostUserDaemon, VringT};
 use virtio_queue::QueueOwnedT;
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestAddressSpace, GuestMemoryAtomic};
 use vm_memory::{GuestMemoryMmap, bitmap::AtomicBitmap};
@@ -23,10 +24,13 @@ use crate::testing::{Buffer, Driver, FakeGuest, RAM_HIGH, RAM_SIZE, Ring};
 use crate::virtio::{VirtioDevice, VirtioPci, VirtioPciProps, VirtioTraits};
 use crate::worker::QueueState;
 
-type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
+type Memory = GuestMemoryAtomic<GuestMemoryMmap<BitmapMmapRegion>>;
+type VringRwLock = vhost_user_backend::VringRwLock<Memory>;
 
 const MRG_RXBUF: u64 = 1 << 15;
-const OFFERED: u64 = feature::VERSION_1 | MRG_RXBUF | 1 << 30;
+const OFFERED: u64 = feature::VERSION_1 | MRG_RXBUF | 1 << 30 | F_LOG_ALL;
+const F_LOG_ALL: u64 = 1 << 26;
+const MTU: u64 = 1 << 3;
 
 /// Another's back end: what it gets from a transmit queue it puts into the receive queue before.
 struct Loop {
@@ -69,7 +73,7 @@ impl Loop {
 }
 
 impl VhostUserBackendMut for Loop {
-    type Bitmap = ();
+    type Bitmap = BitmapMmapRegion;
     type Vring = VringRwLock;
 
     fn num_queues(&self) -> usize {
@@ -85,7 +89,9 @@ impl VhostUserBackendMut for Loop {
     }
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
-        VhostUserProtocolFeatures::MQ | VhostUserProtocolFeatures::REPLY_ACK
+        VhostUserProtocolFeatures::MQ
+            | VhostUserProtocolFeatures::REPLY_ACK
+            | VhostUserProtocolFeatures::LOG_SHMFD
     }
 
     fn set_event_idx(&mut self, _enabled: bool) {}
@@ -132,7 +138,7 @@ impl VirtioDevice for Nic {
     fn traits(&self) -> VirtioTraits {
         VirtioTraits {
             device_type: 1,
-            features: self.0.features() & (MRG_RXBUF | feature::VERSION_1),
+            features: self.0.features() & (MRG_RXBUF | feature::VERSION_1 | MTU),
             queue_sizes: vec![256; 2 * usize::from(self.0.queue_pairs())],
             vectors: 0,
             class: 0,
@@ -566,4 +572,183 @@ fn a_peer_without_the_features_in_use_is_sent_away() {
     assert_eq!(peer.next().unwrap().0, 3);
     assert!(peer.next().is_err());
     driver.carry_out(Effect::StopQueues);
+}
+
+fn bitmap(guest: &FakeGuest) -> (crate::vhost::DirtyLog, std::sync::Arc<std::fs::File>) {
+    let _ = guest;
+    let len = (RAM_HIGH + RAM_SIZE) / 4096 / 8;
+    let file = Arc::new(tempfile::tempfile().unwrap());
+    file.set_len(len).unwrap();
+    let log = crate::vhost::DirtyLog {
+        address: 0,
+        len,
+        file: file.clone(),
+    };
+    (log, file)
+}
+
+/// Whether the page at a guest address is marked.
+fn is_marked(file: &std::fs::File, address: u64) -> bool {
+    use std::os::unix::fs::FileExt;
+    let page = address / 4096;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, page / 8).unwrap();
+    byte[0] >> (page % 8) & 1 == 1
+}
+
+#[test]
+fn another_process_marks_the_pages_it_writes() {
+    let guest = shared_guest();
+    let bench = Bench::server(1);
+    let mut peer = daemon(1);
+    let net = UserNet::new(bench.link.clone(), 1);
+    assert_eq!(net.migration_blocker(), None);
+    bench.connect(&mut peer);
+    assert_eq!(net.migration_blocker(), None);
+    let mut driver = Driver::new(&guest, bench.function(&guest, 1));
+    driver.negotiate(u64::MAX);
+    let (mut rx, mut tx) = pair(&driver, 0);
+    driver.go();
+    round_trip(&guest, &driver, &mut rx, &mut tx, b"unseen");
+    let (log, file) = bitmap(&guest);
+    guest.writers.set_log(Some(log)).unwrap();
+    assert!(!is_marked(&file, 0x80_0000));
+    round_trip(&guest, &driver, &mut rx, &mut tx, b"seen");
+    assert!(is_marked(&file, 0x80_0000), "the buffer");
+    assert!(!is_marked(&file, RAM_HIGH + 0x100), "it was only read");
+    assert!(!is_marked(&file, 0x10_0000));
+    // Also after a stop, and by another process that comes meanwhile.
+    driver.carry_out(Effect::StopQueues);
+    file.set_len(0).unwrap();
+    file.set_len((RAM_HIGH + RAM_SIZE) / 4096 / 8).unwrap();
+    driver.carry_out(Effect::StartQueues);
+    round_trip(&guest, &driver, &mut rx, &mut tx, b"again");
+    assert!(is_marked(&file, 0x80_0000));
+    peer.request_shutdown();
+    drop(peer);
+    until(|| bench.downs.load(Ordering::SeqCst) == 1);
+    file.set_len(0).unwrap();
+    file.set_len((RAM_HIGH + RAM_SIZE) / 4096 / 8).unwrap();
+    let mut second = daemon(1);
+    bench.connect(&mut second);
+    round_trip(&guest, &driver, &mut rx, &mut tx, b"the second");
+    assert!(is_marked(&file, 0x80_0000));
+    guest.writers.set_log(None).unwrap();
+    round_trip(&guest, &driver, &mut rx, &mut tx, b"no more");
+    driver.carry_out(Effect::StopQueues);
+}
+
+/// Agrees on protocol features; the peer serves one pair.
+fn agree_on(peer: &mut Raw, protocol: u64) {
+    assert_eq!(peer.next().unwrap().0, 1);
+    let features = feature::VERSION_1 | MRG_RXBUF | MTU | F_LOG_ALL | 1 << 30;
+    peer.answer(1, &features.to_ne_bytes());
+    peer.read_to(15);
+    peer.answer(15, &protocol.to_ne_bytes());
+    peer.read_to(16);
+}
+
+#[test]
+fn logs_go_on_and_off_in_the_protocols_words() {
+    const LOG_SHMFD: u64 = 1 << 1;
+    let guest = shared_guest();
+    let bench = Bench::server(1);
+    let mut peer = Raw::connect(&bench);
+    agree_on(&mut peer, LOG_SHMFD);
+    let _driver = running(&bench, &guest);
+    peer.read_to(18);
+    peer.read_to(18);
+    let (log, _file) = bitmap(&guest);
+    let len = log.len;
+    std::thread::scope(|scope| {
+        let switched = scope.spawn(|| guest.writers.set_log(Some(log)));
+        let (request, payload) = peer.next().unwrap();
+        assert_eq!(request, 6);
+        assert_eq!(payload[..8], len.to_ne_bytes());
+        assert_eq!(payload[8..], [0; 8]);
+        peer.answer(6, &[0; 8]);
+        switched.join().unwrap().unwrap();
+    });
+    let (request, payload) = peer.next().unwrap();
+    let features = u64::from_ne_bytes(payload.try_into().unwrap());
+    assert_eq!((request, features & F_LOG_ALL), (2, F_LOG_ALL));
+    let address = |peer: &mut Raw| {
+        let (request, payload) = peer.next().unwrap();
+        assert_eq!(request, 9);
+        let word = |at: usize| u32::from_ne_bytes(payload[at..at + 4].try_into().unwrap());
+        let log = u64::from_ne_bytes(payload[32..40].try_into().unwrap());
+        (word(0), word(4), log != 0)
+    };
+    assert_eq!(address(&mut peer), (0, 1, true));
+    assert_eq!(address(&mut peer), (1, 1, true));
+    guest.writers.set_log(None).unwrap();
+    let (request, payload) = peer.next().unwrap();
+    let features = u64::from_ne_bytes(payload.try_into().unwrap());
+    assert_eq!((request, features & F_LOG_ALL), (2, 0));
+    assert_eq!(address(&mut peer), (0, 0, false));
+    assert_eq!(address(&mut peer), (1, 0, false));
+}
+
+#[test]
+fn a_peer_that_cannot_log_keeps_the_machine_here() {
+    let guest = shared_guest();
+    let bench = Bench::server(1);
+    let net = UserNet::new(bench.link.clone(), 1);
+    let mut peer = Raw::connect(&bench);
+    agree_on(&mut peer, 0);
+    let _driver = running(&bench, &guest);
+    peer.read_to(18);
+    assert_eq!(
+        net.migration_blocker().unwrap(),
+        "Migration disabled: vhost-user backend lacks VHOST_USER_PROTOCOL_F_LOG_SHMFD feature."
+    );
+    let (log, _file) = bitmap(&guest);
+    let refused = guest.writers.set_log(Some(log)).unwrap_err().to_string();
+    assert_eq!(refused, "the back end cannot log what it writes");
+    drop(peer);
+    until(|| bench.downs.load(Ordering::SeqCst) == 1);
+    assert_eq!(net.migration_blocker(), None);
+    // One that comes while others log is not let in.
+    let (log, _file) = bitmap(&guest);
+    guest.writers.set_log(Some(log)).unwrap();
+    let mut other = Raw::connect(&bench);
+    agree_on(&mut other, 0);
+    while other.next().is_ok() {}
+    until(|| bench.downs.load(Ordering::SeqCst) == 2);
+}
+
+#[test]
+fn a_peer_that_does_not_answer_to_a_log_holds_nobody_up() {
+    let guest = shared_guest();
+    let bench = Bench::server(1);
+    let mut peer = Raw::connect(&bench);
+    agree_on(&mut peer, 1 << 1);
+    let driver = running(&bench, &guest);
+    peer.read_to(18);
+    let (log, _file) = bitmap(&guest);
+    let begin = Instant::now();
+    let refused = guest.writers.set_log(Some(log)).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
+    assert!(begin.elapsed() < PATIENCE * 3);
+    driver.carry_out(Effect::StopQueues);
+}
+
+#[test]
+fn peers_hear_of_mtu_and_tell_where_the_guest_is() {
+    let guest = shared_guest();
+    let bench = Bench::server(1);
+    let net = UserNet::new(bench.link.clone(), 1);
+    net.set_mtu(9000);
+    let mut peer = Raw::connect(&bench);
+    agree_on(&mut peer, 1 << 2 | 1 << 4);
+    let _driver = running(&bench, &guest);
+    peer.read_to(2);
+    let (request, payload) = peer.next().unwrap();
+    assert_eq!((request, &payload[..]), (20, &9000u64.to_ne_bytes()[..]));
+    peer.read_to(18);
+    peer.read_to(18);
+    net.announce([0x52, 0x54, 0, 1, 2, 3]);
+    let (request, payload) = peer.next().unwrap();
+    assert_eq!(request, 19);
+    assert_eq!(payload, [0x52, 0x54, 0, 1, 2, 3, 0, 0]);
 }

@@ -16,6 +16,7 @@ pub(super) enum Request {
     SetFeatures = 2,
     SetOwner = 3,
     SetMemTable = 5,
+    SetLogBase = 6,
     SetVringNum = 8,
     SetVringAddr = 9,
     SetVringBase = 10,
@@ -27,6 +28,8 @@ pub(super) enum Request {
     SetProtocolFeatures = 16,
     GetQueueNum = 17,
     SetVringEnable = 18,
+    SendRarp = 19,
+    NetSetMtu = 20,
     SetStatus = 39,
 }
 
@@ -35,6 +38,8 @@ const REPLY: u32 = 4;
 const NEED_REPLY: u32 = 8;
 /// Bytes before a message: request, flags, size of what follows.
 const HEADER: usize = 12;
+/// Most bytes of an answer that says nothing.
+const MOST_SAID: usize = 64;
 
 /// Whether a message is to be answered when it was carried out (REPLY_ACK).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +98,26 @@ impl Wire {
     /// The answer to `request`, which has exactly `N` bytes.
     pub fn answer<const N: usize>(&self, request: Request, hurry: &Hurry) -> io::Result<[u8; N]> {
         let limit = Instant::now() + super::SET_UP_TIME;
+        if self.answer_header(request, limit, hurry)? != N {
+            return Err(broken(&format!("a wrong answer to {request:?}")));
+        }
+        let mut payload = [0; N];
+        self.read(&mut payload, limit, hurry)?;
+        Ok(payload)
+    }
+
+    /// The answer to `request`, whose content says nothing: back ends differ in what it is.
+    pub fn acknowledged(&self, request: Request, hurry: &Hurry) -> io::Result<()> {
+        let limit = Instant::now() + super::SET_UP_TIME;
+        let len = self.answer_header(request, limit, hurry)?;
+        let mut room = [0; MOST_SAID];
+        let payload = room.get_mut(..len);
+        let payload = payload.ok_or_else(|| broken(&format!("a long answer to {request:?}")))?;
+        self.read(payload, limit, hurry)
+    }
+
+    /// The bytes that follow.
+    fn answer_header(&self, request: Request, limit: Instant, hurry: &Hurry) -> io::Result<usize> {
         let mut header = [0; HEADER];
         self.read(&mut header, limit, hurry)?;
         let word = |at: usize| {
@@ -101,15 +126,11 @@ impl Wire {
                 .and_then(|bytes| bytes.try_into().ok());
             bytes.map_or(0, u32::from_ne_bytes)
         };
-        let fits = word(0) == request as u32
-            && word(4) & (VERSION | REPLY) == VERSION | REPLY
-            && usize::try_from(word(8)) == Ok(N);
+        let fits = word(0) == request as u32 && word(4) & (VERSION | REPLY) == VERSION | REPLY;
         if !fits {
             return Err(broken(&format!("a wrong answer to {request:?}")));
         }
-        let mut payload = [0; N];
-        self.read(&mut payload, limit, hurry)?;
-        Ok(payload)
+        usize::try_from(word(8)).map_err(io::Error::other)
     }
 
     /// Descriptors that come along are dropped by the kernel, because there is no room for them.

@@ -9,8 +9,8 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::Assignment;
 use super::link::{Link, Stood};
-use crate::vhost::Ring;
 use crate::vhost::worker::Calls;
+use crate::vhost::{Membership, Ring, Writer as _, Writers};
 use crate::virtio::DeviceSignals;
 use crate::worker::{QueueState, QueueWorker, Watch, WatchToken};
 
@@ -34,6 +34,8 @@ pub(super) struct LinkWorker {
     calls: Calls,
     back: Arc<EventFd>,
     phase: Phase,
+    /// Until it has the rings back.
+    member: Option<Membership>,
 }
 
 impl LinkWorker {
@@ -41,8 +43,15 @@ impl LinkWorker {
         link: Arc<Link>,
         what: Assignment,
         device: Arc<dyn DeviceSignals>,
+        writers: &Writers,
     ) -> io::Result<Self> {
+        let member = writers.join(|log| {
+            // Nothing of the guest is served yet, so that no peer can refuse.
+            link.set_log(log)?;
+            Ok(link.clone())
+        })?;
         Ok(LinkWorker {
+            member: Some(member),
             link,
             calls: Calls::new(what.rings.clone(), device),
             what: Arc::new(what),
@@ -66,6 +75,7 @@ impl QueueWorker for LinkWorker {
             self.calls.on_event(token, watch);
         } else if self.back.read().is_ok() && self.phase == Phase::Leaving {
             self.phase = Phase::Back;
+            self.member = None;
             watch.remove(self.back.as_raw_fd());
             self.calls.leave(watch);
         }

@@ -95,6 +95,7 @@ impl BalloonWorker {
             ram,
             device,
             features: _,
+            writers: _,
         } = active;
         let lane = |queue: crate::virtio::ActiveQueue| {
             Some(Lane {

@@ -123,6 +123,7 @@ impl VirtioDevice for Blk {
             ram,
             queues,
             device,
+            writers: _,
         } = active;
         if features & feature::CONFIG_WCE == 0 {
             // A driver that knows neither the switch nor flushes gets durable writes (Virtio

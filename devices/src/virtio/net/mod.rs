@@ -36,6 +36,7 @@ use crate::backend::net::{NetAttachment, Nic, PortLease, VhostBackend};
 use crate::cx::BuildCx;
 use crate::model::registers::show;
 use crate::ram::RamHandle;
+use crate::vhost::{Membership, Writers};
 use crate::worker::QueueState;
 use config::{ConfigSpace, feature};
 use control::{ControlState, ControlWorker};
@@ -102,6 +103,12 @@ pub fn build(props: &VirtioNetPciProps, cx: &mut BuildCx) -> QmpResult<(VirtioPc
     };
     let shared = Shared::new(&cx.id, name, choice.mac, netdev, cx.effects.clone());
     let shared = Arc::new(shared);
+    let vhost = shared.netdev.as_ref().and_then(NetAttachment::vhost);
+    let blocker = vhost.map(|vhost| {
+        vhost.set_mtu(choice.mtu);
+        cx.writers
+            .block(Box::new(move || vhost.migration_blocker()))
+    });
     let nic: Arc<dyn Nic> = shared.clone();
     if let Some(netdev) = &shared.netdev {
         netdev.set_nic(&nic);
@@ -110,6 +117,7 @@ pub fn build(props: &VirtioNetPciProps, cx: &mut BuildCx) -> QmpResult<(VirtioPc
         choice,
         shared,
         fell_back: false,
+        _blocker: blocker,
     };
     let function = VirtioPci::new(Box::new(net), transport, cx)
         .map_err(|error| QmpError::generic(error.to_string()))?;
@@ -122,6 +130,7 @@ struct Net {
     shared: Arc<Shared>,
     /// It was told that the ports serve the queues where somebody else was to.
     fell_back: bool,
+    _blocker: Option<Membership>,
 }
 
 /// The queues of a pair, as far as the driver set them up.
@@ -136,6 +145,7 @@ struct Ground {
     features: u64,
     ram: RamHandle,
     device: Arc<dyn DeviceSignals>,
+    writers: Writers,
 }
 
 impl Net {
@@ -217,6 +227,7 @@ impl Net {
             ram: ground.ram.clone(),
             queues: copies.ok_or_else(|| io::Error::other("a queue cannot be served"))?,
             device: ground.device.clone(),
+            writers: ground.writers.clone(),
         });
         let error = match refused {
             Ok(workers) => return Ok(Some(workers)),
@@ -345,11 +356,13 @@ impl VirtioDevice for Net {
             ram,
             queues,
             device,
+            writers,
         } = active;
         let ground = Ground {
             features,
             ram: ram.clone(),
             device: device.clone(),
+            writers,
         };
         self.shared.change(|settings| settings.features = features);
         let control_index = self.control_index(features);

@@ -346,6 +346,12 @@ impl Nic for Shared {
         if by_driver {
             self.config_changed();
         }
+        if !by_driver
+            && self.by_vhost.load(Ordering::Acquire)
+            && let Some(vhost) = self.vhost()
+        {
+            vhost.announce(self.own_mac);
+        }
         // Where no worker has the port, it is here.
         if let Some(netdev) = self
             .netdev
@@ -359,10 +365,6 @@ impl Nic for Shared {
 
     fn mac(&self) -> Option<Mac> {
         Some(self.own_mac)
-    }
-
-    fn migration_blocker(&self) -> Option<String> {
-        self.netdev.as_ref()?.vhost()?.migration_blocker()
     }
 
     fn describe(&self) -> String {

@@ -121,6 +121,7 @@ impl VirtioDevice for Scsi {
             ram,
             queues,
             device,
+            writers: _,
         } = active;
         let host = |error: BlockError| io::Error::other(error.to_string());
         let (mut control, mut events) = (None, None);

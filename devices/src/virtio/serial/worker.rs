@@ -63,6 +63,7 @@ impl SerialWorker {
             ram,
             device,
             features: _,
+            writers: _,
         } = active;
         let queues = queues
             .into_iter()

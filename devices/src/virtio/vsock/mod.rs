@@ -19,7 +19,7 @@ use super::{
     Virtqueue,
 };
 use crate::cx::BuildCx;
-use crate::vhost::{Kernel, Kind, Party, Ring, VhostWorker};
+use crate::vhost::{Kernel, Kind, Membership, Party, Ring, VhostWorker, blocked_by_features};
 use crate::worker::QueueState;
 use events::EventWorker;
 
@@ -116,6 +116,9 @@ pub fn with_party(
         cid: props.cid,
         features: seqpacket,
         restored: Arc::default(),
+        _blocker: cx
+            .writers
+            .block(Box::new(move || blocked_by_features(features))),
     };
     VirtioPci::new(Box::new(device), props.pci, cx)
         .map_err(|error| QmpError::generic(error.to_string()))
@@ -127,6 +130,7 @@ struct Vsock {
     features: u64,
     /// The state came from elsewhere: connections are gone, and the driver is to be told.
     restored: Arc<AtomicBool>,
+    _blocker: Membership,
 }
 
 impl VirtioDevice for Vsock {
@@ -154,6 +158,7 @@ impl VirtioDevice for Vsock {
             ram,
             queues,
             device,
+            writers,
         } = queues;
         let (events, data): (Vec<ActiveQueue>, Vec<ActiveQueue>) = queues
             .into_iter()
@@ -166,7 +171,8 @@ impl VirtioDevice for Vsock {
         let mut workers = Vec::new();
         // The kernel runs both queues or none.
         if rings.len() == usize::from(EVENT_QUEUE) {
-            let worker = VhostWorker::start(self.party.clone(), features, &ram, rings, &device)?;
+            let party = self.party.clone();
+            let worker = VhostWorker::start(party, features, &ram, rings, &device, &writers)?;
             workers.push(PlacedWorker {
                 thread: 0,
                 worker: Box::new(worker),

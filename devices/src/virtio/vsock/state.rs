@@ -24,6 +24,7 @@ impl Snapshot for Vsock {
             cid: _,
             features: _,
             restored: _,
+            _blocker: _,
         } = self;
         VsockV1 {}
     }

@@ -28,6 +28,7 @@ pub(super) fn node(options: BlockdevOptions) -> QmpResult<NodeSpec> {
         auto_read_only,
         force_share,
         detect_zeroes,
+        active,
         driver,
     } = options;
     let cache = cache.as_ref();
@@ -47,6 +48,7 @@ pub(super) fn node(options: BlockdevOptions) -> QmpResult<NodeSpec> {
         },
         direct: cache.and_then(|cache| cache.direct),
         no_flush: cache.and_then(|cache| cache.no_flush),
+        active,
         driver: match driver {
             BlockdevOptionsBranch::File(options) => DriverSpec::File(file(options)?),
             BlockdevOptionsBranch::HostDevice(options) => DriverSpec::HostDevice(file(options)?),

@@ -390,11 +390,12 @@ impl Pairs {
 
     /// Whether there is nothing in them that needs an image.
     fn fit_an_empty_drive(&self) -> bool {
-        const GENERAL: [&str; 6] = [
+        const GENERAL: [&str; 7] = [
             "read-only",
             "auto-read-only",
             "discard",
             "force-share",
+            "active",
             "cache.direct",
             "cache.no-flush",
         ];

@@ -1,6 +1,7 @@
 //! Block nodes and drives as clients and the command line have them: the block layer's graph
 //! behind the interface's types and words.
 
+mod activate;
 mod change;
 mod check;
 mod convert;

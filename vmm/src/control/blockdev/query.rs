@@ -8,8 +8,8 @@ use api_spec::{
     BlockdevCacheInfo, BlockdevDetectZeroesOptions,
 };
 use block::{
-    Account, BackendView, DetectZeroes, Discard, Histogram, IoStatus, Limits, Measure, NodeView,
-    Stats, WriteCache,
+    Account, Activity, BackendView, DetectZeroes, Discard, Histogram, IoStatus, Limits, Measure,
+    NodeView, Stats, WriteCache,
 };
 
 pub(super) use image::snapshot_info;
@@ -73,7 +73,7 @@ pub(super) fn node_info(
         iops_size: None,
         group: None,
         image: image::info(node, nodes, depth),
-        active: Some(true),
+        active: Some(node.activity == Activity::Active),
         cache: BlockdevCacheInfo {
             writeback: write_cache == WriteCache::Back,
             direct: node.spec.direct.unwrap_or(false),

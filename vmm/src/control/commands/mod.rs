@@ -5,6 +5,7 @@ mod chardev_text;
 mod disk_text;
 mod guest_text;
 mod info;
+mod migration_text;
 mod net_text;
 mod qom;
 mod text;
@@ -19,7 +20,7 @@ use super::blockdev::media::Place;
 use super::chardev_orders::{Change, ChardevOrder};
 use super::chardevs::Caller;
 use super::life::Input;
-use super::migrate::{self, never, older};
+use super::migrate::{never, older};
 use super::nets::NetCaller;
 
 pub(super) use disk_text::human;
@@ -44,8 +45,7 @@ impl Commands for Control {
     }
 
     fn cont(&mut self, _cx: &mut CommandContext, reply: Reply<Empty>) {
-        let ticket = self.ticket(answer(reply));
-        self.feed(Input::Cont(Some(ticket)));
+        self.continue_machine(answer(reply));
     }
 
     fn system_reset(&mut self, _cx: &mut CommandContext, reply: Reply<Empty>) {
@@ -264,6 +264,15 @@ impl Commands for Control {
         reply: Reply<Empty>,
     ) {
         self.alter_graph(reply, |graph| graph.reopen(args.options));
+    }
+
+    fn blockdev_set_active(
+        &mut self,
+        _cx: &mut CommandContext,
+        args: BlockdevSetActiveArgs,
+        reply: Reply<Empty>,
+    ) {
+        self.set_active(args, reply);
     }
 
     fn blockdev_snapshot(
@@ -623,29 +632,31 @@ impl Commands for Control {
         self.check_image(&args, reply);
     }
 
-    fn migrate(&mut self, _cx: &mut CommandContext, _args: MigrateArgs, reply: Reply<Empty>) {
-        reply.send(Err(migrate::not_ready()));
+    fn migrate(&mut self, cx: &mut CommandContext, args: MigrateArgs, reply: Reply<Empty>) {
+        reply.send(self.migrate_out(cx.monitor.0, args).map(|()| Empty));
     }
 
     fn migrate_incoming(
         &mut self,
-        _cx: &mut CommandContext,
-        _args: MigrateIncomingArgs,
+        cx: &mut CommandContext,
+        args: MigrateIncomingArgs,
         reply: Reply<Empty>,
     ) {
-        reply.send(Err(migrate::not_ready()));
+        reply.send(self.migrate_in(cx.monitor.0, args).map(|()| Empty));
     }
 
     fn migrate_cancel(&mut self, _cx: &mut CommandContext) -> QmpResult<Empty> {
+        self.cancel_migration();
         DONE
     }
 
     fn migrate_continue(
         &mut self,
         _cx: &mut CommandContext,
-        _args: MigrateContinueArgs,
+        args: MigrateContinueArgs,
     ) -> QmpResult<Empty> {
-        Err(migrate::not_ready())
+        self.continue_migration(args.state)?;
+        DONE
     }
 
     fn query_migrate(&mut self, _cx: &mut CommandContext) -> QmpResult<MigrationInfo> {
@@ -740,7 +751,7 @@ impl Commands for Control {
         _cx: &mut CommandContext,
         args: ClientMigrateInfoArgs,
     ) -> QmpResult<Empty> {
-        Err(never::client_info(&args))
+        Err(never::client_info(&args.protocol))
     }
 
     fn eject(&mut self, _cx: &mut CommandContext, args: EjectArgs, reply: Reply<Empty>) {

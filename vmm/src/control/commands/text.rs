@@ -8,6 +8,7 @@ use crate::cli;
 use crate::control::Control;
 use crate::control::hmp::{self, BlockQuery, DeviceLine, Line, Topic, Verb};
 use crate::control::life::{Input, Ticket};
+use crate::control::migrate;
 
 impl Control {
     /// Runs a line. What goes wrong is text too; only a processor that does not exist is an error.
@@ -31,6 +32,7 @@ impl Control {
             Ok(Line::Info(Some(topic), words)) => self.tell(topic, &words, cpu),
             Ok(Line::InfoBlock(query)) => self.tell_block(&query),
             Ok(Line::Run(verb)) => return self.run_verb(verb, reply),
+            Ok(Line::Migration(line)) => return self.run_migration(cx, line, reply),
             Ok(Line::Net(line)) => return self.run_net(cx, line, reply),
             Ok(Line::Guest(line)) => said(self.run_guest(line)),
             Ok(Line::Chardev(line)) => return self.run_chardev(cx.monitor, line, reply),
@@ -53,7 +55,7 @@ impl Control {
     fn run_verb(&mut self, verb: Verb, reply: Reply<String>) {
         match verb {
             Verb::Stop => self.wait_for(reply, Input::Stop),
-            Verb::Cont => self.wait_for(reply, |ticket| Input::Cont(Some(ticket))),
+            Verb::Cont => self.continue_machine(said_to(reply)),
             Verb::SystemReset => self.wait_for(reply, |ticket| {
                 Input::Reset(ShutdownCause::HostQmpSystemReset, Some(ticket))
             }),
@@ -72,6 +74,7 @@ impl Control {
             | Verb::Device(_)
             | Verb::Guest(_)
             | Verb::Forward(_)
+            | Verb::Migration(_)
             | Verb::Net(_)
             | Verb::Snapshot(_) => reply.send(Ok(String::new())),
         }
@@ -88,9 +91,7 @@ impl Control {
     }
 
     fn wait_for(&mut self, reply: Reply<String>, input: impl FnOnce(Ticket) -> Input) {
-        let ticket = self.ticket(Box::new(move |result| {
-            reply.send(Ok(hmp::wire(&said(result.map(|()| String::new())))));
-        }));
+        let ticket = self.ticket(said_to(reply));
         self.feed(input(ticket));
     }
 
@@ -142,6 +143,16 @@ impl Control {
             Topic::Usernet => String::new(),
             Topic::Balloon => self.tell_balloon(),
             Topic::IoThreads => self.tell_io_threads(),
+            Topic::Migrate => migrate::text::info(&self.migration_info()),
+            Topic::MigrateCapabilities => {
+                migrate::text::capabilities(&self.migrate.settings.capabilities().list())
+            }
+            Topic::MigrateParameters => {
+                migrate::text::parameters(self.migrate.settings.parameters())
+            }
+            Topic::MigrateCacheSize => {
+                migrate::text::cache_size(self.migrate.settings.parameters())
+            }
             Topic::Generation => said(self.generation_id().map(|info| format!("{}\n", info.guid))),
         }
     }
@@ -183,6 +194,13 @@ impl Control {
         }
         text
     }
+}
+
+/// Says what became of it.
+fn said_to(reply: Reply<String>) -> crate::control::Waiter {
+    Box::new(move |result| {
+        reply.send(Ok(hmp::wire(&said(result.map(|()| String::new())))));
+    })
 }
 
 /// A result as the text monitor shows it.

@@ -5,6 +5,7 @@ pub mod devices;
 pub mod disks;
 pub mod forwards;
 pub mod guest;
+pub mod migration;
 pub mod nets;
 pub mod snapshots;
 mod words;
@@ -14,6 +15,7 @@ pub use devices::DeviceLine;
 pub use disks::{BlockQuery, DiskLine};
 pub use forwards::ForwardLine;
 pub use guest::GuestLine;
+pub use migration::MigrationLine;
 pub use nets::NetLine;
 pub use snapshots::SnapshotLine;
 use words::Words;
@@ -51,6 +53,8 @@ pub enum Verb {
     Net(nets::Verb),
     /// A command about snapshots of the machine.
     Snapshot(snapshots::Verb),
+    /// A command about migration.
+    Migration(migration::Verb),
 }
 
 /// What `info` tells about.
@@ -92,6 +96,14 @@ pub enum Topic {
     Generation,
     /// I/O threads.
     IoThreads,
+    /// How far a migration is.
+    Migrate,
+    /// What migrations are asked to do.
+    MigrateCapabilities,
+    /// How they do it.
+    MigrateParameters,
+    /// One of those, as it was asked for once.
+    MigrateCacheSize,
 }
 
 /// A parsed line.
@@ -119,6 +131,8 @@ pub enum Line {
     Net(NetLine),
     /// A command about snapshots of the machine.
     Snapshot(SnapshotLine),
+    /// A command about migration.
+    Migration(MigrationLine),
     /// `info block`.
     InfoBlock(BlockQuery),
 }
@@ -196,6 +210,13 @@ static COMMANDS: &[Entry] = &[
         Verb::Chardev(chardevs::Verb::SendBreak),
         "id",
         "send a break to a character device",
+    ),
+    entry(
+        "client_migrate_info",
+        None,
+        Verb::Migration(migration::Verb::ClientInfo),
+        "protocol hostname [port [tls-port [cert-subject]]]",
+        "refused: there are no displays to follow the machine",
     ),
     entry("cont", Some("c"), Verb::Cont, "", "let the guest run"),
     entry(
@@ -281,6 +302,90 @@ static COMMANDS: &[Entry] = &[
         Verb::Snapshot(snapshots::Verb::Load),
         "tag",
         "take the machine back to a snapshot",
+    ),
+    entry(
+        "migrate",
+        None,
+        Verb::Migration(migration::Verb::Migrate),
+        "[-d] [-r] uri",
+        "send the machine there (the prompt comes back at once, with -d or not)",
+    ),
+    entry(
+        "migrate_cancel",
+        None,
+        Verb::Migration(migration::Verb::Cancel),
+        "",
+        "give up sending the machine",
+    ),
+    entry(
+        "migrate_continue",
+        None,
+        Verb::Migration(migration::Verb::Continue),
+        "state",
+        "let a migration go on that waits in this state",
+    ),
+    entry(
+        "migrate_incoming",
+        None,
+        Verb::Migration(migration::Verb::Incoming),
+        "uri",
+        "fill a machine that was started with -incoming defer",
+    ),
+    entry(
+        "migrate_pause",
+        None,
+        Verb::Migration(migration::Verb::Pause),
+        "",
+        "refused: there is no postcopy",
+    ),
+    entry(
+        "migrate_recover",
+        None,
+        Verb::Migration(migration::Verb::Recover),
+        "uri",
+        "refused: there is no postcopy",
+    ),
+    entry(
+        "migrate_set_cache_size",
+        None,
+        Verb::Migration(migration::Verb::SetCacheSize),
+        "value",
+        "replaced by migrate_set_parameter xbzrle-cache-size",
+    ),
+    entry(
+        "migrate_set_capability",
+        None,
+        Verb::Migration(migration::Verb::SetCapability),
+        "capability on|off",
+        "switch a capability of migrations",
+    ),
+    entry(
+        "migrate_set_downtime",
+        None,
+        Verb::Migration(migration::Verb::SetDowntime),
+        "value",
+        "replaced by migrate_set_parameter downtime-limit; in seconds",
+    ),
+    entry(
+        "migrate_set_parameter",
+        None,
+        Verb::Migration(migration::Verb::SetParameter),
+        "parameter value",
+        "change a parameter of migrations",
+    ),
+    entry(
+        "migrate_set_speed",
+        None,
+        Verb::Migration(migration::Verb::SetSpeed),
+        "value",
+        "replaced by migrate_set_parameter max-bandwidth; in MiB",
+    ),
+    entry(
+        "migrate_start_postcopy",
+        None,
+        Verb::Migration(migration::Verb::StartPostcopy),
+        "",
+        "refused: there is no postcopy",
     ),
     entry(
         "nmi",
@@ -423,6 +528,25 @@ static TOPICS: &[TopicEntry] = &[
     topic("cpus", Topic::Cpus, "", "vCPUs and their threads"),
     topic("iothreads", Topic::IoThreads, "", "I/O threads"),
     topic("kvm", Topic::Kvm, "", "whether KVM is in use"),
+    topic("migrate", Topic::Migrate, "", "how far a migration is"),
+    topic(
+        "migrate_cache_size",
+        Topic::MigrateCacheSize,
+        "",
+        "replaced by info migrate_parameters",
+    ),
+    topic(
+        "migrate_capabilities",
+        Topic::MigrateCapabilities,
+        "",
+        "what migrations are asked to do",
+    ),
+    topic(
+        "migrate_parameters",
+        Topic::MigrateParameters,
+        "",
+        "how migrations do it",
+    ),
     topic("name", Topic::Name, "", "the guest's name"),
     topic(
         "network",
@@ -538,6 +662,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
         Verb::Snapshot(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             SnapshotLine::read(verb, words).map(Line::Snapshot)
+        }
+        Verb::Migration(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            MigrationLine::read(verb, words).map(Line::Migration)
         }
         verb => match words.next() {
             Some(_) => Err(extraneous(entry.name)),

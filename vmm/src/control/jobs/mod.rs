@@ -89,6 +89,14 @@ impl Jobs {
         self.list.iter_mut().find(|job| job.number == number)
     }
 
+    /// A job that has not come to its end, by name.
+    pub(super) fn at_work(&self) -> Option<&str> {
+        let ended = |status| matches!(status, JobStatus::Concluded | JobStatus::Null);
+        let mut jobs = self.list.iter();
+        let found = jobs.find(|job| !ended(job.state.status()));
+        found.map(|job| job.spec.id.as_str())
+    }
+
     /// Cancels all and waits for their threads.
     pub fn shut_down(&mut self) {
         for job in &self.list {

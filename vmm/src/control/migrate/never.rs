@@ -1,7 +1,7 @@
 //! Commands for migrations of kinds that there are none of here: what QEMU answers when there is
 //! none.
 
-use api_spec::{ClientMigrateInfoArgs, ErrorClass, QmpError};
+use api_spec::{ErrorClass, QmpError};
 
 /// migrate-start-postcopy.
 pub fn start_postcopy() -> QmpError {
@@ -22,8 +22,8 @@ pub fn recover() -> QmpError {
 }
 
 /// client_migrate_info.
-pub fn client_info(args: &ClientMigrateInfoArgs) -> QmpError {
-    match args.protocol.as_str() {
+pub fn client_info(protocol: &str) -> QmpError {
+    match protocol {
         "spice" => QmpError::new(ErrorClass::DeviceNotActive, "SPICE is not in use"),
         _ => QmpError::wrong_value("protocol", "'spice'"),
     }

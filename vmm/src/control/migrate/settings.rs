@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use api_spec::{
     AnnounceParameters, MigrateSetParameters, MigrationCapability, MigrationCapabilityStatus,
-    MultiFDCompression, QmpError, QmpResult,
+    MultiFDCompression, QmpError, QmpResult, ZeroPageDetection,
 };
 
 use crate::control::nets::default_announcement;
@@ -122,6 +122,7 @@ impl Settings {
             mapped_ram,
             ignore_shared: self.has(C::XIgnoreShared),
             auto_converge: self.has(C::AutoConverge),
+            zeroes_unseen: self.parameters.zero_page_detection == ZeroPageDetection::None,
             direct_io: mapped_ram && self.parameters.direct_io,
         })
     }
@@ -149,6 +150,10 @@ impl Settings {
             .store(from.max_bandwidth, Ordering::Relaxed);
         to.downtime_limit
             .store(from.downtime_limit, Ordering::Relaxed);
+        to.switchover_bandwidth
+            .store(from.avail_switchover_bandwidth, Ordering::Relaxed);
+        to.throttle_tailslow
+            .store(from.cpu_throttle_tailslow, Ordering::Relaxed);
         let percents = [
             (&to.throttle_trigger, from.throttle_trigger_threshold),
             (&to.throttle_initial, from.cpu_throttle_initial),

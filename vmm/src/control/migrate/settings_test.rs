@@ -232,9 +232,14 @@ fn options_follow_from_both() {
     let mut settings = Settings::default();
     assert_eq!(settings.send_options().unwrap(), SendOptions::default());
     let json = r#"{"multifd-compression": "zstd", "multifd-zstd-level": 3, "direct-io": true,
-                   "multifd-channels": 200}"#;
+                   "multifd-channels": 200, "zero-page-detection": "none"}"#;
     set(&mut settings, json).unwrap();
-    assert_eq!(settings.send_options().unwrap(), SendOptions::default());
+    // Without multifd and mapped-ram there is nothing to compress, and no file.
+    let alone = SendOptions {
+        zeroes_unseen: true,
+        ..SendOptions::default()
+    };
+    assert_eq!(settings.send_options().unwrap(), alone);
     let on = [
         (C::Multifd, true),
         (C::AutoConverge, true),
@@ -247,6 +252,7 @@ fn options_follow_from_both() {
         mapped_ram: false,
         ignore_shared: true,
         auto_converge: true,
+        zeroes_unseen: true,
         direct_io: false,
     };
     assert_eq!(settings.send_options().unwrap(), expected);
@@ -264,20 +270,23 @@ fn tunables_are_kept_up_to_date() {
             &t.throttle_initial,
             &t.throttle_increment,
             &t.throttle_max,
+            &t.switchover_bandwidth,
         ]
         .map(|value| value.load(Ordering::Relaxed))
     };
-    assert_eq!(all(&tunables), [128 << 20, 300, 50, 20, 10, 99]);
+    assert_eq!(all(&tunables), [128 << 20, 300, 50, 20, 10, 99, 0]);
     let json = r#"{"max-bandwidth": 0, "downtime-limit": 7, "throttle-trigger-threshold": 60,
-                   "cpu-throttle-initial": 30, "cpu-throttle-increment": 5, "max-cpu-throttle": 80}"#;
+                   "cpu-throttle-initial": 30, "cpu-throttle-increment": 5, "max-cpu-throttle": 80,
+                   "avail-switchover-bandwidth": 9, "cpu-throttle-tailslow": true}"#;
     set(&mut settings, json).unwrap();
-    assert_eq!(all(&tunables), [0, 7, 60, 30, 5, 80]);
+    assert_eq!(all(&tunables), [0, 7, 60, 30, 5, 80, 9]);
     set(
         &mut settings,
         r#"{"max-bandwidth": 1, "downtime-limit": 2000001}"#,
     )
     .unwrap_err();
-    assert_eq!(all(&tunables), [0, 7, 60, 30, 5, 80]);
+    assert_eq!(all(&tunables), [0, 7, 60, 30, 5, 80, 9]);
+    assert!(tunables.throttle_tailslow.load(Ordering::Relaxed));
 }
 
 #[test]

@@ -147,10 +147,19 @@ fn forget_older(graph: &mut GraphWork, disks: &[SnapshotDisk], tag: &str) -> Res
 impl Control {
     /// Refuses a machine that cannot be saved.
     fn check_can_be_saved(&mut self) -> Result<(), String> {
+        self.check_stays()?;
         let machine = self.machine().map_err(|error| error.desc)?;
         match machine.migration_blockers().into_iter().next() {
             Some(blocker) => Err(blocker),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses a machine that is on its way to elsewhere.
+    pub(super) fn check_stays(&self) -> Result<(), String> {
+        match self.is_migrating() {
+            true => Err("There's a migration process in progress".to_owned()),
+            false => Ok(()),
         }
     }
 

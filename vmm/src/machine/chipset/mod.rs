@@ -151,6 +151,7 @@ impl Parts<'_> {
             entropy: None,
             netdev: None,
             vhost: None,
+            writers: Default::default(),
             hints: HashMap::new(),
         }
     }

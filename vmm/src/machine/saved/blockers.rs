@@ -2,7 +2,7 @@
 
 use api_spec::{QmpError, QmpResult};
 use devices::bus::lock;
-use devices::registry::{Attachable, Face};
+use devices::registry::Attachable;
 
 use super::super::Machine;
 use super::parts::STATELESS;
@@ -15,15 +15,14 @@ impl Machine {
             Some(_) => None,
             None => Some(super::gather::stateless(&part.instance)),
         };
-        let faces = self.devices.iter().map(|device| &device.face);
         let mut blockers = self.processor_blockers();
-        blockers.extend(faces.filter_map(face_blocker));
         blockers.extend(self.parts().into_iter().filter_map(stateless));
+        blockers.extend(self.writers.blockers());
         blockers
     }
 
     /// With `-only-migratable`: refuses a new device of the driver `driver` that would keep the
-    /// machine from migrating.
+    /// machine from migrating. `before` are the blockers from before it was made.
     ///
     /// # Errors
     /// In QEMU's words.
@@ -31,6 +30,7 @@ impl Machine {
         &self,
         driver: &str,
         built: &Attachable,
+        before: &[String],
     ) -> QmpResult<()> {
         if !self.spec.only_migratable {
             return Ok(());
@@ -52,8 +52,9 @@ impl Machine {
                 "Device {driver} is not migratable, but --only-migratable was specified"
             )));
         }
-        match face_blocker(&built.face()) {
-            Some(why) => Err(QmpError::generic(disallowed(&why))),
+        let now = self.writers.blockers();
+        match now.iter().find(|why| !before.contains(why)) {
+            Some(why) => Err(QmpError::generic(disallowed(why))),
             None => Ok(()),
         }
     }
@@ -68,10 +69,6 @@ impl Machine {
             _ => Ok(()),
         }
     }
-}
-
-fn face_blocker(face: &Face) -> Option<String> {
-    face.nic()?.migration_blocker()
 }
 
 fn disallowed(why: &str) -> String {

@@ -9,7 +9,7 @@ use vmstate::Section;
 use super::rig::{DEVICES, PC, Q35, Rig};
 
 #[path = "../../../../tests/golden/vmstate.rs"]
-mod golden;
+pub mod golden;
 
 /// The last part of an instance, in letters that file names have.
 fn short(instance: &str) -> String {

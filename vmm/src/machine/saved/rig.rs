@@ -58,6 +58,15 @@ impl Rig {
         Rig::new(&[DEVICES, board])
     }
 
+    /// device_add.
+    pub fn plug(&mut self, text: &str) {
+        let flags = api_spec::keyval::Flags::Refused;
+        let options = api_spec::keyval::decode_keyval(text, Some("driver"), flags).unwrap();
+        if let Err(error) = self.0.plug(options, false) {
+            panic!("{error}");
+        }
+    }
+
     pub fn machine(&mut self) -> &mut Machine {
         self.0.machine_for_test()
     }

@@ -1,7 +1,11 @@
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use devices::bus::{Access, BusDevice};
+use devices::effect::Effect;
 use devices::model::{Generation, GenerationState};
+use devices::registry::Attachable;
 use vmstate::{Section, StateAccess};
 
 use super::super::plug::BusKind;
@@ -152,6 +156,89 @@ fn what_does_not_fit_is_named() {
         assert_eq!(rig.machine().restore(sections), Err(error.into()));
     }
     assert_eq!(rig.machine().restore(saved.clone()), Ok(()));
+}
+
+/// A device that has nothing to save and is in no list of such.
+struct Silent;
+
+impl BusDevice for Silent {
+    fn read(&mut self, _access: Access, data: &mut [u8]) {
+        data.fill(0);
+    }
+
+    fn write(&mut self, _access: Access, _data: &[u8]) -> Effect {
+        Effect::None
+    }
+
+    fn reset(&mut self) {}
+}
+
+#[test]
+fn what_keeps_a_machine_is_told_and_refused() {
+    for (options, strict) in [("-only-migratable", true), ("", false)] {
+        let mut rig = Rig::new(&[DEVICES, Q35, options]);
+        let machine = rig.machine();
+        let check = |machine: &Machine, driver: &str, built: &Attachable, before: &[String]| {
+            let checked = machine.check_migratable(driver, built, before);
+            checked.map_err(|error| error.desc)
+        };
+        let refused = |text: &str| if strict { Err(text.to_owned()) } else { Ok(()) };
+        let why = "it is bound to its place".to_owned();
+        let own = why.clone();
+        let held = machine.writers.block(Box::new(move || Some(own.clone())));
+        assert_eq!(machine.migration_blockers(), [why.clone()]);
+        assert_eq!(
+            check(machine, "net", &Attachable::Port, &[]),
+            refused(
+                "disallowing migration blocker (--only-migratable) for: it is bound to its place"
+            )
+        );
+        assert_eq!(check(machine, "net", &Attachable::Port, &[why]), Ok(()));
+        drop(held);
+        let silent = || Attachable::isa(Arc::new(Mutex::new(Silent)), Vec::new());
+        assert_eq!(
+            check(machine, "silent", &silent(), &[]),
+            refused("Device silent is not migratable, but --only-migratable was specified")
+        );
+        assert_eq!(check(machine, "pvpanic", &silent(), &[]), Ok(()));
+    }
+}
+
+/// States come from anywhere: a damaged one is refused, or taken and lived with.
+#[test]
+fn damaged_state_does_no_harm() {
+    for board in BOARDS {
+        let mut source = Rig::full(board);
+        source.use_all();
+        let saved = save(&mut source);
+        let mut target = Rig::full(board);
+        let (mut refused, mut dice) = (0, 0x9e37_79b9_7f4a_7c15_u64);
+        let mut below = |end: usize| {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (dice >> 33) as usize % end
+        };
+        for round in 0..400 {
+            let mut sections = saved.clone();
+            let section = &mut sections[below(saved.len())];
+            let at = below(section.body.len());
+            match below(8) {
+                0 => section.body.truncate(at),
+                1 => section.body.insert(at, below(256) as u8),
+                _ => section.body[at] ^= 1 << below(8),
+            }
+            match target.machine().restore(sections) {
+                Err(_) => refused += 1,
+                Ok(()) if round % 8 == 0 => {
+                    target.machine().resume();
+                    target.machine().quiesce();
+                }
+                Ok(()) => {}
+            }
+        }
+        assert!(refused > 50, "{refused}");
+        assert_eq!(target.machine().restore(saved.clone()), Ok(()));
+        assert_same(&save(&mut target), &saved, "restored after all of that");
+    }
 }
 
 fn config() -> MachineConfig {
@@ -305,6 +392,55 @@ fn no_device_keeps_a_machine_without_other_processes() {
         let mut rig = Rig::full(&format!("{board} -only-migratable"));
         assert_eq!(rig.machine().migration_blockers(), Vec::<String>::new());
     }
+}
+
+#[test]
+fn devices_that_came_and_went_are_where_they_are() {
+    const BARE: &str = "-accel qtest -nodefaults -m 16";
+    // One comes into a slot; the other machine has it from the start.
+    let ports = "-machine q35 -device pcie-root-port,id=rp0,chassis=1";
+    let mut source = Rig::new(&[BARE, ports]);
+    source.plug("virtio-rng-pci,id=rng0,bus=rp0");
+    let mut target = Rig::new(&[BARE, ports, "-device virtio-rng-pci,id=rng0,bus=rp0"]);
+    let moved = |source: &mut Rig, target: &mut Rig| {
+        let config = source.machine().config();
+        assert_eq!(target.machine().check_config(&config), Ok(()));
+        let saved = save(source);
+        assert_ne!(save(target), saved);
+        assert_eq!(target.machine().restore(saved.clone()), Ok(()));
+        assert_same(&save(target), &saved, "moved");
+    };
+    moved(&mut source, &mut target);
+    assert!(
+        target
+            .machine()
+            .devices
+            .iter()
+            .any(|device| device.hotplugged)
+    );
+
+    // The first one without an id goes; the other machine never had it.
+    let devices = "-machine pc -device virtio-rng-pci,addr=5 -device virtio-balloon-pci,addr=6";
+    let mut source = Rig::new(&[BARE, devices]);
+    let first = "/machine/peripheral-anon/device[0]";
+    assert!(source.machine().request_unplug(first).unwrap().is_none());
+    let removed = source.machine().eject_slots(1 << 5).unwrap();
+    removed.stop_queues();
+    let ticket = removed.ticket;
+    removed.free();
+    source.machine().has_left(ticket);
+    source.out(0x70, 0x2f);
+    let mut target = Rig::new(&[BARE, "-machine pc -device virtio-balloon-pci,addr=6"]);
+    moved(&mut source, &mut target);
+    let mut other = Rig::new(&[BARE, devices]);
+    let config = source.machine().config();
+    assert_eq!(
+        other.machine().check_config(&config),
+        Err(
+            "Device /machine/anonymous/pci.0/05.0 (virtio-rng-pci) is here, and the state has none"
+                .into()
+        )
+    );
 }
 
 /// Counts in a register, and writes that to memory and to the UART's scratch register.

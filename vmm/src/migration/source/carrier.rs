@@ -127,16 +127,16 @@ fn open(more: &mut MoreChannels, hello: &Hello, shared: &Shared) -> Result<Sende
 
 impl Carrier for Multi {
     fn carry(&mut self, job: Job) -> Result<(), Broken> {
-        check_answers(self.main.sink())?;
-        let result = self.pool.carry(job);
+        let result = check_answers(self.main.sink()).and_then(|()| self.pool.carry(job));
         result.map_err(|broken| why(&mut self.main, broken))
     }
 
     fn end_pass(&mut self, number: u32) -> Result<(), Broken> {
         // First here: readers of the other channels wait for this one.
-        self.main.record(Kind::Pass, &put_pass(number))?;
-        self.main.flush()?;
-        let result = self.pool.end_pass(number);
+        let first = self.main.record(Kind::Pass, &put_pass(number));
+        let result = first
+            .and_then(|()| self.main.flush())
+            .and_then(|()| self.pool.end_pass(number));
         result.map_err(|broken| why(&mut self.main, broken))
     }
 }

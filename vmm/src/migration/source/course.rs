@@ -49,7 +49,7 @@ impl Course {
     /// A pass is over.
     pub fn after(&mut self, pass: &Pass, tunables: &Tunables, auto_converge: bool) -> Next {
         let limit = get(&tunables.downtime_limit);
-        if pass.dirty == 0 || pass.downtime() <= limit {
+        if pass.dirty == 0 || pass.downtime(tunables) <= limit {
             return Next::Stop;
         }
         if auto_converge {
@@ -71,10 +71,24 @@ impl Course {
         self.too_fast = 0;
         let next = match self.throttle {
             0 => get(&tunables.throttle_initial),
-            now => get(&tunables.throttle_increment).saturating_add(u64::from(now)),
+            now => {
+                u64::from(now).saturating_add(self.step(pass.dirty as f64 / most_dirty, tunables))
+            }
         };
         let next = next.min(get(&tunables.throttle_max)).min(99);
         self.throttle = u8::try_from(next).unwrap_or(99).max(self.throttle);
+    }
+
+    /// Percent to add, for a guest that writes so many times too much. With tailslow no more than
+    /// brings it down to what is wanted.
+    fn step(&self, excess: f64, tunables: &Tunables) -> u64 {
+        let increment = get(&tunables.throttle_increment);
+        if !tunables.throttle_tailslow.load(Ordering::Relaxed) {
+            return increment;
+        }
+        let runs = f64::from(100u8.saturating_sub(self.throttle));
+        let enough = (runs - runs / excess.max(1.0)).ceil();
+        increment.min(enough as u64)
     }
 }
 
@@ -84,12 +98,16 @@ impl Pass {
         self.sent as f64 / self.seconds.max(1e-6)
     }
 
-    /// Milliseconds for what is left, at this pass's rate.
-    pub fn downtime(&self) -> u64 {
+    /// Milliseconds for what is left, at this pass's rate where no other one is given.
+    pub fn downtime(&self, tunables: &Tunables) -> u64 {
         if self.dirty == 0 {
             return 0;
         }
-        (self.dirty as f64 * 1000.0 / self.bandwidth().max(1.0)).ceil() as u64
+        let bandwidth = match get(&tunables.switchover_bandwidth) {
+            0 => self.bandwidth().max(1.0),
+            given => given as f64,
+        };
+        (self.dirty as f64 * 1000.0 / bandwidth).ceil() as u64
     }
 }
 
@@ -131,6 +149,10 @@ fn guarded(carrier: &mut dyn Carrier, parts: &mut Parts) -> Result<Stopped, Brok
             seconds: elapsed.as_secs_f64(),
             dirty: left(&sets),
         };
+        let downtime = pass.downtime(&parts.shared.tunables);
+        counters
+            .expected_downtime
+            .store(downtime, Ordering::Relaxed);
         tell(&counters, &pass, begun.elapsed());
         number = number.saturating_add(1);
         let auto = parts.options.auto_converge;
@@ -232,9 +254,11 @@ fn throttle(parts: &mut Parts, percent: u8) {
 
 fn tell(counters: &Counters, pass: &Pass, elapsed: Duration) {
     counters.remaining.store(pass.dirty, Ordering::Relaxed);
-    counters
-        .expected_downtime
-        .store(pass.downtime(), Ordering::Relaxed);
+    if get(&counters.bits_per_second) == 0 {
+        // Over before there was a rate.
+        let bits = (pass.bandwidth() * 8.0) as u64;
+        counters.bits_per_second.store(bits, Ordering::Relaxed);
+    }
     let pages = (pass.dirty / PAGE) as f64;
     let rate = pages / elapsed.as_secs_f64().max(1e-6);
     counters
@@ -332,6 +356,38 @@ mod tests {
         let percents = [0, 20, 20, 20, 50, 50, 75, 75, 75];
         assert_eq!(seen, percents.map(Next::Again));
         assert_eq!(next(100), Next::Stop);
+    }
+
+    #[test]
+    fn the_rate_for_the_rest_may_be_given() {
+        let tunables = tunables();
+        let mut course = Course::default();
+        let slow = pass(1000, 900);
+        assert_eq!(slow.downtime(&tunables), 900);
+        assert_eq!(course.after(&slow, &tunables, false), Next::Again(0));
+        tunables.switchover_bandwidth.store(3000, Ordering::Relaxed);
+        assert_eq!(slow.downtime(&tunables), 300);
+        assert_eq!(course.after(&slow, &tunables, false), Next::Stop);
+        tunables.switchover_bandwidth.store(1, Ordering::Relaxed);
+        assert_eq!(
+            course.after(&pass(1000, 1), &tunables, false),
+            Next::Again(0)
+        );
+    }
+
+    #[test]
+    fn the_last_steps_may_be_small() {
+        let tunables = tunables();
+        tunables.throttle_tailslow.store(true, Ordering::Relaxed);
+        let mut course = Course::default();
+        let mut next = |dirty| course.after(&pass(1000, dirty), &tunables, true);
+        // 500 may be written: from 80 percent of the time down to 80 * 500 / 550.
+        let seen: Vec<Next> = [600, 600, 550, 550, 5000, 5000, 501, 501]
+            .into_iter()
+            .map(&mut next)
+            .collect();
+        let percents = [0, 20, 20, 28, 28, 58, 58, 59];
+        assert_eq!(seen, percents.map(Next::Again));
     }
 
     #[test]

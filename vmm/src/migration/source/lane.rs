@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::pace::Pace;
 use crate::migration::host::{Broken, Counters, Tunables};
 use crate::migration::link::{Fate, Link};
-use crate::migration::pages::{self, Run, data_len, data_spans};
+use crate::migration::pages::{self, Run, Zeroes, data_len, data_spans};
 use crate::migration::ram::RamView;
 use crate::migration::records::Sender;
 use crate::migration::untouched::Ground;
@@ -30,6 +30,8 @@ pub struct Shared {
     pub tunables: Arc<Tunables>,
     /// What was done.
     pub counters: Arc<Counters>,
+    /// Which pages of zeroes are seen.
+    pub zeroes: Zeroes,
     /// How it stands.
     pub fate: Fate,
 }
@@ -76,7 +78,8 @@ impl Shared {
         let block = self.view.blocks.get(job.block);
         if let (Some(block), Some(ground)) = (block, self.grounds.get(job.block)) {
             for (first, count) in &job.ranges {
-                pages::scan(block, ground, *first, *count, runs);
+                let zeroes = self.zeroes;
+                pages::scan(block, ground, *first, *count, zeroes, runs);
             }
         }
     }

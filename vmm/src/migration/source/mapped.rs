@@ -238,17 +238,17 @@ impl FileLane {
             };
             self.mark(job.block, run, true);
             write_span(&self.file, &span, at).map_err(cannot)?;
-            return Ok(run.len());
+            return Ok(run.bytes());
         }
         if !self.mark(job.block, run, false) {
             return Ok(0);
         }
-        match punch(&self.file, at, run.len()) {
+        match punch(&self.file, at, run.bytes()) {
             Ok(()) => Ok(0),
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-                let zeroes = vec![0; usize::try_from(run.len()).unwrap_or(0)];
+                let zeroes = vec![0; usize::try_from(run.bytes()).unwrap_or(0)];
                 let written = self.file.write_all_at(&zeroes, at);
-                written.map(|()| run.len()).map_err(cannot)
+                written.map(|()| run.bytes()).map_err(cannot)
             }
             Err(error) => Err(cannot(error)),
         }

@@ -23,7 +23,7 @@ use super::host::{
     Tunables,
 };
 use super::link::{Fate, Link, Sink, failure};
-use super::pages;
+use super::pages::{self, Zeroes};
 use super::ram::{DirtyLog, RamView};
 use super::records::Sender;
 use super::untouched::Ground;
@@ -87,6 +87,10 @@ impl Source {
                 pace: Pace::new(self.tunables.clone()),
                 tunables: self.tunables,
                 counters: self.counters,
+                zeroes: match self.options.zeroes_unseen {
+                    true => Zeroes::Untouched,
+                    false => Zeroes::All,
+                },
                 fate: fate.clone(),
             }),
             log: self.log,
@@ -115,7 +119,7 @@ fn send(main: Channel, more: MoreChannels, parts: &mut Parts) -> SourceEnd {
     sender.sink().listens = duplex;
     match travel(sender, more, parts) {
         Ok((sender, stopped)) => settle(sender, stopped, parts),
-        Err(broken) => SourceEnd::Here(parts.shared.fate.reason(broken)),
+        Err(broken) => SourceEnd::Here(broken),
     }
 }
 
@@ -192,7 +196,7 @@ fn settle_with_answers(
         }
     };
     if let Err(broken) = prepare() {
-        return SourceEnd::Here(parts.shared.fate.reason(broken));
+        return SourceEnd::Here(broken);
     }
     let go = sender.record(Kind::Go, &[]).and_then(|()| sender.flush());
     if let Err(broken) = go {

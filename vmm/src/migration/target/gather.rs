@@ -88,7 +88,7 @@ impl Gather {
     pub fn read(mut self, main: &mut Receiver<Link>, place: &mut Place) -> Result<Vec<u8>, Broken> {
         let mut pass = 1;
         let state = loop {
-            let record = main.next()?;
+            let record = main.record()?;
             match record.kind {
                 Kind::Pages => place.take(main, &record)?,
                 Kind::Pass => {
@@ -133,7 +133,7 @@ fn read_channel(
 ) -> Result<(), Broken> {
     let mut pass = 1;
     loop {
-        let record = receiver.next()?;
+        let record = receiver.record()?;
         match record.kind {
             Kind::Pages => place.take(receiver, &record)?,
             Kind::Pass => {

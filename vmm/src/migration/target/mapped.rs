@@ -128,7 +128,7 @@ fn read_tail(
 ) -> Result<(Vec<PageSet>, Stopped), Broken> {
     let mut sets = empty_sets(view);
     loop {
-        let record = receiver.next()?;
+        let record = receiver.record()?;
         match record.kind {
             Kind::Present => read_present(&record.payload, &mut sets)?,
             Kind::State => {
@@ -294,7 +294,7 @@ impl Image {
             };
             let place = self.offset.saturating_add(entry.place);
             match read_span(&self.file, &span, place.saturating_add(run.offset())) {
-                Ok(true) => Counters::add(&self.counters.transferred, run.len()),
+                Ok(true) => Counters::add(&self.counters.transferred, run.bytes()),
                 Ok(false) => return Err(refuse("blocks", "place", "the file ends too early")),
                 Err(error) => return Err(failure("Cannot read the file", &error)),
             }

@@ -18,18 +18,18 @@ use crate::mirror::is_default;
 #[serde(default, deny_unknown_fields)]
 pub struct LeafV1 {
     /// EAX of the question.
-    leaf: u32,
+    pub leaf: u32,
     /// ECX of the question; absent where that does not matter.
     #[serde(skip_serializing_if = "is_default")]
-    subleaf: Option<u32>,
+    pub subleaf: Option<u32>,
     #[serde(skip_serializing_if = "is_default")]
-    eax: u32,
+    pub eax: u32,
     #[serde(skip_serializing_if = "is_default")]
-    ebx: u32,
+    pub ebx: u32,
     #[serde(skip_serializing_if = "is_default")]
-    ecx: u32,
+    pub ecx: u32,
     #[serde(skip_serializing_if = "is_default")]
-    edx: u32,
+    pub edx: u32,
 }
 
 impl LeafV1 {

@@ -268,3 +268,124 @@ mirror! {
         exception_payload: u64,
     } without reserved
 }
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    fn segment(base: u64) -> SegmentV1 {
+        SegmentV1 {
+            base,
+            limit: 0xffff_ffff,
+            selector: 0x10,
+            type_: 11,
+            present: 1,
+            dpl: 3,
+            db: 1,
+            s: 1,
+            l: 1,
+            g: 1,
+            avl: 1,
+            unusable: 1,
+        }
+    }
+
+    /// All with something in every field.
+    pub fn all_set() -> (RegsV1, SregsV1, DebugRegsV1, EventsV1) {
+        let regs = RegsV1 {
+            rax: 1,
+            rbx: 2,
+            rcx: 3,
+            rdx: 4,
+            rsi: 5,
+            rdi: 6,
+            rsp: 7,
+            rbp: 8,
+            r8: 9,
+            r9: 10,
+            r10: 11,
+            r11: 12,
+            r12: 13,
+            r13: 14,
+            r14: 15,
+            r15: 16,
+            rip: 17,
+            rflags: 0x202,
+        };
+        let table = TableV1 {
+            base: 0x500,
+            limit: 0x2f,
+        };
+        let sregs = SystemV1 {
+            cs: segment(1),
+            ds: segment(2),
+            es: segment(3),
+            fs: segment(4),
+            gs: segment(5),
+            ss: segment(6),
+            tr: segment(7),
+            ldt: segment(8),
+            gdt: table.clone(),
+            idt: table,
+            cr0: 0x8005_003b,
+            cr2: 0xdead_b000,
+            cr3: 0x1000,
+            cr4: 0x6f0,
+            cr8: 1,
+            efer: 0xd01,
+            apic_base: 0xfee0_0900,
+            flags: 1,
+            pdptrs: [1, 2, 3, 4],
+        };
+        let debug = DebugRegsV1 {
+            db: [1, 2, 3, 4],
+            dr6: 0xffff_0ff1,
+            dr7: 0x401,
+            flags: 1,
+        };
+        let events = EventsV1 {
+            exception: ExceptionV1 {
+                injected: 1,
+                nr: 14,
+                has_error_code: 1,
+                pending: 1,
+                error_code: 6,
+            },
+            interrupt: InterruptV1 {
+                injected: 1,
+                nr: 0x30,
+                soft: 1,
+                shadow: 1,
+            },
+            nmi: NmiV1 {
+                injected: 1,
+                pending: 1,
+                masked: 1,
+            },
+            sipi_vector: 0x9a,
+            flags: 0x3f,
+            smi: SmiV1 {
+                smm: 1,
+                pending: 1,
+                smm_inside_nmi: 1,
+                latched_init: 1,
+            },
+            triple_fault: TripleFaultV1 { pending: 1 },
+            exception_has_payload: 1,
+            exception_payload: 5,
+        };
+        (regs, SregsV1(sregs), debug, events)
+    }
+
+    #[test]
+    fn nothing_is_lost_on_the_way_to_the_kernel_and_back() {
+        let (regs, SregsV1(sregs), debug, events) = all_set();
+        assert_eq!(RegsV1::from(kvm_regs::from(regs.clone())), regs);
+        assert_eq!(SystemV1::from(kvm_sregs2::from(sregs.clone())), sregs);
+        assert_eq!(DebugRegsV1::from(kvm_debugregs::from(debug.clone())), debug);
+        assert_eq!(
+            EventsV1::from(kvm_vcpu_events::from(events.clone())),
+            events
+        );
+    }
+}

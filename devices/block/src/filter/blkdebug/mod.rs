@@ -13,7 +13,7 @@ use crate::error::BlockError;
 use crate::file::FileOpener;
 use crate::gate::{Gate, Policy, Screen};
 use crate::graph::Perms;
-use crate::node::{BlockNode, Extent, IoLane, NodeInfo};
+use crate::node::{Activity, BlockNode, Extent, IoLane, NodeInfo};
 use crate::request::{Done, IoReq, Op, Token};
 use crate::stats::Stats;
 use crate::waker::Waker;
@@ -168,6 +168,12 @@ impl BlockNode for BlkdebugNode {
     }
 
     fn set_perms(&self, _perms: Perms) -> Result<(), BlockError> {
+        Ok(())
+    }
+
+    fn set_activity(&self, activity: Activity) -> Result<(), BlockError> {
+        self.screen.set_size(self.below.info().size);
+        self.screen.set_activity(activity);
         Ok(())
     }
 

@@ -206,6 +206,10 @@ impl BlockNode for Disk {
     fn set_perms(&self, _perms: Perms) -> Result<(), BlockError> {
         Ok(())
     }
+
+    fn set_activity(&self, _: crate::node::Activity) -> Result<(), BlockError> {
+        Ok(())
+    }
 }
 
 /// Requests are done when they are reaped, in any order.
@@ -270,6 +274,7 @@ pub(super) fn try_open(
         pool: test_pool(),
         reporter,
         qcow2: options,
+        activity: crate::node::Activity::Active,
     })
 }
 

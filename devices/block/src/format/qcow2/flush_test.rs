@@ -333,6 +333,10 @@ impl BlockNode for Watched {
         Ok(())
     }
 
+    fn set_activity(&self, _: crate::node::Activity) -> Result<(), BlockError> {
+        Ok(())
+    }
+
     fn event(&self, event: Event) {
         let Some(image) = self.image.lock().unwrap().upgrade() else {
             return;
@@ -358,6 +362,7 @@ fn on(watched: &Arc<Watched>) -> Arc<Qcow2> {
         pool: test_pool(),
         reporter: Reporter::silent(),
         qcow2: Qcow2Options::default(),
+        activity: crate::node::Activity::Active,
     });
     Arc::new(image.unwrap())
 }

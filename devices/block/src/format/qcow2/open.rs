@@ -16,7 +16,7 @@ use super::snapshot::table::Table;
 use crate::error::BlockError;
 use crate::format::{FormatNode, Linked, OpenFormat};
 use crate::graph::Qcow2Options;
-use crate::node::{BlockNode, SECTOR};
+use crate::node::{Activity, BlockNode, SECTOR};
 
 /// What the image in `storage` says is below it.
 ///
@@ -180,6 +180,8 @@ impl Qcow2 {
             }
         };
         let read_only = with.screen.policy().read_only;
+        let size = header.size;
+        let activity = with.activity;
         let image = Qcow2 {
             storage: with.storage,
             data,
@@ -201,8 +203,19 @@ impl Qcow2 {
             closed: AtomicBool::new(true),
             stale: AtomicBool::new(true),
         };
-        image.load_image(read_only)?;
-        image.closed.store(false, Ordering::Release);
+        match activity {
+            Activity::Active => {
+                image.load_image(read_only)?;
+                image.closed.store(false, Ordering::Release);
+            }
+            // It stays closed. Somebody may be writing it, so that its tables may not fit together.
+            Activity::Inactive => {
+                image.screen.set_size(size / SECTOR * SECTOR);
+                if let Err(error) = image.load_image(true) {
+                    log::debug!("An image is not read before it is activated: {error}");
+                }
+            }
+        }
         Ok(image)
     }
 

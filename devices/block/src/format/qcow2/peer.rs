@@ -80,6 +80,7 @@ pub(super) fn image_with(
         pool: test_pool(),
         reporter: Reporter::silent(),
         qcow2: Qcow2Options::default(),
+        activity: crate::node::Activity::Active,
     })
 }
 

@@ -149,4 +149,8 @@ impl BlockNode for Recorder {
     fn set_perms(&self, _perms: Perms) -> Result<(), BlockError> {
         Ok(())
     }
+
+    fn set_activity(&self, _: crate::node::Activity) -> Result<(), BlockError> {
+        Ok(())
+    }
 }

@@ -29,7 +29,7 @@ use crate::edge::Edge;
 use crate::error::BlockError;
 use crate::gate::Screen;
 use crate::image::{Image as _, Repair};
-use crate::node::{BlockNode, Extent, ExtentKind, NodeExt, SECTOR};
+use crate::node::{Activity, BlockNode, Extent, ExtentKind, NodeExt, SECTOR};
 use crate::request::{Durability, Op};
 pub use create::{QedCreate, create};
 use header::{BACKING_FILE, Header, NO_PROBE};
@@ -111,7 +111,10 @@ pub(super) fn open(with: OpenFormat) -> Result<FormatNode<Qed>, BlockError> {
     let state = read_state(&*storage)?;
     with.screen.set_size(state.tables.header.image_size);
     let qed = Qed {
-        read_only: AtomicBool::new(with.screen.policy().read_only),
+        // Until it is activated it is as if it were closed.
+        read_only: AtomicBool::new(
+            with.screen.policy().read_only || with.activity == Activity::Inactive,
+        ),
         storage: with.storage,
         backing: with.backing,
         screen: with.screen,

@@ -7,7 +7,7 @@ mod header;
 
 use std::io;
 
-use super::read_only::{Mapping, Place, ReadOnly, Run};
+use super::read_only::{Mapping, Place, ReadOnly, Run, become_another};
 use super::tables::{Tables, Wait};
 use super::{Below, FormatNode, Linked, OpenFormat};
 use crate::edge::Edge;
@@ -88,6 +88,15 @@ impl Mapping for Vhdx {
             _ => Place::Zero,
         };
         Ok(Some(Run { len, place }))
+    }
+
+    fn reload(&self) -> Result<(), BlockError> {
+        let storage = self.storage.node().ok_or(BlockError::Empty)?;
+        if Layout::read(&*storage)? != self.layout {
+            return Err(become_another());
+        }
+        self.tables.forget();
+        Ok(())
     }
 
     fn edge(&self, below: Below) -> Option<&Edge> {

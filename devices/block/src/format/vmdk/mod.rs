@@ -6,7 +6,7 @@ mod sparse;
 
 use std::io;
 
-use super::read_only::{Mapping, Place, ReadOnly, Run};
+use super::read_only::{Mapping, Place, ReadOnly, Run, become_another};
 use super::tables::Wait;
 use super::{Below, FormatNode, Linked, OpenFormat, fields};
 use crate::buffers::Buffers;
@@ -253,6 +253,20 @@ impl Mapping for Vmdk {
             Content::Sparse(sparse) => sparse.unpack(within, len, buffers),
             Content::Flat(..) | Content::Zero => Err(io::Error::from_raw_os_error(libc::EIO)),
         }
+    }
+
+    fn reload(&self) -> Result<(), BlockError> {
+        let storage = self.storage.node().ok_or(BlockError::Empty)?;
+        let described = Described::read(&*storage)?;
+        if described.descriptor() != self.descriptor.as_ref() {
+            return Err(become_another());
+        }
+        for extent in &self.extents {
+            if let Content::Sparse(sparse) = &extent.content {
+                sparse.reload()?;
+            }
+        }
+        Ok(())
     }
 
     fn edge(&self, below: Below) -> Option<&Edge> {

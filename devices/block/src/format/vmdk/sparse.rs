@@ -13,7 +13,7 @@ use crate::edge::Edge;
 use crate::error::BlockError;
 use crate::format::Below;
 use crate::format::fields::{le16, le32, le64, read};
-use crate::format::read_only::{Place, Run};
+use crate::format::read_only::{Place, Run, become_another};
 use crate::format::tables::{Tables, Wait};
 use crate::node::{BlockNode, SECTOR};
 
@@ -208,6 +208,18 @@ impl Sparse {
             below,
             unpacked: Mutex::default(),
         }
+    }
+
+    /// See [`super::Mapping::reload`].
+    pub fn reload(&self) -> Result<(), BlockError> {
+        let node = self.file.node().ok_or(BlockError::Empty)?;
+        if Header::read(&*node)? != self.header {
+            return Err(become_another());
+        }
+        self.tables.forget();
+        let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
+        *unpacked = None;
+        Ok(())
     }
 
     /// Bytes of a grain.

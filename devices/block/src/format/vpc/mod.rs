@@ -9,7 +9,7 @@ mod header;
 
 use std::io;
 
-use super::read_only::{Mapping, Place, ReadOnly, Run};
+use super::read_only::{Mapping, Place, ReadOnly, Run, become_another};
 use super::tables::{Tables, Wait};
 use super::{Below, FormatNode, Linked, OpenFormat};
 use crate::edge::Edge;
@@ -48,16 +48,19 @@ pub(super) fn open(with: OpenFormat) -> Result<FormatNode<ReadOnly<Vpc>>, BlockE
             tables: Tables::new(with.storage.clone(), 1),
         },
     };
+    let size = footer.size;
     let map = Vpc {
         storage: with.storage,
+        footer,
         layout,
     };
-    let image = ReadOnly::new(map, footer.size, with.screen);
+    let image = ReadOnly::new(map, size, with.screen);
     Ok(FormatNode::new(image, &with.pool))
 }
 
 pub(super) struct Vpc {
     storage: Edge,
+    footer: Footer,
     layout: Layout,
 }
 
@@ -97,6 +100,25 @@ impl Mapping for Vpc {
             }
         };
         Ok(Some(Run { len, place }))
+    }
+
+    fn reload(&self) -> Result<(), BlockError> {
+        let storage = self.storage.node().ok_or(BlockError::Empty)?;
+        let footer = Footer::find(&*storage)?;
+        let same = match &self.layout {
+            Layout::Fixed => {
+                footer.check_fixed(storage.info().size)?;
+                true
+            }
+            Layout::Dynamic { header, tables } => {
+                tables.forget();
+                Dynamic::read(&*storage, &self.footer)? == *header
+            }
+        };
+        match same && footer == self.footer {
+            true => Ok(()),
+            false => Err(become_another()),
+        }
     }
 
     fn edge(&self, below: Below) -> Option<&Edge> {

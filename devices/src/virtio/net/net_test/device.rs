@@ -306,8 +306,11 @@ fn an_interface_migrates_as_its_netdev_does() {
         let (netdev, _) = netdev(WITH_HEADER, 1, Some(Arc::new(Refuses { insists })));
         let mut cx = guest.cx("net0");
         cx.netdev = netdev.attach();
-        let (_function, nic) = build(&props(""), &mut cx).unwrap();
-        assert_eq!(nic.migration_blocker().as_deref(), why);
+        let writers = cx.writers.clone();
+        let made = build(&props(""), &mut cx).unwrap();
+        assert_eq!(writers.blockers(), Vec::from_iter(why));
+        drop(made);
+        assert_eq!(writers.blockers(), Vec::<String>::new());
     }
 }
 

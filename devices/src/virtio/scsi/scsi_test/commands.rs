@@ -183,6 +183,10 @@ impl BlockNode for Broken {
     fn set_perms(&self, _: Perms) -> Result<(), BlockError> {
         Ok(())
     }
+
+    fn set_activity(&self, _: block::Activity) -> Result<(), BlockError> {
+        Ok(())
+    }
 }
 
 impl IoLane for Broken {

@@ -102,6 +102,10 @@ impl BlockNode for Scratched {
     fn set_perms(&self, perms: crate::graph::Perms) -> Result<(), BlockError> {
         self.node.set_perms(perms)
     }
+
+    fn set_activity(&self, _: crate::node::Activity) -> Result<(), BlockError> {
+        Ok(())
+    }
 }
 
 #[test]
