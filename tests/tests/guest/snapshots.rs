@@ -30,7 +30,7 @@ fn linux_goes_back_and_on() {
         return;
     };
     serial.run("until test -b /dev/vda; do sleep 0.1; done");
-    serial.run("echo before > /tmp/state");
+    serial.run("mkdir -p /tmp; echo before > /tmp/state");
     serial.run(&format!("({WRITER}) & echo $! > /tmp/pid"));
     serial.run("until test -s /tmp/n && test $(cat /tmp/n) -gt 2; do sleep 0.1; done");
     assert_eq!(vm.qmp().hmp("savevm s"), "", "{}", vm.stderr());
