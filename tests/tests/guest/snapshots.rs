@@ -13,8 +13,8 @@ const WRITER: &str = "n=0; while :; do n=$((n+1)); \
 
 #[test]
 fn linux_goes_back_and_on() {
-    let builder = VmBuilder::new();
-    let disk = builder.path("disk.qcow2");
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = directory.path().join("disk.qcow2");
     let made = Command::new("qemu-img")
         .args(["create", "-q", "-f", "qcow2"])
         .arg(&disk)
@@ -26,7 +26,7 @@ fn linux_goes_back_and_on() {
     }
     let drive = format!("file={},format=qcow2,if=none,id=d", disk.display());
     let args = ["-drive", &drive, "-device", "virtio-blk-pci,drive=d"];
-    let Some((mut vm, mut serial)) = boot_with(builder, "192", &args, "") else {
+    let Some((mut vm, mut serial)) = boot_with(VmBuilder::new(), "192", &args, "") else {
         return;
     };
     serial.run("until test -b /dev/vda; do sleep 0.1; done");
