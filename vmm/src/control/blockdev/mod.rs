@@ -37,7 +37,7 @@ pub use check::{Check, ImageTurn};
 pub use create::{NewImage, check_creatable};
 pub use drive::DriveMade;
 use drive::DriveText;
-pub use snapshots::StateImage;
+pub use snapshots::{StateImage, StateNode};
 use unit::{Interface, Media, Unit};
 
 /// Mode of files that are made; block nodes make none.

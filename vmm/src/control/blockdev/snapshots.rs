@@ -9,18 +9,37 @@ use super::change::snapshot_now;
 
 /// The image that has the machine's state, which stays until this is dropped.
 pub struct StateImage {
-    node: Arc<dyn BlockNode>,
+    node: StateNode,
     hold: Hold,
 }
 
 impl StateImage {
+    /// Its node, for another thread.
+    pub fn node(&self) -> StateNode {
+        self.node.clone()
+    }
+
     /// Its snapshots.
     ///
     /// # Errors
     /// When it has none.
     pub fn snapshots(&self) -> Result<&dyn Snapshots, String> {
-        let snapshots = self.node.image().and_then(|image| image.snapshots());
-        snapshots.ok_or_else(|| format!("Node '{}' has no snapshots", self.hold.name()))
+        self.node.snapshots()
+    }
+}
+
+/// The same, without keeping it in the graph.
+#[derive(Clone)]
+pub struct StateNode(Arc<dyn BlockNode>);
+
+impl StateNode {
+    /// Its snapshots.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn snapshots(&self) -> Result<&dyn Snapshots, String> {
+        let snapshots = self.0.image().and_then(|image| image.snapshots());
+        snapshots.ok_or_else(|| "The image has no snapshots".to_owned())
     }
 }
 
@@ -55,7 +74,7 @@ impl GraphWork {
         let name = disk.image.as_deref().unwrap_or(&disk.node);
         let hold = self.graph.keep(name).map_err(|error| error.to_string())?;
         Ok(StateImage {
-            node: hold.node(),
+            node: StateNode(hold.node()),
             hold,
         })
     }

@@ -41,6 +41,11 @@ impl Host {
         Host { mail, end }
     }
 
+    /// Where threads put what control has to see to.
+    pub fn mail(&self) -> MailSender {
+        self.mail.clone()
+    }
+
     /// Whether there is no use in going on.
     pub fn is_over(&self) -> bool {
         self.end.is_here()

@@ -165,6 +165,7 @@ fn goes_on(before: RunState) -> Release {
 
 impl Control {
     fn ram_to_load(&mut self) -> Result<RamView, String> {
+        self.check_stays()?;
         let machine = self.machine().map_err(|error| error.desc)?;
         Ok(machine.ram_view())
     }

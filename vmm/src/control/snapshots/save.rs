@@ -14,6 +14,10 @@ use crate::machine::saved::MachineConfig;
 use crate::migration::host::{Broken, Stopped};
 use crate::migration::ram::RamView;
 use crate::migration::still;
+use crate::process::errno;
+
+/// The error of a job that a client cancelled.
+const CANCELLED: &str = "Operation canceled";
 
 /// A snapshot to make.
 #[derive(Debug)]
@@ -88,15 +92,25 @@ impl Save {
         dropped.map_err(|error| error.to_string())?;
         let total = kept.ram.blocks.iter().map(|block| block.len).sum();
         let watch = |done: u64| progress(done.min(total), total) && !host.is_over();
-        let mut writer = StateWriter::new(snapshots);
+        let writer = StateWriter::new(image.node(), host.mail());
+        let mut writer = writer.map_err(|error| error.to_string())?;
         let written = still::write(&mut writer, &kept.config, &kept.ram, &kept.stopped, &watch);
+        let finished = writer.finish();
         drop(quiet);
-        let size = written.map_err(|broken| {
+        let written = match (written, finished) {
+            (Err(Broken::Cancelled), _) => Err(CANCELLED.to_owned()),
+            (_, Err(error)) => Err(format!(
+                "Cannot write the machine's state: {}",
+                errno(&error)
+            )),
+            (Err(Broken::Failed(reason)), Ok(())) => Err(reason),
+            (Ok(_), Ok(())) if !watch(total) => Err(CANCELLED.to_owned()),
+            (Ok(size), Ok(())) => Ok(size),
+        };
+        if written.is_err() {
             give_back(graph, image);
-            words(broken)
-        })?;
-        progress(total, total);
-        Ok(size)
+        }
+        written
     }
 }
 
@@ -130,21 +144,22 @@ fn forget_older(graph: &mut GraphWork, disks: &[SnapshotDisk], tag: &str) -> Res
     Ok(())
 }
 
-/// Why it was not made.
-fn words(broken: Broken) -> String {
-    match broken {
-        Broken::Cancelled => "Operation canceled".to_owned(),
-        Broken::Failed(reason) => reason,
-    }
-}
-
 impl Control {
     /// Refuses a machine that cannot be saved.
     fn check_can_be_saved(&mut self) -> Result<(), String> {
+        self.check_stays()?;
         let machine = self.machine().map_err(|error| error.desc)?;
         match machine.migration_blockers().into_iter().next() {
             Some(blocker) => Err(blocker),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses a machine that is on its way to elsewhere.
+    pub(super) fn check_stays(&self) -> Result<(), String> {
+        match self.is_migrating() {
+            true => Err("There's a migration process in progress".to_owned()),
+            false => Ok(()),
         }
     }
 

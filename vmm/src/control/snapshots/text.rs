@@ -75,8 +75,7 @@ fn row(text: &mut String, id: &str, view: &SnapshotView) {
     let icount = view
         .icount
         .map_or("--".to_owned(), |count| count.to_string());
-    let [year, month, day, hour, minute, second] = local(view.date_sec.into());
-    let date = format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}");
+    let date = date_at(local(view.date_sec.into()));
     let _ = writeln!(
         text,
         "{id:<7} {:<16} {size:>8} {date:>19} {clock:>15} {icount:>10}",
@@ -90,6 +89,10 @@ pub(super) fn name_for_now() -> String {
     name_at(local(now.unwrap_or_default().as_secs()))
 }
 
+fn date_at([year, month, day, hour, minute, second]: [u64; 6]) -> String {
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+}
+
 fn name_at([year, month, day, hour, minute, second]: [u64; 6]) -> String {
     format!("vm-{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}")
 }
@@ -97,7 +100,11 @@ fn name_at([year, month, day, hour, minute, second]: [u64; 6]) -> String {
 /// Seconds since 1970 as year, month, day, hour, minute and second here.
 fn local(seconds: u64) -> [u64; 6] {
     let offset = sys::utc_offset(i64::try_from(seconds).unwrap_or(0));
-    let seconds = seconds.saturating_add_signed(offset);
+    parts(seconds.saturating_add_signed(offset))
+}
+
+/// The same in universal time.
+fn parts(seconds: u64) -> [u64; 6] {
     let (year, month, day) = civil_from_days(seconds / 86_400);
     let second = seconds % 86_400;
     [
@@ -169,6 +176,19 @@ mod tests {
             text.contains("all disks:\nNone\n\nList of partial"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn dates_are_told() {
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00:00"),
+            (951_782_399, "2000-02-28 23:59:59"),
+            (951_782_400, "2000-02-29 00:00:00"),
+            (1_290_435_240, "2010-11-22 14:14:00"),
+            (4_294_967_295, "2106-02-07 06:28:15"),
+        ] {
+            assert_eq!(date_at(parts(seconds)), text);
+        }
     }
 
     #[test]
