@@ -79,7 +79,7 @@ fn dump(vm: &mut Vm, path: &Path, paging: bool, format: &str) {
 
 #[test]
 fn the_kernel_is_found_in_dumps() {
-    let Some((mut vm, mut serial)) = boot("256", &["-smp", "2"]) else {
+    let Some((mut vm, mut serial)) = boot("128", &["-smp", "2"]) else {
         return;
     };
     let symbol = serial.run("grep ' linux_banner$' /proc/kallsyms");

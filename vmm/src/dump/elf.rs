@@ -102,7 +102,7 @@ fn mappings(dump: &Dump) -> Result<Option<Vec<Mapping>>, DumpError> {
         }
         seen.push(paging);
         let (first, mut fits) = (all.len(), true);
-        let read = |address| dump.all.entry(address);
+        let read = |address, bytes: &mut [u8]| dump.all.read(address, bytes);
         let walked = paging.walk(&read, &mut |leaf| {
             let new = Mapping {
                 virt: leaf.virt,
