@@ -119,8 +119,10 @@ fn mappings(dump: &Dump) -> Result<Option<Vec<Mapping>>, DumpError> {
         if walked.is_err() || !fits {
             return Err(DumpError::Paging);
         }
+        // Each time: a guest of many processors would have its kernel in the list so many times.
+        all = merge(all);
     }
-    Ok((!seen.is_empty()).then(|| merge(all)))
+    Ok((!seen.is_empty()).then_some(all))
 }
 
 /// `next` begins where `last` ends, in both kinds of address.
