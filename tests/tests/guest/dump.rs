@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use object::Endianness;
 use object::elf::PT_LOAD;
@@ -79,13 +80,15 @@ fn dump(vm: &mut Vm, path: &Path, paging: bool, format: &str) {
 
 #[test]
 fn the_kernel_is_found_in_dumps() {
-    let Some((mut vm, mut serial)) = boot("256", &["-smp", "2"]) else {
+    let Some((mut vm, mut serial)) = boot("128", &["-smp", "2"]) else {
         return;
     };
     let symbol = serial.run("grep ' linux_banner$' /proc/kallsyms");
     let address = symbol.split_whitespace().next().unwrap_or_default();
     let address = u64::from_str_radix(address, 16).expect("an address");
     assert_ne!(address, 0, "{symbol}");
+    // Linux maps a stack for each processor 65536 times (espfix): that takes a while in the lab.
+    vm.qmp().set_limit(Duration::from_secs(120));
     let core = vm.path("core");
     dump(&mut vm, &core, true, "elf");
     let bytes = fs::read(&core).expect("a dump");
@@ -125,7 +128,6 @@ fn the_kernel_is_found_in_dumps() {
         (number(first)..end).contains(&address) && line.contains(" -r")
     };
     assert!(mem.lines().any(covers), "{}", mem.len());
-    assert!(hmp(&mut vm, "info tlb").contains(": 00000000"));
     let registers = hmp(&mut vm, "info registers -a");
     assert!(registers.contains("CPU#1\nRAX="), "{registers}");
     assert_eq!(serial.run("echo alive"), "alive");

@@ -161,7 +161,9 @@ impl Save {
             let in_page = PAGE.saturating_sub(at % PAGE);
             let len = in_page.min(self.len.saturating_sub(done));
             let physical = match paging {
-                Some(paging) => paging.translate(&|gpa| self.memory.entry(gpa), at),
+                Some(paging) => {
+                    paging.translate(&|gpa, bytes: &mut [u8]| self.memory.read(gpa, bytes), at)
+                }
                 None => Some(at),
             };
             let physical = physical.ok_or_else(invalid)?;

@@ -80,7 +80,7 @@ fn read(memory: &GuestMemory, paging: Option<Paging>, at: u64, bytes: &mut [u8])
     while !rest.is_empty() {
         let in_page = 4096u64.saturating_sub(at % 4096).min(rest.len() as u64);
         let (now, later) = rest.split_at_mut(usize::try_from(in_page).unwrap_or(0));
-        let physical = paging.translate(&|gpa| memory.entry(gpa), at);
+        let physical = paging.translate(&|gpa, bytes: &mut [u8]| memory.read(gpa, bytes), at);
         if !physical.is_some_and(|physical| memory.read(physical, now)) {
             return false;
         }
@@ -143,7 +143,7 @@ pub(super) fn value(letter: char, value: i64) -> String {
 /// The physical address behind a virtual one.
 pub(super) fn physical(memory: &GuestMemory, paging: Option<Paging>, address: u64) -> String {
     let found = match paging {
-        Some(paging) => paging.translate(&|gpa| memory.entry(gpa), address),
+        Some(paging) => paging.translate(&|gpa, bytes: &mut [u8]| memory.read(gpa, bytes), address),
         None => Some(address),
     };
     match found {
@@ -172,33 +172,36 @@ const MORE: &str = "... (there is more)\n";
 /// Each page that is mapped, a line each.
 pub(super) fn pages(memory: &GuestMemory, paging: Paging) -> String {
     let (mut text, mut left) = (String::new(), MOST_LINES);
-    let walked = paging.walk(&|gpa| memory.entry(gpa), &mut |leaf| {
-        let Some(fewer) = left.checked_sub(1) else {
-            text.push_str(MORE);
-            return Go::Stop;
-        };
-        left = fewer;
-        // The bits of the entry (Intel SDM 3A, table 5-20): no execution, global, large page,
-        // dirty, accessed, cache disabled, write-through, user, writable.
-        let bits = [
-            (63, 'X'),
-            (8, 'G'),
-            (7, 'P'),
-            (6, 'D'),
-            (5, 'A'),
-            (4, 'C'),
-            (3, 'T'),
-            (2, 'U'),
-            (1, 'W'),
-        ];
-        let letters = bits.map(|(bit, letter)| match leaf.entry >> bit & 1 {
-            0 => '-',
-            _ => letter,
-        });
-        let letters = String::from_iter(letters);
-        let _ = writeln!(text, "{:016x}: {:016x} {letters}", leaf.virt, leaf.phys);
-        Go::On
-    });
+    let walked = paging.walk(
+        &|gpa, bytes: &mut [u8]| memory.read(gpa, bytes),
+        &mut |leaf| {
+            let Some(fewer) = left.checked_sub(1) else {
+                text.push_str(MORE);
+                return Go::Stop;
+            };
+            left = fewer;
+            // The bits of the entry (Intel SDM 3A, table 5-20): no execution, global, large page,
+            // dirty, accessed, cache disabled, write-through, user, writable.
+            let bits = [
+                (63, 'X'),
+                (8, 'G'),
+                (7, 'P'),
+                (6, 'D'),
+                (5, 'A'),
+                (4, 'C'),
+                (3, 'T'),
+                (2, 'U'),
+                (1, 'W'),
+            ];
+            let letters = bits.map(|(bit, letter)| match leaf.entry >> bit & 1 {
+                0 => '-',
+                _ => letter,
+            });
+            let letters = String::from_iter(letters);
+            let _ = writeln!(text, "{:016x}: {:016x} {letters}", leaf.virt, leaf.phys);
+            Go::On
+        },
+    );
     if walked.is_err() {
         text.push_str(MORE);
     }
@@ -209,23 +212,28 @@ pub(super) fn pages(memory: &GuestMemory, paging: Paging) -> String {
 pub(super) fn mapped(memory: &GuestMemory, paging: Paging) -> String {
     let (mut text, mut left) = (String::new(), MOST_LINES);
     let mut last: Option<Leaf> = None;
-    let walked = paging.walk(&|gpa| memory.entry(gpa), &mut |leaf| {
-        match &mut last {
-            Some(last) if goes_on(last, &leaf) => last.size = last.size.saturating_add(leaf.size),
-            _ => {
-                let Some(fewer) = left.checked_sub(1) else {
-                    text.push_str(MORE);
-                    last = None;
-                    return Go::Stop;
-                };
-                left = fewer;
-                if let Some(last) = last.replace(leaf) {
-                    stretch(&mut text, &last);
+    let walked = paging.walk(
+        &|gpa, bytes: &mut [u8]| memory.read(gpa, bytes),
+        &mut |leaf| {
+            match &mut last {
+                Some(last) if goes_on(last, &leaf) => {
+                    last.size = last.size.saturating_add(leaf.size)
+                }
+                _ => {
+                    let Some(fewer) = left.checked_sub(1) else {
+                        text.push_str(MORE);
+                        last = None;
+                        return Go::Stop;
+                    };
+                    left = fewer;
+                    if let Some(last) = last.replace(leaf) {
+                        stretch(&mut text, &last);
+                    }
                 }
             }
-        }
-        Go::On
-    });
+            Go::On
+        },
+    );
     if let Some(last) = last {
         stretch(&mut text, &last);
     }

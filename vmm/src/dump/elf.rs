@@ -27,8 +27,8 @@ const ALIGN: u64 = 4096;
 const MAX_MAPPINGS: usize = 1 << 22;
 /// Bytes between two looks at whether the dump is to end.
 const STEP: u64 = 4 << 20;
-/// Bytes looked at for zeroes at a time.
-const LOOK: usize = 64 << 10;
+/// Bytes looked at first.
+const HEAD: usize = 64;
 const PAGE: usize = 4096;
 
 /// A program header.
@@ -102,7 +102,7 @@ fn mappings(dump: &Dump) -> Result<Option<Vec<Mapping>>, DumpError> {
         }
         seen.push(paging);
         let (first, mut fits) = (all.len(), true);
-        let read = |address| dump.all.entry(address);
+        let read = |address, bytes: &mut [u8]| dump.all.read(address, bytes);
         let walked = paging.walk(&read, &mut |leaf| {
             let new = Mapping {
                 virt: leaf.virt,
@@ -119,8 +119,10 @@ fn mappings(dump: &Dump) -> Result<Option<Vec<Mapping>>, DumpError> {
         if walked.is_err() || !fits {
             return Err(DumpError::Paging);
         }
+        // Each time: a guest of many processors would have its kernel in the list so many times.
+        all = merge(all);
     }
-    Ok((!seen.is_empty()).then(|| merge(all)))
+    Ok((!seen.is_empty()).then_some(all))
 }
 
 /// `next` begins where `last` ends, in both kinds of address.
@@ -294,31 +296,33 @@ fn write_range(range: &GuestRange, out: &mut Output, progress: &Progress) -> Res
 
 /// Part of a range: what is not zero in as large pieces as there are.
 fn write_step(range: &GuestRange, at: u64, len: u64, out: &mut Output) -> io::Result<()> {
-    let mut looked = vec![0; LOOK];
     // What was looked at and not written: where it begins, how much, whether it is zero.
     let mut pending = (at, 0u64, false);
     let end = at.saturating_add(len);
     let mut here = at;
     while here < end {
-        let size = end.saturating_sub(here).min(LOOK as u64);
-        let size = usize::try_from(size).unwrap_or(LOOK);
-        let Some(look) = looked.get_mut(..size) else {
-            break;
-        };
-        range.read(here, look);
-        for page in look.chunks(PAGE) {
-            let zero = is_zero(page);
-            let (begin, pages, was) = pending;
-            if zero != was {
-                put(range, begin, pages, was, out)?;
-                pending = (here, 0, zero);
-            }
-            pending.1 = pending.1.saturating_add(page.len() as u64);
-            here = here.saturating_add(page.len() as u64);
+        let page = end.saturating_sub(here).min(PAGE as u64);
+        let zero = is_zero_page(range, here, page);
+        let (begin, pages, was) = pending;
+        if zero != was {
+            put(range, begin, pages, was, out)?;
+            pending = (here, 0, zero);
         }
+        pending.1 = pending.1.saturating_add(page);
+        here = here.saturating_add(page);
     }
     let (begin, pages, zero) = pending;
     put(range, begin, pages, zero, out)
+}
+
+/// Most pages that are not zero are known by their beginning.
+fn is_zero_page(range: &GuestRange, at: u64, len: u64) -> bool {
+    let mut page = [0; PAGE];
+    let whole = usize::try_from(len).unwrap_or(PAGE).min(PAGE);
+    [HEAD.min(whole), whole].into_iter().all(|len| {
+        page.get_mut(..len)
+            .is_some_and(|part| range.read(at, part) && is_zero(part))
+    })
 }
 
 fn put(range: &GuestRange, at: u64, len: u64, zero: bool, out: &mut Output) -> io::Result<()> {

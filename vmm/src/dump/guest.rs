@@ -126,13 +126,6 @@ impl GuestMemory {
         }
         true
     }
-
-    /// The eight bytes at an address, lowest first: an entry of a page table.
-    pub fn entry(&self, address: u64) -> Option<u64> {
-        let mut bytes = [0; 8];
-        self.read(address, &mut bytes)
-            .then(|| u64::from_le_bytes(bytes))
-    }
 }
 
 #[cfg(test)]
@@ -171,8 +164,6 @@ pub(crate) mod tests {
         assert_eq!(read(1156, 1), None);
         assert_eq!(read(u64::MAX, 2), None);
         assert_eq!(read(7, 0), Some(vec![]));
-        assert_eq!(memory.entry(0), Some(0x0706_0504_0302_0100));
-        assert_eq!(memory.entry(93), None);
     }
 
     #[test]

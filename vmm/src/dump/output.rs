@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // writes guest memory from where it lies
 
 use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Seek};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
@@ -51,14 +51,8 @@ impl Output {
     /// # Errors
     /// The host's.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self.start {
-            Some(start) => self
-                .file
-                .write_all_at(bytes, start.saturating_add(self.at))?,
-            None => self.file.write_all(bytes)?,
-        }
-        self.went_on(bytes.len() as u64, false);
-        Ok(())
+        // SAFETY: the bytes of a slice are readable.
+        unsafe { self.push(bytes.as_ptr() as u64, bytes.len() as u64) }
     }
 
     /// Writes at an offset; what is there already stays.
@@ -94,19 +88,44 @@ impl Output {
     /// # Errors
     /// The host's.
     pub fn memory(&mut self, range: &GuestRange, from: u64, len: u64) -> io::Result<()> {
+        let address = range.host(from, len).ok_or(io::ErrorKind::InvalidInput)?;
+        // SAFETY: guest memory, as `GuestRange::host` checked, which stays mapped until the process
+        // ends; the kernel copies it whatever the guest writes there.
+        unsafe { self.push(address, len) }
+    }
+
+    /// Writes `len` bytes from `address` on, behind what there is.
+    ///
+    /// # Safety
+    /// They are readable.
+    unsafe fn push(&mut self, address: u64, len: u64) -> io::Result<()> {
         let mut done = 0u64;
         while done < len {
-            let left = len.saturating_sub(done);
-            let address = range.host(from.saturating_add(done), left);
-            let address = address.ok_or(io::ErrorKind::InvalidInput)?;
-            let wrote = self.write_raw(address, left)?;
-            self.went_on(wrote, false);
-            done = done.saturating_add(wrote);
+            let (from, left) = (address.wrapping_add(done), len.saturating_sub(done));
+            // SAFETY: part of the bytes that the caller speaks for.
+            match unsafe { self.write_some(from, left) } {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(wrote) => {
+                    self.went_on(wrote, false);
+                    done = done.saturating_add(wrote);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Somebody else's pipe; blocking or not is theirs to say.
+                    let mut wait = [sys::poll_entry(self.file.as_raw_fd(), libc::POLLOUT)];
+                    sys::poll(&mut wait, None)?;
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
 
-    fn write_raw(&self, address: u64, len: u64) -> io::Result<u64> {
+    /// One write(2), or pwrite(2) where the file has places.
+    ///
+    /// # Safety
+    /// `len` bytes from `address` on are readable.
+    unsafe fn write_some(&self, address: u64, len: u64) -> io::Result<u64> {
         let pointer = address as *const libc::c_void;
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         let fd = self.file.as_raw_fd();
@@ -114,29 +133,13 @@ impl Output {
             Some(start) => {
                 let offset = i64::try_from(start.saturating_add(self.at));
                 let offset = offset.map_err(|_| io::ErrorKind::FileTooLarge)?;
-                // SAFETY: the bytes are guest memory, as `GuestRange::host` checked, which stays
-                // mapped until the process ends; the kernel copies them whatever they are.
+                // SAFETY: readable, says the caller.
                 unsafe { libc::pwrite(fd, pointer, len, offset) }
             }
             // SAFETY: as above.
             None => unsafe { libc::write(fd, pointer, len) },
         };
-        match u64::try_from(wrote) {
-            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-            Ok(wrote) => Ok(wrote),
-            Err(_) => match io::Error::last_os_error() {
-                error if error.kind() == io::ErrorKind::Interrupted => {
-                    self.write_raw(address, len as u64)
-                }
-                error if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Somebody else's pipe; blocking or not is theirs to say.
-                    let mut wait = [sys::poll_entry(fd, libc::POLLOUT)];
-                    sys::poll(&mut wait, None)?;
-                    self.write_raw(address, len as u64)
-                }
-                error => Err(error),
-            },
-        }
+        u64::try_from(wrote).map_err(|_| io::Error::last_os_error())
     }
 
     fn went_on(&mut self, bytes: u64, hole: bool) {
@@ -168,7 +171,7 @@ pub fn start(mut file: &File) -> Option<u64> {
 mod tests {
     use super::super::guest::tests::two_pieces;
     use super::*;
-    use std::io::{Read, SeekFrom};
+    use std::io::{Read, SeekFrom, Write};
     use std::os::unix::fs::MetadataExt;
 
     #[test]
@@ -227,12 +230,13 @@ mod tests {
         let mut out = Output::new(file);
         for _ in 0..100 {
             out.memory(&memory.ranges()[0], 0, 4096).unwrap();
+            out.write(&[8; 4096]).unwrap();
         }
         assert!(out.write_at(0, b"x").is_err());
         out.finish().unwrap();
         drop(out);
         let all = reading.join().unwrap();
-        assert_eq!(all.len(), 409_600);
+        assert_eq!(all.len(), 819_200);
     }
 
     #[test]

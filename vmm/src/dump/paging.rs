@@ -3,8 +3,11 @@
 
 use crate::vcpu::view::CpuView;
 
-/// Reads an entry: eight bytes at a guest physical address that is a multiple of eight.
-pub type Read<'a> = &'a dyn Fn(u64) -> Option<u64>;
+/// Reads bytes at a guest physical address; false where some of them are no memory.
+pub type Read<'a> = &'a dyn Fn(u64, &mut [u8]) -> bool;
+
+/// Bytes of the largest table.
+const TABLE: usize = 4096;
 
 /// The most tables that one walk looks into; 512 GiB in pages of 4 KiB have so many.
 const MAX_TABLES: u32 = 1 << 18;
@@ -204,20 +207,20 @@ impl Paging {
         ((virt << unused).cast_signed() >> unused).cast_unsigned()
     }
 
-    fn entry(self, read: Read, table: u64, index: u64) -> Option<u64> {
+    /// Bytes of an entry.
+    const fn entry_size(self) -> usize {
         match self.mode {
-            Mode::Bits32(_) => {
-                let address = table.checked_add(index.checked_mul(4)?)?;
-                let pair = read(address & !7)?;
-                Some(match address & 4 {
-                    0 => pair & 0xffff_ffff,
-                    _ => pair >> 32,
-                })
-            }
-            Mode::Pae | Mode::Level4 | Mode::Level5 => {
-                read(table.checked_add(index.checked_mul(8)?)?)
-            }
+            Mode::Bits32(_) => 4,
+            Mode::Pae | Mode::Level4 | Mode::Level5 => 8,
         }
+    }
+
+    fn entry(self, read: Read, table: u64, index: u64) -> Option<u64> {
+        let size = self.entry_size();
+        let at = table.checked_add(index.checked_mul(size as u64)?)?;
+        let mut bytes = [0; 8];
+        let found = read(at, bytes.get_mut(..size)?);
+        found.then(|| u64::from_le_bytes(bytes))
     }
 
     /// The address of the page that an entry leads to.
@@ -241,6 +244,15 @@ const fn index(level: Level, virt: u64) -> u64 {
     virt >> level.shift & ((1 << level.bits) - 1)
 }
 
+/// An entry of four or eight bytes, lowest first.
+fn number(bytes: &[u8]) -> u64 {
+    let mut long = [0; 8];
+    for (to, from) in long.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    u64::from_le_bytes(long)
+}
+
 struct Walk<'a> {
     paging: Paging,
     read: Read<'a>,
@@ -260,11 +272,18 @@ impl Walk<'_> {
             return Ok(Go::On);
         };
         self.left = self.left.checked_sub(1).ok_or(TooMany)?;
-        for index in 0..1u64 << level.bits {
-            // The whole table is no RAM, or its rest is not.
-            let Some(entry) = self.paging.entry(self.read, table, index) else {
-                break;
-            };
+        let size_of_entry = self.paging.entry_size();
+        let len = size_of_entry.checked_shl(level.bits).unwrap_or(0);
+        let mut bytes = [0; TABLE];
+        let Some(bytes) = bytes.get_mut(..len) else {
+            return Ok(Go::On);
+        };
+        // What is no memory maps nothing.
+        if !(self.read)(table, bytes) {
+            return Ok(Go::On);
+        }
+        for (index, entry) in (0u64..).zip(bytes.chunks(size_of_entry)) {
+            let entry = number(entry);
             if entry & PRESENT == 0 {
                 continue;
             }

@@ -2,6 +2,22 @@ use std::collections::BTreeMap;
 
 use super::*;
 
+/// Bytes out of memory that is known by its eight-byte pieces.
+fn fill(entry: &dyn Fn(u64) -> Option<u64>, address: u64, bytes: &mut [u8]) -> bool {
+    let mut at = address & !7;
+    let mut skip = usize::try_from(address & 7).unwrap();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let Some(value) = entry(at) else { return false };
+        let piece = &value.to_le_bytes()[skip..];
+        let len = piece.len().min(rest.len());
+        let (now, later) = rest.split_at_mut(len);
+        now.copy_from_slice(&piece[..len]);
+        (rest, skip, at) = (later, 0, at.wrapping_add(8));
+    }
+    true
+}
+
 /// Memory of entries.
 #[derive(Default)]
 struct Tables(BTreeMap<u64, u64>);
@@ -19,13 +35,14 @@ impl Tables {
     }
 
     /// Addresses below 1 MiB are RAM; what was not set is zero.
-    fn read(&self, address: u64) -> Option<u64> {
-        (address < 1 << 20).then(|| self.0.get(&address).copied().unwrap_or(0))
+    fn read(&self, address: u64, bytes: &mut [u8]) -> bool {
+        let entry = |at: u64| (at < 1 << 20).then(|| self.0.get(&at).copied().unwrap_or(0));
+        fill(&entry, address, bytes)
     }
 
     fn leaves(&self, paging: Paging) -> Vec<(u64, u64, u64, &'static str)> {
         let mut found = Vec::new();
-        let read = |address| self.read(address);
+        let read = |address, bytes: &mut [u8]| self.read(address, bytes);
         let walked = paging.walk(&read, &mut |leaf| {
             let rights = match (leaf.user, leaf.write) {
                 (true, true) => "uw",
@@ -99,7 +116,7 @@ fn four_levels_with_pages_of_each_size() {
         (top + 0x4000_0000, 0x4000_0000, 0x4000_0000, "--"),
     ];
     assert_eq!(tables.leaves(paging), expected);
-    let translate = |virt| paging.translate(&|address| tables.read(address), virt);
+    let translate = |virt| paging.translate(&|at, bytes: &mut [u8]| tables.read(at, bytes), virt);
     assert_eq!(translate(0x7000), None);
     assert_eq!(translate(0x5123), Some(0x9123));
     // No canonical address.
@@ -159,7 +176,8 @@ fn two_levels_of_four_bytes() {
 
 #[test]
 fn tables_in_circles_come_to_an_end() {
-    let circle = |address: u64| Some(address & !0xfff | 3);
+    let entry = |address: u64| Some(address & !0xfff | 3);
+    let circle = |address: u64, bytes: &mut [u8]| fill(&entry, address, bytes);
     for mode in [Mode::Level4, Mode::Level5] {
         let paging = Paging { mode, root: 0x1000 };
         let mut seen = 0u64;
@@ -181,9 +199,11 @@ fn tables_in_circles_come_to_an_end() {
 
 #[test]
 fn what_is_no_memory_maps_nothing() {
-    let nothing = |_| None;
-    let junk = |address: u64| Some(address.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    let far = |address: u64| (address < 0x2000).then_some(u64::MAX);
+    let odd = |address: u64| Some(address.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let ones = |address: u64| (address < 0x2000).then_some(u64::MAX);
+    let nothing = |_: u64, _: &mut [u8]| false;
+    let junk = |address: u64, bytes: &mut [u8]| fill(&odd, address, bytes);
+    let far = |address: u64, bytes: &mut [u8]| fill(&ones, address, bytes);
     let modes = [
         Mode::Bits32(false),
         Mode::Bits32(true),
