@@ -4242,7 +4242,7 @@ pub static EXAMPLES: &[Example] = &[
     },
     Example {
         command: "migrate-incoming",
-        request: "{\"execute\": \"migrate-incoming\", \"arguments\": {\"uri\":\"tcp:0:4446\"}}",
+        request: "{\"execute\": \"migrate-incoming\", \"arguments\": {\"uri\":\"tcp:localhost:7000\"}}",
         reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"'-incoming' was not specified on the command line\"}}",
     },
     Example {
@@ -4267,12 +4267,12 @@ pub static EXAMPLES: &[Example] = &[
     },
     Example {
         command: "migrate-recover",
-        request: "{\"execute\": \"migrate-recover\", \"arguments\": {\"uri\":\"tcp:192.168.1.200:12345\"}}",
+        request: "{\"execute\": \"migrate-recover\", \"arguments\": {\"uri\":\"tcp:other.example:7000\"}}",
         reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Migrate recover can only be run when postcopy is paused.\"}}",
     },
     Example {
         command: "client_migrate_info",
-        request: "{\"execute\": \"client_migrate_info\", \"arguments\": {\"protocol\":\"spice\",\"hostname\":\"virt42.lab.kraxel.org\",\"port\":1234}}",
+        request: "{\"execute\": \"client_migrate_info\", \"arguments\": {\"protocol\":\"spice\",\"hostname\":\"display.example\",\"port\":1234}}",
         reply: "{\"error\": {\"class\":\"DeviceNotActive\",\"desc\":\"SPICE is not in use\"}}",
     },
     Example {
@@ -4307,13 +4307,13 @@ pub static EXAMPLES: &[Example] = &[
     },
     Example {
         command: "memsave",
-        request: "{\"execute\": \"memsave\", \"arguments\": {\"val\":10,\"size\":100,\"filename\":\"/tmp/virtual-mem-dump\",\"cpu-index\":99}}",
+        request: "{\"execute\": \"memsave\", \"arguments\": {\"val\":4096,\"size\":512,\"filename\":\"/nonexistent/piece\",\"cpu-index\":99}}",
         reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Parameter 'cpu-index' expects a CPU number\"}}",
     },
     Example {
         command: "pmemsave",
-        request: "{\"execute\": \"pmemsave\", \"arguments\": {\"val\":10,\"size\":100,\"filename\":\"/nonexistent/physical-mem-dump\"}}",
-        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Could not open '/nonexistent/physical-mem-dump': No such file or directory\"}}",
+        request: "{\"execute\": \"pmemsave\", \"arguments\": {\"val\":4096,\"size\":512,\"filename\":\"/nonexistent/piece\"}}",
+        reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Could not open '/nonexistent/piece': No such file or directory\"}}",
     },
     Example {
         command: "blockdev-set-active",

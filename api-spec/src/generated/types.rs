@@ -7079,7 +7079,7 @@ impl EncodeMembers for MigrateSetParameters {
 }
 object!(MigrateSetParameters);
 
-/// All parameters.
+/// All parameters; MigrateSetParameters tells what they are.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct MigrationParameters {
     /// `announce-initial`.
