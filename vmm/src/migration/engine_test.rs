@@ -314,10 +314,7 @@ fn it_can_be_cancelled_wherever_it_waits() {
         cancel.cancel();
         assert_eq!(source.join().unwrap(), SourceEnd::Here(Broken::Cancelled));
         let took = begun.elapsed();
-        assert!(
-            took < Duration::from_millis(500),
-            "{how} {channels}: {took:?}"
-        );
+        assert!(took < Duration::from_secs(5), "{how} {channels}: {took:?}");
         if let Some(target) = target {
             assert!(target.join().unwrap().is_err());
         }

@@ -90,22 +90,24 @@ mod tests {
             let result = pace.spend(bytes, &fate);
             (begun.elapsed().as_millis(), result)
         };
-        assert!(took(1 << 40).0 < 50, "there is no limit");
+        // Wherever it would wait if it were wrong, it would for days: others may be busy, too.
+        assert!(took(1 << 40).0 < 5000, "there is no limit");
         tunables.max_bandwidth.store(1_000_000, Ordering::Relaxed);
+        // 100 ms, but for the slack.
         let (time, result) = took(100_000);
-        assert!((90..400).contains(&time), "{time} ms");
+        assert!((75..5000).contains(&time), "{time} ms");
         assert_eq!(result, Ok(()));
         let later = tunables.clone();
         let change = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(60));
             later.max_bandwidth.store(0, Ordering::Relaxed);
         });
-        assert!(took(1 << 40).0 < 1000, "a new limit does not act");
+        assert!(took(1 << 40).0 < 5000, "a new limit does not act");
         change.join().unwrap();
         tunables.max_bandwidth.store(1, Ordering::Relaxed);
         cancel.cancel();
         let (time, result) = took(1 << 40);
-        assert!(time < 100 && result == Err(Broken::Cancelled));
+        assert!(time < 5000 && result == Err(Broken::Cancelled));
         pace.release();
         assert_eq!(took(1 << 40).1, Ok(()));
     }
