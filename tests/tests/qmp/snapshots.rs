@@ -495,8 +495,7 @@ fn another_machine_takes_nothing() {
     t.vm.quit();
     rig.check();
     // A snapshot whose state is another program's.
-    if !image(&rig.image("q"), "1M") {
-    }
+    if !image(&rig.image("q"), "1M") {}
 }
 
 #[test]

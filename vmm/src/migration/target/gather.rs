@@ -84,8 +84,14 @@ impl Gather {
     /// Reads all RAM, and the payload of the state record on the first channel.
     ///
     /// # Errors
-    /// By record and field, of whichever channel was first.
-    pub fn read(mut self, main: &mut Receiver<Link>, place: &mut Place) -> Result<Vec<u8>, Broken> {
+    /// By record and field, of whichever channel was first, and those of `passed`, which hears of
+    /// the end of each pass.
+    pub fn read(
+        mut self,
+        main: &mut Receiver<Link>,
+        place: &mut Place,
+        mut passed: impl FnMut(&mut Link, u32) -> Result<(), Broken>,
+    ) -> Result<Vec<u8>, Broken> {
         let mut pass = 1;
         let state = loop {
             let record = main.record()?;
@@ -93,8 +99,9 @@ impl Gather {
                 Kind::Pages => place.take(main, &record)?,
                 Kind::Pass => {
                     get_pass(&record.payload, pass)?;
-                    pass = pass.saturating_add(1);
                     self.gate.wait(&self.fate)?;
+                    passed(main.input(), pass)?;
+                    pass = pass.saturating_add(1);
                 }
                 Kind::State => break record.payload,
                 other => return Err(misplaced(other, "pages, pass or state")),
