@@ -470,7 +470,7 @@ fn images_change_by_text_commands() {
     assert_eq!(created(&mut vm, image), None);
     assert_eq!(
         vm.qmp().hmp("info snapshots"),
-        "No available block device supports snapshots\r\n"
+        "no block device can store vmstate for snapshot\r\n"
     );
     let add = "drive_add 0 file=i.qcow2,if=none,id=x,format=qcow2";
     assert_eq!(vm.qmp().hmp(add), "OK\r\n");
