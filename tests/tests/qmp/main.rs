@@ -15,6 +15,7 @@ mod limits;
 mod manual;
 mod manual_migration;
 mod media;
+mod migrate_held;
 mod migrate_how;
 mod migrate_run;
 mod migration;
