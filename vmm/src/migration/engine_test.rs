@@ -379,6 +379,44 @@ fn processors_are_held_back_and_let_go() {
 }
 
 #[test]
+fn a_source_that_goes_before_its_other_channels_come_is_not_waited_for() {
+    let to = Memory::new(&[10]);
+    let (main, into) = UnixStream::pair().unwrap();
+    let mut target = idle(&to);
+    target.main = duplex(into);
+    target.more = Box::new(|cancel| {
+        let mut fds = [crate::sys::poll_entry(
+            std::os::fd::AsRawFd::as_raw_fd(cancel.event()),
+            libc::POLLIN,
+        )];
+        crate::sys::poll(&mut fds, Some(20_000))?;
+        Err(std::io::ErrorKind::Interrupted.into())
+    });
+    let target = std::thread::spawn(|| target.run());
+    let hello = Hello {
+        features: Features::MULTIFD.with(Features::ANSWERS, true),
+        id: [7; 16],
+        channel: 0,
+        channels: 2,
+    };
+    let fate = Fate::new(Cancel::new().unwrap()).unwrap();
+    let mut sender = Sender::new(Link::new(duplex(main), fate).unwrap());
+    sender.hello(&hello);
+    sender
+        .record(Kind::Config, &put_config(&config()).unwrap())
+        .unwrap();
+    let entries = pages::entries(&to.view, false);
+    sender.record(Kind::Blocks, &put_blocks(&entries)).unwrap();
+    sender.flush().unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!target.is_finished());
+    let begun = Instant::now();
+    drop(sender);
+    assert_eq!(target.join().unwrap(), Err(failed("The link was lost")));
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
 fn a_channel_of_another_migration_is_refused() {
     let (from, to) = (Memory::new(&[10]), Memory::new(&[10]));
     let mut ends = sockets(2);

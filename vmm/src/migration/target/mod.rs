@@ -160,8 +160,7 @@ fn take(
     let state = match hello.channels {
         0 => read_ram(receiver, &mut place, passed)?,
         _ => {
-            let fate = receiver.input().fate().clone();
-            let gather = Gather::accept(more, &hello, &place, fate, counters)?;
+            let gather = Gather::accept(more, receiver.input(), &hello, &place, counters)?;
             gather.read(receiver, &mut place, passed)?
         }
     };
