@@ -29,6 +29,9 @@ pub trait BusDevice: Send {
     fn state(&mut self) -> Option<&mut dyn vmstate::StateAccess> {
         None
     }
+    /// Everything else was restored as well, the interrupt controllers among it: from here on a
+    /// line that rises is noticed. Called once after each restore.
+    fn settle(&mut self) {}
 }
 
 /// A device shared between the address map and its owner. Its lock is a leaf: whoever holds it

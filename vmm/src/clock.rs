@@ -226,6 +226,16 @@ impl GuestClock {
 }
 
 impl Queue {
+    /// The clock was `before` and is `now`: what was left of each timer is left of it still.
+    fn shift(&mut self, before: u64, now: u64) {
+        let moved = |deadline: u64| now.saturating_add(deadline.saturating_sub(before));
+        for entry in self.timers.values_mut() {
+            entry.deadline = entry.deadline.map(moved);
+        }
+        let all = std::mem::take(&mut self.deadlines).into_iter();
+        self.deadlines = all.map(|(deadline, id)| (moved(deadline), id)).collect();
+    }
+
     /// Takes the earliest timer if it is due.
     fn pop(&mut self, now: u64) -> Option<Arc<dyn TimerTarget>> {
         let (deadline, id) = *self.deadlines.first()?;

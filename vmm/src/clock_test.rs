@@ -131,6 +131,27 @@ fn clocks_go_on_in_another_machine() {
 }
 
 #[test]
+fn what_is_left_of_timers_is_left_of_them_at_another_time() {
+    let clock = GuestClock::new(Motion::Stepped, WallBase::Utc, WallSource::Vm).unwrap();
+    let early = clock.save().unwrap();
+    clock.advance_to(3_600_000_000_000);
+    let late = clock.save().unwrap();
+    let note = Arc::new(Note::default());
+    let timer = ClockTimers(clock.clone()).timer(note.clone());
+    timer.arm(3_605_000_000_000);
+    clock.restore(&early).unwrap();
+    assert_eq!(clock.next_deadline(), Some(5_000_000_000));
+    clock.advance_to(1_000_000_000);
+    clock.restore(&late).unwrap();
+    assert_eq!(clock.next_deadline(), Some(3_604_000_000_000));
+    timer.arm(u64::MAX);
+    clock.restore(&early).unwrap();
+    clock.restore(&late).unwrap();
+    timer.cancel();
+    assert_eq!(clock.next_deadline(), None);
+}
+
+#[test]
 fn a_wall_clock_keeps_its_distance_from_the_hosts() {
     let hour = 3_600_000_000_000;
     let real = real_ns();

@@ -154,6 +154,9 @@ pub struct Uart {
     empty_pending: bool,
     /// Characters wait for longer than four of them take.
     timed_out: bool,
+    /// It was restored, and the interrupt controller was not yet: its state says nothing of what
+    /// comes meanwhile, and the line would rise unseen.
+    settling: bool,
 }
 
 impl Uart {
@@ -189,6 +192,7 @@ impl Uart {
                 transmitter: Fifo::default(),
                 empty_pending: false,
                 timed_out: false,
+                settling: false,
             })
         });
         lock(&uart).attend();
@@ -254,6 +258,9 @@ impl Uart {
 
     /// Input came, output has room, or the UART is ready for either again.
     fn attend(&mut self) {
+        if self.settling {
+            return;
+        }
         if self.transmitter.len > 0 {
             self.transmit();
         }
@@ -528,6 +535,7 @@ impl BusDevice for Uart {
         self.transmitter.clear();
         self.empty_pending = false;
         self.timed_out = false;
+        self.settling = false;
         self.idle.cancel();
         self.drive_line();
         self.attend();
@@ -535,6 +543,11 @@ impl BusDevice for Uart {
 
     fn state(&mut self) -> Option<&mut dyn vmstate::StateAccess> {
         Some(self)
+    }
+
+    fn settle(&mut self) {
+        self.settling = false;
+        self.attend();
     }
 }
 

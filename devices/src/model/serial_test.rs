@@ -300,6 +300,7 @@ fn saved_state_is_put_back() {
     let other = Bench::new();
     other.host.set_room(0);
     lock(&other.uart).restore_section(&section).unwrap();
+    lock(&other.uart).settle();
     assert_eq!(other.state(), bench.state());
     other.timers.advance(10_000_000);
     assert!(other.level(), "the timeout runs again");
@@ -312,6 +313,32 @@ fn saved_state_is_put_back() {
     bad.receiver.0 = vec![0; 17];
     let error = lock(&other.uart).restore(bad).unwrap_err();
     assert!(error.to_string().contains("receiver"), "{error}");
+}
+
+/// The interrupt controller is restored behind the UART, and would not see the line rise.
+#[test]
+fn what_was_typed_before_the_machine_came_interrupts_when_all_is_there() {
+    let bench = Bench::new();
+    bench.out(2, 0xc1);
+    bench.out(1, 1);
+    let section = lock(&bench.uart).save_section("com1").unwrap();
+    let other = Bench::new();
+    other.out(2, 0x01);
+    other.host.set_room(0);
+    other.out(0, b'o');
+    other.host.send(&[b'x'; 40]);
+    lock(&other.uart).restore_section(&section).unwrap();
+    other.host.send(b"y");
+    other.host.set_room(9);
+    assert!(!other.level());
+    assert_eq!(other.state(), bench.state());
+    lock(&other.uart).settle();
+    assert!(other.level());
+    assert_eq!(other.inb(0), b'x');
+    // A machine that could not be restored is reset.
+    lock(&other.uart).restore_section(&section).unwrap();
+    lock(&other.uart).reset();
+    assert_eq!(other.inb(5) & 1, 1);
 }
 
 fn props(index: Option<u32>, iobase: Option<u32>, irq: Option<u32>) -> IsaSerialProps {

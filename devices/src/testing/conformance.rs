@@ -205,8 +205,9 @@ impl Subject for Bus {
 
     fn restore(&self, section: &Section) -> Result<(), String> {
         let mut device = lock(&self.device);
-        let state = device.state();
-        restore_into(state, section)
+        restore_into(device.state(), section)?;
+        device.settle();
+        Ok(())
     }
 
     fn reset(&self) {

@@ -64,7 +64,8 @@ impl GuestClock {
     }
 
     /// Sets the clocks, which stand still. To be called before devices are restored: they set
-    /// their timers anew by these clocks.
+    /// their timers anew by these clocks. Those that are the host's business, and no device's
+    /// state, ring after the time that was left of them.
     ///
     /// # Errors
     /// When the section is of another kind, version or shape, or clocks follow something else
@@ -89,13 +90,15 @@ impl GuestClock {
         if virtual_ns & RUNNING != 0 || i128::from(wall_ns) >= SECOND {
             return Err(format!("Section '{id}': a time that is none"));
         }
-        self.state.store(virtual_ns, Ordering::Release);
+        let before = self.state.swap(virtual_ns, Ordering::AcqRel) & TIME;
         let mut wall = i128::from(wall_seconds) * SECOND + i128::from(wall_ns);
         if self.wall_source != WallSource::Host {
             wall -= self.wall_since();
         }
         *self.wall_base() = wall;
-        self.set_alarm(&mut self.queue());
+        let mut queue = self.queue();
+        queue.shift(before, virtual_ns);
+        self.set_alarm(&mut queue);
         Ok(())
     }
 }

@@ -50,6 +50,11 @@ impl Dumps {
         }
     }
 
+    /// Whether one has begun and not ended.
+    pub fn is_under_way(&self) -> bool {
+        self.status == DumpStatus::Active
+    }
+
     /// The program ends: so does what is under way.
     pub fn shut_down(&self) {
         self.progress.end();
@@ -172,12 +177,18 @@ impl Control {
         monitor: u32,
         args: &DumpGuestMemoryArgs,
     ) -> QmpResult<(Order, GuestMemory, GuestMemory, Option<File>)> {
-        if self.dumps.status == DumpStatus::Active {
+        if self.dumps.is_under_way() {
             let text = "There is a dump in process, please wait.";
             return Err(QmpError::generic(text));
         }
         if self.life.state() == RunState::Inmigrate {
             let text = "Dump not allowed during incoming migration.";
+            return Err(QmpError::generic(text));
+        }
+        if self.is_migrating() {
+            // It would hold the machine when that is to be handed over.
+            let text = "disallowing migration blocker (migration/snapshot in progress) for: Live \
+                        migration disabled: dump-guest-memory in progress";
             return Err(QmpError::generic(text));
         }
         let order = Order::new(args)?;

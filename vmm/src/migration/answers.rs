@@ -1,11 +1,13 @@
 //! What a target says to its source.
 
 use super::host::Broken;
-use super::wire::{HEAD_LEN, Head, Kind, get_reason, refuse};
+use super::wire::{HEAD_LEN, Head, Kind, get_passed, get_reason, refuse};
 
 /// One word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
+    /// All pages up to the end of that pass are in memory.
+    Passed(u32),
     /// All is loaded.
     Ready,
     /// It runs.
@@ -54,7 +56,10 @@ impl Answers {
         };
         let head = Head::decode(head, self.sequence)?;
         let len = usize::try_from(head.len).unwrap_or(usize::MAX);
-        if !matches!(head.kind, Kind::Ready | Kind::Running | Kind::Refused) {
+        if !matches!(
+            head.kind,
+            Kind::Passed | Kind::Ready | Kind::Running | Kind::Refused
+        ) {
             return Err(refuse(head.kind.name(), "kind", "is no answer"));
         }
         let Some(payload) = rest.get(..len) else {
@@ -62,6 +67,7 @@ impl Answers {
         };
         head.check(payload)?;
         let answer = match head.kind {
+            Kind::Passed => Answer::Passed(get_passed(payload)?),
             Kind::Ready => Answer::Ready,
             Kind::Running => Answer::Running,
             _ => Answer::Refused(get_reason(payload)),

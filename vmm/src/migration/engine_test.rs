@@ -204,8 +204,9 @@ fn what_fails_on_the_source_ends_the_target() {
     assert!(matches!(end, SourceEnd::Unknown(_)), "{end:?}");
 }
 
-/// Passes bytes on until there were so many one way or the other; then both ends are lost.
-fn proxy(mut a: UnixStream, mut b: UnixStream, there: usize, back: usize) {
+/// Passes bytes on until there were so many one way or the other; then both ends are lost. How many
+/// there were.
+fn proxy(mut a: UnixStream, mut b: UnixStream, there: usize, back: usize) -> [usize; 2] {
     let copies = [
         (a.try_clone().unwrap(), b.try_clone().unwrap(), there),
         (b.try_clone().unwrap(), a.try_clone().unwrap(), back),
@@ -218,19 +219,22 @@ fn proxy(mut a: UnixStream, mut b: UnixStream, there: usize, back: usize) {
                 let room = left.min(buffer.len());
                 match from.read(&mut buffer[..room]) {
                     Ok(got @ 1..) if to.write_all(&buffer[..got]).is_ok() => left -= got,
-                    Ok(0) => return to.shutdown(std::net::Shutdown::Write).unwrap_or(()),
+                    Ok(0) => {
+                        let _ = to.shutdown(std::net::Shutdown::Write);
+                        return most - left;
+                    }
                     _ => break,
                 }
             }
             for end in [from, to] {
                 let _ = end.shutdown(std::net::Shutdown::Both);
             }
+            most - left
         })
     };
-    for thread in copies.map(carry) {
-        thread.join().unwrap();
-    }
+    let counts = copies.map(carry).map(|thread| thread.join().unwrap());
     let _ = (a.flush(), b.flush());
+    counts
 }
 
 #[test]
@@ -241,13 +245,14 @@ fn a_link_cut_at_any_moment_never_makes_two_machines() {
     let mut noise = Noise(99);
     let (mut here, mut unknown, mut completed) = (0, 0, 0);
     // Counted once, by a link that is never cut.
-    let mut whole = 0;
+    let (mut whole, mut answers) = (0, 0);
     for round in 0..220 {
         let (there, back) = match round {
             0 => (usize::MAX, usize::MAX),
             // Around the last word: a head of 20 bytes.
             1..60 => (whole - 40 + round, usize::MAX),
-            60..110 => (usize::MAX, round - 60),
+            // Around the last answers, of 20 bytes each.
+            60..110 => (usize::MAX, answers - 45 + round - 60),
             _ => (noise.next() as usize % whole, usize::MAX),
         };
         let (out, first) = UnixStream::pair().unwrap();
@@ -255,10 +260,12 @@ fn a_link_cut_at_any_moment_never_makes_two_machines() {
         let link = std::thread::spawn(move || proxy(first, second, there, back));
         let channels = vec![(duplex(out), duplex(into))];
         let pair = pair(&from, &to, None, SendOptions::default(), channels);
-        let (counters, said) = (pair.source.counters.clone(), pair.said.clone());
+        let said = pair.said.clone();
         let (end, state) = pair.run();
-        link.join().unwrap();
-        whole = whole.max(get(&counters.transferred) as usize);
+        let counts = link.join().unwrap();
+        if round == 0 {
+            [whole, answers] = counts;
+        }
         let activated = said.lock().unwrap().contains(&"activate".to_owned());
         assert_eq!(state.is_ok(), activated);
         match end {
@@ -366,6 +373,44 @@ fn processors_are_held_back_and_let_go() {
     let said = said.lock().unwrap();
     assert_eq!(said.first().map(String::as_str), Some("throttle 20"));
     assert_eq!(said.last().map(String::as_str), Some("throttle 0"));
+}
+
+#[test]
+fn a_source_that_goes_before_its_other_channels_come_is_not_waited_for() {
+    let to = Memory::new(&[10]);
+    let (main, into) = UnixStream::pair().unwrap();
+    let mut target = idle(&to);
+    target.main = duplex(into);
+    target.more = Box::new(|cancel| {
+        let mut fds = [crate::sys::poll_entry(
+            std::os::fd::AsRawFd::as_raw_fd(cancel.event()),
+            libc::POLLIN,
+        )];
+        crate::sys::poll(&mut fds, Some(20_000))?;
+        Err(std::io::ErrorKind::Interrupted.into())
+    });
+    let target = std::thread::spawn(|| target.run());
+    let hello = Hello {
+        features: Features::MULTIFD.with(Features::ANSWERS, true),
+        id: [7; 16],
+        channel: 0,
+        channels: 2,
+    };
+    let fate = Fate::new(Cancel::new().unwrap()).unwrap();
+    let mut sender = Sender::new(Link::new(duplex(main), fate).unwrap());
+    sender.hello(&hello);
+    sender
+        .record(Kind::Config, &put_config(&config()).unwrap())
+        .unwrap();
+    let entries = pages::entries(&to.view, false);
+    sender.record(Kind::Blocks, &put_blocks(&entries)).unwrap();
+    sender.flush().unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!target.is_finished());
+    let begun = Instant::now();
+    drop(sender);
+    assert_eq!(target.join().unwrap(), Err(failed("The link was lost")));
+    assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
 #[test]

@@ -43,6 +43,11 @@ impl Fate {
         &self.cancel
     }
 
+    /// Readable when one channel has failed.
+    pub const fn failure(&self) -> &Cancel {
+        &self.failed
+    }
+
     /// Ends everybody's waiting: one channel failed. The first reason counts.
     pub fn fail(&self, why: &Broken) {
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,6 +180,11 @@ impl Link {
     /// How the migration stands.
     pub const fn fate(&self) -> &Fate {
         &self.fate
+    }
+
+    /// Its descriptor, for poll(2) while the link lives.
+    pub fn raw_fd(&self) -> RawFd {
+        self.channel.fd.as_raw_fd()
     }
 
     /// Everything written so far is on the disk.

@@ -159,13 +159,15 @@ pub fn read_sections<I: Input>(
     Ok(Stopped { state, sections })
 }
 
-/// Reads the records of RAM of one channel, to the state record's payload.
+/// Reads the records of RAM of one channel, to the state record's payload. `passed` hears of the
+/// end of each pass.
 ///
 /// # Errors
-/// By record and field.
+/// By record and field, and those of `passed`.
 pub fn read_ram<I: Input>(
     receiver: &mut Receiver<I>,
     place: &mut Place,
+    mut passed: impl FnMut(&mut I, u32) -> Result<(), Broken>,
 ) -> Result<Vec<u8>, Broken> {
     let mut pass = 1;
     loop {
@@ -174,6 +176,7 @@ pub fn read_ram<I: Input>(
             Kind::Pages => place.take(receiver, &record)?,
             Kind::Pass => {
                 super::wire::get_pass(&record.payload, pass)?;
+                passed(receiver.input(), pass)?;
                 pass = pass.saturating_add(1);
             }
             Kind::State => return Ok(record.payload),

@@ -101,7 +101,7 @@ pub fn read(
     }
     let mut check = |config: &MachineConfig| check(config);
     let mut place = Place::read(&mut receiver, hello.features, ram, &mut check)?;
-    let state = read_ram(&mut receiver, &mut place)?;
+    let state = read_ram(&mut receiver, &mut place, |_, _| Ok(()))?;
     place.check_complete()?;
     read_sections(&mut receiver, &state)
 }

@@ -150,6 +150,8 @@ pub enum Kind {
     Pages,
     /// The end of a pass over RAM.
     Pass,
+    /// Answer: all pages up to the end of this pass are in memory.
+    Passed,
     /// What the machine was doing, and how many sections follow.
     State,
     /// A device's state.
@@ -169,11 +171,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 12] = [
+    const ALL: [Kind; 13] = [
         Kind::Config,
         Kind::Blocks,
         Kind::Pages,
         Kind::Pass,
+        Kind::Passed,
         Kind::State,
         Kind::Section,
         Kind::End,
@@ -191,6 +194,7 @@ impl Kind {
             Kind::Blocks => b"BLKS",
             Kind::Pages => b"PAGE",
             Kind::Pass => b"PASS",
+            Kind::Passed => b"PAST",
             Kind::State => b"STAT",
             Kind::Section => b"SECT",
             Kind::End => b"DONE",
@@ -209,6 +213,7 @@ impl Kind {
             Kind::Blocks => "blocks",
             Kind::Pages => "pages",
             Kind::Pass => "pass",
+            Kind::Passed => "passed",
             Kind::State => "state",
             Kind::Section => "section",
             Kind::End => "end",
@@ -225,7 +230,7 @@ impl Kind {
         match self {
             Kind::Config | Kind::Blocks => 1 << 20,
             Kind::Pages => (MOST_RUNS as u32) * 16 + 8,
-            Kind::Pass => 4,
+            Kind::Pass | Kind::Passed => 4,
             Kind::State => 256,
             Kind::Section => 256 << 20,
             Kind::Refused => 4096,
@@ -459,6 +464,17 @@ pub fn get_section(payload: &[u8]) -> Result<Section, Broken> {
 /// Encodes [`Kind::Pass`].
 pub fn put_pass(number: u32) -> [u8; 4] {
     number.to_le_bytes()
+}
+
+/// Decodes [`Kind::Passed`].
+///
+/// # Errors
+/// When it is cut off.
+pub fn get_passed(payload: &[u8]) -> Result<u32, Broken> {
+    let mut fields = Fields::new("passed", payload);
+    let number = fields.u32("number")?;
+    fields.end()?;
+    Ok(number)
 }
 
 /// Decodes [`Kind::Pass`].

@@ -185,11 +185,11 @@ impl Alarm {
             let time = at.rem_euclid(DAY);
             let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
             at = if !self.hour.takes(hour) {
-                at + 3600 - time % 3600
+                at.checked_add(3600 - time % 3600)?
             } else if !self.minute.takes(minute) {
-                at + 60 - second
+                at.checked_add(60 - second)?
             } else if !self.second.takes(second) {
-                at + 1
+                at.checked_add(1)?
             } else {
                 return Some(at);
             };
@@ -314,6 +314,10 @@ mod tests {
             ([0x24, 0x00, 0x00], 0, None),
             ([0x00, 0x00, 0x7f], 0, None),
             ([0x00, 0x00, 0x00], i64::MAX, None),
+            // The end of time, which only saved state has.
+            ([0x24, 0x00, 0x00], i64::MAX - DAY - 1, None),
+            ([0xff, 0x7f, 0x00], i64::MAX - DAY - 1, None),
+            ([0xff, 0xff, 0x7f], i64::MAX - DAY - 1, None),
         ] {
             let [hour, minute, second] = alarm;
             assert_eq!(

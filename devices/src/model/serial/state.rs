@@ -78,6 +78,7 @@ impl Snapshot for Uart {
             transmitter,
             empty_pending,
             timed_out,
+            settling: _,
         } = self;
         SerialV1 {
             divisor: *divisor,
@@ -132,9 +133,9 @@ impl Snapshot for Uart {
         self.empty_pending = empty_pending;
         self.timed_out = timed_out;
         self.idle.cancel();
+        self.settling = true;
         self.wind_up();
         self.drive_line();
-        self.attend();
         Ok(())
     }
 }

@@ -741,6 +741,11 @@ fn peers_hear_of_mtu_and_tell_where_the_guest_is() {
     net.set_mtu(9000);
     let mut peer = Raw::connect(&bench);
     agree_on(&mut peer, 1 << 2 | 1 << 4);
+    // It has to take that in before the driver looks.
+    let begin = Instant::now();
+    while net.features() & MTU == 0 && begin.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let _driver = running(&bench, &guest);
     peer.read_to(2);
     let (request, payload) = peer.next().unwrap();

@@ -174,6 +174,35 @@ fn the_host_asks_and_the_driver_tells() {
 }
 
 #[test]
+fn what_the_host_asks_before_a_restored_driver_runs_is_told() {
+    use crate::pci::PciFunction;
+    use vmstate::StateAccess;
+    let guest = FakeGuest::new();
+    let (driver, balloon, _) = started(&guest, "{}");
+    driver.carry_out(Effect::StopQueues);
+    let section = lock(driver.function()).save_section("b").unwrap();
+    let again = |ask: bool| {
+        lock(driver.function()).reset();
+        lock(driver.function()).restore_section(&section).unwrap();
+        if ask {
+            balloon.set_target(77);
+        }
+        assert_eq!(driver.isr(), 0);
+        driver.carry_out(Effect::StartQueues);
+        let told = driver.isr();
+        driver.carry_out(Effect::StopQueues);
+        told
+    };
+    assert_eq!(again(false), 0);
+    assert_eq!(again(true), 2);
+    assert_eq!(again(false), 0);
+    // A driver that begins reads all of it anyway.
+    balloon.reset();
+    balloon.set_target(78);
+    assert!(!balloon.restored.load(Ordering::Acquire));
+}
+
+#[test]
 fn statistics_come_and_are_asked_for() {
     let guest = FakeGuest::new();
     let (driver, balloon, mut rings) = started(&guest, "{}");

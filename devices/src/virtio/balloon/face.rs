@@ -40,6 +40,10 @@ pub struct Balloon {
     hinting_offered: bool,
     /// Protects the way to the driver; a leaf. There since the driver was ready first.
     signals: Mutex<Option<Arc<dyn DeviceSignals>>>,
+    /// Its state came from elsewhere, and the driver cannot be reached before its queues start.
+    pub(super) restored: AtomicBool,
+    /// Something changed while the driver could not be reached.
+    pub(super) untold: AtomicBool,
 }
 
 #[derive(Default)]
@@ -132,6 +136,8 @@ impl Balloon {
             hints: Mutex::default(),
             hinting_offered,
             signals: Mutex::default(),
+            restored: AtomicBool::new(false),
+            untold: AtomicBool::new(false),
         })
     }
 
@@ -244,8 +250,14 @@ impl Balloon {
         *lock(&self.stats) = stats;
     }
 
+    /// The driver can be reached. One that was there before this machine was learns now of what
+    /// has changed since.
     pub(super) fn set_signals(&self, signals: Arc<dyn DeviceSignals>) {
         *lock(&self.signals) = Some(signals);
+        let untold = self.untold.swap(false, Ordering::AcqRel);
+        if self.restored.swap(false, Ordering::AcqRel) && untold {
+            self.config_changed();
+        }
     }
 
     /// The driver reset the device: it has all its memory.
@@ -255,12 +267,15 @@ impl Balloon {
         self.stats_kept.store(false, Ordering::Release);
         lock(&self.hints).state.stop();
         *lock(&self.signals) = None;
+        self.restored.store(false, Ordering::Release);
+        self.untold.store(false, Ordering::Release);
     }
 
     fn config_changed(&self) {
         let signals = lock(&self.signals).clone();
-        if let Some(signals) = signals {
-            signals.config_changed();
+        match signals {
+            Some(signals) => signals.config_changed(),
+            None => self.untold.store(true, Ordering::Release),
         }
     }
 }

@@ -79,6 +79,8 @@ impl Snapshot for Device {
         self.balloon.poison.store(poison, Ordering::Release);
         self.balloon.stats_kept.store(false, Ordering::Release);
         self.balloon.set_hinting(Hinting::new(phase, hint_id));
+        self.balloon.restored.store(true, Ordering::Release);
+        self.balloon.untold.store(false, Ordering::Release);
         Ok(())
     }
 }

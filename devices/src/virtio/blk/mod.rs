@@ -48,6 +48,7 @@ pub fn build(props: &VirtioBlkPciProps, cx: &BuildCx) -> QmpResult<VirtioPci> {
         node,
         failures,
         watcher: None,
+        seen: None,
     };
     VirtioPci::new(Box::new(device), transport, cx)
         .map_err(|error| QmpError::generic(error.to_string()))
@@ -60,6 +61,9 @@ struct Blk {
     failures: Failures,
     /// Kept for the attachment.
     watcher: Option<Arc<dyn SizeWatcher>>,
+    /// Bytes of the disk when the driver's state came from elsewhere: nobody tells it of changes
+    /// before its queues start.
+    seen: Option<u64>,
 }
 
 impl Blk {
@@ -134,6 +138,10 @@ impl VirtioDevice for Blk {
         let watcher: Arc<dyn SizeWatcher> = Arc::new(ConfigWatcher(device.clone()));
         self.node.watch_size(Arc::downgrade(&watcher));
         self.watcher = Some(watcher);
+        let size = self.node.info().size;
+        if self.seen.take().is_some_and(|seen| seen != size) {
+            device.config_changed();
+        }
         let worker = |queue: super::ActiveQueue| {
             let thread = usize::from(queue.index);
             let queue = super::Virtqueue::new(queue, &ram, &device);
@@ -151,6 +159,7 @@ impl VirtioDevice for Blk {
     fn stopped(&mut self, _states: &[QueueState]) {}
 
     fn reset(&mut self) {
+        self.seen = None;
         self.node.set_write_cache(self.disk.write_cache);
     }
 

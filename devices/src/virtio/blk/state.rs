@@ -26,6 +26,8 @@ impl Snapshot for Blk {
             node,
             failures: _,
             watcher: _,
+            // Of this process's life.
+            seen: _,
         } = self;
         BlkV1 {
             write_through: node.write_cache() == WriteCache::Through,
@@ -35,6 +37,7 @@ impl Snapshot for Blk {
     fn restore(&mut self, state: Self::State) -> Result<(), StateError> {
         let BlkV1 { write_through } = state;
         self.node.set_write_cache(super::cache(!write_through));
+        self.seen = Some(self.node.info().size);
         Ok(())
     }
 }

@@ -312,6 +312,36 @@ fn properties_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn a_size_that_changes_before_a_restored_driver_runs_is_told() {
+    use vmstate::StateAccess;
+    let guest = FakeGuest::new();
+    let spec = NodeSpec::new(DriverSpec::Null(small()));
+    let (graph, node) = attach(spec, WriteCache::Back);
+    let disk = Disk::new(&guest, &node);
+    disk.driver.carry_out(crate::effect::Effect::StopQueues);
+    let function = disk.driver.function();
+    let section = crate::bus::lock(function).save_section("d").unwrap();
+    let again = |size: Option<u64>| {
+        crate::pci::PciFunction::reset(&mut *crate::bus::lock(function));
+        crate::bus::lock(function)
+            .restore_section(&section)
+            .unwrap();
+        if let Some(size) = size {
+            let size = i64::try_from(size).unwrap();
+            graph.resize(Some("d"), None, size, &mut opener).unwrap();
+        }
+        disk.driver.isr();
+        disk.driver.carry_out(crate::effect::Effect::StartQueues);
+        let told = disk.driver.isr();
+        disk.driver.carry_out(crate::effect::Effect::StopQueues);
+        told
+    };
+    assert_eq!(again(None), 0);
+    assert_eq!(again(Some(2 * SIZE)), 2);
+    assert_eq!(again(None), 0);
+}
+
+#[test]
 fn state_is_saved_and_restored() {
     use vmstate::Snapshot;
     let guest = FakeGuest::new();

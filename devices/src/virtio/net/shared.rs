@@ -112,6 +112,8 @@ pub(super) struct Shared {
     /// The link is not what the driver saw where its state comes from: it is told when its queues
     /// start.
     link_untold: AtomicBool,
+    /// Its state came from elsewhere, and the driver cannot be reached before its queues start.
+    restored: AtomicBool,
 }
 
 /// The link in saved state.
@@ -146,6 +148,7 @@ impl Shared {
             told: AtomicBool::new(false),
             by_vhost: AtomicBool::new(false),
             link_untold: AtomicBool::new(false),
+            restored: AtomicBool::new(false),
         }
     }
 
@@ -170,6 +173,7 @@ impl Shared {
         let up = !pulled && netdev.is_none_or(|netdev| netdev.netdev().link_up());
         self.change(|settings| settings.link_up = up);
         self.link_untold.store(up != seen_up, Ordering::Release);
+        self.restored.store(true, Ordering::Release);
     }
 
     pub fn settings(&self) -> Arc<Settings> {
@@ -220,6 +224,7 @@ impl Shared {
             control,
             device: Some(device),
         };
+        self.restored.store(false, Ordering::Release);
         if self.link_untold.swap(false, Ordering::AcqRel) {
             self.config_changed();
         }
@@ -237,6 +242,7 @@ impl Shared {
         self.end();
         lock(&self.crew).device = None;
         self.link_untold.store(false, Ordering::Release);
+        self.restored.store(false, Ordering::Release);
         self.change(|settings| *settings = Settings::new(self.own_mac, settings.link_up));
     }
 
@@ -296,7 +302,10 @@ impl Nic for Shared {
     fn set_link(&self, up: bool) {
         if self.settings().link_up != up {
             self.change(|settings| settings.link_up = up);
-            self.link_untold.store(false, Ordering::Release);
+            // A driver that cannot be reached yet is told later, unless it is as it saw it again.
+            let untold = !self.link_untold.load(Ordering::Acquire);
+            let later = untold && self.restored.load(Ordering::Acquire);
+            self.link_untold.store(later, Ordering::Release);
             self.config_changed();
         }
     }

@@ -74,6 +74,10 @@ impl Snapshot for Scsi {
             return Err(refuse(format!("units: {given:?}, {here:?} here")));
         }
         self.sizes = sizes;
+        // What happens on the bus before the queues start is told then. A driver that begins resets
+        // the device first.
+        self.shared.set_live(false);
+        self.shared.set_live(true);
         self.shared.set_missed(events_missed);
         for (unit, state) in own.iter().zip(units) {
             unit.restore(state).map_err(refuse)?;

@@ -116,6 +116,16 @@ impl Shared {
         lock(&self.removed).first().copied()
     }
 
+    /// All removals that it does not know of.
+    pub fn removed(&self) -> Vec<u32> {
+        lock(&self.removed).iter().copied().collect()
+    }
+
+    /// Puts them back, for restoring saved state.
+    pub fn set_removed(&self, numbers: impl IntoIterator<Item = u32>) {
+        *lock(&self.removed) = numbers.into_iter().collect();
+    }
+
     pub fn told_removed(&self, nr: u32) {
         lock(&self.removed).remove(&nr);
     }

@@ -460,6 +460,32 @@ fn ports_come_and_go_while_the_driver_runs() {
 }
 
 #[test]
+fn a_port_that_went_is_told_elsewhere() {
+    let guest = FakeGuest::new();
+    let host = FakeChar::open();
+    let mut bench = Bench::new(&guest, &host);
+    bench.bring_up();
+    bench.driver.carry_out(Effect::StopQueues);
+    assert!(bench.bus.remove_port(NR));
+    let mut function = lock(bench.driver.function());
+    let section = function.state().unwrap().save_section("x").unwrap();
+    function.reset();
+    function.state().unwrap().restore_section(&section).unwrap();
+    drop(function);
+    bench.driver.carry_out(Effect::StartQueues);
+    assert_eq!(bench.heard(), [(NR, 2, 1, vec![])]);
+    // A number that no port has is no port's.
+    let (mut other, _) = build(&props(2), &guest.cx("b")).unwrap();
+    let mut state = vmstate::Snapshot::save(&other);
+    let device = state.device.take().unwrap();
+    let mut inner: VirtioSerialV1 = device.unpack("virtio-serial", 1).unwrap();
+    inner.removed = vec![2];
+    state.device = Some(vmstate::Section::pack("virtio-serial", "", 1, &inner).unwrap());
+    let error = vmstate::Snapshot::restore(&mut other, state).unwrap_err();
+    assert!(error.to_string().contains("removed: 2 of 2"), "{error}");
+}
+
+#[test]
 fn messages_wait_for_buffers() {
     let guest = FakeGuest::new();
     let host = FakeChar::open();

@@ -21,6 +21,9 @@ pub struct VirtioSerialV1 {
     /// The driver is ready for ports.
     #[serde(skip_serializing_if = "is_default")]
     pub ready: bool,
+    /// Numbers of ports that went, and the driver was not told.
+    #[serde(skip_serializing_if = "is_default")]
+    pub removed: Vec<u32>,
     /// The ports by number.
     #[serde(skip_serializing_if = "is_default")]
     pub ports: Vec<PortV1>,
@@ -66,6 +69,7 @@ impl Snapshot for Serial {
         VirtioSerialV1 {
             max_ports: shared.max_ports,
             ready: shared.ready.load(Ordering::Acquire),
+            removed: shared.removed(),
             ports: ports
                 .iter()
                 .map(|port| {
@@ -99,6 +103,7 @@ impl Snapshot for Serial {
         let VirtioSerialV1 {
             max_ports,
             ready,
+            removed,
             ports,
         } = state;
         let shared = self.bus.shared();
@@ -115,8 +120,12 @@ impl Snapshot for Serial {
             let here = self.bus.numbers();
             return Err(refuse(format!("ports: {numbers:?}, {here:?} here")));
         }
+        if let Some(nr) = removed.iter().find(|nr| **nr >= max_ports) {
+            return Err(refuse(format!("removed: {nr} of {max_ports}")));
+        }
         self.bus.reset();
         shared.ready.store(ready, Ordering::Release);
+        shared.set_removed(removed);
         for (port, state) in shared.ports().iter().zip(ports) {
             let PortV1 {
                 nr: _,

@@ -41,6 +41,11 @@ impl Blockdevs {
         }
     }
 
+    /// Whether there is no image at all.
+    pub fn has_none(&self) -> bool {
+        self.graph.nodes().is_empty()
+    }
+
     /// Whether some image is left to another program.
     pub fn any_inactive(&self) -> bool {
         self.graph.any_inactive()

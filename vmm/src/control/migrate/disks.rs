@@ -34,6 +34,10 @@ impl Control {
     }
 
     fn with_disks(&mut self, work: impl FnOnce() -> QmpResult<()> + Send + 'static, then: Then) {
+        if self.blockdevs.has_none() {
+            // Nothing that blocks, and the machine stands still.
+            return then(self, work().map_err(|error| error.desc));
+        }
         let underway = self.unfinished.begin();
         let work = move || {
             let done = work().map_err(|error| error.desc);

@@ -28,6 +28,7 @@ use crate::process::errno;
 use crate::threads::{self, ThreadKind};
 
 const IN_PROGRESS: &str = "There's a migration process in progress";
+const DUMPING: &str = "Live migration disabled: dump-guest-memory in progress";
 
 /// The last machine that went, or the one that goes.
 pub(super) struct Sending {
@@ -102,6 +103,14 @@ impl Control {
                 return refuse("Can't migrate the vm that was paused due to previous migration");
             }
             _ => {}
+        }
+        if self.dumps.is_under_way() {
+            return refuse(DUMPING);
+        }
+        // Memory may be replaced under such a hold, and no log would tell.
+        if let state @ (RunState::SaveVm | RunState::RestoreVm) = self.life.state() {
+            let text = format!("The machine is in state '{}'", state.name());
+            return Err(QmpError::generic(text));
         }
         if let Some(blocker) = self.machine()?.migration_blockers().into_iter().next() {
             return Err(QmpError::generic(blocker));

@@ -21,6 +21,7 @@ use crate::machine::saved::MachineConfig;
 use crate::migration::host::{Broken, Cancel, Counters, Stopped, TargetHost};
 use crate::migration::ram::RamView;
 use crate::migration::target::{RamLoad, Target};
+use crate::migration::wire::refuse;
 use crate::process::errno;
 use crate::threads::{self, ThreadKind};
 
@@ -171,8 +172,26 @@ impl Control {
     }
 
     fn has_arrived(&mut self, state: RunState) {
+        let runs = self.life.starts_by_itself() && state == RunState::Running;
+        // `cont` came after they had been left to the other side.
+        if runs && self.blockdevs.any_inactive() {
+            return self.activate_disks(move |control, done| match done {
+                Ok(()) => control.arrives(Release::Arrived(state)),
+                Err(why) => {
+                    let text = format!("The disks cannot be used: {why}");
+                    log::error!("{text}");
+                    control.migrate.progress.error.get_or_insert(text);
+                    // `cont` tries again.
+                    control.arrives(Release::Stay(RunState::Paused));
+                }
+            });
+        }
+        self.arrives(Release::Arrived(state));
+    }
+
+    fn arrives(&mut self, how: Release) {
         self.migrate.to_announce = true;
-        self.feed(Input::Release(Release::Arrived(state)));
+        self.feed(Input::Release(how));
         self.tell_migration(MigrationStatus::Completed);
     }
 
@@ -201,6 +220,10 @@ impl Control {
     fn load_machine(&mut self, stopped: Stopped) -> Result<(), String> {
         let machine = self.machine.as_mut();
         let machine = machine.ok_or_else(|| "There is no machine".to_owned())?;
+        if !can_arrive(stopped.state) {
+            let state = stopped.state.name();
+            return Err(refuse("state", "state", &format!("'{state}' is passing")).to_string());
+        }
         self.migrate.arriving = Some(stopped.state);
         machine.restore(stopped.sections)
     }
@@ -212,6 +235,29 @@ impl Control {
             .settings
             .has(MigrationCapability::LateBlockActivate)
             && !runs
+    }
+}
+
+/// Whether a machine can have been so when it was sent; the others are states of what is done
+/// with machines.
+fn can_arrive(state: RunState) -> bool {
+    match state {
+        RunState::Debug
+        | RunState::InternalError
+        | RunState::IoError
+        | RunState::Paused
+        | RunState::Prelaunch
+        | RunState::Running
+        | RunState::Shutdown
+        | RunState::Suspended
+        | RunState::Watchdog
+        | RunState::GuestPanicked => true,
+        RunState::Inmigrate
+        | RunState::Postmigrate
+        | RunState::FinishMigrate
+        | RunState::RestoreVm
+        | RunState::SaveVm
+        | RunState::Colo => false,
     }
 }
 
@@ -284,5 +330,28 @@ impl TargetHost for Host {
             control.activate_disks(move |_, done| answer.give(done));
         };
         self.line.ask(ask).map_err(|why| why.to_string())?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_of_what_is_done_with_machines_do_not_come() {
+        let passing: Vec<&str> = RunState::ALL
+            .iter()
+            .filter(|state| !can_arrive(**state))
+            .map(|state| state.name())
+            .collect();
+        let wanted = [
+            "inmigrate",
+            "postmigrate",
+            "finish-migrate",
+            "restore-vm",
+            "save-vm",
+            "colo",
+        ];
+        assert_eq!(passing, wanted);
     }
 }

@@ -18,6 +18,7 @@ use super::wait::{self, Waited};
 use crate::control::addresses::{inet, unix};
 use crate::control::fds::{FdStore, Opener};
 use crate::migration::host::{Broken, Cancel, Channel, ChannelKind, MoreChannels};
+use crate::migration::placed::{self, Use};
 use crate::process::errno;
 use crate::sys;
 use crate::threads::{self, ThreadKind};
@@ -149,7 +150,8 @@ impl FileRoute {
     /// # Errors
     /// When it cannot be opened.
     pub fn inward(path: String, offset: u64, opener: Opener) -> QmpResult<Self> {
-        let file = opener.open(&path, libc::O_RDONLY, 0);
+        // Control does not wait for the other end of a pipe, which is no file anyway.
+        let file = opener.open(&path, libc::O_RDONLY | libc::O_NONBLOCK, 0);
         let file = file.map_err(|error| cannot_open(&path, &error))?;
         Ok(FileRoute {
             channel: Channel {
@@ -229,13 +231,19 @@ pub(super) fn take_fd(fds: &mut FdStore, monitor: u32, name: &str) -> QmpResult<
     found.map_err(|_| QmpError::generic(format!("Invalid file descriptor number '{name}'")))
 }
 
-/// What is in the file before `offset` stays.
+/// What is in the file before `offset` stays. A file that somebody reads, or has mapped as a
+/// machine's memory, stays as it is.
 fn create(opener: &Opener, path: &str, offset: u64) -> QmpResult<File> {
-    let flags = libc::O_WRONLY | libc::O_CREAT;
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_NONBLOCK;
     let file = opener.open(path, flags, MODE);
     let file = file.map_err(|error| cannot_open(path, &error))?;
     let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
-    if is_file && let Err(error) = file.set_len(offset) {
+    if !is_file {
+        return Ok(file);
+    }
+    placed::lock(&file, offset, Use::Write)
+        .map_err(|why| QmpError::generic(format!("Unable to open {path}: {why}")))?;
+    if let Err(error) = file.set_len(offset) {
         let text = format!(
             "failed to truncate migration file to offset {offset:x}: {}",
             errno(&error)

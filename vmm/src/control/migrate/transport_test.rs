@@ -166,6 +166,48 @@ fn a_file_keeps_what_is_before_the_offset() {
 }
 
 #[test]
+fn a_file_that_somebody_has_mapped_is_not_emptied() {
+    let path = path("mapped");
+    std::fs::write(&path, b"0123456789").unwrap();
+    let address = || Address::File {
+        path: path.display().to_string(),
+        offset: 0,
+    };
+    let reader = File::open(&path).unwrap();
+    placed::lock(&reader, 0, Use::Read).unwrap();
+    let error = outward(address()).err().unwrap();
+    let why = format!(
+        "Unable to open {}: The file is in use by another process",
+        path.display()
+    );
+    assert_eq!(error.desc, why);
+    assert_eq!(std::fs::read(&path).unwrap(), b"0123456789");
+    drop(reader);
+    assert!(outward(address()).is_ok());
+    assert_eq!(std::fs::read(&path).unwrap(), b"");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_pipe_among_the_files_is_not_waited_for() {
+    let path = path("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let address = || Address::File {
+        path: path.display().to_string(),
+        offset: 0,
+    };
+    let error = outward(address()).err().unwrap();
+    let why = format!(
+        "Unable to open {}: No such device or address",
+        path.display()
+    );
+    assert_eq!(error.desc, why);
+    assert!(inward(address()).is_ok());
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn descriptors_are_what_they_are() {
     let (a, _b) = UnixStream::pair().unwrap();
     assert_eq!(channel_of(a.into()).unwrap().kind, ChannelKind::Duplex);

@@ -170,7 +170,10 @@ impl Control {
         Ok(machine.ram_view())
     }
 
+    /// Refuses what is not this machine, or a machine that cannot be changed now. Asked again when
+    /// it stands still: from then on nothing changes.
     fn compare(&mut self, config: &MachineConfig) -> Result<(), String> {
+        self.check_stays()?;
         let machine = self.machine().map_err(|error| error.desc)?;
         machine.check_config(config)
     }

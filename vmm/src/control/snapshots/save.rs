@@ -165,6 +165,8 @@ impl Control {
 
     /// Everything of a machine that stands still, and did `state` before.
     fn keep_machine(&mut self, state: RunState) -> Result<Kept, String> {
+        // One may have begun before the machine stood still.
+        self.check_stays()?;
         let none = || "There is no machine".to_owned();
         let machine = self.machine.as_mut().ok_or_else(none)?;
         Ok(Kept {

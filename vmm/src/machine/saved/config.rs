@@ -9,10 +9,13 @@ use super::super::plug::Device;
 use super::{DeviceConfig, MachineConfig};
 use crate::migration::ram::RamBlock;
 
+/// A guest counts its disk in these.
+const LOGICAL: &str = "logical_block_size";
+
 /// Properties that a guest sees and that its device's state does not carry, or that are said
 /// better before than by what its state then does not fit into. Those of the host's side (drives,
 /// netdevs, threads, policies) may differ.
-const SEEN: [&str; 24] = [
+const SEEN: [&str; 25] = [
     "bus-reserve",
     "channel",
     "chassis",
@@ -22,6 +25,7 @@ const SEEN: [&str; 24] = [
     "ioport",
     "iosize",
     "irq",
+    LOGICAL,
     "lun",
     "max_ports",
     "mq",
@@ -71,12 +75,14 @@ impl Machine {
     fn describe(&self, device: &Device) -> DeviceConfig {
         let seen = self.property_values(device).into_iter();
         let seen = seen.filter(|(name, _, _)| SEEN.contains(name));
-        let text = |value: Value| match value {
+        let text = |name: &str, value: Value| match value {
             Value::String(text) => text,
+            // What is left to the node turns out so.
+            other if name == LOGICAL && other == 0 => block::SECTOR.to_string(),
             other => other.to_string(),
         };
         let properties: BTreeMap<String, String> = seen
-            .map(|(name, _, value)| (name.to_owned(), text(value)))
+            .map(|(name, _, value)| (name.to_owned(), text(name, value)))
             .collect();
         DeviceConfig {
             path: device.instance(),

@@ -57,6 +57,14 @@ impl Part {
         }
     }
 
+    /// All of the machine was restored.
+    pub fn settle(&self) {
+        match &self.kind {
+            Kind::Device(device) => lock(device).settle(),
+            Kind::Function(_) | Kind::Generation(_) => {}
+        }
+    }
+
     /// Puts its state in; nothing where it has none.
     ///
     /// # Errors

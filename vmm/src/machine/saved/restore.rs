@@ -69,6 +69,7 @@ impl Machine {
         // its way to the processors, is overwritten with what it was.
         self.restore_processors(&mut |id, instance| sections.take(id, instance))?;
         sections.done()?;
+        self.parts().iter().for_each(super::parts::Part::settle);
         self.remap();
         Ok(())
     }

@@ -241,6 +241,25 @@ fn damaged_state_does_no_harm() {
     }
 }
 
+#[test]
+fn disks_with_other_blocks_are_told_apart() {
+    let with = |options: &str| {
+        let disk = format!("-machine pc -device virtio-blk-pci,drive=d0,id=disk0{options}");
+        Rig::new(&[DEVICES, &disk]).machine().config()
+    };
+    let plain = with("");
+    assert_eq!(plain.check(&with(",logical_block_size=512")), Ok(()));
+    let large = with(",logical_block_size=4096,physical_block_size=4096");
+    assert_eq!(
+        plain.check(&large),
+        Err(
+            "Property 'logical_block_size' of device /machine/peripheral/disk0 received is \
+             '4096' and local is '512'"
+                .into()
+        )
+    );
+}
+
 fn config() -> MachineConfig {
     let device = |name: &str, vectors: &str| DeviceConfig {
         path: format!("/machine/peripheral/{name}"),

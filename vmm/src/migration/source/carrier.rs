@@ -27,6 +27,13 @@ pub trait Carrier {
     /// # Errors
     /// As [`Carrier::carry`].
     fn end_pass(&mut self, number: u32) -> Result<(), Broken>;
+    /// The other side has taken in all of that pass, where it says so.
+    ///
+    /// # Errors
+    /// As [`Carrier::carry`].
+    fn caught_up(&mut self, _number: u32) -> Result<(), Broken> {
+        Ok(())
+    }
 }
 
 /// All on this thread and the first channel.
@@ -58,6 +65,10 @@ impl Carrier for Single {
 
     fn end_pass(&mut self, number: u32) -> Result<(), Broken> {
         self.lane.end_pass(number)
+    }
+
+    fn caught_up(&mut self, number: u32) -> Result<(), Broken> {
+        wait_until_read(self.lane.sender().sink(), number)
     }
 }
 
@@ -137,6 +148,11 @@ impl Carrier for Multi {
         let result = first
             .and_then(|()| self.main.flush())
             .and_then(|()| self.pool.end_pass(number));
+        result.map_err(|broken| why(&mut self.main, broken))
+    }
+
+    fn caught_up(&mut self, number: u32) -> Result<(), Broken> {
+        let result = wait_until_read(self.main.sink(), number);
         result.map_err(|broken| why(&mut self.main, broken))
     }
 }
@@ -329,10 +345,29 @@ fn check_answers(link: &mut Link) -> Result<(), Broken> {
         None if link.heard.is_empty() => Ok(()),
         None => match link.heard.take()? {
             Some(Answer::Refused(reason)) => Err(Answer::refusal(&reason)),
-            Some(Answer::Ready | Answer::Running) => Err(Broken::Failed(
-                "The other side spoke out of turn".to_owned(),
-            )),
+            Some(Answer::Passed(_) | Answer::Ready | Answer::Running) => Err(out_of_turn()),
             None => Ok(()),
         },
     }
+}
+
+/// Waits for the word that this pass is in memory there: what the machine would have to wait for if
+/// it were stopped now.
+fn wait_until_read(link: &mut Link, number: u32) -> Result<(), Broken> {
+    if !link.listens {
+        return Ok(());
+    }
+    loop {
+        match link.heard.take()? {
+            Some(Answer::Passed(found)) if found == number => return Ok(()),
+            Some(Answer::Refused(reason)) => return Err(Answer::refusal(&reason)),
+            Some(_) => return Err(out_of_turn()),
+            None if link.deaf => return Err(Broken::Failed("The link was lost".to_owned())),
+            None => link.listen(1000)?,
+        }
+    }
+}
+
+fn out_of_turn() -> Broken {
+    Broken::Failed("The other side spoke out of turn".to_owned())
 }

@@ -114,7 +114,6 @@ impl Pass {
 /// Sends all of RAM, pass after pass, until the machine stands still and nothing is left.
 pub fn run(carrier: &mut dyn Carrier, parts: &mut Parts) -> Result<Stopped, Broken> {
     let result = guarded(carrier, parts);
-    parts.log.stop();
     if get(&parts.shared.counters.throttle) != 0 {
         throttle(parts, 0);
     }
@@ -141,6 +140,7 @@ fn guarded(carrier: &mut dyn Carrier, parts: &mut Parts) -> Result<Stopped, Brok
         let begun = Instant::now();
         let before = get(&counters.transferred);
         pass(carrier, parts, &mut sets, number)?;
+        carrier.caught_up(number)?;
         let sent = get(&counters.transferred).saturating_sub(before);
         let elapsed = begun.elapsed();
         collect(&mut *parts.log, &parts.shared, &mut sets)?;

@@ -13,7 +13,7 @@ use crate::migration::wire::{BlockEntry, Kind, put_pass};
 use crate::migration::zstd::Packer;
 
 /// Pages in one job: so much is read from memory, and then sent while it is in the cache.
-pub const JOB_PAGES: u64 = 256;
+pub const JOB_PAGES: u64 = 128;
 
 /// What all lanes share.
 #[derive(Debug)]

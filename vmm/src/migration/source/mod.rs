@@ -102,6 +102,8 @@ impl Source {
             true => mapped::send(self.main, &mut parts),
             false => send(self.main, self.more, &mut parts),
         };
+        // Not before: the machine stands still, and that takes a moment.
+        parts.log.stop();
         // Whoever still waits on another channel.
         if let SourceEnd::Here(broken) | SourceEnd::Unknown(broken) = &end {
             fate.fail(broken);
@@ -183,10 +185,9 @@ fn settle_with_answers(
 ) -> SourceEnd {
     let mut prepare = || {
         put_sections(sender, stopped)?;
-        if !sender.sink().heard.is_empty() {
+        if let Some(early) = next_word(sender.sink())? {
             // Nothing can be ready yet.
-            let early = sender.sink().heard.take()?;
-            return Err(unexpected(early));
+            return Err(unexpected(Some(early)));
         }
         sender.record(Kind::End, &[])?;
         sender.flush()?;
@@ -206,7 +207,9 @@ fn settle_with_answers(
     match last_answer(sender.sink()) {
         Ok(Answer::Running) => SourceEnd::Completed,
         Ok(Answer::Refused(reason)) => take_back(Answer::refusal(&reason), parts),
-        Ok(Answer::Ready) => SourceEnd::Unknown(unexpected(Some(Answer::Ready))),
+        Ok(other @ (Answer::Ready | Answer::Passed(_))) => {
+            SourceEnd::Unknown(unexpected(Some(other)))
+        }
         Err(broken) => SourceEnd::Unknown(broken),
     }
 }
@@ -240,10 +243,20 @@ fn take_back(why: Broken, parts: &mut Parts) -> SourceEnd {
     }
 }
 
+/// What was heard but for how far pages are.
+fn next_word(link: &mut Link) -> Result<Option<Answer>, Broken> {
+    loop {
+        match link.heard.take()? {
+            Some(Answer::Passed(_)) => {}
+            other => return Ok(other),
+        }
+    }
+}
+
 /// `None` when the other side says no more.
 fn wait_for_answer(link: &mut Link) -> Result<Option<Answer>, Broken> {
     loop {
-        if let Some(answer) = link.heard.take()? {
+        if let Some(answer) = next_word(link)? {
             return Ok(Some(answer));
         }
         if link.deaf {
@@ -278,7 +291,7 @@ fn last_answer(link: &mut Link) -> Result<Answer, Broken> {
 fn unexpected(answer: Option<Answer>) -> Broken {
     match answer {
         Some(Answer::Refused(reason)) => Answer::refusal(&reason),
-        Some(Answer::Ready | Answer::Running) => {
+        Some(Answer::Passed(_) | Answer::Ready | Answer::Running) => {
             Broken::Failed("The other side spoke out of turn".to_owned())
         }
         None => Broken::Failed("The link was lost".to_owned()),

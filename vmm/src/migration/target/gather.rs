@@ -1,15 +1,17 @@
 //! multifd on the side that gets the machine: one thread for each channel, and a gate at the end
 //! of each pass, so that no page overtakes a newer one.
 
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::migration::host::{Broken, Counters, MoreChannels};
+use crate::migration::host::{Broken, Cancel, Counters, MoreChannels};
 use crate::migration::link::{Fate, Link, failure};
 use crate::migration::load::Place;
 use crate::migration::records::{Receiver, misplaced};
 use crate::migration::wire::{Hello, Kind, get_pass, refuse};
+use crate::sys;
 use crate::threads::{self, ThreadKind};
 
 /// How often a waiting thread looks whether the migration still goes on.
@@ -23,26 +25,27 @@ pub struct Gather {
 }
 
 impl Gather {
-    /// Accepts the channels that `hello` announces.
+    /// Accepts the channels that `hello`, which came over the first one, announces.
     ///
     /// # Errors
-    /// When one of them is of another migration, or there is no thread.
+    /// When one of them is of another migration, the first one ends, or there is no thread.
     pub fn accept(
         more: &mut MoreChannels,
+        first: &Link,
         hello: &Hello,
         place: &Place,
-        fate: Fate,
         counters: &Arc<Counters>,
     ) -> Result<Self, Broken> {
+        let watch = Watch::start(first)?;
         let gate = Gate::new(u32::from(hello.channels).saturating_add(1));
         let mut gather = Gather {
             threads: Vec::new(),
             gate: Arc::new(gate),
-            fate,
+            fate: first.fate().clone(),
         };
         let mut known = vec![false; usize::from(hello.channels)];
         for _ in 0..hello.channels {
-            let channel = more(gather.fate.cancel()).map_err(|error| {
+            let channel = more(&watch.gone).map_err(|error| {
                 let cancelled = gather.fate.check().err();
                 cancelled.unwrap_or_else(|| failure("Cannot accept a multifd channel", &error))
             })?;
@@ -84,8 +87,14 @@ impl Gather {
     /// Reads all RAM, and the payload of the state record on the first channel.
     ///
     /// # Errors
-    /// By record and field, of whichever channel was first.
-    pub fn read(mut self, main: &mut Receiver<Link>, place: &mut Place) -> Result<Vec<u8>, Broken> {
+    /// By record and field, of whichever channel was first, and those of `passed`, which hears of
+    /// the end of each pass.
+    pub fn read(
+        mut self,
+        main: &mut Receiver<Link>,
+        place: &mut Place,
+        mut passed: impl FnMut(&mut Link, u32) -> Result<(), Broken>,
+    ) -> Result<Vec<u8>, Broken> {
         let mut pass = 1;
         let state = loop {
             let record = main.record()?;
@@ -93,8 +102,9 @@ impl Gather {
                 Kind::Pages => place.take(main, &record)?,
                 Kind::Pass => {
                     get_pass(&record.payload, pass)?;
-                    pass = pass.saturating_add(1);
                     self.gate.wait(&self.fate)?;
+                    passed(main.input(), pass)?;
+                    pass = pass.saturating_add(1);
                 }
                 Kind::State => break record.payload,
                 other => return Err(misplaced(other, "pages, pass or state")),
@@ -110,6 +120,56 @@ impl Gather {
             }
         }
         Ok(state)
+    }
+}
+
+/// Looks after the channels that are there while others are waited for: when the first one ends,
+/// none will come.
+struct Watch {
+    gone: Cancel,
+    done: Cancel,
+    thread: Option<JoinHandle<Option<()>>>,
+}
+
+impl Watch {
+    fn start(first: &Link) -> Result<Self, Broken> {
+        let new = || Cancel::new().map_err(|error| failure("Cannot migrate", &error));
+        let (gone, done) = (new()?, new()?);
+        let (tell, ended) = (gone.clone(), done.clone());
+        let (fate, fd) = (first.fate().clone(), first.raw_fd());
+        let body = move || {
+            let mut fds = [
+                sys::poll_entry(ended.event().as_raw_fd(), libc::POLLIN),
+                sys::poll_entry(fate.cancel().event().as_raw_fd(), libc::POLLIN),
+                sys::poll_entry(fate.failure().event().as_raw_fd(), libc::POLLIN),
+                sys::poll_entry(fd, libc::POLLRDHUP),
+            ];
+            let polled = sys::poll(&mut fds, None);
+            let [ended, _, _, lost] = fds;
+            if polled.is_ok() && ended.revents != 0 {
+                return;
+            }
+            if lost.revents != 0 {
+                fate.fail(&Broken::Failed("The link was lost".to_owned()));
+            }
+            tell.cancel();
+        };
+        let thread = threads::spawn(ThreadKind::Migration, "multifd-watch", None, body)
+            .map_err(|error| failure("Cannot start a thread", &error))?;
+        Ok(Watch {
+            gone,
+            done,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.done.cancel();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 

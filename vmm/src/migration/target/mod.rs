@@ -21,7 +21,7 @@ use super::link::{Fate, Link, Sink};
 use super::load::{Place, read_ram, read_sections};
 use super::ram::RamView;
 use super::records::Receiver;
-use super::wire::{Features, Head, Hello, Kind, put_reason, refuse};
+use super::wire::{Features, Head, Hello, Kind, put_pass, put_reason, refuse};
 use crate::machine::saved::MachineConfig;
 use gather::Gather;
 
@@ -148,16 +148,32 @@ fn take(
     talk.answers = hello.features.has(Features::ANSWERS);
     let mut check = |config: &MachineConfig| host.check(config);
     let mut place = Place::read(receiver, hello.features, ram, &mut check)?;
+    let Talk {
+        receiver,
+        answers,
+        said,
+    } = talk;
+    let passed = |link: &mut Link, number| match answers {
+        true => tell_pass(link, said, number),
+        false => Ok(()),
+    };
     let state = match hello.channels {
-        0 => read_ram(receiver, &mut place)?,
+        0 => read_ram(receiver, &mut place, passed)?,
         _ => {
-            let fate = receiver.input().fate().clone();
-            let gather = Gather::accept(more, &hello, &place, fate, counters)?;
-            gather.read(receiver, &mut place)?
+            let gather = Gather::accept(more, receiver.input(), &hello, &place, counters)?;
+            gather.read(receiver, &mut place, passed)?
         }
     };
     place.check_complete()?;
     read_sections(receiver, &state)
+}
+
+/// Says how far pages are: the source does not stop the machine while it would wait for old ones.
+fn tell_pass(link: &mut Link, said: &mut u32, number: u32) -> Result<(), Broken> {
+    let mut word = Vec::new();
+    Head::put(&mut word, Kind::Passed, *said, &put_pass(number), 0);
+    *said = said.wrapping_add(1);
+    link.write(&word, &[])
 }
 
 fn check_hello(hello: &Hello, duplex: bool) -> Result<(), Broken> {

@@ -224,7 +224,7 @@ fn the_link_moves_as_the_driver_saw_it() {
     bench.driver.carry_out(Effect::StopQueues);
     let pulled = save(&bench);
     let mut other = Bench::cold(&guest, WITH_HEADER, 1, "");
-    let restore = |other: &Bench, section| {
+    let restore = |other: &Bench, section: &vmstate::Section| {
         let restored = lock(other.driver.function()).restore_section(section);
         restored.unwrap();
     };
@@ -252,6 +252,22 @@ fn the_link_moves_as_the_driver_saw_it() {
     assert_eq!((third.status(), third.driver.isr()), (1, 2));
     bench.driver.carry_out(Effect::StartQueues);
     assert_eq!((bench.status(), bench.driver.isr()), (0, 0));
+
+    // Somebody pulls the plug before the queues start, or does so and thinks better of it.
+    for (links, told) in [(&[false][..], (0, 2)), (&[false, true], (1, 0))] {
+        bench.netdev.set_connected(true);
+        bench.driver.isr();
+        bench.driver.carry_out(Effect::StopQueues);
+        let up = save(&bench);
+        let mut fourth = Bench::cold(&guest, WITH_HEADER, 1, "");
+        restore(&fourth, &up);
+        links.iter().for_each(|up| fourth.nic.set_link(*up));
+        assert_eq!(fourth.driver.isr(), 0);
+        fourth.driver.features = bench.driver.features;
+        fourth.driver.carry_out(Effect::StartQueues);
+        assert_eq!((fourth.status(), fourth.driver.isr()), told);
+        bench.driver.carry_out(Effect::StartQueues);
+    }
 }
 
 #[test]

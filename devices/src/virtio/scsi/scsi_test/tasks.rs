@@ -3,6 +3,8 @@
 use block::NullSpec;
 
 use super::*;
+use crate::bus::lock;
+use crate::pci::PciFunction;
 use crate::virtio::blk_test::{null, small};
 
 const ABORT_TASK: u32 = 0;
@@ -214,6 +216,27 @@ fn the_driver_learns_of_units_that_come_go_and_change() {
     assert_eq!(bench.ready(), Ended::check(5, 0x25, 0));
     // Its lane is closed, and nobody holds it any more.
     assert_eq!(Arc::strong_count(&other), 1);
+}
+
+#[test]
+fn what_happens_before_a_restored_driver_runs_is_told() {
+    let guest = FakeGuest::new();
+    let node = null(small());
+    let mut bench = Bench::new(&guest, |bus| {
+        add_hd(&guest, bus, "a", &node, "");
+    });
+    give_buffers(&mut bench, 2);
+    bench.driver.carry_out(Effect::StopQueues);
+    let function = bench.driver.function().clone();
+    let section = lock(&function).state().unwrap().save_section("s").unwrap();
+    lock(&function).reset();
+    let restored = lock(&function).state().unwrap().restore_section(&section);
+    restored.unwrap();
+    bench.bus.units()[0].capacity_changed();
+    bench.driver.carry_out(Effect::StartQueues);
+    let got = events(&mut bench);
+    assert_eq!(got.len(), 1, "{got:?}");
+    assert_eq!((got[0].0, got[0].2), (3, 0x092a));
 }
 
 #[test]
