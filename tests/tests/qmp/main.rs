@@ -4,6 +4,7 @@ mod block;
 mod chardev;
 mod churner;
 mod clients;
+mod clones;
 mod cuts;
 mod dump;
 mod events;

@@ -31,6 +31,8 @@ pub(super) struct Receiving {
     /// The wait for it has begun, or is over: there is one in the life of a program.
     begun: bool,
     exit_on_error: bool,
+    /// There may be others from where it comes.
+    is_copy: bool,
     cancel: Option<Cancel>,
     yanked: Arc<AtomicBool>,
     thread: Option<JoinHandle<Option<()>>>,
@@ -146,6 +148,7 @@ impl Control {
         let receiving = &mut self.migrate.receiving;
         receiving.begun = true;
         receiving.exit_on_error = origin.exit_on_error;
+        receiving.is_copy = origin.ram_load == MigrationRamLoad::Map;
         receiving.cancel = Some(cancel);
         receiving.thread = Some(thread);
         receiving.yank = yank;
@@ -225,7 +228,10 @@ impl Control {
             return Err(refuse("state", "state", &format!("'{state}' is passing")).to_string());
         }
         self.migrate.arriving = Some(stopped.state);
-        machine.restore(stopped.sections)
+        match self.migrate.receiving.is_copy {
+            true => machine.restore_copy(stopped.sections, true),
+            false => machine.restore(stopped.sections),
+        }
     }
 
     /// Whether the disks are left to the other side until `cont`.

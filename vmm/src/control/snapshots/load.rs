@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 
 use api_spec::RunState;
 use block::SnapshotDisk;
-use uuid::Uuid;
 
 use super::Progress;
 use super::disks::{self, Wanted};
@@ -182,12 +181,6 @@ impl Control {
     fn put_machine(&mut self, stopped: Stopped, at_start: bool) -> Result<(), String> {
         let none = || "There is no machine".to_owned();
         let machine = self.machine.as_mut().ok_or_else(none)?;
-        let chosen = machine.generation().map(|generation| generation.id());
-        machine.restore(stopped.sections)?;
-        let saved = machine.generation().map(|generation| generation.id());
-        // One that was chosen for this program is new, unless it is the one of before.
-        let id = chosen.filter(|_| at_start && chosen != saved);
-        let renewed = machine.renew_generation(id.unwrap_or_else(Uuid::new_v4));
-        renewed.map_err(|error| format!("{error:#}"))
+        machine.restore_copy(stopped.sections, at_start)
     }
 }
