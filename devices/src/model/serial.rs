@@ -7,6 +7,7 @@
 
 mod state;
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, Weak};
 
 pub use state::SerialV1;
@@ -157,6 +158,8 @@ pub struct Uart {
     /// It was restored, and the interrupt controller was not yet: its state says nothing of what
     /// comes meanwhile, and the line would rise unseen.
     settling: bool,
+    /// Characters that had come in before the state did; the guest has them still to come.
+    early: VecDeque<u8>,
 }
 
 impl Uart {
@@ -193,6 +196,7 @@ impl Uart {
                 empty_pending: false,
                 timed_out: false,
                 settling: false,
+                early: VecDeque::new(),
             })
         });
         lock(&uart).attend();
@@ -312,19 +316,26 @@ impl Uart {
     /// Fills the receiver. Whether something came.
     fn pull(&mut self) -> bool {
         let mut buffer = [0; FIFO];
-        let room = self.receiver_room();
-        if room == 0 || self.is_loop() {
+        if self.receiver_room() == 0 || self.is_loop() {
             return false;
         }
-        let Some(port) = &self.port else {
-            return false;
+        let before = self.receiver.len;
+        while self.receiver_room() > 0
+            && let Some(byte) = self.early.pop_front()
+        {
+            self.receiver.push(byte);
+        }
+        let early = self.receiver.len > before;
+        let room = self.receiver_room();
+        let Some(port) = self.port.as_ref().filter(|_| room > 0) else {
+            return early;
         };
         let part = buffer.get_mut(..room).unwrap_or_default();
         let count = port.read(part);
         for byte in part.iter().take(count) {
             self.receiver.push(*byte);
         }
-        count > 0
+        early || count > 0
     }
 
     fn received(&mut self) {

@@ -326,7 +326,9 @@ fn what_was_typed_before_the_machine_came_interrupts_when_all_is_there() {
     other.out(2, 0x01);
     other.host.set_room(0);
     other.out(0, b'o');
-    other.host.send(&[b'x'; 40]);
+    let typed: Vec<u8> = (b'0'..b'Z').collect();
+    other.host.send(&typed);
+    assert_eq!(other.state().receiver.0, typed[..16]);
     lock(&other.uart).restore_section(&section).unwrap();
     other.host.send(b"y");
     other.host.set_room(9);
@@ -334,11 +336,15 @@ fn what_was_typed_before_the_machine_came_interrupts_when_all_is_there() {
     assert_eq!(other.state(), bench.state());
     lock(&other.uart).settle();
     assert!(other.level());
-    assert_eq!(other.inb(0), b'x');
+    let read: Vec<u8> = typed.iter().map(|_| other.inb(0)).collect();
+    assert_eq!(read, typed);
+    assert_eq!((other.inb(0), other.inb(5) & 1), (b'y', 0));
     // A machine that could not be restored is reset.
+    other.host.send(b"ab");
     lock(&other.uart).restore_section(&section).unwrap();
     lock(&other.uart).reset();
-    assert_eq!(other.inb(5) & 1, 1);
+    assert_eq!((other.inb(5) & 1, other.inb(0)), (1, b'a'));
+    assert_eq!(other.inb(0), b'b');
 }
 
 fn props(index: Option<u32>, iobase: Option<u32>, irq: Option<u32>) -> IsaSerialProps {

@@ -287,7 +287,7 @@ impl AccelState for KvmAccel {
 
     fn save(&self) -> Result<Vec<Section>, String> {
         self.clock_stop();
-        let clock = lock(&self.clock).unwrap_or_default();
+        let clock = lock(&self.clock).ok_or("kvm-clock cannot be read")?;
         saved::save(&self.vm, &clock)
     }
 

@@ -79,6 +79,8 @@ impl Snapshot for Uart {
             empty_pending,
             timed_out,
             settling: _,
+            // This process's, as what waits in the character device.
+            early: _,
         } = self;
         SerialV1 {
             divisor: *divisor,
@@ -119,8 +121,13 @@ impl Snapshot for Uart {
                 reason: format!("{name}: {} characters, at most {FIFO}", bytes.0.len()),
             })
         };
-        self.receiver = fifo("receiver", &receiver)?;
+        let receiver = fifo("receiver", &receiver)?;
         self.transmitter = fifo("transmitter", &transmitter)?;
+        let unread = std::mem::replace(&mut self.receiver, receiver).to_vec();
+        unread
+            .into_iter()
+            .rev()
+            .for_each(|byte| self.early.push_front(byte));
         self.divisor = divisor;
         self.ier = ier & ier::ALL;
         self.fcr = fcr & fcr::KEPT;

@@ -173,6 +173,64 @@ impl BusDevice for Silent {
     fn reset(&mut self) {}
 }
 
+/// Counts how often it was told that all is restored.
+#[derive(Default)]
+struct Waits(u32);
+
+impl vmstate::Snapshot for Waits {
+    type State = u32;
+    const ID: &'static str = "waits";
+    const VERSION: u32 = 1;
+
+    fn save(&self) -> u32 {
+        0
+    }
+
+    fn restore(&mut self, _state: u32) -> Result<(), vmstate::StateError> {
+        self.0 = 0;
+        Ok(())
+    }
+}
+
+impl BusDevice for Waits {
+    fn read(&mut self, _access: Access, data: &mut [u8]) {
+        data.fill(0);
+    }
+
+    fn write(&mut self, _access: Access, _data: &[u8]) -> Effect {
+        Effect::None
+    }
+
+    fn reset(&mut self) {}
+
+    fn state(&mut self) -> Option<&mut dyn StateAccess> {
+        Some(self)
+    }
+
+    fn settle(&mut self) {
+        self.0 += 1;
+    }
+}
+
+#[test]
+fn devices_hear_when_all_is_restored() {
+    let mut rig = Rig::full(Q35);
+    let waits = Arc::new(Mutex::new(Waits::default()));
+    rig.machine().fixed.push(super::super::Fixed {
+        key: "/waits".into(),
+        driver: "waits",
+        device: waits.clone(),
+        regions: Vec::new(),
+    });
+    let mut saved = save(&mut rig);
+    assert_eq!(rig.machine().restore(saved.clone()), Ok(()));
+    assert_eq!(waits.lock().unwrap().0, 1);
+    // What could not be restored as a whole has nothing to go on from.
+    saved.push(Section::pack("more", "/machine", 1, &0).unwrap());
+    assert!(rig.machine().restore(saved).is_err());
+    assert_eq!(waits.lock().unwrap().0, 0);
+}
+
 #[test]
 fn what_keeps_a_machine_is_told_and_refused() {
     for (options, strict) in [("-only-migratable", true), ("", false)] {
