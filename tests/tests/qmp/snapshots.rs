@@ -494,10 +494,6 @@ fn another_machine_takes_nothing() {
     t.vm.qmp().event_within("STOP", Duration::from_millis(50));
     t.vm.quit();
     rig.check();
-    // A snapshot whose state is another program's.
-    if !image(&rig.image("q"), "1M") {
-        return;
-    }
 }
 
 #[test]
