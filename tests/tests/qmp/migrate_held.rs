@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::json;
 use tests::binary::skip_on_stand_in;
-use tests::migrate::{enable, go, wait};
+use tests::migrate::{enable, go, listen, wait};
 use tests::{Vm, VmBuilder};
 
 fn disable_pause(vm: &mut Vm) {
@@ -134,4 +134,24 @@ fn no_machine_goes_while_its_memory_is_kept_or_replaced() {
     assert_eq!(vm.qmp().hmp("loadvm t"), "");
     assert_eq!(vm.query("query-status")["status"], "running");
     vm.quit();
+}
+
+#[test]
+fn disks_that_come_after_the_machine_are_its_own() {
+    let mut source = VmBuilder::new().idle().start();
+    let builder = VmBuilder::new().idle().args(["-incoming", "defer", "-S"]);
+    let uri = format!("unix:{}", builder.path("migration.sock").display());
+    let mut target = builder.start();
+    // It left its disks to the other side until `cont`, and had none.
+    enable(&mut target, &["late-block-activate"]);
+    listen(&mut target, &uri);
+    go(&mut source, &uri);
+    wait(&mut target, "completed");
+    target.query("cont");
+    target.exec(
+        "blockdev-add",
+        json!({"driver": "null-co", "node-name": "n", "size": 4096, "read-zeroes": true}),
+    );
+    let nodes = target.query("query-named-block-nodes");
+    assert_eq!(nodes[0]["active"], true, "{nodes}");
 }

@@ -41,7 +41,7 @@ impl Blockdevs {
         }
     }
 
-    /// Whether some image is left to another program.
+    /// Whether some image is left to another program, or one that was opened now would be.
     pub fn any_inactive(&self) -> bool {
         self.graph.any_inactive()
     }
