@@ -158,11 +158,7 @@ fn serve(listener: &UnixListener, target: &Path, wire: &Arc<Mutex<Wire>>) {
 
 fn pump(mut from: UnixStream, mut to: UnixStream, back: bool, wire: &Mutex<Wire>) {
     let mut bytes = [0; 16384];
-    loop {
-        let got = match from.read(&mut bytes) {
-            Ok(got @ 1..) => got,
-            _ => break,
-        };
+    while let Ok(got @ 1..) = from.read(&mut bytes) {
         let (taken, cut) = lock(wire).take(back, got as u64);
         let written = to.write_all(&bytes[..taken as usize]);
         if cut {
@@ -333,7 +329,7 @@ fn the_link_is_cut_anywhere() {
     // How much there is to be sent: one that goes well.
     let mut whole = 0;
     let mut outcomes = Vec::new();
-    for number in 0..=number("QVMD_CUTS", 24) as usize {
+    for number in 0..=number("QVMD_CUTS", 50) as usize {
         let plan = match number {
             0 => Plan::Bytes(u64::MAX),
             _ => plan(&mut noise, whole),
@@ -367,13 +363,83 @@ fn the_link_is_cut_anywhere() {
     churner.end();
 }
 
+/// Descriptors and threads that a process has.
+fn belongings(vm: &Vm) -> [usize; 2] {
+    ["fd", "task"].map(|what| {
+        let list = std::fs::read_dir(format!("/proc/{}/{what}", vm.pid()));
+        list.expect("a process").count()
+    })
+}
+
+#[test]
+fn nothing_is_left_of_migrations_that_fail() {
+    if is_stand_in() {
+        return;
+    }
+    let directory = directory();
+    let mut vm = VmBuilder::new().idle().start();
+    let mut before = None;
+    for round in 0..6 {
+        for channels in [0, 3] {
+            let on = json!([{"capability": "multifd", "state": channels > 0}]);
+            vm.exec("migrate-set-capabilities", json!({ "capabilities": on }));
+            vm.exec("migrate-set-parameters", json!({"multifd-channels": 3}));
+            let mut target = VmBuilder::new().idle().args(["-incoming", "defer"]).start();
+            let uri = format!("unix:{}", target.path("migration.sock").display());
+            target.exec(
+                "migrate-incoming",
+                json!({"uri": uri, "exit-on-error": false}),
+            );
+            let number = round * 10 + channels;
+            let plan = Plan::Bytes([100, 1000, 3000][round % 3]);
+            let at = target.path("migration.sock");
+            let proxy = Proxy::new(directory.path(), number, at, plan);
+            let uri = format!("unix:{}", proxy.path.display());
+            vm.exec("migrate", json!({ "uri": uri }));
+            let (status, info) = ended(&mut vm, seconds(30));
+            assert_eq!(
+                (status.as_str(), state(&mut vm).as_str()),
+                ("failed", "running"),
+                "{info}"
+            );
+            let (status, info) = ended(&mut target, seconds(30));
+            assert_eq!(status, "failed", "{info}");
+            drop(proxy);
+            // One that waits for a machine has what any program has, and no thread more.
+            let mut fresh = VmBuilder::new().idle().args(["-incoming", "defer"]).start();
+            fresh.query("query-status");
+            assert_eq!(belongings(&target)[1], belongings(&fresh)[1]);
+            fresh.quit();
+            target.quit();
+        }
+        let off = json!([{"capability": "multifd", "state": false}]);
+        vm.exec("migrate-set-capabilities", json!({ "capabilities": off }));
+        vm.exec("migrate", json!({"uri": "unix:/nonexistent/x"}));
+        wait(&mut vm, "failed");
+        enable(&mut vm, &["pause-before-switchover"]);
+        let file = format!("file:{}", directory.path().join("state").display());
+        for uri in ["exec:cat > /dev/null", &file] {
+            vm.exec("migrate", json!({ "uri": uri }));
+            wait(&mut vm, "pre-switchover");
+            vm.query("migrate_cancel");
+            wait(&mut vm, "cancelled");
+        }
+        let off = json!([{"capability": "pause-before-switchover", "state": false}]);
+        vm.exec("migrate-set-capabilities", json!({ "capabilities": off }));
+        assert_eq!(state(&mut vm), "running");
+        let now = belongings(&vm);
+        assert_eq!(*before.get_or_insert(now), now, "descriptors and threads");
+    }
+    vm.quit();
+}
+
 #[test]
 fn to_and_fro() {
     let directory = directory();
     let disk = new_disk(&directory);
     let Some(builder) = small(&disk) else { return };
     let mut churner = Churner::start(builder);
-    for hop in 0..number("QVMD_HOPS", 8) {
+    for hop in 0..number("QVMD_HOPS", 12) {
         let Some((mut vm, serial)) = target(&disk) else {
             return;
         };

@@ -6,9 +6,14 @@ use std::os::fd::AsFd;
 use std::process::Command;
 
 use serde_json::json;
-use tests::VmBuilder;
 use tests::binary::skip_on_stand_in;
-use tests::migrate::{enable, wait};
+use tests::migrate::{enable, go, listen, wait};
+use tests::{Vm, VmBuilder};
+
+fn disable_pause(vm: &mut Vm) {
+    let off = json!([{"capability": "pause-before-switchover", "state": false}]);
+    vm.exec("migrate-set-capabilities", json!({ "capabilities": off }));
+}
 
 #[test]
 fn a_dump_and_a_migration_exclude_each_other() {
@@ -114,5 +119,39 @@ fn no_machine_goes_while_its_memory_is_kept_or_replaced() {
     wait(&mut vm, "cancelled");
     assert_eq!(vm.query("query-status")["status"], "running");
     assert_eq!(vm.qmp().hmp("savevm u"), "");
+    // A machine that has gone is kept as it is: it may have to go on here.
+    disable_pause(&mut vm);
+    let state = format!("file:{}", vm.path("state").display());
+    go(&mut vm, &state);
+    for line in ["savevm v", "loadvm t", "delvm t"] {
+        assert_eq!(
+            vm.qmp().hmp(line),
+            "Error: Device 'a' is inactive: another program may use it\r\n"
+        );
+    }
+    assert_eq!(vm.query("query-status")["status"], "postmigrate");
+    vm.query("cont");
+    assert_eq!(vm.qmp().hmp("loadvm t"), "");
+    assert_eq!(vm.query("query-status")["status"], "running");
     vm.quit();
+}
+
+#[test]
+fn disks_that_come_after_the_machine_are_its_own() {
+    let mut source = VmBuilder::new().idle().start();
+    let builder = VmBuilder::new().idle().args(["-incoming", "defer", "-S"]);
+    let uri = format!("unix:{}", builder.path("migration.sock").display());
+    let mut target = builder.start();
+    // It left its disks to the other side until `cont`, and had none.
+    enable(&mut target, &["late-block-activate"]);
+    listen(&mut target, &uri);
+    go(&mut source, &uri);
+    wait(&mut target, "completed");
+    target.query("cont");
+    target.exec(
+        "blockdev-add",
+        json!({"driver": "null-co", "node-name": "n", "size": 4096, "read-zeroes": true}),
+    );
+    let nodes = target.query("query-named-block-nodes");
+    assert_eq!(nodes[0]["active"], true, "{nodes}");
 }

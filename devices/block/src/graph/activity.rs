@@ -23,8 +23,11 @@ impl Graph {
         self.host.incoming.store(incoming, Ordering::Release);
     }
 
-    /// Whether some node is left to another program.
+    /// Whether some node is left to another program, or one that was opened now would be.
     pub fn any_inactive(&self) -> bool {
+        if self.host.incoming.load(Ordering::Acquire) {
+            return true;
+        }
         let inner = lock(&self.inner);
         let mut entries = inner.nodes.values();
         entries.any(|entry| entry.activity == Activity::Inactive)

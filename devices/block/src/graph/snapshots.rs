@@ -56,6 +56,25 @@ impl Graph {
             .collect())
     }
 
+    /// Refuses disks that are left to another program: what they have is that program's.
+    ///
+    /// # Errors
+    /// The first one.
+    pub fn check_disks_active(&self, disks: &[SnapshotDisk]) -> Result<(), BlockError> {
+        let inner = lock(&self.inner);
+        let inactive = |name: &str| inner.find(name).is_some_and(|id| !inner.is_active(id));
+        let found = disks.iter().find(|disk| {
+            inactive(&disk.node) || disk.image.as_ref().is_some_and(|image| inactive(image))
+        });
+        match found {
+            None => Ok(()),
+            Some(disk) => Err(BlockError::Unsupported(format!(
+                "Device '{}' is inactive: another program may use it",
+                disk.device
+            ))),
+        }
+    }
+
     /// Holds a node, so that it stays, without doing anything to it.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ impl Blockdevs {
         self.graph.nodes().is_empty()
     }
 
-    /// Whether some image is left to another program.
+    /// Whether some image is left to another program, or one that was opened now would be.
     pub fn any_inactive(&self) -> bool {
         self.graph.any_inactive()
     }

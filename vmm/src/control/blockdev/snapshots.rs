@@ -66,6 +66,15 @@ impl GraphWork {
         disks.map_err(|error| error.to_string())
     }
 
+    /// Refuses disks that are left to another program.
+    ///
+    /// # Errors
+    /// The first one.
+    pub fn check_active(&self, disks: &[SnapshotDisk]) -> Result<(), String> {
+        let checked = self.graph.check_disks_active(disks);
+        checked.map_err(|error| error.to_string())
+    }
+
     /// A disk's image, for the machine's state.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ pub fn run(graph: &mut GraphWork, tag: &str, nodes: Option<&[String]>) -> Result
     graph.in_turn(|graph| {
         let all = graph.snapshot_disks(nodes)?;
         disks::check_all_can(&all)?;
+        graph.check_active(&all)?;
         graph.forget_machine(&all, tag)
     })
 }

@@ -43,6 +43,7 @@ impl Load {
         graph.in_turn(|graph| {
             let all = graph.snapshot_disks(self.disks.nodes())?;
             disks::check_all_can(&all)?;
+            graph.check_active(&all)?;
             let missing = all.iter().any(|disk| !disks::has(disk, &self.tag));
             if missing && !all.is_empty() {
                 return Err(format!(

@@ -54,6 +54,7 @@ impl Save {
         graph.in_turn(|graph| {
             let all = graph.snapshot_disks(self.disks.nodes())?;
             disks::check_all_can(&all)?;
+            graph.check_active(&all)?;
             if !self.replaces && all.iter().any(|disk| disks::has(disk, &self.tag)) {
                 return Err(format!(
                     "Snapshot '{}' already exists in one or more devices",
