@@ -60,7 +60,7 @@ pub fn wait(vm: &mut Vm, status: &str) -> Value {
         let ended = ["completed", "failed", "cancelled"].contains(&now.as_str());
         assert!(!ended, "{info}; {}", vm.stderr());
         assert!(Instant::now() < end, "{info}, not {status}");
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -154,8 +154,7 @@ pub fn transfer(from: &mut Serial, to: &mut Serial, address: &str) {
     assert_eq!(to.run("md5sum </got"), sum);
 }
 
-/// Runs a line of the guest's shell besides. It is no child of the shell: that one ends when a child
-/// ends while it waits for a line.
+/// Runs a line of the guest's shell besides. It is no child of the shell, which does not wait for it.
 pub fn besides(serial: &mut Serial, line: &str) {
     serial.run(&format!("({line} &)"));
 }

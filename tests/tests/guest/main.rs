@@ -17,6 +17,7 @@ mod pc;
 mod scsi;
 mod scsi_changes;
 mod snapshots;
+mod traveller;
 mod usernet;
 mod vhost;
 mod vmgenid;
@@ -67,8 +68,13 @@ pub fn kernel_of(builder: VmBuilder, guest: &Guest, append: &str) -> VmBuilder {
 pub fn wait(serial: &mut Serial) {
     serial.expect("QVMD-GUEST-READY");
     serial.expect("guest# ");
-    // Without the echo of what is typed, what comes is what was printed.
-    serial.run("stty -echo");
+    // Without the echo of what is typed, what comes is what was printed. Without its echo an interactive
+    // shell takes a child that ends, while it waits for a line, for the end of its input, and ends: from
+    // here on it is one that is not interactive, as its output is none when it begins.
+    serial.send(b"stty -echo; echo qui''et; exec sh -s >/dev/null\n");
+    serial.expect("quiet\r\n");
+    serial.send(b"exec >&2\n");
+    serial.run("true");
 }
 
 /// A test whether the guest can read this disk. Linux makes a new disk's file a moment before it can be opened.

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::boot_with;
+use crate::traveller::complaints;
 use tests::VmBuilder;
 
 /// Writes numbered blocks with their sum, one after the other, for ever.
@@ -30,7 +31,7 @@ fn linux_goes_back_and_on() {
         return;
     };
     serial.run("until test -b /dev/vda; do sleep 0.1; done");
-    serial.run("mkdir -p /tmp; echo before > /tmp/state");
+    serial.run("dmesg -c >/dev/null; mkdir -p /tmp; echo before > /tmp/state");
     serial.run(&format!("({WRITER}) & echo $! > /tmp/pid"));
     serial.run("until test -s /tmp/n && test $(cat /tmp/n) -gt 2; do sleep 0.1; done");
     assert_eq!(vm.qmp().hmp("savevm s"), "", "{}", vm.stderr());
@@ -54,6 +55,7 @@ fn linux_goes_back_and_on() {
         sum=$(tail -n 1 /tmp/r | sha1sum); test \"$(head -n 1 /tmp/r)\" = \"$sum\" || echo bad $i; \
         done; echo checked";
     assert_eq!(serial.run(verify), "checked");
+    assert_eq!(complaints(&mut serial), "");
     vm.quit();
     let checked = Command::new("qemu-img")
         .args(["check", "-q"])
