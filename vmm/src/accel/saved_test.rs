@@ -94,6 +94,29 @@ fn chips_go_on_in_another_machine() {
     assert_eq!(ioapic.irr & (1 << 11 | 1 << 4), 0);
 }
 
+/// Why devices say what is not of their state only when all is restored.
+#[test]
+fn a_line_that_rises_before_the_chips_are_restored_is_not_seen() {
+    let (Some(old), Some(new)) = (accel(), accel()) else {
+        return;
+    };
+    let saved = old.save().unwrap();
+    let [early, late] = [4, 3].map(|gsi| new.irqs().gsi_line(gsi));
+    early.set(true);
+    for section in &saved {
+        new.restore(section).unwrap();
+    }
+    let seen = || {
+        let pic: PicV1 = unpack(&new.save().unwrap(), PIC, MASTER);
+        pic.irr & (1 << 4 | 1 << 3)
+    };
+    assert_eq!(seen(), 0);
+    late.set(true);
+    assert_eq!(seen(), 1 << 3);
+    early.set(true);
+    assert_eq!(seen(), 1 << 3, "it is high, and does not rise");
+}
+
 #[test]
 fn the_clock_goes_on_from_where_it_stood() {
     let (Some(old), Some(new)) = (accel(), accel()) else {
