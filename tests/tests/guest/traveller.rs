@@ -6,8 +6,10 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -57,6 +59,8 @@ struct Network {
     script: PathBuf,
     port: u16,
     answers: Option<JoinHandle<u64>>,
+    /// How many so far.
+    answered: Arc<AtomicU64>,
 }
 
 impl Network {
@@ -64,8 +68,9 @@ impl Network {
         if !in_lab() {
             return None;
         }
+        // With an address of its own: by itself a bridge takes that of one of its ports, which come and go.
         host(&format!(
-            "ip link add qvmove type bridge && ip addr add {HOST}/24 dev qvmove && \
+            "ip link add qvmove address 52:54:00:78:00:01 type bridge && ip addr add {HOST}/24 dev qvmove && \
              ip link set qvmove up"
         ));
         let script = directory.join("up");
@@ -73,12 +78,26 @@ impl Network {
         host(&format!("chmod +x {}", script.display()));
         let listener = TcpListener::bind((HOST, 0)).expect("a port");
         let port = listener.local_addr().expect("its number").port();
-        let answers = std::thread::spawn(move || answer(&listener));
+        let answered = Arc::new(AtomicU64::new(0));
+        let count = answered.clone();
+        let answers = std::thread::spawn(move || answer(&listener, &count));
         Some(Network {
             script,
             port,
             answers: Some(answers),
+            answered,
         })
+    }
+}
+
+impl Network {
+    /// The guest goes on talking.
+    fn lives(&self) {
+        let (before, begun) = (self.answered.load(Ordering::Relaxed), Instant::now());
+        while self.answered.load(Ordering::Relaxed) < before + 2 {
+            assert!(begun.elapsed() < seconds(60), "it is silent after {before}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
@@ -91,7 +110,7 @@ impl Drop for Network {
 }
 
 /// Sends back what comes: numbers, of which none is missing and none comes twice.
-fn answer(listener: &TcpListener) -> u64 {
+fn answer(listener: &TcpListener, count: &AtomicU64) -> u64 {
     let (mut stream, _) = listener.accept().expect("the guest");
     let limit = Some(seconds(120));
     stream.set_read_timeout(limit).expect("a limit");
@@ -106,6 +125,7 @@ fn answer(listener: &TcpListener) -> u64 {
         std::thread::sleep(ANSWER);
         writeln!(stream, "{line}").expect("the guest takes it");
         next += 1;
+        count.store(next, Ordering::Relaxed);
     }
     next
 }
@@ -134,9 +154,11 @@ impl Traveller {
             disk::raw(share.path(), name, SECTORS * SECTOR as u64);
         }
         let network = Network::new(share.path());
+        let begun = Instant::now();
         let mut vm = builder(share.path(), cpus, network.as_ref(), 0, false)?.start();
         let mut serial = vm.serial();
         wait(&mut serial);
+        println!("up after {:.0} s", begun.elapsed().as_secs_f64());
         let mut traveller = Traveller {
             vm,
             serial,
@@ -148,6 +170,7 @@ impl Traveller {
             plugged: false,
         };
         traveller.work();
+        println!("at work after {:.0} s", begun.elapsed().as_secs_f64());
         Some(traveller)
     }
 
@@ -191,6 +214,9 @@ impl Traveller {
             self.serial.expect("tick ");
         }
         assert_eq!(self.vm.query("query-status")["status"], "running");
+        if let Some(network) = &self.network {
+            network.lives();
+        }
     }
 
     /// Plugs the second disk in, and writes to it.
@@ -200,6 +226,7 @@ impl Traveller {
         self.plugged = true;
         let serial = &mut self.serial;
         serial.run("until test -b /dev/vdb; do sleep 0.1; done; until dd if=/dev/vdb of=/dev/null bs=512 count=1 2>/dev/null; do sleep 0.1; done");
+        println!("a disk is plugged in");
         serial.run("echo from before | dd of=/dev/vdb bs=512 conv=sync,fsync 2>/dev/null");
     }
 
@@ -209,10 +236,10 @@ impl Traveller {
         serial.run("echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/vdb bs=512 count=1 2>/dev/null | grep -q 'from before'");
         serial.run("echo from after | dd of=/dev/vdb bs=512 seek=1 conv=sync,fsync 2>/dev/null");
         self.vm.exec("device_del", json!({"id": "hot"}));
-        let until = std::time::Instant::now() + seconds(90);
+        let until = Instant::now() + seconds(90);
         let gone = |event: Value| event["data"]["device"] == "hot";
         loop {
-            let left = until.saturating_duration_since(std::time::Instant::now());
+            let left = until.saturating_duration_since(Instant::now());
             let event = self.vm.qmp().event_within("DEVICE_DELETED", left);
             if gone(event.expect("the disk is taken out")) {
                 break;
