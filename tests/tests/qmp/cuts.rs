@@ -445,9 +445,8 @@ fn to_and_fro() {
         };
         let uri = format!("unix:{}", vm.path("migration.sock").display());
         for vm in [&mut churner.vm, &mut vm] {
-            if hop % 3 == 2 {
-                enable(vm, &["multifd"]);
-            }
+            let on = json!([{"capability": "multifd", "state": hop % 3 == 2}]);
+            vm.exec("migrate-set-capabilities", json!({ "capabilities": on }));
         }
         listen(&mut vm, &uri);
         go(&mut churner.vm, &uri);
