@@ -9,7 +9,7 @@ use tests::migrate::{arrive, go, listen};
 use crate::traveller::Traveller;
 
 /// No move begins later than so long after the first one: there is not more time for all of them.
-const BUDGET: Duration = Duration::from_secs(85);
+const BUDGET: Duration = Duration::from_secs(75);
 
 /// How it gets there. Not with zstd: a program that is not optimized, in an emulated host, is too slow for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -34,7 +34,7 @@ const MEMORY: &str = "dd if=/dev/urandom of=/tmp/m bs=1M count=2 2>/dev/null; \
      add() { awk 'BEGIN { for (i = 1; i < 4000; i++) s += i / 3; printf \"%.17g\", s }'; }; \
      (s=$(md5sum </tmp/m); f=$(add); [ -n \"$f\" ] || echo BAD awk; while [ -e /tmp/go ]; do cp /tmp/m /tmp/n; \
      [ \"$(md5sum </tmp/n)\" = \"$s\" ] || echo BAD memory; \
-     [ \"$(add)\" = \"$f\" ] || echo BAD sum; rm /tmp/n; done; echo memory over) & true";
+     [ \"$(add)\" = \"$f\" ] || echo BAD sum; rm /tmp/n; sleep 0.2; done; echo memory over) & true";
 
 /// Fills one sector after the other with its number.
 const DISK: &str = "(i=0; while [ -e /tmp/go ]; do printf '%0512d' $i | \
