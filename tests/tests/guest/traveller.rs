@@ -204,6 +204,7 @@ impl Traveller {
     /// It is in this process now, and works there. The one before ends.
     pub fn went_to(&mut self, target: Vm, serial: Serial) {
         assert_eq!(self.vm.query("query-status")["status"], "postmigrate");
+        self.hear_all();
         let before = std::mem::replace(&mut self.vm, target);
         before.quit();
         self.serial.rest();
@@ -216,6 +217,16 @@ impl Traveller {
         assert_eq!(self.vm.query("query-status")["status"], "running");
         if let Some(network) = &self.network {
             network.lives();
+        }
+    }
+
+    /// Reads the console until nothing more comes. The machine stands still here, and nobody has read while it
+    /// was on its way: what does not fit into the socket waits in the program, and ends with it.
+    fn hear_all(&mut self) {
+        let mut heard = 0;
+        while self.serial.seen().len() > heard {
+            heard = self.serial.seen().len();
+            self.serial.comes("\0", Duration::from_millis(500));
         }
     }
 
