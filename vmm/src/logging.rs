@@ -158,20 +158,29 @@ impl Log for Logger {
 /// `2026-11-24T14:33:43.123456Z`.
 pub fn iso8601(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    let seconds = since.as_secs();
-    let (year, month, day) = civil_from_days(seconds / 86_400);
-    let of_day = seconds % 86_400;
+    let [year, month, day, hour, minute, second] = civil_time(since.as_secs());
     format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}Z",
-        of_day / 3600,
-        of_day / 60 % 60,
-        of_day % 60,
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:06}Z",
         since.subsec_micros()
     )
 }
 
+/// Seconds since 1970 as year, month, day, hour, minute and second.
+pub fn civil_time(seconds: u64) -> [u64; 6] {
+    let (year, month, day) = civil_from_days(seconds / 86_400);
+    let second = seconds % 86_400;
+    [
+        year,
+        month,
+        day,
+        second / 3600,
+        second / 60 % 60,
+        second % 60,
+    ]
+}
+
 /// Year, month and day of a day counted from 1970-01-01 in the Gregorian calendar.
-pub fn civil_from_days(days: u64) -> (u64, u64, u64) {
+fn civil_from_days(days: u64) -> (u64, u64, u64) {
     // Counted from 0000-03-01, so that the leap day is a year's last.
     let days = days + 719_468;
     let era = days / 146_097;

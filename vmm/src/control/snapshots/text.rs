@@ -8,7 +8,7 @@ use block::{SnapshotDisk, SnapshotView};
 use super::disks;
 use crate::control::Control;
 use crate::control::commands::human;
-use crate::logging::civil_from_days;
+use crate::logging::civil_time;
 use crate::sys;
 
 impl Control {
@@ -100,21 +100,7 @@ fn name_at([year, month, day, hour, minute, second]: [u64; 6]) -> String {
 /// Seconds since 1970 as year, month, day, hour, minute and second here.
 fn local(seconds: u64) -> [u64; 6] {
     let offset = sys::utc_offset(i64::try_from(seconds).unwrap_or(0));
-    parts(seconds.saturating_add_signed(offset))
-}
-
-/// The same in universal time.
-fn parts(seconds: u64) -> [u64; 6] {
-    let (year, month, day) = civil_from_days(seconds / 86_400);
-    let second = seconds % 86_400;
-    [
-        year,
-        month,
-        day,
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-    ]
+    civil_time(seconds.saturating_add_signed(offset))
 }
 
 #[cfg(test)]
@@ -187,7 +173,7 @@ mod tests {
             (1_290_435_240, "2010-11-22 14:14:00"),
             (4_294_967_295, "2106-02-07 06:28:15"),
         ] {
-            assert_eq!(date_at(parts(seconds)), text);
+            assert_eq!(date_at(civil_time(seconds)), text);
         }
     }
 
