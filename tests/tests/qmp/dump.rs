@@ -2,8 +2,8 @@
 #![allow(clippy::disallowed_methods)] // The rule for threads is for those of the program.
 
 use std::fs;
-use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{PipeReader, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -156,16 +156,7 @@ fn a_machine_that_stands_still_stays_so() {
 #[test]
 fn descriptors_are_written_to() {
     let (mut vm, pattern) = patterned(16 * MIB, "stopped");
-    let (mut reader, writer) = std::io::pipe().expect("a pipe");
-    let writer = OwnedFd::from(writer);
-    let give = |vm: &mut Vm, fd: &OwnedFd| {
-        let named = vm
-            .qmp()
-            .try_exec_fds("getfd", json!({"fdname": "d"}), &[fd.as_fd()]);
-        named.expect("getfd");
-    };
-    give(&mut vm, &writer);
-    drop(writer);
+    let mut reader = pipe_from(&mut vm);
     let reading = std::thread::spawn(move || {
         let mut all = Vec::new();
         reader.read_to_end(&mut all).expect("a dump");
@@ -179,11 +170,20 @@ fn descriptors_are_written_to() {
     let error = vm.refused("dump-guest-memory", dump.clone());
     assert_eq!(error.desc, "File descriptor named 'd' has not been found");
     // A pipe has no places.
-    let (_reader, writer) = std::io::pipe().expect("a pipe");
-    give(&mut vm, &writer.into());
+    let _reader = pipe_from(&mut vm);
     let raw = with(dump, json!({"format": "kdump-raw-zlib"}));
     let error = vm.refused("dump-guest-memory", raw);
     assert!(error.desc.ends_with("require a seekable file"), "{error}");
+}
+
+/// A pipe whose other end the program knows as `d`, and nobody else has.
+fn pipe_from(vm: &mut Vm) -> PipeReader {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let named = vm
+        .qmp()
+        .try_exec_fds("getfd", json!({"fdname": "d"}), &[writer.as_fd()]);
+    named.expect("getfd");
+    reader
 }
 
 /// The pages of a kdump-compressed dump by number.
@@ -263,13 +263,7 @@ fn a_dump_in_the_background_is_told_of() {
     }
     let (mut vm, _) = patterned(16 * MIB, "running");
     // Nobody reads: it takes as long as we like.
-    let (mut reader, writer) = std::io::pipe().expect("a pipe");
-    let writer = OwnedFd::from(writer);
-    let named = vm
-        .qmp()
-        .try_exec_fds("getfd", json!({"fdname": "d"}), &[writer.as_fd()]);
-    named.expect("getfd");
-    drop(writer);
+    let mut reader = pipe_from(&mut vm);
     let dump = json!({"paging": false, "protocol": "fd:d", "detach": true});
     assert_eq!(vm.exec("dump-guest-memory", dump), json!({}));
     let info = vm.query("query-dump");
@@ -293,12 +287,7 @@ fn a_dump_in_the_background_is_told_of() {
 #[test]
 fn a_dump_that_nobody_reads_does_not_hold_up_the_end() {
     let (mut vm, _) = patterned(16 * MIB, "running");
-    let (reader, writer) = std::io::pipe().expect("a pipe");
-    let writer = OwnedFd::from(writer);
-    let named = vm
-        .qmp()
-        .try_exec_fds("getfd", json!({"fdname": "d"}), &[writer.as_fd()]);
-    named.expect("getfd");
+    let reader = pipe_from(&mut vm);
     let dump = json!({"paging": false, "protocol": "fd:d", "detach": true});
     vm.exec("dump-guest-memory", dump);
     vm.quit();
@@ -331,12 +320,7 @@ fn what_goes_wrong_is_told_and_the_guest_goes_on() {
         return;
     }
     // A reader that goes away.
-    let (reader, writer) = std::io::pipe().expect("a pipe");
-    let writer = OwnedFd::from(writer);
-    let named = vm
-        .qmp()
-        .try_exec_fds("getfd", json!({"fdname": "d"}), &[writer.as_fd()]);
-    named.expect("getfd");
+    let reader = pipe_from(&mut vm);
     drop(reader);
     let error = vm.refused(
         "dump-guest-memory",
@@ -426,13 +410,7 @@ fn what_breaks_in_the_midst() {
     }
     let (mut vm, _) = patterned(16 * MIB, "running");
     // A reader that leaves does what a full disk does.
-    let (reader, writer) = std::io::pipe().expect("a pipe");
-    let writer = OwnedFd::from(writer);
-    let named = vm
-        .qmp()
-        .try_exec_fds("getfd", json!({"fdname": "d"}), &[writer.as_fd()]);
-    named.expect("getfd");
-    drop(writer);
+    let reader = pipe_from(&mut vm);
     let mut part = reader;
     let gone = std::thread::spawn(move || {
         let mut some = vec![0; 1 << 20];
