@@ -7,6 +7,7 @@
 
 pub mod accel;
 pub mod acpi;
+pub mod armour;
 pub mod boot;
 pub mod cli;
 pub mod clock;

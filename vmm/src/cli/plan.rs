@@ -8,6 +8,7 @@ use api_spec::globals::Global;
 use serde_json::{Map, Value};
 
 use super::args::Arg;
+use crate::armour::plan::SandboxPlan;
 use crate::control::life::Policy;
 use crate::machine::topology::SmpRequest;
 
@@ -176,6 +177,8 @@ pub struct ProcessPlan {
     pub log_levels: Vec<Arg>,
     /// `-overcommit mem-lock=on`: all memory of the process stays in RAM.
     pub mem_lock: bool,
+    /// How it is confined.
+    pub sandbox: SandboxPlan,
     /// `-msg timestamp=on`.
     pub timestamp: bool,
     /// `-msg guest-name=on`.
