@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::answers::Answers;
 use super::host::{Broken, Cancel, Channel, ChannelKind};
 use super::pages::Span;
+use super::splice::{Splicer, Step};
 use crate::process::errno;
 use crate::sys;
 
 /// The kernel takes no more pieces at once (UIO_MAXIOV).
-const MOST_PIECES: usize = 1024;
+pub(super) const MOST_PIECES: usize = 1024;
 /// Asked for as a socket's buffer; the host may give less. More than that leaves the caches.
 const SOCKET_BUFFER: i32 = 1 << 20;
 
@@ -133,6 +134,8 @@ pub struct Link {
     pub(super) heard: Answers,
     /// It says no more.
     pub(super) deaf: bool,
+    /// Pages are lent, not copied.
+    splicer: Option<Splicer>,
 }
 
 impl Link {
@@ -164,6 +167,7 @@ impl Link {
             listens: false,
             heard: Answers::default(),
             deaf: false,
+            splicer: None,
         })
     }
 
@@ -389,30 +393,86 @@ impl Link {
 
 impl Sink for Link {
     fn write(&mut self, head: &[u8], data: &[Span]) -> Result<(), Broken> {
-        let mut pieces = Vec::with_capacity(data.len().saturating_add(1));
-        pieces.push(libc::iovec {
+        let head = libc::iovec {
             iov_base: head.as_ptr().cast_mut().cast(),
             iov_len: head.len(),
-        });
-        pieces.extend(data.iter().map(piece));
-        let mut left = advance(&mut pieces, 0);
+        };
+        let bytes = data.iter().map(Span::len).fold(0, usize::saturating_add);
+        let splicer = match Splicer::is_for(bytes) {
+            true => self.splicer.take(),
+            false => None,
+        };
+        let Some(splicer) = splicer else {
+            let pieces = std::iter::once(head).chain(data.iter().map(piece));
+            // SAFETY: `head` is borrowed, and spans are guest RAM; all of it is only read.
+            return unsafe { self.write_all(&mut pieces.collect::<Vec<_>>()) };
+        };
+        // SAFETY: as above.
+        unsafe {
+            self.write_all(&mut [head])?;
+            self.splice_all(splicer, data)
+        }
+    }
+}
+
+impl Link {
+    /// Whole pages may be lent to the socket from now on: the machine does not run again before
+    /// the other side says that it has them.
+    pub fn lend_pages(&mut self) {
+        if self.is_duplex() {
+            // A host without descriptors has to copy.
+            self.splicer = Splicer::new().ok();
+        }
+    }
+
+    /// # Safety
+    /// Each piece must be memory that may be read.
+    unsafe fn write_all(&mut self, pieces: &mut [libc::iovec]) -> Result<(), Broken> {
+        let mut left = advance(pieces, 0);
         while !left.is_empty() {
             self.fate.check()?;
-            // SAFETY: `head` is borrowed, and spans are guest RAM; all of it is only read.
+            // SAFETY: the caller's promise.
             match unsafe { self.move_pieces(left, libc::writev) } {
                 Ok(Some(done)) => left = advance(left, done),
                 Ok(None) => self.wait_to_write()?,
-                Err(error) => {
-                    // It may have said why.
-                    if self.listens {
-                        self.hear();
-                    }
-                    let lost = failure("The link was lost", &error);
-                    return Err(self.heard.refusal().unwrap_or(lost));
-                }
+                Err(error) => return Err(self.lost(&error)),
             }
         }
         Ok(())
+    }
+
+    /// # Safety
+    /// The spans must stay mapped.
+    unsafe fn splice_all(&mut self, mut splicer: Splicer, data: &[Span]) -> Result<(), Broken> {
+        let mut pieces: Vec<libc::iovec> = data.iter().map(piece).collect();
+        let mut left = advance(&mut pieces, 0);
+        splicer.begin();
+        loop {
+            self.fate.check()?;
+            // SAFETY: the caller's promise.
+            match unsafe { splicer.step(&mut left, self.channel.fd.as_raw_fd()) } {
+                Ok(Step::Done) => {
+                    self.splicer = Some(splicer);
+                    return Ok(());
+                }
+                Ok(Step::Full) => self.wait_to_write()?,
+                Ok(Step::Unable) => {
+                    let pieces = data.iter().map(piece);
+                    // SAFETY: as above.
+                    return unsafe { self.write_all(&mut pieces.collect::<Vec<_>>()) };
+                }
+                Err(error) => return Err(self.lost(&error)),
+            }
+        }
+    }
+
+    /// The other side may have said why.
+    fn lost(&mut self, error: &io::Error) -> Broken {
+        if self.listens {
+            self.hear();
+        }
+        let lost = failure("The link was lost", error);
+        self.heard.refusal().unwrap_or(lost)
     }
 }
 

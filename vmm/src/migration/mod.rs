@@ -13,6 +13,7 @@ pub mod placed;
 pub mod ram;
 pub mod records;
 pub mod source;
+mod splice;
 pub mod still;
 pub mod target;
 pub mod untouched;

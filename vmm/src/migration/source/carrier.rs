@@ -131,6 +131,7 @@ fn open(more: &mut MoreChannels, hello: &Hello, shared: &Shared) -> Result<Sende
         cancelled.unwrap_or_else(|| failure("Cannot open a multifd channel", &error))
     })?;
     let mut sender = Sender::new(Link::new(channel, shared.fate.clone())?);
+    sender.sink().lend_pages();
     sender.hello(hello);
     sender.flush()?;
     Ok(sender)

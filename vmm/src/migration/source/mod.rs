@@ -119,6 +119,7 @@ fn send(main: Channel, more: MoreChannels, parts: &mut Parts) -> SourceEnd {
     };
     let duplex = sender.sink().is_duplex();
     sender.sink().listens = duplex;
+    sender.sink().lend_pages();
     match travel(sender, more, parts) {
         Ok((sender, stopped)) => settle(sender, stopped, parts),
         Err(broken) => SourceEnd::Here(broken),
