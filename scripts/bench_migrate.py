@@ -140,13 +140,21 @@ class Part:
         time.sleep(0.3)
         return side
 
-    def move(self, program, memory, **capabilities):
-        """(seconds of the move, seconds without a running guest)"""
+    def loaded(self, program, path):
+        """A machine whose memory is its own, as a guest's is: anonymous, and touched. It comes from a file."""
+        side = Side(self.running, program, [*self.options(program, None), "-incoming", "defer"])
+        side.execute("migrate-incoming", uri=f"file:{path}")
+        side.wait("RESUME")
+        time.sleep(0.3)
+        return side
+
+    def move(self, program, saved, **capabilities):
+        """(seconds of the move, seconds without a running guest); the machine is from the file `saved`, or is new."""
         path = self.path("socket")
-        source = self.source(program, memory)
+        source = self.loaded(program, saved) if saved else self.source(program, None)
         # What the target fills is taken from the host before: a host that is a guest itself takes its time for that,
         # now much and now little.
-        target = Side(self.running, program, [*self.options(program, None, prealloc=bool(memory)), "-incoming", "defer"])
+        target = Side(self.running, program, [*self.options(program, None, prealloc=bool(saved)), "-incoming", "defer"])
         for side in (source, target):
             side.settings(**capabilities)
         target.execute("migrate-incoming", uri=f"unix:{path}")
@@ -215,15 +223,15 @@ class Part:
 def measure_one(part, program, note, mapped):
     rate = lambda seconds: 4096 / seconds
     memory = part.random(4 * GIB)
+    note("save-file", rate(part.save(program, memory, "file")))
     for _ in range(3):
-        note("move-random", rate(part.move(program, memory)[0]))
-        note("move-random-multifd", rate(part.move(program, memory, multifd=True)[0]))
+        note("move-random", rate(part.move(program, part.path("file"))[0]))
+        note("move-random-multifd", rate(part.move(program, part.path("file"), multifd=True)[0]))
+    os.unlink(part.path("file"))
     note("move-zero", rate(part.move(program, None)[0]))
     for _ in range(3):
         note("downtime", part.move(program, None)[1] * 1e3)
     note("save-snapshot", rate(part.snapshot(program, memory)))
-    note("save-file", rate(part.save(program, memory, "file")))
-    os.unlink(part.path("file"))
     note("save-mapped", rate(part.save(program, memory, "mapped", mapped_ram=True)))
     for _ in range(3):
         note("restore-4", part.restore(program, "mapped", 4 * GIB, mapped) * 1e3)
