@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::ahead::Ahead;
 use super::answers::Answers;
 use super::host::{Broken, Cancel, Channel, ChannelKind};
 use super::pages::Span;
@@ -134,6 +135,8 @@ pub struct Link {
     pub(super) heard: Answers,
     /// It says no more.
     pub(super) deaf: bool,
+    /// Of what the other side sends.
+    ahead: Ahead,
     /// Pages are lent, not copied.
     splicer: Option<Splicer>,
 }
@@ -167,6 +170,7 @@ impl Link {
             listens: false,
             heard: Answers::default(),
             deaf: false,
+            ahead: Ahead::default(),
             splicer: None,
         })
     }
@@ -370,24 +374,37 @@ impl Link {
         self.fate.wait(Some(fd), libc::POLLIN, None).map(drop)
     }
 
-    /// False at the end of the stream.
+    /// False at the end of the stream. Where more has come than was asked for, some of it is read
+    /// along: records are small, and a system call for each part of one is what takes its time.
     ///
     /// # Safety
     /// Each piece must be memory that may be written.
-    unsafe fn fill(&mut self, pieces: &mut [libc::iovec]) -> Result<bool, Broken> {
-        let mut left = pieces;
-        // Not only where it has to wait: bytes may come faster than they are taken.
-        self.fate.check()?;
-        while !left.is_empty() {
-            // SAFETY: the caller's promise.
+    unsafe fn fill(&mut self, mut pieces: Vec<libc::iovec>) -> Result<bool, Broken> {
+        let lens = pieces.iter().map(|piece| piece.iov_len);
+        let mut wanted = lens.fold(0, usize::saturating_add);
+        let mut ahead = std::mem::take(&mut self.ahead);
+        pieces.push(ahead.room());
+        let mut left = advance(&mut pieces, 0);
+        let filled = loop {
+            // Not only where it has to wait: bytes may come faster than they are taken.
+            self.fate.check()?;
+            // SAFETY: the caller's promise; the last piece is `ahead`'s, which is here.
             match unsafe { self.move_pieces(left, libc::readv) } {
-                Ok(Some(0)) => return Ok(false),
-                Ok(Some(got)) => left = advance(left, got),
+                Ok(Some(0)) => break false,
+                Ok(Some(got)) if got >= wanted => {
+                    ahead.has(got.saturating_sub(wanted));
+                    break true;
+                }
+                Ok(Some(got)) => {
+                    wanted = wanted.saturating_sub(got);
+                    left = advance(left, got);
+                }
                 Ok(None) => self.wait_to_read()?,
                 Err(error) => return Err(failure("The link was lost", &error)),
             }
-        }
-        Ok(true)
+        };
+        self.ahead = ahead;
+        Ok(filled)
     }
 }
 
@@ -478,21 +495,28 @@ impl Link {
 
 impl Input for Link {
     fn read(&mut self, bytes: &mut [u8]) -> Result<bool, Broken> {
-        if bytes.is_empty() {
+        let done = self.ahead.take(bytes);
+        let rest = bytes.get_mut(done..).unwrap_or_default();
+        if rest.is_empty() {
             return Ok(true);
         }
-        let mut pieces = [libc::iovec {
-            iov_base: bytes.as_mut_ptr().cast(),
-            iov_len: bytes.len(),
-        }];
-        // SAFETY: the piece is `bytes`, borrowed for the call.
-        unsafe { self.fill(&mut pieces) }
+        let piece = libc::iovec {
+            iov_base: rest.as_mut_ptr().cast(),
+            iov_len: rest.len(),
+        };
+        // SAFETY: the piece is a part of `bytes`, borrowed for the call.
+        unsafe { self.fill(vec![piece]) }
     }
 
     fn read_pages(&mut self, data: &[Span]) -> Result<bool, Broken> {
+        let done = self.ahead.take_pages(data);
         let mut pieces: Vec<libc::iovec> = data.iter().map(piece).collect();
+        let rest = advance(&mut pieces, done).to_vec();
+        if rest.is_empty() {
+            return Ok(true);
+        }
         // SAFETY: spans are guest RAM, writable and mapped for as long as the process lives.
-        unsafe { self.fill(&mut pieces) }
+        unsafe { self.fill(rest) }
     }
 }
 

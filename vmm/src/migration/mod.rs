@@ -1,6 +1,7 @@
 //! A machine's state on its way: over a socket, into a file, into an image. The same
 //! [`Section`](vmstate::Section)s travel on all of them.
 
+mod ahead;
 pub mod answers;
 pub mod crc;
 #[cfg(test)]
