@@ -3,6 +3,7 @@
 
 pub mod answers;
 pub mod crc;
+pub mod direct;
 #[cfg(test)]
 mod fake;
 pub mod host;
