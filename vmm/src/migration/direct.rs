@@ -40,8 +40,12 @@ const CHECKSUMS: [u32; 3] = [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e];
 /// Whether the file is one to try it with: regular, and written where it is told to be.
 pub fn is_fit(file: &File) -> bool {
     let regular = file.metadata().is_ok_and(|found| found.is_file());
-    let appends = |flags: i32| flags & libc::O_APPEND != 0;
-    regular && sys::status_flags(file).is_ok_and(|flags| !appends(flags))
+    regular && !appends(file)
+}
+
+/// Whether everything goes to the file's end, wherever it is told to go.
+pub fn appends(file: &File) -> bool {
+    sys::status_flags(file).is_ok_and(|flags| flags & libc::O_APPEND != 0)
 }
 
 /// Whether memory may change while it is written.

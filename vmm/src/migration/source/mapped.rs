@@ -60,6 +60,10 @@ struct Sealing {
 impl Sealing {
     /// Everything before and with RAM.
     fn write_ram(&mut self, parts: &mut Parts) -> Result<(Stopped, Vec<PageSet>), Broken> {
+        if direct::appends(&self.file) {
+            let text = "'mapped-ram' needs a file that is not open for appending";
+            return Err(Broken::Failed(text.to_owned()));
+        }
         lock(&self.file, self.offset, Use::Write)?;
         let sparse = self.file.metadata().is_ok_and(|found| found.is_file());
         if sparse {
