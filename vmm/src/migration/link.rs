@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ahead::Ahead;
 use super::answers::Answers;
+use super::direct::Stream;
 use super::host::{Broken, Cancel, Channel, ChannelKind};
 use super::pages::Span;
 use super::splice::{Splicer, Step};
@@ -139,6 +140,8 @@ pub struct Link {
     ahead: Ahead,
     /// Pages are lent, not copied.
     splicer: Option<Splicer>,
+    /// How it is written, where that goes past the page cache.
+    direct: Option<Stream>,
 }
 
 impl Link {
@@ -172,6 +175,7 @@ impl Link {
             deaf: false,
             ahead: Ahead::default(),
             splicer: None,
+            direct: None,
         })
     }
 
@@ -195,11 +199,27 @@ impl Link {
         self.channel.fd.as_raw_fd()
     }
 
+    /// Files are written past the page cache from now on, where that is possible.
+    pub fn leave_cache_alone(&mut self) {
+        if let ChannelKind::File { offset } = self.channel.kind {
+            self.direct = Stream::begin(&self.channel.fd, offset);
+        }
+    }
+
+    /// Nothing written so far is kept back. What comes now goes through the cache.
+    ///
+    /// # Errors
+    /// When something could not be written.
+    pub fn settle(&mut self) -> Result<(), Broken> {
+        self.direct.take().map_or(Ok(()), Stream::finish)
+    }
+
     /// Everything written so far is on the disk.
     ///
     /// # Errors
     /// Those of fsync(2).
-    pub fn make_durable(&self) -> Result<(), Broken> {
+    pub fn make_durable(&mut self) -> Result<(), Broken> {
+        self.settle()?;
         if !matches!(self.channel.kind, ChannelKind::File { .. }) {
             return Ok(());
         }
@@ -410,6 +430,10 @@ impl Link {
 
 impl Sink for Link {
     fn write(&mut self, head: &[u8], data: &[Span]) -> Result<(), Broken> {
+        if let Some(stream) = &mut self.direct {
+            self.fate.check()?;
+            return stream.write(head, data);
+        }
         let head = libc::iovec {
             iov_base: head.as_ptr().cast_mut().cast(),
             iov_len: head.len(),

@@ -95,6 +95,42 @@ fn a_busy_machine_is_in_the_file() {
 }
 
 #[test]
+fn memory_as_a_disk_does_as_well() {
+    // Whether or not it can leave the cache alone.
+    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path = dir.path().join("machine");
+    File::create(&path).unwrap();
+    let from = Memory::new(&[3000]);
+    from.fill(7);
+    let end = save(&from, &path, 100, options(None, false));
+    assert_eq!(end, SourceEnd::Completed);
+    let to = Memory::new(&[3000]);
+    let state = restore(&to, &path, 100, RamLoad::Read);
+    assert_eq!(state, Ok(RunState::Running));
+    assert!(from.bytes() == to.bytes());
+}
+
+#[test]
+fn a_file_that_is_appended_to_has_no_places() {
+    let file = tempfile::NamedTempFile::new_in(".").unwrap();
+    let open = || Channel {
+        fd: File::options()
+            .append(true)
+            .open(file.path())
+            .unwrap()
+            .into(),
+        kind: ChannelKind::File { offset: 0 },
+    };
+    let from = Memory::new(&[10]);
+    let options = options(None, false);
+    let pair = pair(&from, &from, None, options, vec![(open(), open())]);
+    let why = "'mapped-ram' needs a file that is not open for appending";
+    let refused = SourceEnd::Here(Broken::Failed(why.to_owned()));
+    assert_eq!(pair.source.run(), refused);
+    assert_eq!(file.path().metadata().unwrap().len(), 0);
+}
+
+#[test]
 fn zeroes_are_holes() {
     let dir = tempfile::tempdir_in(".").unwrap();
     let path = dir.path().join("machine");

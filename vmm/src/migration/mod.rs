@@ -4,6 +4,7 @@
 mod ahead;
 pub mod answers;
 pub mod crc;
+pub mod direct;
 #[cfg(test)]
 mod fake;
 pub mod host;

@@ -190,6 +190,22 @@ impl Span {
         self.len == 0
     }
 
+    /// What of it begins at `at`; `None` when that is beyond its end.
+    pub fn from(&self, at: usize) -> Option<Span> {
+        let len = self.len.checked_sub(at)?;
+        let address = self.address.checked_add(u64::try_from(at).ok()?)?;
+        Some(Span { address, len })
+    }
+
+    /// Its beginning: at most so many bytes.
+    #[must_use]
+    pub fn up_to(&self, len: usize) -> Span {
+        Span {
+            len: self.len.min(len),
+            ..*self
+        }
+    }
+
     /// Adds its bytes to `out`.
     pub fn append_to(&self, out: &mut Vec<u8>) {
         out.reserve(self.len);

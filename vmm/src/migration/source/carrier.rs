@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender as Done, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
-use super::lane::{Job, Lane, Shared, StreamLane};
+use super::lane::{JOB_PAGES, Job, Lane, Shared, StreamLane};
 use crate::migration::answers::Answer;
 use crate::migration::host::{Broken, MoreChannels};
 use crate::migration::link::{Link, failure};
@@ -27,6 +27,10 @@ pub trait Carrier {
     /// # Errors
     /// As [`Carrier::carry`].
     fn end_pass(&mut self, number: u32) -> Result<(), Broken>;
+    /// How many pages a job may have.
+    fn job_pages(&self) -> u64 {
+        JOB_PAGES
+    }
     /// The other side has taken in all of that pass, where it says so.
     ///
     /// # Errors
@@ -108,7 +112,7 @@ impl Multi {
                 Err(broken) => return Err(why(&mut main, broken)),
             }
         }
-        let pool = Pool::start(lanes, shared)?;
+        let pool = Pool::start("multifd-send", lanes, shared)?;
         Ok(Multi { main, pool })
     }
 
@@ -209,11 +213,15 @@ enum Order {
 }
 
 impl Pool {
-    /// Starts a thread for each lane.
+    /// Starts a thread for each lane, with this name and a number.
     ///
     /// # Errors
     /// When the host gives none.
-    pub fn start(lanes: Vec<Box<dyn Lane>>, shared: Arc<Shared>) -> Result<Self, Broken> {
+    pub fn start(
+        name: &str,
+        lanes: Vec<Box<dyn Lane>>,
+        shared: Arc<Shared>,
+    ) -> Result<Self, Broken> {
         let mut pool = Pool {
             workers: Vec::new(),
             next: 0,
@@ -228,7 +236,7 @@ impl Pool {
                     fate.fail(&broken);
                 }
             };
-            let name = format!("multifd-send-{number}");
+            let name = format!("{name}-{number}");
             let thread = threads::spawn(ThreadKind::Migration, &name, None, body)
                 .map_err(|error| failure("Cannot start a thread", &error))?;
             pool.workers.push(Worker {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::carrier::Carrier;
-use super::lane::{JOB_PAGES, Job, Shared};
+use super::lane::{Job, Shared};
 use super::{Parts, get};
 use crate::migration::host::{Broken, Counters, Stopped, Tunables};
 use crate::migration::link::failure;
@@ -191,7 +191,7 @@ fn pass(
     let mut rate = Rate::new(&counters);
     for (block, set) in sets.iter_mut().enumerate() {
         let mut from = 0;
-        while let Some(job) = next_job(block, set, &mut from) {
+        while let Some(job) = next_job(block, set, &mut from, carrier.job_pages()) {
             carrier.carry(job)?;
             rate.tell(&counters);
         }
@@ -199,13 +199,13 @@ fn pass(
     carrier.end_pass(number)
 }
 
-/// Takes pages out of a set, from page `from` on.
-fn next_job(block: usize, set: &mut PageSet, from: &mut u64) -> Option<Job> {
+/// Takes pages out of a set, at most so many, from page `from` on.
+fn next_job(block: usize, set: &mut PageSet, from: &mut u64, most: u64) -> Option<Job> {
     let mut job = Job {
         block,
         ranges: Vec::new(),
     };
-    let mut room = JOB_PAGES;
+    let mut room = most;
     while room > 0
         && let Some((first, count)) = set.take_run(*from, room)
     {
@@ -398,8 +398,8 @@ mod tests {
         }
         let mut missing = set.clone();
         let mut from = 0;
-        while let Some(job) = next_job(0, &mut set, &mut from) {
-            assert!(job.pages() <= JOB_PAGES && job.pages() > 0);
+        while let Some(job) = next_job(0, &mut set, &mut from, 128) {
+            assert!(job.pages() <= 128 && job.pages() > 0);
             for (first, count) in job.ranges {
                 for page in first..first + u64::from(count) {
                     assert!(missing.contains(page));

@@ -41,7 +41,7 @@ pub struct Shared {
 pub struct Job {
     /// Which block.
     pub block: usize,
-    /// At most [`JOB_PAGES`] together.
+    /// At most so many together as the carrier wants.
     pub ranges: Vec<(u64, u32)>,
 }
 

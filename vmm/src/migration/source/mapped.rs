@@ -4,22 +4,24 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::carrier::{Carrier, Inline, Pool};
-use super::lane::{Job, Lane, Shared};
+use super::carrier::{Inline, Pool};
+use super::lane::Lane;
+use super::places::{FileLane, Past, Placed};
 use super::{Parts, course, put_sections, random_id, take_back};
+use crate::migration::direct;
 use crate::migration::host::{Broken, Channel, ChannelKind, Counters, SourceEnd, Stopped};
 use crate::migration::link::failure;
 use crate::migration::load::empty_sets;
-use crate::migration::pages::{Run, Span};
-use crate::migration::placed::{
-    ALIGN, At, RECORDS_AT, SEAL_AT, Seal, Use, lock, punch, set_direct, write_span,
-};
+use crate::migration::placed::{ALIGN, At, RECORDS_AT, SEAL_AT, Seal, Use, lock, set_direct};
 use crate::migration::ram::{PAGE, PageSet};
 use crate::migration::records::Sender;
 use crate::migration::wire::{Features, Hello, Kind, Out, put_blocks, put_config};
 
 /// Words of a bitmap in one record.
 const WORDS: usize = 8192;
+/// Threads that write past the page cache, where nobody asked for others: one's end is the other's
+/// middle.
+const WRITERS: u8 = 2;
 
 /// Writes the machine into the file.
 pub fn send(main: Channel, parts: &mut Parts) -> SourceEnd {
@@ -58,6 +60,10 @@ struct Sealing {
 impl Sealing {
     /// Everything before and with RAM.
     fn write_ram(&mut self, parts: &mut Parts) -> Result<(Stopped, Vec<PageSet>), Broken> {
+        if direct::appends(&self.file) {
+            let text = "'mapped-ram' needs a file that is not open for appending";
+            return Err(Broken::Failed(text.to_owned()));
+        }
         lock(&self.file, self.offset, Use::Write)?;
         let sparse = self.file.metadata().is_ok_and(|found| found.is_file());
         if sparse {
@@ -68,38 +74,68 @@ impl Sealing {
         if sparse {
             self.set_len(self.offset.saturating_add(self.tail))?;
         }
-        if parts.options.direct_io {
-            set_direct(&self.file, true)
-                .map_err(|error| failure("Cannot use 'direct-io' for the file", &error))?;
-        }
+        let past = self.leave_cache_alone(parts.options.direct_io, sparse)?;
         let present = Arc::new(Mutex::new(empty_sets(&parts.shared.view)));
+        let shared = parts.shared.clone();
         let lane = || FileLane {
             file: self.file.clone(),
             offset: self.offset,
-            shared: parts.shared.clone(),
+            shared: shared.clone(),
             present: present.clone(),
             sparse,
+            past,
             runs: Vec::new(),
         };
-        let stopped = match parts.options.multifd.unwrap_or(0) {
-            0 => {
-                let mut carrier = Inline(Box::new(lane()));
-                course::run(&mut carrier as &mut dyn Carrier, parts)?
-            }
-            count => {
-                let lanes = (0..count).map(|_| Box::new(lane()) as Box<dyn Lane>);
-                let mut pool = Pool::start(lanes.collect(), parts.shared.clone())?;
-                let stopped = course::run(&mut pool, parts)?;
-                pool.finish()?;
-                stopped
-            }
-        };
-        if parts.options.direct_io {
-            set_direct(&self.file, false)
-                .map_err(|error| failure("Cannot write the file", &error))?;
+        let stopped = self.carry(past, &lane, parts);
+        if past != Past::Never {
+            let through = set_direct(&self.file, false);
+            through.map_err(|error| failure("Cannot write the file", &error))?;
         }
+        let stopped = stopped?;
         let mut present = present.lock().unwrap_or_else(PoisonError::into_inner);
         Ok((stopped, std::mem::take(&mut *present)))
+    }
+
+    /// All of RAM, until the machine stands still.
+    fn carry(
+        &self,
+        past: Past,
+        lane: &dyn Fn() -> FileLane,
+        parts: &mut Parts,
+    ) -> Result<Stopped, Broken> {
+        let (name, count) = match parts.options.multifd {
+            Some(count) => ("multifd-send", count),
+            None if past == Past::Never => ("", 0),
+            None => ("mapped-write", WRITERS),
+        };
+        if count == 0 {
+            return course::run(&mut Inline(Box::new(lane())), parts);
+        }
+        let lanes = (0..count).map(|_| Box::new(lane()) as Box<dyn Lane>);
+        let mut carrier = Placed {
+            pool: Pool::start(name, lanes.collect(), parts.shared.clone())?,
+            file: self.file.clone(),
+            past,
+        };
+        let stopped = course::run(&mut carrier, parts)?;
+        carrier.pool.finish()?;
+        Ok(stopped)
+    }
+
+    /// Pages go past the page cache, where that is wanted or possible.
+    fn leave_cache_alone(&self, wanted: bool, sparse: bool) -> Result<Past, Broken> {
+        if wanted {
+            set_direct(&self.file, true)
+                .map_err(|error| failure("Cannot use 'direct-io' for the file", &error))?;
+            return Ok(Past::Always);
+        }
+        // Pages stay where they are while they are written, and the guest may change them.
+        let fit = sparse && direct::is_fit(&self.file);
+        let fit = fit && direct::takes_changing_memory(&self.file);
+        match fit && set_direct(&self.file, true).is_ok() {
+            true => Ok(Past::First),
+            false => Ok(Past::Never),
+        }
     }
 
     /// What stands before RAM; finds places for the blocks.
@@ -205,94 +241,5 @@ impl Sealing {
     fn sync(&self) -> Result<(), Broken> {
         let synced = self.file.sync_all();
         synced.map_err(|error| failure("Cannot write the file", &error))
-    }
-}
-
-/// Pages to their places.
-struct FileLane {
-    file: Arc<File>,
-    offset: u64,
-    shared: Arc<Shared>,
-    /// Which pages have data there. Rank: a leaf.
-    present: Arc<Mutex<Vec<PageSet>>>,
-    /// Zeroes are holes.
-    sparse: bool,
-    runs: Vec<Run>,
-}
-
-impl FileLane {
-    fn put(&self, job: &Job, run: &Run) -> Result<u64, Broken> {
-        let block = self.shared.view.blocks.get(job.block);
-        let entry = self.shared.entries.get(job.block);
-        let (Some(block), Some(entry)) = (block, entry) else {
-            return Ok(0);
-        };
-        let at = self
-            .offset
-            .saturating_add(entry.place)
-            .saturating_add(run.offset());
-        let cannot = |error| failure("Cannot write the file", &error);
-        if !run.zero || !self.sparse {
-            let Some(span) = Span::of(block, run) else {
-                return Ok(0);
-            };
-            self.mark(job.block, run, true);
-            write_span(&self.file, &span, at).map_err(cannot)?;
-            return Ok(run.bytes());
-        }
-        if !self.mark(job.block, run, false) {
-            return Ok(0);
-        }
-        match punch(&self.file, at, run.bytes()) {
-            Ok(()) => Ok(0),
-            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-                let zeroes = vec![0; usize::try_from(run.bytes()).unwrap_or(0)];
-                let written = self.file.write_all_at(&zeroes, at);
-                written.map(|()| run.bytes()).map_err(cannot)
-            }
-            Err(error) => Err(cannot(error)),
-        }
-    }
-
-    /// Remembers whether a run has data; returns whether any of it had.
-    fn mark(&self, block: usize, run: &Run, data: bool) -> bool {
-        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(set) = present.get_mut(block) else {
-            return false;
-        };
-        if data {
-            set.insert_run(run.first, u64::from(run.count));
-            return true;
-        }
-        let end = run.first.saturating_add(u64::from(run.count));
-        let mut any = false;
-        while let Some(page) = set.next(run.first).filter(|page| *page < end) {
-            set.remove(page);
-            any = true;
-        }
-        any
-    }
-}
-
-impl Lane for FileLane {
-    fn work(&mut self, job: &Job) -> Result<(), Broken> {
-        let mut runs = std::mem::take(&mut self.runs);
-        self.shared.scan(job, &mut runs);
-        let mut bytes = 0u64;
-        for run in &runs {
-            self.shared.fate.check()?;
-            bytes = bytes.saturating_add(self.put(job, run)?);
-        }
-        let result = self.shared.account(job, &runs, bytes);
-        self.runs = runs;
-        result
-    }
-
-    fn end_pass(&mut self, _: u32) -> Result<(), Broken> {
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<(), Broken> {
-        Ok(())
     }
 }

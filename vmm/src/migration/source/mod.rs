@@ -12,6 +12,7 @@ mod course;
 mod lane;
 mod mapped;
 mod pace;
+mod places;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -146,6 +147,9 @@ fn travel(
         channels,
     };
     let config = put_config(&parts.host.config())?;
+    if channels == 0 {
+        sender.sink().leave_cache_alone();
+    }
     sender.hello(&hello);
     sender.record(Kind::Config, &config)?;
     sender.record(Kind::Blocks, &put_blocks(&parts.shared.entries))?;
@@ -219,6 +223,7 @@ fn settle_alone(sender: &mut Sender<Link>, stopped: &Stopped, parts: &mut Parts)
     let mut prepare = || {
         put_sections(sender, stopped)?;
         sender.flush()?;
+        sender.sink().settle()?;
         parts.host.hand_over()
     };
     if let Err(broken) = prepare() {
