@@ -179,11 +179,12 @@ class Part:
         os.unlink(image)
         return ended - began
 
-    def save(self, program, memory, name, size=4 * GIB, **capabilities):
+    def save(self, program, memory, name, size=4 * GIB, saved=None, **capabilities):
+        """Into a file, a machine that has memory from `memory`, or its own (see `loaded`)."""
         path = self.path(name)
         if os.path.exists(path):
             os.unlink(path)
-        side = self.source(program, memory, size=size)
+        side = self.loaded(program, saved) if saved else self.source(program, memory, size=size)
         side.settings(**capabilities)
         began = time.time()
         side.execute("migrate", uri=f"file:{path}")
@@ -223,16 +224,20 @@ class Part:
 def measure_one(part, program, note, mapped):
     rate = lambda seconds: 4096 / seconds
     memory = part.random(4 * GIB)
-    note("save-file", rate(part.save(program, memory, "file")))
+    part.save(program, memory, "base")
+    base = part.path("base")
     for _ in range(3):
-        note("move-random", rate(part.move(program, part.path("file"))[0]))
-        note("move-random-multifd", rate(part.move(program, part.path("file"), multifd=True)[0]))
-    os.unlink(part.path("file"))
+        note("move-random", rate(part.move(program, base)[0]))
+        note("move-random-multifd", rate(part.move(program, base, multifd=True)[0]))
+    for _ in range(2):
+        note("save-file", rate(part.save(program, memory, "file", saved=base)))
+        os.unlink(part.path("file"))
+        note("save-mapped", rate(part.save(program, memory, "mapped", saved=base, mapped_ram=True)))
+    os.unlink(base)
     note("move-zero", rate(part.move(program, None)[0]))
     for _ in range(3):
         note("downtime", part.move(program, None)[1] * 1e3)
     note("save-snapshot", rate(part.snapshot(program, memory)))
-    note("save-mapped", rate(part.save(program, memory, "mapped", mapped_ram=True)))
     for _ in range(3):
         note("restore-4", part.restore(program, "mapped", 4 * GIB, mapped) * 1e3)
     os.unlink(part.path("mapped"))
