@@ -4,4 +4,5 @@
 //! that has no privileges ([`plan`]), may make only the system calls that the thread needs, and
 //! reaches only the files it was told of.
 
+pub mod launcher;
 pub mod plan;
