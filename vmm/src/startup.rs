@@ -14,6 +14,9 @@ use crate::accel::AccelKind;
 use crate::accel::kvm::KvmAccel;
 use crate::accel::qtest::QtestAccel;
 use crate::accel::qtest_server::{Endpoint, QtestServer};
+use crate::armour::files::{self, Programs};
+use crate::armour::launcher::{self, Launcher};
+use crate::armour::{names, privileges};
 use crate::cli::args::Arg;
 use crate::cli::migration::IncomingOrder;
 use crate::cli::order::{DiskOrder, MonitorOrder, SerialOrder};
@@ -31,6 +34,8 @@ use crate::threads;
 
 /// Runs the program with these words; returns its exit status.
 pub fn run(words: Vec<OsString>) -> u8 {
+    // As early as can be: it may go while we start.
+    let parent = std::os::unix::process::parent_id();
     let name = words.first().map(|name| name.to_string_lossy());
     logging::init(name.as_deref().unwrap_or("qvmd"));
     let words: Result<Vec<String>, OsString> = words
@@ -58,7 +63,7 @@ pub fn run(words: Vec<OsString>) -> u8 {
             return 1;
         }
     };
-    match start(*order) {
+    match start(*order, parent) {
         Ok(status) => status,
         Err(error) => {
             logging::report(&process::with_causes(&error));
@@ -82,15 +87,20 @@ fn blame<T, E: std::fmt::Display>(arg: &Arg, result: Result<T, E>) -> Result<T> 
 const IDENTIFIERS: &str = "\nIdentifiers consist of letters, digits, '-', '.', '_', starting with a \
                            letter.";
 
-fn start(order: Order) -> Result<u8> {
+fn start(order: Order, parent: u32) -> Result<u8> {
     prepare_process(&order)?;
     let daemon = match order.process.daemonize {
         true => Some(process::daemonize()?),
         false => None,
     };
-    if order.process.mem_lock {
+    let sandbox = order.process.sandbox.clone();
+    let launcher = launcher::start(&sandbox)?;
+    privileges::begin(&sandbox, parent)?;
+    files::begin(&sandbox, &names::of_order(&order), Programs::Elsewhere)?;
+    if let Some(when) = order.process.mem_lock {
         // In the process that stays: a child does not inherit it.
-        sys::lock_memory().context("locking memory failed")?;
+        privileges::prepare_memory_lock();
+        sys::lock_memory(when).context("locking memory failed")?;
     }
     let _pid_file = match &order.process.pidfile {
         Some(path) => Some(PidFile::create(path)?),
@@ -98,18 +108,25 @@ fn start(order: Order) -> Result<u8> {
     };
     let stopped = order.process.stopped;
     let loadvm = order.process.loadvm.clone();
-    let mut control = build(order)?;
+    let mut control = build(order, launcher.clone())?;
     if let Some(arg) = loadvm {
         blame(&arg, control.load_first(arg.value.clone()))?;
     }
+    files::finish(&control.named_files())?;
+    privileges::finish(&sandbox)?;
+    let dropped = launcher.drop_privileges();
+    dropped.context("Cannot drop the privileges of the process that starts programs")?;
+    files::restrict()?;
     control.start(stopped)?;
     if let Some(daemon) = daemon {
-        leave_terminal(daemon)?;
+        leave_terminal(daemon, &launcher)?;
     }
     Ok(control.run())
 }
 
-fn leave_terminal(daemon: Daemon) -> Result<()> {
+fn leave_terminal(daemon: Daemon, launcher: &Launcher) -> Result<()> {
+    let left = launcher.leave_directory();
+    left.context("Cannot go into the background")?;
     daemon.ready().context("Cannot go into the background")
 }
 
@@ -159,9 +176,9 @@ fn facts(identity: &Identity) -> Facts {
 
 /// Makes everything in the order in which it builds on each other: descriptors, chardevs and
 /// monitors, objects, disks, the machine, its devices.
-fn build(order: Order) -> Result<Control> {
+fn build(order: Order, launcher: Launcher) -> Result<Control> {
     let published = Published::new(facts(&order.identity));
-    let mut control = Control::new(published.clone(), order.policy)?;
+    let mut control = Control::new(published.clone(), order.policy, launcher)?;
     add_fds(&mut control, &order.fds)?;
     for setting in order.migration {
         control.set_migration(setting)?;
@@ -407,7 +424,7 @@ fn qtest_endpoint(backend: &Value) -> Result<Endpoint> {
 pub(crate) fn build_for_test(words: &[&str]) -> Result<Control> {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     match cli::parse(&words)? {
-        Request::Run(order) => build(*order),
+        Request::Run(order) => build(*order, launcher::on_a_thread()),
         Request::Print(text) => bail!("It asks for a text: {text}"),
     }
 }

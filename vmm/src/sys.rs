@@ -1,10 +1,12 @@
 //! The few system calls that have no safe face elsewhere.
 #![allow(unsafe_code)] // thin wrappers over libc
 
+use std::ffi::CStr;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 /// The status flags of an open file (F_GETFL).
 ///
@@ -81,16 +83,6 @@ pub fn poll(fds: &mut [libc::pollfd], milliseconds: Option<i32>) -> io::Result<(
     }
 }
 
-/// Kills a process and all others of its group, whose number is its own.
-pub fn kill_group(leader: u32) {
-    if let Ok(leader) = i32::try_from(leader)
-        && leader > 1
-    {
-        // SAFETY: no pointers.
-        unsafe { libc::kill(-leader, libc::SIGKILL) };
-    }
-}
-
 /// How many connections may wait to be accepted by a socket that listens.
 ///
 /// # Errors
@@ -157,8 +149,8 @@ fn check(result: i32) -> io::Result<i32> {
 /// Who goes on after [`fork`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forked {
-    /// The caller, which now has a child.
-    Parent,
+    /// The caller, which now has this child.
+    Parent(i32),
     /// The child.
     Child,
 }
@@ -169,10 +161,9 @@ pub enum Forked {
 /// Those of fork(2).
 pub fn fork() -> io::Result<Forked> {
     // SAFETY: the caller is the only thread, so that no lock is held by one that vanishes.
-    Ok(if check(unsafe { libc::fork() })? == 0 {
-        Forked::Child
-    } else {
-        Forked::Parent
+    Ok(match check(unsafe { libc::fork() })? {
+        0 => Forked::Child,
+        child => Forked::Parent(child),
     })
 }
 
@@ -281,25 +272,6 @@ pub fn with_signals<T>(signals: &[i32], body: impl FnOnce() -> T) -> io::Result<
     Ok(result)
 }
 
-/// Has a program begin with what it would have from a shell: no signal is blocked, as some are in
-/// our threads, and no descriptor is open but the standard ones, whoever gave it to us.
-pub fn start_afresh(command: &mut Command) {
-    let prepare = || {
-        // SAFETY: the set is initialised by sigemptyset before use and lives across the calls; no
-        // descriptor is closed, they are only marked. Kernels that cannot do so leave them.
-        unsafe {
-            let mut none: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&mut none);
-            libc::pthread_sigmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
-            let flags = libc::CLOSE_RANGE_CLOEXEC;
-            libc::syscall(libc::SYS_close_range, 3, u32::MAX, flags);
-        }
-        Ok(())
-    };
-    // SAFETY: these are calls that may be made between fork and exec.
-    unsafe { command.pre_exec(prepare) };
-}
-
 /// A signal that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal {
@@ -389,6 +361,24 @@ impl Poll {
     }
 }
 
+/// A file or directory as a place, without its contents (O_PATH).
+///
+/// # Errors
+/// Those of open(2).
+pub fn open_place(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_PATH).open(path)
+}
+
+/// Removes a file from an open directory.
+///
+/// # Errors
+/// Those of unlinkat(2).
+pub fn remove_in(directory: &impl AsRawFd, name: &CStr) -> io::Result<()> {
+    // SAFETY: the name ends and lives across the call.
+    check(unsafe { libc::unlinkat(directory.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
+}
+
 /// Names the process, as `ps` shows it (at most 15 bytes).
 pub fn set_process_name(name: &str) {
     let mut bytes = [0u8; 16];
@@ -403,13 +393,39 @@ pub fn set_process_name(name: &str) {
     unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) };
 }
 
+/// When memory is locked into RAM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryLock {
+    /// All of it at once, what is mapped later included.
+    Now,
+    /// Each page when it is first touched.
+    OnFault,
+}
+
 /// Keeps all memory of the process in RAM, now and later.
 ///
 /// # Errors
 /// Those of mlockall(2).
-pub fn lock_memory() -> io::Result<()> {
+pub fn lock_memory(when: MemoryLock) -> io::Result<()> {
+    let when = match when {
+        MemoryLock::Now => 0,
+        MemoryLock::OnFault => libc::MCL_ONFAULT,
+    };
     // SAFETY: no pointers.
-    check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) }).map(drop)
+    check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | when) }).map(drop)
+}
+
+/// Lets any amount of memory be locked (RLIMIT_MEMLOCK).
+///
+/// # Errors
+/// Those of setrlimit(2): EPERM where the limit is lower and we may not raise it.
+pub fn lift_memory_limit() -> io::Result<()> {
+    let values = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: `values` lives across the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const values) }).map(drop)
 }
 
 /// The calling thread's number, as in /proc/self/task.

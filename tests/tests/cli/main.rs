@@ -4,5 +4,6 @@ mod globals;
 mod migratable;
 mod options;
 mod output;
+mod privileges;
 mod process;
 mod refusals;
