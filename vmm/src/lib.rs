@@ -22,6 +22,7 @@ pub mod memory;
 pub mod migration;
 mod mirror;
 pub mod process;
+pub mod service;
 pub mod smbios;
 pub mod startup;
 pub mod sys;

@@ -26,6 +26,8 @@ use crate::logging;
 use crate::machine::spec::MachineSpec;
 use crate::machine::{ChosenAccel, Machine};
 use crate::process::{self, Daemon, PidFile, errno};
+use crate::service::Service;
+use crate::service::notify::Standing;
 use crate::sys;
 use crate::threads;
 
@@ -58,10 +60,15 @@ pub fn run(words: Vec<OsString>) -> u8 {
             return 1;
         }
     };
-    match start(*order) {
+    let mut daemon = None;
+    match start(*order, &mut daemon) {
         Ok(status) => status,
         Err(error) => {
             logging::report(&process::with_causes(&error));
+            // Only now: the parent is to end after the message.
+            if let Some(daemon) = daemon {
+                daemon.failed();
+            }
             1
         }
     }
@@ -82,12 +89,12 @@ fn blame<T, E: std::fmt::Display>(arg: &Arg, result: Result<T, E>) -> Result<T> 
 const IDENTIFIERS: &str = "\nIdentifiers consist of letters, digits, '-', '.', '_', starting with a \
                            letter.";
 
-fn start(order: Order) -> Result<u8> {
+fn start(order: Order, daemon: &mut Option<Daemon>) -> Result<u8> {
     prepare_process(&order)?;
-    let daemon = match order.process.daemonize {
-        true => Some(process::daemonize()?),
-        false => None,
-    };
+    let service = Service::take();
+    if order.process.daemonize {
+        *daemon = Some(process::daemonize()?);
+    }
     if order.process.mem_lock {
         // In the process that stays: a child does not inherit it.
         sys::lock_memory().context("locking memory failed")?;
@@ -98,19 +105,20 @@ fn start(order: Order) -> Result<u8> {
     };
     let stopped = order.process.stopped;
     let loadvm = order.process.loadvm.clone();
-    let mut control = build(order)?;
+    let mut control = build(order, service)?;
     if let Some(arg) = loadvm {
         blame(&arg, control.load_first(arg.value.clone()))?;
     }
     control.start(stopped)?;
-    if let Some(daemon) = daemon {
-        leave_terminal(daemon)?;
-    }
+    let standing = match daemon {
+        None => Standing::Started,
+        Some(daemon) => {
+            daemon.ready().context("Cannot go into the background")?;
+            Standing::Background
+        }
+    };
+    control.tell_ready(standing);
     Ok(control.run())
-}
-
-fn leave_terminal(daemon: Daemon) -> Result<()> {
-    daemon.ready().context("Cannot go into the background")
 }
 
 /// What concerns the process alone.
@@ -159,9 +167,10 @@ fn facts(identity: &Identity) -> Facts {
 
 /// Makes everything in the order in which it builds on each other: descriptors, chardevs and
 /// monitors, objects, disks, the machine, its devices.
-fn build(order: Order) -> Result<Control> {
+fn build(order: Order, service: Service) -> Result<Control> {
     let published = Published::new(facts(&order.identity));
     let mut control = Control::new(published.clone(), order.policy)?;
+    control.set_service(service);
     add_fds(&mut control, &order.fds)?;
     for setting in order.migration {
         control.set_migration(setting)?;
@@ -212,6 +221,7 @@ fn build(order: Order) -> Result<Control> {
     for remark in api_spec::globals::remarks() {
         log::warn!("{remark}");
     }
+    control.remark_on_sockets();
     control.power_on()?;
     control.begin_chardevs(&makers)?;
     if let Some(IncomingOrder {
@@ -395,7 +405,9 @@ fn qtest_endpoint(backend: &Value) -> Result<Endpoint> {
         let _ = std::fs::remove_file(path);
         let listener = UnixListener::bind(path)
             .map_err(|error| anyhow!("Failed to bind socket to {path}: {}", errno(&error)))?;
-        return Ok(Endpoint::Listening(listener, path.into()));
+        // Whoever goes into the background changes the directory before the end.
+        let path = std::path::absolute(path)?;
+        return Ok(Endpoint::Listening(listener, path));
     }
     let stream = UnixStream::connect(path)
         .map_err(|error| anyhow!("Failed to connect to '{path}': {}", errno(&error)))?;
@@ -407,7 +419,7 @@ fn qtest_endpoint(backend: &Value) -> Result<Endpoint> {
 pub(crate) fn build_for_test(words: &[&str]) -> Result<Control> {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     match cli::parse(&words)? {
-        Request::Run(order) => build(*order),
+        Request::Run(order) => build(*order, Service::default()),
         Request::Print(text) => bail!("It asks for a text: {text}"),
     }
 }
