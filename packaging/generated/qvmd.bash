@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 _qvmd() {
   local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
-  local words="-help -h -version -config -machine -M -accel -enable-kvm -cpu -smp -m -name -uuid -object -kernel -initrd -append -chardev -serial -mon -qmp -qmp-pretty -blockdev -drive -hda -hdb -hdc -hdd -cdrom -snapshot -device -balloon -watchdog -watchdog-action -netdev -nic -net -global -incoming -set -nodefaults -no-user-config -display -nographic -vga -audio -S -loadvm -no-reboot -only-migratable -no-shutdown -action -rtc -daemonize -pidfile -D -d -msg -add-fd -overcommit -qtest -qtest-log"
+  local words="-help -h -version -config -machine -M -accel -enable-kvm -cpu -smp -m -name -uuid -object -kernel -initrd -append -chardev -serial -mon -qmp -qmp-pretty -blockdev -drive -hda -hdb -hdc -hdd -cdrom -snapshot -device -balloon -watchdog -watchdog-action -netdev -nic -net -global -incoming -set -nodefaults -no-user-config -display -nographic -vga -audio -S -loadvm -no-reboot -only-migratable -no-shutdown -action -rtc -daemonize -pidfile -D -d -msg -add-fd -overcommit -sandbox -add-dir -runas -chroot -run-with -qtest -qtest-log"
   case $before in
     -config | --config) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
     -machine | --machine) words="q35 pc none" ;;
@@ -13,7 +13,7 @@ _qvmd() {
     -m | --m) return ;;
     -name | --name) return ;;
     -uuid | --uuid) return ;;
-    -object | --object) words="" ;;
+    -object | --object) words="iothread memory-backend-file memory-backend-memfd memory-backend-ram rng-builtin rng-random throttle-group" ;;
     -kernel | --kernel) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
     -initrd | --initrd) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
     -append | --append) return ;;
@@ -51,6 +51,11 @@ _qvmd() {
     -msg | --msg) return ;;
     -add-fd | --add-fd) return ;;
     -overcommit | --overcommit) return ;;
+    -sandbox | --sandbox) return ;;
+    -add-dir | --add-dir) return ;;
+    -runas | --runas) return ;;
+    -chroot | --chroot) return ;;
+    -run-with | --run-with) return ;;
     -qtest | --qtest) return ;;
     -qtest-log | --qtest-log) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
   esac

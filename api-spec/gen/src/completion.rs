@@ -6,15 +6,15 @@ use crate::model::*;
 
 /// What follows an option.
 fn values<'a>(schema: &'a Schema, option: &'a OptionDef) -> Values<'a> {
-    let drivers = |wanted: fn(&DriverDef) -> bool| {
-        let creatable = schema.drivers.iter().filter(|driver| driver.creatable);
-        let names = creatable.filter(|driver| wanted(driver));
-        Values::Words(names.map(|driver| driver.name.as_str()).collect())
-    };
+    let objects: Vec<_> = object_types(schema).iter().map(String::as_str).collect();
     match option.name.as_str() {
         _ if !option.has_arg => Values::None,
-        "device" => drivers(|driver| !is_object(driver)),
-        "object" => drivers(is_object),
+        "device" => {
+            let creatable = schema.drivers.iter().filter(|driver| driver.creatable);
+            let names = creatable.map(|driver| driver.name.as_str());
+            Values::Words(names.filter(|name| !objects.contains(name)).collect())
+        }
+        "object" => Values::Words(objects),
         "kernel" | "initrd" | "hda" | "hdb" | "hdc" | "hdd" | "cdrom" | "pidfile" | "D"
         | "config" | "qtest-log" => Values::Files,
         "machine" | "M" => Values::Words(vec!["q35", "pc", "none"]),
@@ -36,9 +36,12 @@ enum Values<'a> {
     Words(Vec<&'a str>),
 }
 
-/// Objects have no bus and no category of devices.
-fn is_object(driver: &DriverDef) -> bool {
-    driver.bus.is_none() && driver.category.is_empty()
+/// What `-object` makes.
+fn object_types(schema: &Schema) -> &[String] {
+    match schema.lookup("ObjectType").map(|found| &found.shape) {
+        Some(Shape::Enum(names)) => names,
+        _ => &[],
+    }
 }
 
 /// The alternatives that the usage begins with: `-netdev user|tap,id=id` has two.

@@ -3,6 +3,7 @@
 pub mod args;
 pub mod chardev;
 mod config;
+mod confine;
 pub mod decode;
 pub mod help;
 mod later;
