@@ -430,7 +430,11 @@ fn inherited_sockets_and_pretty_output() {
     setup
         .handle
         .add_monitor(MonitorId(1), endpoint, MonitorOptions { pretty: true });
-    setup.handle.wait_connected(MonitorId(1));
+    assert!(
+        setup
+            .handle
+            .wait_connected(MonitorId(1), Duration::from_secs(10))
+    );
     assert!(setup.handle.is_connected(MonitorId(1)));
     assert!(!setup.handle.is_connected(MonitorId(2)));
     let mut client = Client::over(mine.into()).expect("client");

@@ -139,6 +139,19 @@ pub fn user_id() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// A duplicate of a descriptor with a high number.
+///
+/// # Panics
+/// When the host has none left.
+pub fn out_of_the_way(fd: &OwnedFd) -> OwnedFd {
+    use std::os::fd::FromRawFd;
+    // SAFETY: F_DUPFD_CLOEXEC takes no pointer.
+    let copy = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 500) };
+    assert!(copy >= 0, "{}", io::Error::last_os_error());
+    // SAFETY: just made, belongs to nobody else.
+    unsafe { OwnedFd::from_raw_fd(copy) }
+}
+
 /// What a child gets beyond its arguments.
 #[derive(Debug, Default)]
 pub struct ChildSetup {

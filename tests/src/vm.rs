@@ -62,6 +62,7 @@ pub struct VmBuilder {
     monitors: usize,
     setup: sys::ChildSetup,
     pipes: bool,
+    activated: bool,
     program: PathBuf,
 }
 
@@ -104,6 +105,7 @@ impl VmBuilder {
             monitors: 0,
             setup: sys::ChildSetup::default(),
             pipes: false,
+            activated: false,
             program: binary::program().to_path_buf(),
         }
     }
@@ -220,6 +222,21 @@ impl VmBuilder {
         self
     }
 
+    /// Passes it sockets as a service manager does, from descriptor 3 on, with these names.
+    #[must_use]
+    pub fn activated(mut self, sockets: Vec<OwnedFd>, names: &str) -> Self {
+        self.activated = true;
+        // Above all numbers that they are to have, or one would be put over another.
+        let sockets = sockets.iter().map(sys::out_of_the_way).collect::<Vec<_>>();
+        let builder = self.env("LISTEN_FDS", sockets.len().to_string());
+        let builder = builder.env("LISTEN_FDNAMES", names);
+        (3..)
+            .zip(sockets)
+            .fold(builder, |builder, (number, socket)| {
+                builder.fd(socket, number)
+            })
+    }
+
     /// A path in its directory, which is gone with it.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
@@ -261,7 +278,16 @@ impl VmBuilder {
             self.stand_in_for_qtest();
         }
         let file = |name: &str| File::create(self.path(name)).expect("a file can be made");
-        let mut command = Command::new(&self.program);
+        let mut command = match self.activated {
+            // Only the process itself knows its number beforehand.
+            true => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", r#"LISTEN_PID=$$ exec "$0" "$@""#]);
+                shell.arg(&self.program);
+                shell
+            }
+            false => Command::new(&self.program),
+        };
         command
             .args(&self.args)
             .envs(self.environment.iter().cloned())

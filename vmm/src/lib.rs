@@ -23,6 +23,7 @@ pub mod migration;
 mod mirror;
 mod own_process;
 pub mod process;
+pub mod service;
 pub mod smbios;
 pub mod startup;
 pub mod sys;

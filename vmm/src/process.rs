@@ -6,9 +6,11 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::logging;
 use crate::sys::{self, Forked, Signal};
 
 /// The signals that end us.
@@ -22,7 +24,7 @@ pub struct Daemon {
 }
 
 /// Goes into the background: the parent stays until [`Daemon::ready`] and then exits with status
-/// 0, or with status 1 when we end before. Must run before any thread is started.
+/// 0, or with status 1 when we fail or end before. Must run before any thread is started.
 ///
 /// # Errors
 /// When the host cannot fork.
@@ -31,11 +33,13 @@ pub fn daemonize() -> Result<Daemon> {
     if let Forked::Parent(_) = sys::fork().context("Cannot go into the background")? {
         drop(write);
         let mut verdict = [1u8];
-        // Without a byte the child ended, and has said why.
         let told = File::from(read).read_exact(&mut verdict);
         sys::exit_now(match told {
             Ok(()) => i32::from(verdict[0]),
-            Err(_) => 1,
+            Err(_) => {
+                logging::report("The process in the background was killed before it was ready");
+                1
+            }
         });
     }
     drop(read);
@@ -56,14 +60,23 @@ impl Daemon {
     ///
     /// # Errors
     /// Those of chdir(2) and dup2(2).
-    pub fn ready(mut self) -> Result<()> {
+    pub fn ready(&mut self) -> Result<()> {
         std::env::set_current_dir("/")?;
         for target in 0..3 {
             sys::redirect(&self.null, target)?;
         }
-        // The parent may be gone, which is no concern of ours.
-        let _ = self.report.write_all(&[0]);
+        self.tell(0);
         Ok(())
+    }
+
+    /// The start failed, and has said why.
+    pub fn failed(mut self) {
+        self.tell(1);
+    }
+
+    fn tell(&mut self, status: u8) {
+        // The parent may be gone, which is no concern of ours.
+        let _ = self.report.write_all(&[status]);
     }
 }
 
@@ -174,14 +187,34 @@ pub fn describe_signal(signal: Signal) -> String {
     format!("terminating on signal {number} from pid {sender} ({name})")
 }
 
-/// Waits for something during the start, when nobody looks at that descriptor yet: the signals
-/// end the process at once.
+/// How often somebody who waits looks whether a signal came.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Waits for something during the start, when nobody looks at that descriptor yet. `wait` waits
+/// so long at most, and says whether what it waits for has come.
 ///
 /// # Errors
-/// Those of pthread_sigmask(3).
-pub fn interruptibly<T>(wait: impl FnOnce() -> T) -> std::io::Result<T> {
-    sys::with_signals(&TERMINATION, wait)
+/// When a signal comes that is to end us.
+pub fn interruptibly(mut wait: impl FnMut(Duration) -> bool) -> Result<(), Interrupted> {
+    while !wait(LOOK) {
+        if let Some(signal) = sys::take_signal(&TERMINATION) {
+            return Err(Interrupted(signal));
+        }
+    }
+    Ok(())
 }
+
+/// A signal ended the start.
+#[derive(Debug, Clone, Copy)]
+pub struct Interrupted(Signal);
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&describe_signal(self.0))
+    }
+}
+
+impl std::error::Error for Interrupted {}
 
 #[cfg(test)]
 mod tests {

@@ -29,6 +29,8 @@ use crate::logging;
 use crate::machine::spec::MachineSpec;
 use crate::machine::{ChosenAccel, Machine};
 use crate::process::{self, Daemon, PidFile, errno};
+use crate::service::Service;
+use crate::service::notify::Standing;
 use crate::sys;
 use crate::threads;
 
@@ -63,10 +65,15 @@ pub fn run(words: Vec<OsString>) -> u8 {
             return 1;
         }
     };
-    match start(*order, parent) {
+    let mut daemon = None;
+    match start(*order, parent, &mut daemon) {
         Ok(status) => status,
         Err(error) => {
             logging::report(&process::with_causes(&error));
+            // Only now: the parent is to end after the message.
+            if let Some(daemon) = daemon {
+                daemon.failed();
+            }
             1
         }
     }
@@ -87,12 +94,12 @@ fn blame<T, E: std::fmt::Display>(arg: &Arg, result: Result<T, E>) -> Result<T> 
 const IDENTIFIERS: &str = "\nIdentifiers consist of letters, digits, '-', '.', '_', starting with a \
                            letter.";
 
-fn start(order: Order, parent: u32) -> Result<u8> {
+fn start(order: Order, parent: u32, daemon: &mut Option<Daemon>) -> Result<u8> {
     prepare_process(&order)?;
-    let daemon = match order.process.daemonize {
-        true => Some(process::daemonize()?),
-        false => None,
-    };
+    let service = Service::take();
+    if order.process.daemonize {
+        *daemon = Some(process::daemonize()?);
+    }
     let sandbox = order.process.sandbox.clone();
     let launcher = launcher::start(&sandbox)?;
     privileges::begin(&sandbox, parent)?;
@@ -108,7 +115,7 @@ fn start(order: Order, parent: u32) -> Result<u8> {
     };
     let stopped = order.process.stopped;
     let loadvm = order.process.loadvm.clone();
-    let mut control = build(order, launcher.clone())?;
+    let mut control = build(order, launcher.clone(), service)?;
     if let Some(arg) = loadvm {
         blame(&arg, control.load_first(arg.value.clone()))?;
     }
@@ -118,13 +125,18 @@ fn start(order: Order, parent: u32) -> Result<u8> {
     dropped.context("Cannot drop the privileges of the process that starts programs")?;
     files::restrict()?;
     control.start(stopped)?;
-    if let Some(daemon) = daemon {
-        leave_terminal(daemon, &launcher)?;
-    }
+    let standing = match daemon {
+        None => Standing::Started,
+        Some(daemon) => {
+            leave_terminal(daemon, &launcher)?;
+            Standing::Background
+        }
+    };
+    control.tell_ready(standing);
     Ok(control.run())
 }
 
-fn leave_terminal(daemon: Daemon, launcher: &Launcher) -> Result<()> {
+fn leave_terminal(daemon: &mut Daemon, launcher: &Launcher) -> Result<()> {
     let left = launcher.leave_directory();
     left.context("Cannot go into the background")?;
     daemon.ready().context("Cannot go into the background")
@@ -176,9 +188,10 @@ fn facts(identity: &Identity) -> Facts {
 
 /// Makes everything in the order in which it builds on each other: descriptors, chardevs and
 /// monitors, objects, disks, the machine, its devices.
-fn build(order: Order, launcher: Launcher) -> Result<Control> {
+fn build(order: Order, launcher: Launcher, service: Service) -> Result<Control> {
     let published = Published::new(facts(&order.identity));
     let mut control = Control::new(published.clone(), order.policy, launcher)?;
+    control.set_service(service);
     add_fds(&mut control, &order.fds)?;
     for setting in order.migration {
         control.set_migration(setting)?;
@@ -229,6 +242,7 @@ fn build(order: Order, launcher: Launcher) -> Result<Control> {
     for remark in api_spec::globals::remarks() {
         log::warn!("{remark}");
     }
+    control.remark_on_sockets();
     control.power_on()?;
     control.begin_chardevs(&makers)?;
     if let Some(IncomingOrder {
@@ -412,7 +426,9 @@ fn qtest_endpoint(backend: &Value) -> Result<Endpoint> {
         let _ = std::fs::remove_file(path);
         let listener = UnixListener::bind(path)
             .map_err(|error| anyhow!("Failed to bind socket to {path}: {}", errno(&error)))?;
-        return Ok(Endpoint::Listening(listener, path.into()));
+        // Whoever goes into the background changes the directory before the end.
+        let path = std::path::absolute(path)?;
+        return Ok(Endpoint::Listening(listener, path));
     }
     let stream = UnixStream::connect(path)
         .map_err(|error| anyhow!("Failed to connect to '{path}': {}", errno(&error)))?;
@@ -424,7 +440,7 @@ fn qtest_endpoint(backend: &Value) -> Result<Endpoint> {
 pub(crate) fn build_for_test(words: &[&str]) -> Result<Control> {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     match cli::parse(&words)? {
-        Request::Run(order) => build(*order, launcher::on_a_thread()),
+        Request::Run(order) => build(*order, launcher::on_a_thread(), Service::default()),
         Request::Print(text) => bail!("It asks for a text: {text}"),
     }
 }

@@ -246,30 +246,33 @@ pub fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
     }
 }
 
-/// Lets `signals` have their way with the process while `body` runs in the calling thread.
-///
-/// # Errors
-/// Those of pthread_sigmask(3).
-pub fn with_signals<T>(signals: &[i32], body: impl FnOnce() -> T) -> io::Result<T> {
-    let change = |how| {
-        // SAFETY: the set is initialised by sigemptyset before use and lives across all calls.
-        let failed = unsafe {
-            let mut set: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&mut set);
-            for signal in signals {
-                check(libc::sigaddset(&mut set, *signal))?;
-            }
-            libc::pthread_sigmask(how, &set, std::ptr::null_mut())
-        };
-        match failed {
-            0 => Ok(()),
-            error => Err(io::Error::from_raw_os_error(error)),
+/// Takes one of `signals`, which are blocked, if one came.
+pub fn take_signal(signals: &[i32]) -> Option<Signal> {
+    // SAFETY: the set is initialised by sigemptyset before use; all three live across the call;
+    // all bytes zero are a valid siginfo_t, whose sender is read only after a signal was written
+    // to it.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in signals {
+            libc::sigaddset(&mut set, *signal);
         }
-    };
-    change(libc::SIG_UNBLOCK)?;
-    let result = body();
-    change(libc::SIG_BLOCK)?;
-    Ok(result)
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let now: libc::timespec = std::mem::zeroed();
+        let number = u32::try_from(libc::sigtimedwait(&set, &mut info, &now)).ok()?;
+        let by_process = info.si_code <= 0;
+        let sender = if by_process { info.si_pid() } else { 0 };
+        Some(Signal {
+            number,
+            sender: u32::try_from(sender).unwrap_or(0),
+        })
+    }
+}
+
+/// Takes a variable out of the environment. Only for use before any thread was started.
+pub fn remove_variable(name: &str) {
+    // SAFETY: the caller is the only thread, so that nobody reads the environment meanwhile.
+    unsafe { std::env::remove_var(name) };
 }
 
 /// A signal that came.

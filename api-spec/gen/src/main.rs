@@ -3,10 +3,12 @@
 //! `api-spec-gen ROOT` writes, `api-spec-gen ROOT --check` only compares and fails when stale.
 
 mod commands;
+mod completion;
 mod docs;
 mod drivers;
 mod introspect;
 mod load;
+mod man;
 mod model;
 mod names;
 mod tables;
@@ -49,6 +51,10 @@ fn main() -> Result<ExitCode> {
             introspect::emit(&schema),
         ),
         ("docs/qmp-reference.md", docs::emit(&schema)),
+        ("packaging/generated/qvmd.1", man::emit(&schema)),
+        ("packaging/generated/qvm-qmp.1", man::CLIENT.to_string()),
+        ("packaging/generated/qvmd.bash", completion::bash(&schema)),
+        ("packaging/generated/_qvmd", completion::zsh(&schema)),
     ];
     let mut stale = false;
     for (path, text) in outputs {

@@ -3337,6 +3337,13 @@ pub static OPTIONS: &[OptionInfo] = &[
         implied_key: None,
     },
     OptionInfo {
+        name: "config",
+        has_arg: true,
+        usage: "-config FILE",
+        description: "Take options from this file, as if they stood here: one a line, its name and then its value, which needs no quoting. A backslash at the end of a line joins the next one; lines that begin with # are remarks.",
+        implied_key: None,
+    },
+    OptionInfo {
         name: "machine",
         has_arg: true,
         usage: "-machine [type=]name[,prop[=value][,...]]",
@@ -3452,7 +3459,7 @@ pub static OPTIONS: &[OptionInfo] = &[
         name: "qmp",
         has_arg: true,
         usage: "-qmp dev",
-        description: "Run a QMP monitor: unix:PATH[,server=on,wait=off], tcp:HOST:PORT[,server=on], stdio, chardev:ID.",
+        description: "Run a QMP monitor: unix:PATH[,server=on,wait=off], tcp:HOST:PORT[,server=on], stdio, chardev:ID, fd:NAME (a listening socket that a service manager passed under this name or that was inherited under this number; fd:NAME,server=off for a connected one).",
         implied_key: None,
     },
     OptionInfo {

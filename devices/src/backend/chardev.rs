@@ -33,6 +33,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api_spec::{QmpError, QmpResult};
 
@@ -299,9 +300,10 @@ impl Chardev {
         }
     }
 
-    /// Waits until a peer has been there. Blocks; for the program's start only.
-    pub fn wait_open(&self) {
-        self.core.wait_open();
+    /// Waits until a peer has been there, and no longer than `time`; says whether one has. For the
+    /// program's start only.
+    pub fn wait_open(&self, time: Duration) -> bool {
+        self.core.wait_open(time)
     }
 
     /// Takes up to `count` of the oldest bytes out of a ring buffer; `None` for other devices.

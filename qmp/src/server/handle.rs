@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use api_spec::{Event, MonitorId};
 use mio::Waker;
@@ -76,15 +76,15 @@ impl ServerHandle {
     pub fn is_connected(&self, id: MonitorId) -> bool {
         lock(&self.0.connected).get(&id).copied().unwrap_or(false)
     }
-    /// Waits until a monitor has had a client.
-    pub fn wait_connected(&self, id: MonitorId) {
-        let mut connected = lock(&self.0.connected);
-        while !connected.contains_key(&id) {
-            connected = self
-                .0
-                .connection_made
-                .wait(connected)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
+    /// Waits until a monitor has had a client, and no longer than `time`; says whether it has.
+    pub fn wait_connected(&self, id: MonitorId, time: Duration) -> bool {
+        let nobody = |connected: &mut BTreeMap<MonitorId, bool>| !connected.contains_key(&id);
+        let connected = lock(&self.0.connected);
+        let waited = self
+            .0
+            .connection_made
+            .wait_timeout_while(connected, time, nobody);
+        let (connected, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        connected.contains_key(&id)
     }
 }

@@ -7,3 +7,4 @@ mod output;
 mod privileges;
 mod process;
 mod refusals;
+mod service;

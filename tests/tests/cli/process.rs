@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::json;
+use tests::binary::is_stand_in;
 use tests::{Qmp, VmBuilder, sys};
 
 #[test]
@@ -245,6 +246,11 @@ fn who_waits_for_a_client_says_so_and_can_be_ended() {
         socket.display()
     ));
     assert_ne!(exit.status, Some(0), "{exit:?}");
+    if !is_stand_in() {
+        exit.assert_refused()
+            .assert_says("terminating on signal 15 from pid");
+        assert!(!socket.exists(), "the socket is still there");
+    }
 }
 
 #[test]

@@ -112,12 +112,22 @@ pub fn short_form(text: &str) -> Result<ShortForm, String> {
         "unix" => ("path", "socket"),
         "file" => ("path", "file"),
         "tcp" | "telnet" => ("host", "socket"),
+        "fd" => ("fd", "socket"),
         _ => return Err(format!("'{text}' is not a valid char driver")),
     };
     let table = Table {
         implied: Some(implied),
         ..TABLE
     };
+    if implied == "fd" {
+        let mut opts = Opts::parse(rest, &table)?;
+        // What a service manager passes listens already, and keeps who comes early.
+        opts.fill_in("server", "on");
+        if opts.flag("server") == Some(true) {
+            opts.fill_in("wait", "off");
+        }
+        return new(driver, &opts);
+    }
     if implied == "path" {
         return new(driver, &Opts::parse(rest, &table)?);
     }
@@ -288,6 +298,8 @@ mod tests {
             "addr": {"type": "unix", "data": {"path": "/q"}}, "server": true, "wait": false}});
         let fd = json!({"type": "socket", "data": {
             "addr": {"type": "fd", "data": {"str": "3"}}, "server": true, "wait": false}});
+        let client = json!({"type": "socket", "data": {
+            "addr": {"type": "fd", "data": {"str": "qmp"}}, "server": false}});
         let tcp = json!({"type": "socket", "data": {
             "addr": {"type": "inet", "data": {"host": "localhost", "port": "4444"}},
             "server": true, "wait": false}});
@@ -300,7 +312,9 @@ mod tests {
             ("mon:stdio", new(stdio, true)),
             ("unix:/q,server=on,wait=off", new(unix.clone(), false)),
             ("unix:/q,server,nowait", new(unix, false)),
-            ("unix:fd=3,server=on,wait=off", new(fd, false)),
+            ("unix:fd=3,server=on,wait=off", new(fd.clone(), false)),
+            ("fd:3", new(fd, false)),
+            ("fd:qmp,server=off", new(client, false)),
             ("tcp:localhost:4444,server,nowait", new(tcp, false)),
             ("tcp:[::1]:1", new(v6, false)),
         ] {

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod chardev;
+mod config;
 mod confine;
 pub mod decode;
 pub mod help;
@@ -29,14 +30,20 @@ pub enum Request {
     Run(Box<Order>),
 }
 
-/// Reads the words behind the program's name. Nothing of the host is touched, so that a mistake
-/// in the last option is found before the first one has any effect. Only `-msg` counts at once:
-/// messages look as it says from there on.
+/// Reads the words behind the program's name, and the files of options among them. Nothing else
+/// of the host is touched, so that a mistake in the last option is found before the first one has
+/// any effect. Only `-msg` counts at once: messages look as it says from there on.
 ///
 /// # Errors
 /// What is wrong, with the option to blame.
 pub fn parse(words: &[String]) -> Result<Request, CliError> {
-    let args = scan(words, shape)?;
+    let mut args = Vec::new();
+    for arg in scan(words, shape)? {
+        match arg.name {
+            "config" => args.extend(config::read(&arg, shape)?),
+            _ => args.push(arg),
+        }
+    }
     let mut plan = Plan::default();
     for arg in args {
         if let Some(text) = help::asked_for(&arg) {

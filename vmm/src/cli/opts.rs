@@ -50,6 +50,13 @@ impl Opts {
         Ok(opts)
     }
 
+    /// Gives `key` a value where it has none.
+    pub fn fill_in(&mut self, key: &str, value: &str) {
+        if self.text(key).is_none() {
+            self.0.push((key.to_owned(), value.to_owned()));
+        }
+    }
+
     /// The text of `key`.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.0

@@ -50,6 +50,7 @@ impl Control {
             }
             Action::Emit(what) => {
                 self.published.set_status(self.life.state());
+                self.service.notifier.status(self.life.state().name());
                 self.emit(event(what));
             }
             Action::Reply(ticket) => {

@@ -52,7 +52,11 @@ impl Control {
             backend,
             change,
         } = order;
-        let mut named = |name: &str| self.fds.take(monitor.0, name).ok();
+        let sockets = &mut self.service.sockets;
+        let mut named = |name: &str| {
+            let own = self.fds.take(monitor.0, name).ok();
+            own.or_else(|| sockets.claim(name))
+        };
         match change {
             Change::Add(caller) => self
                 .chardevs

@@ -26,6 +26,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api_spec::{
     ChardevBackend, ChardevBackendKind, ChardevInfo, ChardevReturn, DataFormat, QmpError,
@@ -403,16 +404,11 @@ impl Chardevs {
         waiting.map(name).collect()
     }
 
-    /// Waits until a device that is no monitor has had a peer. Blocks; for the start only.
-    ///
-    /// # Errors
-    /// When the host is out of threads.
-    pub fn wait_connected(&mut self, id: &str) -> QmpResult<()> {
-        self.start_by_id(id).map_err(|error| host_error(&error))?;
-        if let Some(entry) = self.entries.get(id).filter(|entry| !entry.monitor) {
-            entry.chardev.wait_open();
-        }
-        Ok(())
+    /// Waits until a device that is served and no monitor has had a peer, and no longer than
+    /// `time`; says whether it has. For the start only.
+    pub fn wait_connected(&self, id: &str, time: Duration) -> bool {
+        let entry = self.entries.get(id).filter(|entry| !entry.monitor);
+        entry.is_none_or(|entry| entry.chardev.wait_open(time))
     }
 
     /// All options were seen: the devices that nobody took are served as well, and new ones at

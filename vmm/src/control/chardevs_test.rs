@@ -396,7 +396,9 @@ fn passed_sockets_are_used_once() {
         [("s".into(), "disconnected:fd:lst,server=on".into(), false)]
     );
     let mut client = UnixStream::connect(&path).unwrap();
-    bench.chardevs.wait_connected("s").unwrap();
+    bench.chardevs.begin().unwrap();
+    let time = std::time::Duration::from_secs(10);
+    assert!(bench.chardevs.wait_connected("s", time));
     client.write_all(b"x").unwrap();
     let front = bench.chardevs.take_frontend("s").unwrap();
     until("input", || front.read(&mut [0; 4]) == 1);

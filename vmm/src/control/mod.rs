@@ -42,6 +42,8 @@ use crate::armour::launcher::Launcher;
 use crate::event::{MachineEvent, Mail, MailSender, Mailbox};
 use crate::machine::Machine;
 use crate::process;
+use crate::service::Service;
+use crate::service::notify::Standing;
 use crate::sys::{self, Poll, Trigger};
 use crate::threads::{self, ThreadKind};
 use blockdev::Blockdevs;
@@ -98,6 +100,8 @@ pub struct Control {
     unfinished: Unfinished,
     /// Threads that work on snapshots look here whether the program ends.
     snapshots: snapshots::End,
+    /// The service manager above us.
+    service: Service,
     /// An action is under way on another thread; the next ones wait for it.
     busy: bool,
     exit: Option<u8>,
@@ -146,6 +150,7 @@ impl Control {
             actions: VecDeque::new(),
             unfinished: Unfinished::default(),
             snapshots: snapshots::End::default(),
+            service: Service::default(),
             busy: false,
             exit: None,
         })
@@ -188,13 +193,31 @@ impl Control {
         self.monitors.begin()
     }
 
+    /// Takes over what the service manager passed, and the line to it.
+    pub fn set_service(&mut self, service: Service) {
+        self.service = service;
+    }
+
+    /// Tells the service manager that all is there.
+    pub fn tell_ready(&mut self, standing: Standing) {
+        let state = self.life.state().name();
+        self.service.notifier.ready(standing, state);
+    }
+
+    /// Says which sockets of the service manager the command line has no use for. They stay open
+    /// for chardev-add.
+    pub fn remark_on_sockets(&self) {
+        for name in self.service.sockets.names() {
+            log::warn!("Nothing uses the socket '{name}' that the service manager passed");
+        }
+    }
+
     /// Serves until something ends the program; returns its exit status. Consumes everything:
     /// threads have ended and files are closed when it returns.
     pub fn run(mut self) -> u8 {
         let mut mail = VecDeque::new();
         loop {
             if let Some(status) = self.exit {
-                self.shut_down();
                 return status;
             }
             self.serve(&mut mail);
@@ -305,6 +328,7 @@ impl Control {
 
     /// The machine goes first: its threads use what the others own.
     fn shut_down(&mut self) {
+        self.service.notifier.stopping();
         self.snapshots.come();
         self.qtest = None;
         // It asks for things of the machine.
@@ -358,6 +382,13 @@ impl Control {
         if asked && self.machine.as_ref().is_none_or(Machine::all_parked) {
             self.feed(Input::Parked);
         }
+    }
+}
+
+/// Also when the start failed: sockets are to be gone then, and images closed.
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.shut_down();
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use api_spec::{Event, MonitorId};
@@ -105,11 +106,13 @@ impl Monitors {
         }
     }
 
-    /// Waits until a client has come to the monitor on this chardev (`wait=on`). For the start of
-    /// the program, before control serves anybody.
-    pub fn wait_connected(&self, chardev: &str) {
-        if let (Some(running), Some(id)) = (&self.running, self.carried_by(chardev)) {
-            running.handle.wait_connected(id);
+    /// Waits until a client has come to the monitor on this chardev (`wait=on`), and no longer
+    /// than `time`; says whether one has. For the start of the program, before control serves
+    /// anybody.
+    pub fn wait_connected(&self, chardev: &str, time: Duration) -> bool {
+        match (&self.running, self.carried_by(chardev)) {
+            (Some(running), Some(id)) => running.handle.wait_connected(id, time),
+            _ => true,
         }
     }
 

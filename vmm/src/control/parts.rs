@@ -132,8 +132,12 @@ impl Control {
     /// # Errors
     /// As chardev-add, in the words of the command line.
     pub fn add_chardev(&mut self, args: &ChardevAddArgs) -> QmpResult<()> {
-        // Descriptors are named by number here: they are inherited ones.
-        let mut inherited = |name: &str| name.parse().ok().and_then(|fd| sys::adopt(fd).ok());
+        // A number is an inherited one, a name one of the service manager's.
+        let sockets = &mut self.service.sockets;
+        let mut inherited = |name: &str| {
+            let passed = sockets.claim(name);
+            passed.or_else(|| sys::adopt(name.parse().ok()?).ok())
+        };
         let caller = Caller::CommandLine;
         let made = self
             .chardevs
@@ -198,9 +202,9 @@ impl Control {
             ));
             if is_monitor {
                 self.monitors.begin()?;
-                process::interruptibly(|| self.monitors.wait_connected(&id))?;
+                process::interruptibly(|time| self.monitors.wait_connected(&id, time))?;
             } else {
-                process::interruptibly(|| self.chardevs.wait_connected(&id))??;
+                process::interruptibly(|time| self.chardevs.wait_connected(&id, time))?;
             }
         }
         Ok(())

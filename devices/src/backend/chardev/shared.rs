@@ -9,6 +9,7 @@ use crate::bus::lock;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use mio::Waker;
 
@@ -243,14 +244,10 @@ impl Core {
         self.wake();
     }
 
-    pub fn wait_open(&self) {
-        let mut open = lock(&self.ever_open);
-        while !*open {
-            open = self
-                .opened
-                .wait(open)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
+    pub fn wait_open(&self, time: Duration) -> bool {
+        let open = lock(&self.ever_open);
+        let waited = self.opened.wait_timeout_while(open, time, |open| !*open);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Whether output has nowhere to go. A peer that connected before the output was written is

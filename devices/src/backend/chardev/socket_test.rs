@@ -286,7 +286,7 @@ fn nothing_is_read_before_there_is_a_front_end() {
     let dialer = Dialer::passed(OwnedFd::from(far), "fd0", false).unwrap();
     let chardev = served.start(Source::Client(dialer));
     near.write_all(b"early").unwrap();
-    chardev.wait_open();
+    assert!(chardev.wait_open(std::time::Duration::from_secs(10)));
     let port = chardev.take_frontend().unwrap();
     assert_eq!(read_all(&port, 5), b"early");
     drop(port);
@@ -397,7 +397,7 @@ fn tcp_names_both_ends() {
     };
     let front = chardev.take_frontend().unwrap();
     let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    chardev.wait_open();
+    assert!(chardev.wait_open(std::time::Duration::from_secs(10)));
     let own = client.local_addr().unwrap();
     assert_eq!(
         chardev.filename(),
@@ -438,7 +438,7 @@ fn abstract_names_and_passed_listeners_work() {
     let chardev = served.start(Source::Server(passed));
     assert_eq!(chardev.filename(), "disconnected:fd:3,server=on");
     let _client = UnixStream::connect(&path).unwrap();
-    chardev.wait_open();
+    assert!(chardev.wait_open(std::time::Duration::from_secs(10)));
     assert_eq!(
         chardev.filename(),
         format!("unix:{},server=on", path.display())

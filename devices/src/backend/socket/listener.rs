@@ -23,6 +23,8 @@ pub struct SocketPath {
 impl SocketPath {
     /// Of a socket that was just bound.
     pub(in crate::backend) fn new(path: PathBuf) -> Self {
+        // Whoever goes into the background changes the directory before the end.
+        let path = std::path::absolute(&path).unwrap_or(path);
         let file = identity(&path);
         SocketPath { path, file }
     }

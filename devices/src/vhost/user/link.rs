@@ -4,7 +4,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use vm_memory::GuestAddressSpace;
@@ -175,23 +175,29 @@ impl Link {
         lock(&self.state).connected
     }
 
-    /// Waits until a peer was there once. With a time, false when that does not happen in time, or
-    /// the first that came was none; without, others are waited for.
-    pub fn wait_agreed(&self, time: Option<Duration>) -> bool {
+    /// Waits until a peer was there once; false when that does not happen in time, or the first
+    /// that came was none.
+    pub fn wait_agreed(&self, time: Duration) -> bool {
+        let waiting = |state: &mut State| state.features.is_none() && !state.ended && !state.failed;
+        self.wait(time, waiting).features.is_some()
+    }
+
+    /// Waits until a peer was there once, whoever came before it, and no longer than `time`; says
+    /// whether there is nothing left to wait for.
+    pub fn wait_any(&self, time: Duration) -> bool {
         let waiting = |state: &mut State| state.features.is_none() && !state.ended;
+        let state = self.wait(time, waiting);
+        state.features.is_some() || state.ended
+    }
+
+    fn wait(
+        &self,
+        time: Duration,
+        waiting: impl FnMut(&mut State) -> bool,
+    ) -> MutexGuard<'_, State> {
         let state = lock(&self.state);
-        let state = match time {
-            None => self
-                .agreed
-                .wait_while(state, waiting)
-                .unwrap_or_else(PoisonError::into_inner),
-            Some(time) => {
-                let waiting = |state: &mut State| waiting(state) && !state.failed;
-                let waited = self.agreed.wait_timeout_while(state, time, waiting);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            }
-        };
-        state.features.is_some()
+        let waited = self.agreed.wait_timeout_while(state, time, waiting);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Breaks the connection, if there is one. Never blocks; the thread finds that the peer went.

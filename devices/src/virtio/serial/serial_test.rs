@@ -632,7 +632,7 @@ fn ten_megabytes_through_a_socket() {
     let dialer = Dialer::passed(far.into(), "fd", false).unwrap();
     let mut chardev = Chardev::new(Source::Client(dialer), None);
     chardev.start(&handle);
-    chardev.wait_open();
+    assert!(chardev.wait_open(std::time::Duration::from_secs(10)));
     let (function, bus) = build(&props(31), &guest.cx("vs0")).unwrap();
     let options = options(PortKind::Serial, None, None);
     let effects: Arc<dyn EffectSink> = guest.cx("").effects;

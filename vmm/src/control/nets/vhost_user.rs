@@ -99,8 +99,9 @@ pub fn open(id: &str, options: &NetdevVhostUserOptions, cx: &NetOpenCx) -> QmpRe
                 loan.name
             );
         }
-        process::interruptibly(|| link.wait_agreed(None)).map_err(host)?;
-    } else if here && !link.wait_agreed(Some(FIRST_WORDS)) && loan.only {
+        process::interruptibly(|time| link.wait_any(time))
+            .map_err(|signal| QmpError::generic(signal.to_string()))?;
+    } else if here && !link.wait_agreed(FIRST_WORDS) && loan.only {
         return Err(QmpError::generic("failed to init vhost_net for queue 0"));
     }
     let made = Netdev::new(NetdevOptions {
