@@ -81,6 +81,12 @@ pub fn poll(fds: &mut [libc::pollfd], milliseconds: Option<i32>) -> io::Result<(
     }
 }
 
+/// Whether a descriptor takes output now, or has an error to tell.
+pub fn takes_output(fd: std::os::fd::BorrowedFd<'_>) -> bool {
+    let mut entry = [poll_entry(fd.as_raw_fd(), libc::POLLOUT)];
+    poll(&mut entry, Some(0)).is_ok() && entry.iter().any(|entry| entry.revents != 0)
+}
+
 /// Kills a process and all others of its group, whose number is its own.
 pub fn kill_group(leader: u32) {
     if let Ok(leader) = i32::try_from(leader)

@@ -239,6 +239,12 @@ pub enum Command {
     Pmemsave(PmemsaveArgs),
     /// `blockdev-set-active`
     BlockdevSetActive(BlockdevSetActiveArgs),
+    /// `trace-event-get-state`
+    TraceEventGetState(TraceEventGetStateArgs),
+    /// `trace-event-set-state`
+    TraceEventSetState(TraceEventSetStateArgs),
+    /// `x-query-guest-errors`
+    XQueryGuestErrors,
 }
 impl Command {
     /// The command's name on the wire.
@@ -360,6 +366,9 @@ impl Command {
             Command::Memsave(_) => "memsave",
             Command::Pmemsave(_) => "pmemsave",
             Command::BlockdevSetActive(_) => "blockdev-set-active",
+            Command::TraceEventGetState(_) => "trace-event-get-state",
+            Command::TraceEventSetState(_) => "trace-event-set-state",
+            Command::XQueryGuestErrors => "x-query-guest-errors",
         }
     }
 }
@@ -539,6 +548,13 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "blockdev-set-active" => {
             Command::BlockdevSetActive(BlockdevSetActiveArgs::take(&mut members)?)
         }
+        "trace-event-get-state" => {
+            Command::TraceEventGetState(TraceEventGetStateArgs::take(&mut members)?)
+        }
+        "trace-event-set-state" => {
+            Command::TraceEventSetState(TraceEventSetStateArgs::take(&mut members)?)
+        }
+        "x-query-guest-errors" => Command::XQueryGuestErrors,
 
         _ => return Err(QmpError::command_not_found(name)),
     };
@@ -1302,6 +1318,34 @@ pub trait DumpCommands {
     /// zeroes.
     fn pmemsave(&mut self, cx: &mut CommandContext, args: PmemsaveArgs, reply: Reply<Empty>);
 }
+/// The commands of the area `logs`: one method each. A missing one does not compile.
+pub trait LogsCommands {
+    /// Tells which trace points speak.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn trace_event_get_state(
+        &mut self,
+        cx: &mut CommandContext,
+        args: TraceEventGetStateArgs,
+    ) -> QmpResult<Vec<TraceEventInfo>>;
+    /// Lets trace points speak, or no more: each says what happens there, in a line of the log or
+    /// of the file of -trace.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn trace_event_set_state(
+        &mut self,
+        cx: &mut CommandContext,
+        args: TraceEventSetStateArgs,
+    ) -> QmpResult<Empty>;
+    /// Tells what the guest did wrong, by device. All is counted; the log has it at a bounded
+    /// rate. It is a command of this program.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn x_query_guest_errors(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<GuestErrorInfo>>;
+}
 /// Who carries commands out, of all areas.
 pub trait Commands:
     RunStateCommands
@@ -1316,6 +1360,7 @@ pub trait Commands:
     + NetCommands
     + MigrationCommands
     + DumpCommands
+    + LogsCommands
 {
 }
 impl<
@@ -1330,7 +1375,8 @@ impl<
         + GraphCommands
         + NetCommands
         + MigrationCommands
-        + DumpCommands,
+        + DumpCommands
+        + LogsCommands,
 > Commands for T
 {
 }
@@ -1605,6 +1651,19 @@ pub fn dispatch(
         Command::Pmemsave(args) => commands.pmemsave(cx, args, Reply::new(responder)),
         Command::BlockdevSetActive(args) => {
             commands.blockdev_set_active(cx, args, Reply::new(responder))
+        }
+        Command::TraceEventGetState(args) => responder.send(
+            commands
+                .trace_event_get_state(cx, args)
+                .map(|r| to_json(&r)),
+        ),
+        Command::TraceEventSetState(args) => responder.send(
+            commands
+                .trace_event_set_state(cx, args)
+                .map(|r| to_json(&r)),
+        ),
+        Command::XQueryGuestErrors => {
+            responder.send(commands.x_query_guest_errors(cx).map(|r| to_json(&r)))
         }
     }
 }

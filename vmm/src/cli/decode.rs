@@ -77,6 +77,7 @@ pub fn take(plan: &mut Plan, arg: Arg) -> Done {
         "vga" if arg.value == "none" => Ok(()),
         "enable-kvm" => machine_accels(plan, "kvm", &arg),
         "d" => push(&mut plan.process.log_levels, arg),
+        "trace" => push(&mut plan.process.traces, arg),
         "overcommit" => overcommit(plan, &arg),
         _ => Err(arg.error("This option is not available")),
     }

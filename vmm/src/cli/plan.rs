@@ -175,6 +175,8 @@ pub struct ProcessPlan {
     pub log_file: Option<PathBuf>,
     /// `-d`.
     pub log_levels: Vec<Arg>,
+    /// `-trace`.
+    pub traces: Vec<Arg>,
     /// `-overcommit mem-lock=on`: all memory of the process stays in RAM.
     pub mem_lock: bool,
     /// How it is confined.

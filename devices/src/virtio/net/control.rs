@@ -221,6 +221,7 @@ impl ControlWorker {
     }
 
     fn begin(&mut self, memory: &GuestRam, chain: Chain) {
+        trace::point!(VIRTIO_NET_HANDLE_CTRL, head = chain.head());
         if chain.readable.len() < HEAD || chain.writable.is_empty() {
             self.queue
                 .break_down("a command has no header or no room for its answer");

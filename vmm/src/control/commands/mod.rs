@@ -11,6 +11,7 @@ mod graph;
 mod guest_text;
 mod info;
 mod jobs;
+mod logs;
 mod machine;
 mod media;
 mod migration;

@@ -7,6 +7,7 @@ pub mod expression;
 pub mod forwards;
 pub mod guest;
 mod life;
+pub mod logs;
 pub mod memory;
 pub mod migration;
 pub mod nets;
@@ -20,6 +21,7 @@ pub use devices::DeviceLine;
 pub use disks::{BlockQuery, DiskLine};
 pub use forwards::ForwardLine;
 pub use guest::GuestLine;
+pub use logs::LogLine;
 pub use memory::MemoryLine;
 pub use migration::MigrationLine;
 pub use nets::NetLine;
@@ -58,6 +60,8 @@ pub enum Verb {
     Guest(guest::Verb),
     /// A command about host forwards.
     Forward(forwards::Verb),
+    /// A command about logs.
+    Log(logs::Verb),
     /// A command about networks.
     Net(nets::Verb),
     /// A command about migration.
@@ -89,6 +93,8 @@ pub enum Line {
     Guest(GuestLine),
     /// A command about host forwards.
     Forward(ForwardLine),
+    /// A command about logs.
+    Log(LogLine),
     /// A command about networks.
     Net(NetLine),
     /// A command about migration.
@@ -170,6 +176,10 @@ pub fn parse(line: &str) -> Result<Line, String> {
         Verb::Net(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
             NetLine::read(verb, words).map(Line::Net)
+        }
+        Verb::Log(verb) => {
+            let words = Words::new(entry.name, words::split(line).into_iter().skip(1));
+            LogLine::read(verb, words).map(Line::Log)
         }
         Verb::Snapshot(verb) => {
             let words = Words::new(entry.name, words::split(line).into_iter().skip(1));

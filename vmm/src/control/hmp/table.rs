@@ -1,7 +1,7 @@
 //! All text commands: each area has a table of its own.
 
 use super::{
-    Verb, chardevs, devices, disks, forwards, guest, life, memory, migration, nets, snapshots,
+    Verb, chardevs, devices, disks, forwards, guest, life, logs, memory, migration, nets, snapshots,
 };
 
 /// A command, as it is typed and shown.
@@ -42,6 +42,7 @@ static AREAS: &[&[Entry]] = &[
     forwards::COMMANDS,
     guest::COMMANDS,
     life::COMMANDS,
+    logs::COMMANDS,
     memory::COMMANDS,
     migration::COMMANDS,
     nets::COMMANDS,

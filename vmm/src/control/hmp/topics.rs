@@ -53,6 +53,10 @@ pub enum Topic {
     Mem,
     /// Each page that is mapped.
     Tlb,
+    /// What the guest did wrong.
+    GuestErrors,
+    /// Trace points.
+    TraceEvents,
 }
 
 /// The text of `info` alone.
@@ -107,6 +111,12 @@ pub(super) static TOPICS: &[TopicEntry] = &[
     topic("chardev", Topic::Chardev, "", "character devices"),
     topic("cpus", Topic::Cpus, "", "vCPUs and their threads"),
     topic("dump", Topic::Dump, "", "how the last dump is"),
+    topic(
+        "guest-errors",
+        Topic::GuestErrors,
+        "",
+        "what the guest did wrong, by device",
+    ),
     topic("iothreads", Topic::IoThreads, "", "I/O threads"),
     topic("kvm", Topic::Kvm, "", "whether KVM is in use"),
     topic("migrate", Topic::Migrate, "", "how far a migration is"),
@@ -157,6 +167,12 @@ pub(super) static TOPICS: &[TopicEntry] = &[
     ),
     topic("status", Topic::Status, "", "whether the guest runs"),
     topic("tlb", Topic::Tlb, "", "pages that are mapped"),
+    topic(
+        "trace-events",
+        Topic::TraceEvents,
+        "[name] [vcpu]",
+        "trace points, and whether they speak",
+    ),
     topic(
         "usernet",
         Topic::Usernet,
