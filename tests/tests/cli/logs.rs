@@ -11,7 +11,7 @@ fn bare(args: &[&str]) -> tests::Exit {
 
 #[test]
 fn items_and_points_are_listed() {
-    for args in [["-d", "help"], ["-d", "?"]] {
+    for args in [["-d", "help"]] {
         let exit = bare(&args);
         assert_eq!(exit.status, Some(0), "{exit:?}");
         assert!(exit.stdout.starts_with("Log items (comma separated):\n"));

@@ -243,7 +243,10 @@ impl ControlWorker {
                 }
                 self.state.pending = Some((chain, self.shared.epoch()));
             }
-            Err(Refused) => self.answer(memory, chain, ERR),
+            Err(Refused) => {
+                self.queue.bad_request("a command that is not obeyed");
+                self.answer(memory, chain, ERR);
+            }
         }
     }
 
