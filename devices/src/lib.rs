@@ -13,6 +13,7 @@ pub mod discard;
 mod disk;
 mod disk_failure;
 pub mod effect;
+pub mod guest_errors;
 pub mod irq;
 pub mod map;
 pub mod model;

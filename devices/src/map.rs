@@ -31,6 +31,15 @@ pub enum Space {
     Memory,
 }
 
+impl Space {
+    const fn name(self) -> &'static str {
+        match self {
+            Space::Port => "port",
+            Space::Memory => "memory",
+        }
+    }
+}
+
 /// Who raised an effect.
 #[derive(Clone)]
 pub struct Source {
@@ -113,6 +122,17 @@ impl AddressMap {
 
     /// Reads; bytes that nobody answers for are all ones.
     pub fn read(&self, space: Space, address: u64, data: &mut [u8]) {
+        self.read_all(space, address, data);
+        trace::point!(
+            MEMORY_REGION_OPS_READ,
+            space = space.name(),
+            addr = trace::Hex(address),
+            value = trace::Bytes(data),
+            size = data.len()
+        );
+    }
+
+    fn read_all(&self, space: Space, address: u64, data: &mut [u8]) {
         if let Some(register) = self.config_register(space, address, data.len()) {
             data.copy_from_slice(&register.load(Ordering::Relaxed).to_le_bytes());
             return;
@@ -134,6 +154,13 @@ impl AddressMap {
     /// Writes. What nobody answers for is dropped. The effects, mostly none, are for the caller.
     #[must_use = "effects must be carried out by the caller"]
     pub fn write(&self, space: Space, address: u64, data: &[u8]) -> Vec<Raised> {
+        trace::point!(
+            MEMORY_REGION_OPS_WRITE,
+            space = space.name(),
+            addr = trace::Hex(address),
+            value = trace::Bytes(data),
+            size = data.len()
+        );
         if let Some(register) = self.config_register(space, address, data.len()) {
             let bytes = data.try_into().unwrap_or([0; 4]);
             register.store(u32::from_le_bytes(bytes), Ordering::Relaxed);
@@ -245,8 +272,14 @@ impl AddressMap {
             Target::Ecam => self.ecam(entry, address),
             Target::ConfigData => self.config_data(address),
         };
-        if let Some((_, function, register)) = config {
+        if let Some((source, function, register)) = config {
             lock(function).config_read(register, data);
+            trace::point!(
+                PCI_CFG_READ,
+                dev = source.id,
+                offset = trace::Hex(register.into()),
+                value = trace::Bytes(data)
+            );
         }
     }
 
@@ -264,10 +297,12 @@ impl AddressMap {
             }
             Target::Ecam => {
                 let (source, function, register) = self.ecam(entry, address)?;
+                told_write(source, register, data);
                 (lock(function).config_write(register, data), source)
             }
             Target::ConfigData => {
                 let (source, function, register) = self.config_data(address)?;
+                told_write(source, register, data);
                 (lock(function).config_write(register, data), source)
             }
         };
@@ -276,6 +311,15 @@ impl AddressMap {
             source: source.clone(),
         })
     }
+}
+
+fn told_write(source: &Source, register: u16, data: &[u8]) {
+    trace::point!(
+        PCI_CFG_WRITE,
+        dev = source.id,
+        offset = trace::Hex(register.into()),
+        value = trace::Bytes(data)
+    );
 }
 
 /// Puts a map together: first what is fixed, then the PCI functions. A BAR that overlaps what is

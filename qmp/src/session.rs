@@ -139,6 +139,7 @@ impl Session {
     }
 
     fn resolve(&mut self, name: &str, arguments: Option<Object>) -> QmpResult<Option<Command>> {
+        trace::point!(HANDLE_QMP_COMMAND, name = name);
         match (self.ready, name) {
             (false, "qmp_capabilities") => self.negotiate(arguments).map(|()| None),
             (false, _) => Err(QmpError::new(
@@ -261,6 +262,7 @@ struct Envelope {
 
 /// The answer to a command that succeeded; `json` is its result.
 pub fn return_text(json: &str, id: Option<&Value>) -> String {
+    trace::point!(MONITOR_QMP_RESPOND, json = json);
     let mut text = String::with_capacity(json.len() + 32);
     text.push_str("{\"return\": ");
     text.push_str(json);
@@ -270,6 +272,11 @@ pub fn return_text(json: &str, id: Option<&Value>) -> String {
 
 /// The answer to a command that failed.
 pub fn error_text(error: &QmpError, id: Option<&Value>) -> String {
+    trace::point!(
+        MONITOR_QMP_ERROR,
+        class = error.class.name(),
+        desc = error.desc
+    );
     let mut text = String::from("{\"error\": {\"class\": \"");
     text.push_str(error.class.name());
     text.push_str("\", \"desc\": ");

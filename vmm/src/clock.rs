@@ -156,6 +156,7 @@ impl GuestClock {
     /// A timer whose time comes meanwhile has its turn with the next call: a guest can have one
     /// set anew as fast as it is looked at, and the thread has other things to do.
     pub fn fire_expired(&self) {
+        trace::point!(TIMERLIST_RUN);
         if self.motion == Motion::Host && !self.running() {
             return;
         }

@@ -3,17 +3,25 @@
 //! `NAME: -option value: message` for what is wrong with the command line, `NAME: message` for the
 //! rest, `NAME: warning: message` for warnings; `-msg timestamp=on` puts the time in front.
 
+pub mod items;
+mod output;
+pub mod points;
+
 use std::fs::File;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
+use items::Items;
+use output::Output;
+
 static PROGRAM: OnceLock<String> = OnceLock::new();
 static GUEST: OnceLock<String> = OnceLock::new();
-static FILE: OnceLock<File> = OnceLock::new();
+/// A leaf: nothing else is locked while it is held, and nobody waits for the host meanwhile.
+static OUTPUT: Mutex<Output> = Mutex::new(Output::stderr());
 static MODULES: Mutex<Vec<(String, LevelFilter)>> = Mutex::new(Vec::new());
 static TIMESTAMP: AtomicBool = AtomicBool::new(false);
 
@@ -38,6 +46,7 @@ pub fn init(argv0: &str) {
     if log::set_logger(&LOGGER).is_ok() {
         log::set_max_level(level);
     }
+    points::init();
 }
 
 /// The name of the program as it was called.
@@ -45,33 +54,35 @@ pub fn program() -> &'static str {
     PROGRAM.get().map_or("qvmd", String::as_str)
 }
 
-/// `-d LEVEL[,MODULE=LEVEL]...`: how much is logged, by module where named.
-///
-/// # Errors
-/// For a level that is none.
-pub fn set_levels(text: &str) -> Result<(), String> {
-    let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
-    for part in text.split(',').filter(|part| !part.is_empty()) {
-        let (module, level) = match part.split_once('=') {
-            Some((module, level)) => (Some(module), level),
-            None => (None, part),
-        };
-        let level: LevelFilter = level
-            .parse()
-            .map_err(|_| format!("unknown log level '{level}'"))?;
-        match module {
-            Some(module) => modules.push((module.to_owned(), level)),
-            None => modules.push((String::new(), level)),
-        }
-    }
+/// How much is logged from now on: `-d` adds to what was asked for, HMP's `log` replaces it.
+pub fn add_items(items: &Items) {
+    let mut modules = modules();
+    modules.extend(items.levels.iter().cloned());
     let highest = modules.iter().map(|(_, level)| *level).max();
     log::set_max_level(highest.unwrap_or(LevelFilter::Warn).max(LevelFilter::Warn));
-    Ok(())
+    drop(modules);
+    if items.guest_errors {
+        devices::guest_errors::set_logged(true);
+    }
+    for pattern in &items.traced {
+        points::switch(pattern, true);
+    }
+}
+
+/// As little as without `-d`. Trace points stay as they are: they have commands of their own.
+pub fn clear_items() {
+    modules().clear();
+    log::set_max_level(LevelFilter::Warn);
+    devices::guest_errors::set_logged(false);
+}
+
+fn modules() -> MutexGuard<'static, Vec<(String, LevelFilter)>> {
+    MODULES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether messages of `target` at `level` are wanted: the last entry that names it decides.
 fn wanted(target: &str, level: Level) -> bool {
-    let modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+    let modules = modules();
     if modules.is_empty() {
         return true;
     }
@@ -90,9 +101,48 @@ pub fn set_guest_name(name: &str) {
     let _ = GUEST.set(name.to_owned());
 }
 
-/// `-D FILE`: the log goes there from now on.
-pub fn set_file(file: File) {
-    let _ = FILE.set(file);
+/// `-D FILE` and HMP's `logfile`: the log goes there from now on; `%d` in the name stands for the
+/// number of this process. Opened anew under its name, it is another file after a rotation. When
+/// that fails the log goes on where it went.
+///
+/// # Errors
+/// In QEMU's words.
+pub fn open_file(name: &str) -> Result<(), String> {
+    let path = template(name)?;
+    let file = File::options().create(true).append(true).open(&path);
+    let file = file.map_err(|error| {
+        format!(
+            "Error opening logfile {path}: {}",
+            errno_text::errno_text(&error)
+        )
+    })?;
+    *output() = Output::file(file);
+    Ok(())
+}
+
+/// The name with this process's number for `%d`, which may stand there once.
+fn template(name: &str) -> Result<String, String> {
+    let bad = || format!("Bad logfile template: {name}");
+    match name.split_once('%') {
+        None => Ok(name.to_owned()),
+        Some((front, back)) => {
+            let back = back.strip_prefix('d').filter(|back| !back.contains('%'));
+            let back = back.ok_or_else(bad)?;
+            Ok(format!("{front}{}{back}", std::process::id()))
+        }
+    }
+}
+
+fn output() -> MutexGuard<'static, Output> {
+    OUTPUT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The program ends: what still waits gets a moment to leave.
+pub fn finish() {
+    let end = Instant::now() + Duration::from_millis(500);
+    while !(output().drained() && points::drained()) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// A message about what the user asked for; always on standard error.
@@ -128,6 +178,19 @@ fn write_out(out: &mut dyn Write, text: &str) {
     let _ = out.write_all(text.as_bytes());
 }
 
+/// Text as one line: what a guest or a client chose cannot begin lines of its own, nor move a
+/// terminal's cursor.
+fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() && c != '\t' {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= log::max_level() && wanted(metadata.target(), metadata.level())
@@ -137,19 +200,17 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
+        let said = one_line(&record.args().to_string());
         let text = match record.level() {
-            Level::Error => line(&record.args().to_string()),
-            Level::Warn => line(&format!("warning: {}", record.args())),
-            Level::Info => line(&format!("info: {}", record.args())),
+            Level::Error => line(&said),
+            Level::Warn => line(&format!("warning: {said}")),
+            Level::Info => line(&format!("info: {said}")),
             level @ (Level::Debug | Level::Trace) => {
                 let level = level.as_str().to_ascii_lowercase();
-                line(&format!("{level}: {}: {}", record.target(), record.args()))
+                line(&format!("{level}: {}: {said}", record.target()))
             }
         };
-        match FILE.get() {
-            Some(mut file) => write_out(&mut file, &text),
-            None => write_out(&mut std::io::stderr().lock(), &text),
-        }
+        output().put(&text);
     }
 
     fn flush(&self) {}
@@ -201,6 +262,26 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_is_one_line() {
+        assert_eq!(one_line("a\tb ä"), "a\tb ä");
+        assert_eq!(
+            one_line("a\nqvmd: b\u{1b}[2J\r"),
+            "a\\nqvmd: b\\u{1b}[2J\\r"
+        );
+    }
+
+    #[test]
+    fn the_process_may_be_in_the_name() {
+        let id = std::process::id();
+        assert_eq!(template("/tmp/a").unwrap(), "/tmp/a");
+        assert_eq!(template("/tmp/a%d.log").unwrap(), format!("/tmp/a{id}.log"));
+        for bad in ["a%x", "a%", "a%d%d", "a%%d"] {
+            let error = template(bad).unwrap_err();
+            assert_eq!(error, format!("Bad logfile template: {bad}"));
+        }
+    }
 
     #[test]
     fn time_is_written_as_iso_8601() {

@@ -25,7 +25,8 @@ use crate::cli::{self, Order, Request};
 use crate::control::Control;
 use crate::control::sink::{Facts, Published};
 use crate::layout::Board;
-use crate::logging;
+use crate::logging::items::Items;
+use crate::logging::{self, points};
 use crate::machine::spec::MachineSpec;
 use crate::machine::{ChosenAccel, Machine};
 use crate::process::{self, Daemon, PidFile, errno};
@@ -66,7 +67,7 @@ pub fn run(words: Vec<OsString>) -> u8 {
         }
     };
     let mut daemon = None;
-    match start(*order, parent, &mut daemon) {
+    let status = match start(*order, parent, &mut daemon) {
         Ok(status) => status,
         Err(error) => {
             logging::report(&process::with_causes(&error));
@@ -76,7 +77,9 @@ pub fn run(words: Vec<OsString>) -> u8 {
             }
             1
         }
-    }
+    };
+    logging::finish();
+    status
 }
 
 /// An error of an option, in QEMU's style: with the option in front.
@@ -147,22 +150,19 @@ fn prepare_process(order: &Order) -> Result<()> {
     let ProcessPlan {
         log_file,
         log_levels,
+        traces,
         ..
     } = &order.process;
     threads::set_naming(order.identity.debug_threads.unwrap_or(true));
     for arg in log_levels {
-        blame(arg, logging::set_levels(&arg.value))?;
+        let items = blame(arg, Items::read(&arg.value))?;
+        logging::add_items(&items);
     }
     if let Some(path) = log_file {
-        let file = File::options().create(true).append(true).open(path);
-        let file = file.map_err(|error| {
-            anyhow!(
-                "Error opening logfile {}: {}",
-                path.display(),
-                errno(&error)
-            )
-        })?;
-        logging::set_file(file);
+        logging::open_file(&path.to_string_lossy()).map_err(|text| anyhow!(text))?;
+    }
+    for arg in traces {
+        blame(arg, points::obey(&arg.value))?;
     }
     if let Some(name) = &order.identity.process {
         sys::set_process_name(name);

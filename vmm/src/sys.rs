@@ -83,6 +83,12 @@ pub fn poll(fds: &mut [libc::pollfd], milliseconds: Option<i32>) -> io::Result<(
     }
 }
 
+/// Whether a descriptor takes output now, or has an error to tell.
+pub fn takes_output(fd: std::os::fd::BorrowedFd<'_>) -> bool {
+    let mut entry = [poll_entry(fd.as_raw_fd(), libc::POLLOUT)];
+    poll(&mut entry, Some(0)).is_ok() && entry.iter().any(|entry| entry.revents != 0)
+}
+
 /// How many connections may wait to be accepted by a socket that listens.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The `Command` and `Event` enums, the `Commands` trait and its dispatch.
+//! The `Command` and `Event` enums, the `Commands` traits and their dispatch.
 
 use crate::model::*;
 use crate::names::{camel, doc, quoted, snake};
@@ -21,7 +21,7 @@ pub fn emit(schema: &Schema) -> String {
     let commands: Vec<_> = schema.commands.iter().filter(|c| !c.session).collect();
     emit_enum(&mut out, &commands);
     emit_decode(&mut out, &commands);
-    emit_trait(&mut out, &commands);
+    emit_traits(&mut out, &commands);
     emit_dispatch(&mut out, &commands);
     emit_events(&mut out, &schema.events);
     out
@@ -119,30 +119,44 @@ fn emit_decode(out: &mut String, commands: &[&CommandDef]) {
     ));
 }
 
-fn emit_trait(out: &mut String, commands: &[&CommandDef]) {
-    out.push_str("/// Who carries commands out: one method per command. A missing one does not compile.\npub trait Commands {\n");
+/// A trait for each area, in the order in which they first come, and one that stands for all.
+fn emit_traits(out: &mut String, commands: &[&CommandDef]) {
+    let mut areas: Vec<&str> = Vec::new();
     for command in commands {
-        out.push_str(&doc(&command.doc, "    "));
-        if !command.is_async {
-            out.push_str("    ///\n    /// # Errors\n    /// What the client is told.\n");
-        }
-        let args = args_type(command)
-            .map(|a| format!(", args: {a}"))
-            .unwrap_or_default();
-        let ret = return_type(command);
-        if command.is_async {
-            out.push_str(&format!(
-                "    fn {}(&mut self, cx: &mut CommandContext{args}, reply: Reply<{ret}>);\n",
-                snake(&command.name)
-            ));
-        } else {
-            out.push_str(&format!(
-                "    fn {}(&mut self, cx: &mut CommandContext{args}) -> QmpResult<{ret}>;\n",
-                snake(&command.name)
-            ));
+        if !areas.contains(&command.area.as_str()) {
+            areas.push(&command.area);
         }
     }
-    out.push_str("}\n");
+    for area in &areas {
+        out.push_str(&format!(
+            "/// The commands of the area `{area}`: one method each. A missing one does not compile.\npub trait {}Commands {{\n",
+            camel(area)
+        ));
+        let own = commands.iter().filter(|c| c.area == *area);
+        own.for_each(|command| emit_method(out, command));
+        out.push_str("}\n");
+    }
+    let all: Vec<_> = areas.iter().map(|a| camel(a) + "Commands").collect();
+    let all = all.join(" + ");
+    out.push_str(&format!(
+        "/// Who carries commands out, of all areas.\npub trait Commands: {all} {{}}\nimpl<T: {all}> Commands for T {{}}\n"
+    ));
+}
+
+fn emit_method(out: &mut String, command: &CommandDef) {
+    out.push_str(&doc(&command.doc, "    "));
+    if !command.is_async {
+        out.push_str("    ///\n    /// # Errors\n    /// What the client is told.\n");
+    }
+    let args = args_type(command)
+        .map(|a| format!(", args: {a}"))
+        .unwrap_or_default();
+    let (name, ret) = (snake(&command.name), return_type(command));
+    out.push_str(&if command.is_async {
+        format!("    fn {name}(&mut self, cx: &mut CommandContext{args}, reply: Reply<{ret}>);\n")
+    } else {
+        format!("    fn {name}(&mut self, cx: &mut CommandContext{args}) -> QmpResult<{ret}>;\n")
+    });
 }
 
 fn emit_dispatch(out: &mut String, commands: &[&CommandDef]) {

@@ -19,8 +19,9 @@ pub fn load(folder: &Path) -> Result<Schema> {
     let mut entries = Vec::new();
     for file in &files {
         let text = std::fs::read_to_string(file)?;
-        let list: Vec<Entry> = serde_json::from_str(&text)
+        let mut list: Vec<Entry> = serde_json::from_str(&text)
             .with_context(|| format!("{} is not a list of entries", file.display()))?;
+        mark_areas(&mut list);
         for entry in list {
             entries.push((file.clone(), entry));
         }
@@ -39,6 +40,18 @@ pub fn load(folder: &Path) -> Result<Schema> {
     }
     check(&schema)?;
     Ok(schema)
+}
+
+/// Puts the area that the entry `{"area": name}` gives to those behind it into each of them.
+fn mark_areas(list: &mut [Entry]) {
+    let mut area = None;
+    for entry in list {
+        if let Some(name) = entry.get("area") {
+            area = Some(name.clone());
+        } else if let Some(area) = &area {
+            entry.insert("area".into(), area.clone());
+        }
+    }
 }
 
 type Sets = std::collections::HashMap<String, Vec<Property>>;
@@ -80,7 +93,7 @@ fn add(schema: &mut Schema, sets: &Sets, entry: Entry) -> Result<()> {
             });
             Ok(())
         }
-        "property-set" => Ok(()),
+        "property-set" | "area" => Ok(()),
         other => bail!("Unknown kind of entry '{other}'"),
     }
 }
@@ -179,6 +192,11 @@ fn command(name: String, entry: &Entry) -> Result<CommandDef> {
         None => format!(r#"{{"execute": "{name}"}}"#),
     };
     Ok(CommandDef {
+        area: entry
+            .get("area")
+            .map(string)
+            .transpose()?
+            .ok_or_else(|| anyhow!("No area stands before it"))?,
         doc: text(entry, "doc"),
         since: text(entry, "since"),
         features: features(entry)?,

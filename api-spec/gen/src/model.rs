@@ -53,6 +53,8 @@ pub enum Arguments {
 #[derive(Debug, Clone)]
 pub struct CommandDef {
     pub name: String,
+    /// Whose trait its method is in.
+    pub area: String,
     pub doc: String,
     pub since: String,
     pub features: Vec<String>,

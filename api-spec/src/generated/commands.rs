@@ -239,6 +239,12 @@ pub enum Command {
     Pmemsave(PmemsaveArgs),
     /// `blockdev-set-active`
     BlockdevSetActive(BlockdevSetActiveArgs),
+    /// `trace-event-get-state`
+    TraceEventGetState(TraceEventGetStateArgs),
+    /// `trace-event-set-state`
+    TraceEventSetState(TraceEventSetStateArgs),
+    /// `x-query-guest-errors`
+    XQueryGuestErrors,
 }
 impl Command {
     /// The command's name on the wire.
@@ -360,6 +366,9 @@ impl Command {
             Command::Memsave(_) => "memsave",
             Command::Pmemsave(_) => "pmemsave",
             Command::BlockdevSetActive(_) => "blockdev-set-active",
+            Command::TraceEventGetState(_) => "trace-event-get-state",
+            Command::TraceEventSetState(_) => "trace-event-set-state",
+            Command::XQueryGuestErrors => "x-query-guest-errors",
         }
     }
 }
@@ -539,14 +548,21 @@ pub fn decode_command(name: &str, arguments: Option<Object>) -> QmpResult<Comman
         "blockdev-set-active" => {
             Command::BlockdevSetActive(BlockdevSetActiveArgs::take(&mut members)?)
         }
+        "trace-event-get-state" => {
+            Command::TraceEventGetState(TraceEventGetStateArgs::take(&mut members)?)
+        }
+        "trace-event-set-state" => {
+            Command::TraceEventSetState(TraceEventSetStateArgs::take(&mut members)?)
+        }
+        "x-query-guest-errors" => Command::XQueryGuestErrors,
 
         _ => return Err(QmpError::command_not_found(name)),
     };
     members.finish()?;
     Ok(command)
 }
-/// Who carries commands out: one method per command. A missing one does not compile.
-pub trait Commands {
+/// The commands of the area `run-state`: one method each. A missing one does not compile.
+pub trait RunStateCommands {
     /// Tells whether the machine runs, and in which state it is.
     ///
     /// # Errors
@@ -577,6 +593,18 @@ pub trait Commands {
     fn inject_nmi(&mut self, cx: &mut CommandContext) -> QmpResult<Empty>;
     /// Ends the program, without asking the guest.
     fn quit(&mut self, cx: &mut CommandContext, reply: Reply<Empty>);
+    /// Sets what an expired watchdog does, as set-action does.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn watchdog_set_action(
+        &mut self,
+        cx: &mut CommandContext,
+        args: WatchdogSetActionArgs,
+    ) -> QmpResult<Empty>;
+}
+/// The commands of the area `control`: one method each. A missing one does not compile.
+pub trait ControlCommands {
     /// Tells the version.
     ///
     /// # Errors
@@ -642,6 +670,20 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: QueryCommandLineOptionsArgs,
     ) -> QmpResult<Vec<CommandLineOptionInfo>>;
+    /// Breaks connections that hang: whoever waits for them goes on, as if the peer had left.
+    /// Nothing is done when one of the instances is not known.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn yank(&mut self, cx: &mut CommandContext, args: YankArgs) -> QmpResult<Empty>;
+    /// Lists what can be yanked.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_yank(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<YankInstance>>;
+}
+/// The commands of the area `machine`: one method each. A missing one does not compile.
+pub trait MachineCommands {
     /// Tells the guest's name.
     ///
     /// # Errors
@@ -696,6 +738,26 @@ pub trait Commands {
     /// # Errors
     /// What the client is told.
     fn query_pci(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<PciInfo>>;
+    /// Tells how much memory the balloon leaves to the guest.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_balloon(&mut self, cx: &mut CommandContext) -> QmpResult<BalloonInfo>;
+    /// Asks the guest to give back memory, or to take it again, until it has so much. The answer
+    /// does not wait for the guest: BALLOON_CHANGE and query-balloon tell how far it is. More than
+    /// the machine has means all.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn balloon(&mut self, cx: &mut CommandContext, args: BalloonArgs) -> QmpResult<Empty>;
+    /// Tells the guest's generation id.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn query_vm_generation_id(&mut self, cx: &mut CommandContext) -> QmpResult<GuidInfo>;
+}
+/// The commands of the area `objects`: one method each. A missing one does not compile.
+pub trait ObjectsCommands {
     /// Lists the properties of an object.
     ///
     /// # Errors
@@ -740,6 +802,21 @@ pub trait Commands {
     /// # Errors
     /// What the client is told.
     fn object_del(&mut self, cx: &mut CommandContext, args: ObjectDelArgs) -> QmpResult<Empty>;
+    /// Makes a device and plugs it in. Its other properties are further arguments (see
+    /// device-list-properties). A running guest is told; its driver takes the device then.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn device_add(&mut self, cx: &mut CommandContext, args: DeviceOptions) -> QmpResult<Empty>;
+    /// Asks the guest to let go of a device. The device is gone, and all that it used is free,
+    /// when DEVICE_DELETED says so, which is at the next reset at the latest.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn device_del(&mut self, cx: &mut CommandContext, args: DeviceDelArgs) -> QmpResult<Empty>;
+}
+/// The commands of the area `block`: one method each. A missing one does not compile.
+pub trait BlockCommands {
     /// Makes a block node.
     ///
     /// # Errors
@@ -770,6 +847,44 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: QueryNamedBlockNodesArgs,
     ) -> QmpResult<Vec<BlockDeviceInfo>>;
+    /// Limits a block device's requests, or lifts its limits.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn block_set_io_throttle(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockIOThrottle,
+    ) -> QmpResult<Empty>;
+    /// Counts a block device's requests by how long they take. Without boundaries it stops that.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn block_latency_histogram_set(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockLatencyHistogramSetArgs,
+    ) -> QmpResult<Empty>;
+    /// Tells of the first write that reaches beyond an offset of a node.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn block_set_write_threshold(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockSetWriteThresholdArgs,
+    ) -> QmpResult<Empty>;
+    /// Gives block nodes up for another program, or takes them again. What is below a node goes
+    /// with it, unless an active node uses it.
+    fn blockdev_set_active(
+        &mut self,
+        cx: &mut CommandContext,
+        args: BlockdevSetActiveArgs,
+        reply: Reply<Empty>,
+    );
+}
+/// The commands of the area `chardev`: one method each. A missing one does not compile.
+pub trait ChardevCommands {
     /// Lists the character devices.
     ///
     /// # Errors
@@ -822,6 +937,9 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: ChardevRemoveArgs,
     ) -> QmpResult<Empty>;
+}
+/// The commands of the area `jobs`: one method each. A missing one does not compile.
+pub trait JobsCommands {
     /// Pauses a job where it next can.
     ///
     /// # Errors
@@ -857,33 +975,6 @@ pub trait Commands {
     /// # Errors
     /// What the client is told.
     fn query_jobs(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<JobInfo>>;
-    /// Limits a block device's requests, or lifts its limits.
-    ///
-    /// # Errors
-    /// What the client is told.
-    fn block_set_io_throttle(
-        &mut self,
-        cx: &mut CommandContext,
-        args: BlockIOThrottle,
-    ) -> QmpResult<Empty>;
-    /// Counts a block device's requests by how long they take. Without boundaries it stops that.
-    ///
-    /// # Errors
-    /// What the client is told.
-    fn block_latency_histogram_set(
-        &mut self,
-        cx: &mut CommandContext,
-        args: BlockLatencyHistogramSetArgs,
-    ) -> QmpResult<Empty>;
-    /// Tells of the first write that reaches beyond an offset of a node.
-    ///
-    /// # Errors
-    /// What the client is told.
-    fn block_set_write_threshold(
-        &mut self,
-        cx: &mut CommandContext,
-        args: BlockSetWriteThresholdArgs,
-    ) -> QmpResult<Empty>;
     /// Begins a job that makes an image. A format is written into a node that is there or is
     /// opened for it; what was in it is lost. The job stays until job-dismiss.
     ///
@@ -902,6 +993,41 @@ pub trait Commands {
         args: BlockdevCheckArgs,
         reply: Reply<ImageCheck>,
     );
+    /// Begins a job that keeps the whole machine under a name: the state of its RAM and devices in
+    /// one disk's image, and the content of each disk in its own. The guest stands still
+    /// meanwhile. All disks have it in the end, or none. The job stays until job-dismiss.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn snapshot_save(
+        &mut self,
+        cx: &mut CommandContext,
+        args: SnapshotSaveArgs,
+    ) -> QmpResult<Empty>;
+    /// Begins a job that takes the whole machine back to a snapshot. It has to be made of the same
+    /// parts as then. The guest runs on from there if it ran before. The job stays until
+    /// job-dismiss.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn snapshot_load(
+        &mut self,
+        cx: &mut CommandContext,
+        args: SnapshotLoadArgs,
+    ) -> QmpResult<Empty>;
+    /// Begins a job that forgets a snapshot on all disks that are named; those that do not have it
+    /// do not matter. The job stays until job-dismiss.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn snapshot_delete(
+        &mut self,
+        cx: &mut CommandContext,
+        args: SnapshotDeleteArgs,
+    ) -> QmpResult<Empty>;
+}
+/// The commands of the area `media`: one method each. A missing one does not compile.
+pub trait MediaCommands {
     /// Opens a device's tray and takes the medium out.
     fn eject(&mut self, cx: &mut CommandContext, args: EjectArgs, reply: Reply<Empty>);
     /// Opens a device's tray. Where the guest locked it, it is asked, and may open it later.
@@ -940,6 +1066,9 @@ pub trait Commands {
         args: BlockdevChangeMediumArgs,
         reply: Reply<Empty>,
     );
+}
+/// The commands of the area `graph`: one method each. A missing one does not compile.
+pub trait GraphCommands {
     /// Gives nodes other options, all or none of them. What is not given is as if the node were
     /// made anew.
     fn blockdev_reopen(
@@ -995,6 +1124,9 @@ pub trait Commands {
         args: BlockdevSnapshotApplyArgs,
         reply: Reply<SnapshotInfo>,
     );
+}
+/// The commands of the area `net`: one method each. A missing one does not compile.
+pub trait NetCommands {
     /// What network interfaces let through.
     ///
     /// # Errors
@@ -1023,55 +1155,9 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: AnnounceParameters,
     ) -> QmpResult<Empty>;
-    /// Makes a device and plugs it in. Its other properties are further arguments (see
-    /// device-list-properties). A running guest is told; its driver takes the device then.
-    ///
-    /// # Errors
-    /// What the client is told.
-    fn device_add(&mut self, cx: &mut CommandContext, args: DeviceOptions) -> QmpResult<Empty>;
-    /// Asks the guest to let go of a device. The device is gone, and all that it used is free,
-    /// when DEVICE_DELETED says so, which is at the next reset at the latest.
-    ///
-    /// # Errors
-    /// What the client is told.
-    fn device_del(&mut self, cx: &mut CommandContext, args: DeviceDelArgs) -> QmpResult<Empty>;
-    /// Tells how much memory the balloon leaves to the guest.
-    ///
-    /// # Errors
-    /// What the client is told.
-    fn query_balloon(&mut self, cx: &mut CommandContext) -> QmpResult<BalloonInfo>;
-    /// Asks the guest to give back memory, or to take it again, until it has so much. The answer
-    /// does not wait for the guest: BALLOON_CHANGE and query-balloon tell how far it is. More than
-    /// the machine has means all.
-    ///
-    /// # Errors
-    /// What the client is told.
-    fn balloon(&mut self, cx: &mut CommandContext, args: BalloonArgs) -> QmpResult<Empty>;
-    /// Sets what an expired watchdog does, as set-action does.
-    ///
-    /// # Errors
-    /// What the client is told.
-    fn watchdog_set_action(
-        &mut self,
-        cx: &mut CommandContext,
-        args: WatchdogSetActionArgs,
-    ) -> QmpResult<Empty>;
-    /// Breaks connections that hang: whoever waits for them goes on, as if the peer had left.
-    /// Nothing is done when one of the instances is not known.
-    ///
-    /// # Errors
-    /// What the client is told.
-    fn yank(&mut self, cx: &mut CommandContext, args: YankArgs) -> QmpResult<Empty>;
-    /// Lists what can be yanked.
-    ///
-    /// # Errors
-    /// What the client is told.
-    fn query_yank(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<YankInstance>>;
-    /// Tells the guest's generation id.
-    ///
-    /// # Errors
-    /// What the client is told.
-    fn query_vm_generation_id(&mut self, cx: &mut CommandContext) -> QmpResult<GuidInfo>;
+}
+/// The commands of the area `migration`: one method each. A missing one does not compile.
+pub trait MigrationCommands {
     /// Tells how far a migration is, or what became of the last one.
     ///
     /// # Errors
@@ -1202,38 +1288,9 @@ pub trait Commands {
         cx: &mut CommandContext,
         args: ClientMigrateInfoArgs,
     ) -> QmpResult<Empty>;
-    /// Begins a job that keeps the whole machine under a name: the state of its RAM and devices in
-    /// one disk's image, and the content of each disk in its own. The guest stands still
-    /// meanwhile. All disks have it in the end, or none. The job stays until job-dismiss.
-    ///
-    /// # Errors
-    /// What the client is told.
-    fn snapshot_save(
-        &mut self,
-        cx: &mut CommandContext,
-        args: SnapshotSaveArgs,
-    ) -> QmpResult<Empty>;
-    /// Begins a job that takes the whole machine back to a snapshot. It has to be made of the same
-    /// parts as then. The guest runs on from there if it ran before. The job stays until
-    /// job-dismiss.
-    ///
-    /// # Errors
-    /// What the client is told.
-    fn snapshot_load(
-        &mut self,
-        cx: &mut CommandContext,
-        args: SnapshotLoadArgs,
-    ) -> QmpResult<Empty>;
-    /// Begins a job that forgets a snapshot on all disks that are named; those that do not have it
-    /// do not matter. The job stays until job-dismiss.
-    ///
-    /// # Errors
-    /// What the client is told.
-    fn snapshot_delete(
-        &mut self,
-        cx: &mut CommandContext,
-        args: SnapshotDeleteArgs,
-    ) -> QmpResult<Empty>;
+}
+/// The commands of the area `dump`: one method each. A missing one does not compile.
+pub trait DumpCommands {
     /// Writes the guest's memory and what its processors hold into a file that gdb or crash open.
     /// The guest stands still meanwhile and goes on afterwards.
     fn dump_guest_memory(
@@ -1260,14 +1317,68 @@ pub trait Commands {
     /// Writes guest memory at a physical address into a file. What is no memory there reads as
     /// zeroes.
     fn pmemsave(&mut self, cx: &mut CommandContext, args: PmemsaveArgs, reply: Reply<Empty>);
-    /// Gives block nodes up for another program, or takes them again. What is below a node goes
-    /// with it, unless an active node uses it.
-    fn blockdev_set_active(
+}
+/// The commands of the area `logs`: one method each. A missing one does not compile.
+pub trait LogsCommands {
+    /// Tells which trace points speak.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn trace_event_get_state(
         &mut self,
         cx: &mut CommandContext,
-        args: BlockdevSetActiveArgs,
-        reply: Reply<Empty>,
-    );
+        args: TraceEventGetStateArgs,
+    ) -> QmpResult<Vec<TraceEventInfo>>;
+    /// Lets trace points speak, or no more: each says what happens there, in a line of the log or
+    /// of the file of -trace.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn trace_event_set_state(
+        &mut self,
+        cx: &mut CommandContext,
+        args: TraceEventSetStateArgs,
+    ) -> QmpResult<Empty>;
+    /// Tells what the guest did wrong, by device. All is counted; the log has it at a bounded
+    /// rate. It is a command of this program.
+    ///
+    /// # Errors
+    /// What the client is told.
+    fn x_query_guest_errors(&mut self, cx: &mut CommandContext) -> QmpResult<Vec<GuestErrorInfo>>;
+}
+/// Who carries commands out, of all areas.
+pub trait Commands:
+    RunStateCommands
+    + ControlCommands
+    + MachineCommands
+    + ObjectsCommands
+    + BlockCommands
+    + ChardevCommands
+    + JobsCommands
+    + MediaCommands
+    + GraphCommands
+    + NetCommands
+    + MigrationCommands
+    + DumpCommands
+    + LogsCommands
+{
+}
+impl<
+    T: RunStateCommands
+        + ControlCommands
+        + MachineCommands
+        + ObjectsCommands
+        + BlockCommands
+        + ChardevCommands
+        + JobsCommands
+        + MediaCommands
+        + GraphCommands
+        + NetCommands
+        + MigrationCommands
+        + DumpCommands
+        + LogsCommands,
+> Commands for T
+{
 }
 /// Has a command carried out and answered.
 pub fn dispatch(
@@ -1540,6 +1651,19 @@ pub fn dispatch(
         Command::Pmemsave(args) => commands.pmemsave(cx, args, Reply::new(responder)),
         Command::BlockdevSetActive(args) => {
             commands.blockdev_set_active(cx, args, Reply::new(responder))
+        }
+        Command::TraceEventGetState(args) => responder.send(
+            commands
+                .trace_event_get_state(cx, args)
+                .map(|r| to_json(&r)),
+        ),
+        Command::TraceEventSetState(args) => responder.send(
+            commands
+                .trace_event_set_state(cx, args)
+                .map(|r| to_json(&r)),
+        ),
+        Command::XQueryGuestErrors => {
+            responder.send(commands.x_query_guest_errors(cx).map(|r| to_json(&r)))
         }
     }
 }

@@ -564,12 +564,27 @@ pub static COMMANDS: &[CommandInfo] = &[
         allow_preconfig: false,
     },
     CommandInfo {
+        name: "trace-event-get-state",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
+        name: "trace-event-set-state",
+        allow_oob: false,
+        allow_preconfig: true,
+    },
+    CommandInfo {
         name: "transaction",
         allow_oob: false,
         allow_preconfig: true,
     },
     CommandInfo {
         name: "watchdog-set-action",
+        allow_oob: false,
+        allow_preconfig: false,
+    },
+    CommandInfo {
+        name: "x-query-guest-errors",
         allow_oob: false,
         allow_preconfig: false,
     },
@@ -3710,8 +3725,15 @@ pub static OPTIONS: &[OptionInfo] = &[
     OptionInfo {
         name: "d",
         has_arg: true,
-        usage: "-d level[,module=level]",
-        description: "Log more.",
+        usage: "-d item1,...",
+        description: "Log more: level or module=level, guest_errors, trace:PATTERN (-d help lists them).",
+        implied_key: None,
+    },
+    OptionInfo {
+        name: "trace",
+        has_arg: true,
+        usage: "-trace [[enable=]<pattern>][,events=<file>][,file=<file>]",
+        description: "Let trace points speak, into the log or a file (-trace help lists them).",
         implied_key: None,
     },
     OptionInfo {
@@ -4361,5 +4383,20 @@ pub static EXAMPLES: &[Example] = &[
         command: "blockdev-set-active",
         request: "{\"execute\": \"blockdev-set-active\", \"arguments\": {\"node-name\":\"node0\",\"active\":false}}",
         reply: "{\"error\": {\"class\":\"GenericError\",\"desc\":\"Failed to find node with node-name='node0'\"}}",
+    },
+    Example {
+        command: "trace-event-get-state",
+        request: "{\"execute\": \"trace-event-get-state\", \"arguments\": {\"name\":\"virtio_notify\"}}",
+        reply: "{\"return\": [{\"name\":\"virtio_notify\",\"state\":\"disabled\"}]}",
+    },
+    Example {
+        command: "trace-event-set-state",
+        request: "{\"execute\": \"trace-event-set-state\", \"arguments\": {\"name\":\"virtio_*\",\"enable\":false}}",
+        reply: "{\"return\": {}}",
+    },
+    Example {
+        command: "x-query-guest-errors",
+        request: "{\"execute\": \"x-query-guest-errors\"}",
+        reply: "{\"return\": []}",
     },
 ];

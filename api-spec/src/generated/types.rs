@@ -7458,6 +7458,88 @@ impl EncodeMembers for DumpGuestMemoryCapability {
     }
 }
 object!(DumpGuestMemoryCapability);
+
+/// Whether a trace point speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TraceEventState {
+    /// `unavailable`
+    Unavailable,
+    /// `disabled`
+    Disabled,
+    /// `enabled`
+    Enabled,
+}
+names!(TraceEventState { Unavailable = "unavailable", Disabled = "disabled", Enabled = "enabled" });
+
+/// A trace point.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TraceEventInfo {
+    /// Its name.
+    pub name: String,
+    /// Whether it speaks; none is ever unavailable.
+    pub state: TraceEventState,
+}
+impl DecodeMembers for TraceEventInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(TraceEventInfo {
+            name: members.required("name")?,
+            state: members.required("state")?,
+        })
+    }
+}
+impl EncodeMembers for TraceEventInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("name", &self.name);
+        out.put("state", &self.state);
+    }
+}
+object!(TraceEventInfo);
+
+/// What a guest did wrong. needs-reset: its driver broke the rules of virtqueues, and the
+/// device waits for a reset. bad-request: a request made no sense. bad-register: a register
+/// was used in a way that it cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum GuestErrorKind {
+    /// `needs-reset`
+    NeedsReset,
+    /// `bad-request`
+    BadRequest,
+    /// `bad-register`
+    BadRegister,
+}
+names!(GuestErrorKind { NeedsReset = "needs-reset", BadRequest = "bad-request", BadRegister = "bad-register" });
+
+/// How often a guest did something wrong with a device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GuestErrorInfo {
+    /// The device's id, or its driver; * for all beyond the first thousand.
+    pub device: String,
+    /// What was wrong.
+    pub kind: GuestErrorKind,
+    /// How often, since the start of the program.
+    pub count: i64,
+    /// What was said of one of the last.
+    pub last: String,
+}
+impl DecodeMembers for GuestErrorInfo {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(GuestErrorInfo {
+            device: members.required("device")?,
+            kind: members.required("kind")?,
+            count: members.required("count")?,
+            last: members.required("last")?,
+        })
+    }
+}
+impl EncodeMembers for GuestErrorInfo {
+    fn put(&self, out: &mut Out) {
+        out.put("device", &self.device);
+        out.put("kind", &self.kind);
+        out.put("count", &self.count);
+        out.put("last", &self.last);
+    }
+}
+object!(GuestErrorInfo);
 /// Arguments of `set-action`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SetActionArgs {
@@ -9070,3 +9152,49 @@ impl EncodeMembers for BlockdevSetActiveArgs {
     }
 }
 object!(BlockdevSetActiveArgs);
+/// Arguments of `trace-event-get-state`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TraceEventGetStateArgs {
+    /// The name of one, or a pattern: * stands for any characters, ? for one.
+    pub name: String,
+}
+impl DecodeMembers for TraceEventGetStateArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(TraceEventGetStateArgs {
+            name: members.required("name")?,
+        })
+    }
+}
+impl EncodeMembers for TraceEventGetStateArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("name", &self.name);
+    }
+}
+object!(TraceEventGetStateArgs);
+/// Arguments of `trace-event-set-state`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TraceEventSetStateArgs {
+    /// The name of one, or a pattern: * stands for any characters, ? for one.
+    pub name: String,
+    /// Whether they speak.
+    pub enable: bool,
+    /// Accepted; none is ever unavailable.
+    pub ignore_unavailable: Option<bool>,
+}
+impl DecodeMembers for TraceEventSetStateArgs {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(TraceEventSetStateArgs {
+            name: members.required("name")?,
+            enable: members.required("enable")?,
+            ignore_unavailable: members.optional("ignore-unavailable")?,
+        })
+    }
+}
+impl EncodeMembers for TraceEventSetStateArgs {
+    fn put(&self, out: &mut Out) {
+        out.put("name", &self.name);
+        out.put("enable", &self.enable);
+        out.put_some("ignore-unavailable", &self.ignore_unavailable);
+    }
+}
+object!(TraceEventSetStateArgs);

@@ -65,6 +65,17 @@ pub enum Op {
 }
 
 impl Op {
+    /// A name for each.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Op::Read { .. } => "read",
+            Op::Write { .. } => "write",
+            Op::Flush => "flush",
+            Op::Discard { .. } => "discard",
+            Op::WriteZeroes { .. } => "write-zeroes",
+        }
+    }
+
     /// The same with its offset moved up by `by`; `None` beyond the end of the numbers.
     pub fn shifted(self, by: u64) -> Option<Self> {
         Some(match self {

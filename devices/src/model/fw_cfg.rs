@@ -10,6 +10,7 @@ use vmstate::{Snapshot, StateError};
 use super::registers::{is_default, show, written};
 use crate::bus::{Access, BusDevice};
 use crate::effect::Effect;
+use crate::guest_errors;
 use crate::ram::{GuestRam, RamHandle};
 use crate::registry::Region;
 
@@ -183,6 +184,7 @@ impl FwCfg {
     }
 
     fn select(&mut self, key: u16) {
+        trace::point!(FW_CFG_SELECT, key = trace::Hex(key.into()));
         self.selected = Selected {
             key: key & KEY_BITS,
             offset: 0,
@@ -240,7 +242,8 @@ impl FwCfg {
             Err(_) => control::ERROR,
         };
         if let Err(error) = memory.write_slice(&result.to_be_bytes(), GuestAddress(address)) {
-            log::debug!("fw_cfg: no place for a DMA request's result: {error}");
+            let what = format_args!("no place for a DMA request's result: {error}");
+            guest_errors::count("fw_cfg", guest_errors::Kind::BadRequest, what);
         }
     }
 

@@ -311,6 +311,7 @@ impl PmBlock {
 
     /// Presses the power button, for a guest that listens to it.
     pub fn power_button(&mut self) {
+        trace::point!(ACPI_POWER_BUTTON);
         let registers = &mut self.registers;
         if registers.enable & event::POWER_BUTTON != 0 {
             registers.status |= event::POWER_BUTTON;
@@ -336,6 +337,7 @@ impl PmBlock {
 
     /// Raises general purpose event `index`, 0 to 63.
     pub fn general_event(&mut self, index: u8) {
+        trace::point!(ACPI_GENERAL_EVENT, gpe = index);
         let event = 1u64.checked_shl(u32::from(index)).unwrap_or(0);
         self.registers.gpe_status |= event & self.family.general_events();
         self.update();

@@ -8,6 +8,7 @@ use api_spec::{PvpanicProps, QmpError, QmpResult};
 use crate::bus::{Access, BusDevice};
 use crate::cx::BuildCx;
 use crate::effect::{Effect, PowerEffect};
+use crate::guest_errors;
 use crate::registry::{Attachable, Region};
 
 /// The guest panicked.
@@ -57,6 +58,7 @@ pub(super) fn check_events(driver: &str, events: u8) -> QmpResult<()> {
 
 /// What a written event asks for; of several the worst one counts.
 pub(super) fn effect_of(event: u8) -> Effect {
+    trace::point!(PVPANIC_EVENT, event = trace::Hex(event.into()));
     let known = [
         (PANICKED, PowerEffect::Panicked),
         (CRASH_LOADED, PowerEffect::CrashLoaded),
@@ -66,7 +68,8 @@ pub(super) fn effect_of(event: u8) -> Effect {
     match found {
         Some((_, effect)) => Effect::Power(effect),
         None => {
-            log::debug!("pvpanic: unknown event {event:#x}");
+            let what = format_args!("unknown event {event:#x}");
+            guest_errors::count("pvpanic", guest_errors::Kind::BadRegister, what);
             Effect::None
         }
     }

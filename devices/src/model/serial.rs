@@ -238,6 +238,11 @@ impl Uart {
     }
 
     fn write_register(&mut self, register: u64, value: u8) {
+        trace::point!(
+            SERIAL_WRITE,
+            addr = register,
+            val = trace::Hex(value.into())
+        );
         let divisor = self.lcr & lcr::DIVISOR_ACCESS != 0;
         let [low, high] = self.divisor.to_le_bytes();
         match register {
@@ -522,6 +527,11 @@ impl BusDevice for Uart {
     fn read(&mut self, access: Access, data: &mut [u8]) {
         for (register, byte) in (access.offset..).zip(data) {
             *byte = self.read_register(register);
+            trace::point!(
+                SERIAL_READ,
+                addr = register,
+                val = trace::Hex((*byte).into())
+            );
         }
     }
 

@@ -269,6 +269,11 @@ impl Msix {
 
     /// Writes the table; the pending bits are read-only.
     pub fn write(&mut self, offset: u64, data: &[u8]) {
+        trace::point!(
+            MSIX_WRITE,
+            offset = trace::Hex(offset),
+            val = trace::Bytes(data)
+        );
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         for (index, value) in data.iter().enumerate() {
             if let Some(byte) = self.table.get_mut(start.saturating_add(index)) {

@@ -349,6 +349,11 @@ impl CommonConfig {
     }
 
     fn set_status(&mut self, value: u8) -> Option<Request> {
+        trace::point!(
+            VIRTIO_SET_STATUS,
+            val = trace::Hex(value.into()),
+            was = trace::Hex(self.status.into())
+        );
         if value == 0 {
             return Some(Request::Reset);
         }

@@ -120,6 +120,8 @@ pub trait DeviceSignals: Send + Sync {
     fn config_changed(&self);
     /// Sets DEVICE_NEEDS_RESET: the driver broke the rules (Virtio 1.2, section 2.1.2).
     fn needs_reset(&self, why: &str);
+    /// A request made no sense, and was answered so; it is counted.
+    fn bad_request(&self, _what: &str) {}
 }
 
 /// One virtqueue on its way to its worker.

@@ -99,6 +99,7 @@ impl Virtqueue {
 
     /// Takes note of a kick, before looking at the queue.
     pub fn take_kick(&self) {
+        trace::point!(VIRTIO_QUEUE_NOTIFY, vq = self.index);
         // Fails only when there was none.
         let _ = self.kick.read();
     }
@@ -265,6 +266,7 @@ impl Virtqueue {
         let ring = self.queue.used_ring();
         let mut next = self.queue.next_used();
         for (head, written) in used {
+            trace::point!(VIRTQUEUE_FILL, vq = self.index, head = head, len = written);
             let place = u64::from(next.checked_rem(self.queue.size())?);
             let at = GuestAddress(ring.checked_add(4 + 8 * place)?);
             let element = u64::from(head) | u64::from(written) << 32;
@@ -279,6 +281,7 @@ impl Virtqueue {
     /// Interrupts the driver, if something was completed and it wants to know.
     pub fn notify(&mut self, memory: &GuestRam) {
         if std::mem::take(&mut self.completed) && self.wants_interrupt(memory) {
+            trace::point!(VIRTIO_NOTIFY, vq = self.index);
             self.interrupt.signal();
         }
     }
@@ -310,9 +313,15 @@ impl Virtqueue {
 
     /// Gives the queue up: the driver has to reset the device.
     pub fn break_down(&mut self, why: &str) {
+        trace::point!(VIRTQUEUE_BROKEN, vq = self.index, why = why);
         self.broken = true;
         self.device
             .needs_reset(&format!("queue {}: {why}", self.index));
+    }
+
+    /// A request made no sense: counted, and for the caller to answer.
+    pub fn bad_request(&self, what: &str) {
+        self.device.bad_request(what);
     }
 
     /// Where it stopped.

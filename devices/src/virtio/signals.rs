@@ -8,6 +8,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::DeviceSignals;
 use crate::bus::lock;
+use crate::guest_errors::{self, Kind};
 use crate::irq::{Interrupt, IrqLine};
 use crate::pci::MsixVector;
 
@@ -17,8 +18,6 @@ pub const NO_VECTOR: u16 = 0xffff;
 pub const ISR_QUEUE: u8 = 1;
 /// ISR status: configuration changed.
 pub const ISR_CONFIG: u8 = 2;
-/// Warnings about one device; a driver can break the rules as often as it likes.
-const MOST_WARNINGS: u8 = 8;
 
 /// The MSI-X vector of one queue, which the driver may change at any time, and what signals it
 /// without this process.
@@ -57,7 +56,6 @@ pub struct Signals {
     generation: AtomicU8,
     driver_ok: AtomicBool,
     needs_reset: AtomicBool,
-    warnings: AtomicU8,
 }
 
 impl Signals {
@@ -74,7 +72,6 @@ impl Signals {
             generation: AtomicU8::new(0),
             driver_ok: AtomicBool::new(false),
             needs_reset: AtomicBool::new(false),
-            warnings: AtomicU8::new(0),
         }
     }
 
@@ -206,15 +203,6 @@ impl Signals {
             .set(self.pin_asserted() && self.pin_enabled.load(Ordering::Acquire));
     }
 
-    /// A guest cannot flood the log, by resets in between neither.
-    fn warn(&self, why: &str) {
-        let one_more = |count: u8| (count < MOST_WARNINGS).then(|| count.saturating_add(1));
-        let order = Ordering::Relaxed;
-        if self.warnings.fetch_update(order, order, one_more).is_ok() {
-            log::warn!("Device '{}' needs a reset by its driver: {why}", self.id);
-        }
-    }
-
     fn raise(&self, bit: u8, vector: u16) {
         if self.msix.load(Ordering::Acquire) {
             if let Some(vector) = self.vectors.get(usize::from(vector)) {
@@ -229,6 +217,7 @@ impl Signals {
 
 impl DeviceSignals for Signals {
     fn config_changed(&self) {
+        trace::point!(VIRTIO_NOTIFY_CONFIG, vdev = self.id);
         if self.driver_ok.load(Ordering::Acquire) {
             self.generation.fetch_add(1, Ordering::AcqRel);
             self.raise(ISR_CONFIG, self.config_vector());
@@ -236,12 +225,17 @@ impl DeviceSignals for Signals {
     }
 
     fn needs_reset(&self, why: &str) {
+        trace::point!(VIRTIO_ERROR, vdev = self.id, why = why);
         if !self.needs_reset.swap(true, Ordering::AcqRel) {
-            self.warn(why);
+            guest_errors::count(&self.id, Kind::NeedsReset, format_args!("{why}"));
             if self.driver_ok.load(Ordering::Acquire) {
                 self.raise(ISR_CONFIG, self.config_vector());
             }
         }
+    }
+
+    fn bad_request(&self, what: &str) {
+        guest_errors::count(&self.id, Kind::BadRequest, format_args!("{what}"));
     }
 }
 
@@ -278,13 +272,20 @@ mod tests {
     use crate::irq::NullInterrupt;
 
     #[test]
-    fn a_driver_that_resets_and_breaks_does_not_fill_the_log() {
-        let signals = Signals::new("d", Arc::new(NullInterrupt), Vec::new());
+    fn a_driver_that_resets_and_breaks_is_counted_each_time() {
+        let signals = Signals::new("one-that-breaks", Arc::new(NullInterrupt), Vec::new());
         for _ in 0..1000 {
             signals.needs_reset("as the test wants it");
             assert!(signals.is_broken());
             signals.reset();
         }
-        assert_eq!(signals.warnings.load(Ordering::Relaxed), MOST_WARNINGS);
+        let all = guest_errors::list();
+        let own: Vec<_> = all
+            .iter()
+            .filter(|c| c.device == "one-that-breaks")
+            .collect();
+        assert_eq!(own.len(), 1);
+        assert_eq!((own[0].kind, own[0].count), (Kind::NeedsReset, 1000));
+        assert_eq!(own[0].last, "as the test wants it");
     }
 }

@@ -453,6 +453,7 @@ impl QueueHost for VirtioPci {
             return;
         }
         self.phase = Phase::Running;
+        trace::point!(VIRTIO_PCI_START_QUEUES);
         if let Err(why) = self.hand_out() {
             self.take_back();
             self.signals.needs_reset(&why);
@@ -460,6 +461,7 @@ impl QueueHost for VirtioPci {
     }
 
     fn stop_queues(&mut self) {
+        trace::point!(VIRTIO_PCI_STOP_QUEUES);
         if self.phase == Phase::Running {
             self.take_back();
             self.phase = Phase::Stopped;

@@ -14,6 +14,7 @@ mod graph;
 mod hotplug;
 mod images;
 mod limits;
+mod logs;
 mod manual;
 mod manual_migration;
 mod media;

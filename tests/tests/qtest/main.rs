@@ -9,6 +9,7 @@ mod chardevs;
 mod chipset;
 mod console;
 mod garbage;
+mod guest_errors;
 mod hotplug;
 mod interrupts;
 mod iothreads;

@@ -50,6 +50,7 @@ struct VmPins(Arc<VmFd>);
 
 impl Pins for VmPins {
     fn drive(&self, gsi: u8, level: bool) {
+        trace::point!(KVM_SET_IRQ, irq = gsi, level = level);
         // Fails only for an input that does not exist.
         let _ = self.0.set_irq_line(u32::from(gsi), level);
     }
@@ -209,6 +210,11 @@ impl Interrupt for Route {
         let Some(message) = *lock(&self.message) else {
             return;
         };
+        trace::point!(
+            KVM_SEND_MSI,
+            addr = trace::Hex(u64::from(message.high()) << 32 | u64::from(message.low())),
+            data = trace::Hex(message.data.into())
+        );
         // The guest may have named a processor that is not there.
         let _ = self.vm.signal_msi(kvm_msi {
             address_lo: message.low(),
@@ -221,6 +227,11 @@ impl Interrupt for Route {
 
 impl MsiRoute for Route {
     fn enable(&self, address: u64, data: u32) {
+        trace::point!(
+            KVM_IRQCHIP_UPDATE_MSI_ROUTE,
+            addr = trace::Hex(address),
+            data = trace::Hex(data.into())
+        );
         self.set(Some(Message { address, data }));
     }
 
@@ -236,6 +247,7 @@ impl MsiRoute for Route {
         self.table.set(index, Some(*message))?;
         // What is in the counter already is delivered by this call.
         self.vm.register_irqfd(event, gsi_of(index))?;
+        trace::point!(KVM_IRQCHIP_ADD_IRQFD, virq = gsi_of(index));
         Ok(())
     }
 

@@ -79,6 +79,7 @@ pub fn take(plan: &mut Plan, arg: Arg) -> Done {
         "vga" if arg.value == "none" => Ok(()),
         "enable-kvm" => machine_accels(plan, "kvm", &arg),
         "d" => push(&mut plan.process.log_levels, arg),
+        "trace" => push(&mut plan.process.traces, arg),
         "overcommit" => overcommit(plan, &arg),
         "sandbox" => confine::sandbox(&mut plan.process.sandbox, &arg),
         "add-dir" => confine::add_dir(&mut plan.process.sandbox, &arg),

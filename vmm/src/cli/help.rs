@@ -8,6 +8,7 @@ use super::args::Arg;
 use super::net;
 use crate::accel::AccelKind;
 use crate::cpuid;
+use crate::logging;
 use crate::machine::spec::MachineKind;
 
 /// The version line, which clients take apart.
@@ -37,6 +38,11 @@ pub fn asked_for(arg: &Arg) -> Option<String> {
         "nic" | "net" if asks_for_model(&arg.value) => Some(net::models()),
         "net" | "nic" if wants => Some(net::kinds()),
         "chardev" if wants => Some(chardevs()),
+        "d" if wants => Some(logging::items::help()),
+        "d" if arg.value.split(',').any(|item| item == "trace:help") => {
+            Some(logging::points::list())
+        }
+        "trace" if wants => Some(logging::points::list()),
         _ => None,
     }
 }

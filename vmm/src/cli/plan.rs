@@ -176,6 +176,8 @@ pub struct ProcessPlan {
     pub log_file: Option<PathBuf>,
     /// `-d`.
     pub log_levels: Vec<Arg>,
+    /// `-trace`.
+    pub traces: Vec<Arg>,
     /// `-overcommit mem-lock=`: all memory of the process stays in RAM.
     pub mem_lock: Option<MemoryLock>,
     /// How it is confined.

@@ -112,6 +112,7 @@ impl Control {
     /// Carries out what the device `id` asked for. Whoever waits for that goes on when `done` is
     /// dropped.
     pub(crate) fn effect(&mut self, id: &str, effect: Effect, done: Option<Done>) {
+        trace::point!(DEVICE_EFFECT, device = id);
         match effect {
             Effect::None => {}
             Effect::Remap => self.with_machine(|machine| machine.remap()),
@@ -133,6 +134,7 @@ impl Control {
     }
 
     fn power(&mut self, power: &PowerEffect) {
+        trace::point!(GUEST_POWER);
         self.feed(match power {
             PowerEffect::Shutdown => Input::Shutdown(ShutdownCause::GuestShutdown, 0, None),
             PowerEffect::Reset => Input::Reset(ShutdownCause::GuestReset, None),

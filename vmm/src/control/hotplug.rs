@@ -13,6 +13,7 @@ impl Control {
     /// # Errors
     /// As `-device`; nothing is left of it then.
     pub(super) fn device_add(&mut self, options: DeviceOptions) -> QmpResult<()> {
+        trace::point!(DEVICE_ADD, driver = options.driver.name());
         self.check_not_migrating("device_add")?;
         Ok(self.plug(options, false)?)
     }
@@ -31,6 +32,7 @@ impl Control {
     /// # Errors
     /// In QEMU's words, when the device is not there or has to stay.
     pub(super) fn device_del(&mut self, name: &str) -> QmpResult<()> {
+        trace::point!(DEVICE_DEL, id = name);
         self.check_not_migrating("device_del")?;
         let Some(machine) = &mut self.machine else {
             return Err(QmpError::device_not_found(name));

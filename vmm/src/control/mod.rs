@@ -317,6 +317,7 @@ impl Control {
     }
 
     fn emit(&mut self, event: Event) {
+        trace::point!(MONITOR_PROTOCOL_EVENT_EMIT, event = event.name());
         self.monitors.broadcast(event);
     }
 

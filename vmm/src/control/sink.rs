@@ -48,6 +48,7 @@ impl Published {
 
     /// Publishes the run state.
     pub fn set_status(&self, status: RunState) {
+        trace::point!(RUNSTATE_SET, new_state = status.name());
         self.status.store(Arc::new(StatusInfo {
             running: status == RunState::Running,
             status,

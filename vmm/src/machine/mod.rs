@@ -193,6 +193,7 @@ impl Machine {
 
     /// The driver of the device `id` made its queues ready.
     pub fn start_queues(&mut self, id: &str) {
+        trace::point!(MACHINE_START_QUEUES, device = id);
         // While the machine is stopped they are handed out when it goes on.
         if self.running {
             self.with_queues(id, |queues| queues.start_queues());
@@ -228,6 +229,7 @@ impl Machine {
 
     /// Makes the address map anew from what the devices decode now.
     pub fn remap(&mut self) {
+        trace::point!(MACHINE_REMAP);
         self.map_shadow();
         let map = self.address_map();
         self.io_events.apply(&*self.accel, map.io_events());

@@ -414,7 +414,9 @@ impl Runner<'_> {
     /// KVM_RUN: that way the kernel has completed the last access before we park.
     fn run_guest(&self, run: &mut RunLoop) -> Pause {
         loop {
-            match run.run() {
+            let exit = run.run();
+            trace::point!(KVM_RUN_EXIT, reason = exit.reason());
+            match exit {
                 Exit::PortWrite { port, size, data } => {
                     for part in data.chunks(size) {
                         self.write(Space::Port, u64::from(port), part);

@@ -60,6 +60,22 @@ pub enum Exit<'a> {
     Failed(String),
 }
 
+impl Exit<'_> {
+    /// A name for each.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Exit::PortRead { .. } => "port-read",
+            Exit::PortWrite { .. } => "port-write",
+            Exit::MemoryRead { .. } => "memory-read",
+            Exit::MemoryWrite { .. } => "memory-write",
+            Exit::Interrupted => "interrupted",
+            Exit::Nothing => "nothing",
+            Exit::Shutdown => "shutdown",
+            Exit::Failed(_) => "failed",
+        }
+    }
+}
+
 /// The page shared with the kernel, and the vCPU it belongs to.
 pub struct RunPage {
     page: NonNull<kvm_run>,

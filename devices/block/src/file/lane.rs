@@ -365,6 +365,11 @@ fn call(request: &IoReq) -> Call<'_> {
 
 impl IoLane for FileLane {
     fn submit(&mut self, request: IoReq, token: Token) -> Option<Done> {
+        trace::point!(
+            FILE_SUBMIT,
+            op = request.op.name(),
+            len = request.buffers.len()
+        );
         let alone = self.in_flight() == 0;
         let read = self.at_hand.read(&self.host, &request, alone);
         if read == 0 || request.buffers.len() > read {

@@ -204,6 +204,11 @@ impl<F: Format> FormatLane<F> {
 
 impl<F: Format> IoLane for FormatLane<F> {
     fn submit(&mut self, request: IoReq, token: Token) -> Option<Done> {
+        trace::point!(
+            IMAGE_SUBMIT,
+            op = request.op.name(),
+            len = request.buffers.len()
+        );
         let mut pieces = std::mem::take(&mut self.pieces);
         pieces.clear();
         let plan = self.format.plan(request.op, &request.buffers, &mut pieces);

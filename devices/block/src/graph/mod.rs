@@ -122,6 +122,7 @@ impl Drop for Removed {
 }
 
 fn close(entry: &Entry) {
+    trace::point!(BDRV_CLOSE, node = entry.name);
     let closed = match entry.node.image() {
         Some(image) => image.close(),
         None if entry.read_only => Ok(()),
@@ -197,6 +198,7 @@ impl Graph {
         if spec.name.is_none() {
             return Err(BlockError::NameMissing);
         }
+        trace::point!(BDRV_OPEN_COMMON, node = spec.name.as_deref().unwrap_or(""));
         let mut inner = lock(&self.inner);
         let id = inner.open(spec, opener, &self.host)?;
         if let Some(entry) = inner.nodes.get_mut(&id) {

@@ -143,6 +143,7 @@ impl Balloon {
 
     /// Wants `pages` pages of 4 KiB in the balloon, and tells the driver.
     pub fn set_target(&self, pages: u32) {
+        trace::point!(VIRTIO_BALLOON_TO_TARGET, pages = pages);
         self.target.store(pages, Ordering::Release);
         self.config_changed();
     }

@@ -335,6 +335,7 @@ impl Lane {
 impl Pages {
     /// The guest gave the page at `address`.
     fn give(&mut self, address: u64) {
+        trace::point!(VIRTIO_BALLOON_HANDLE_OUTPUT, gpa = trace::Hex(address));
         let Some(page) = self.discarder.page_at(address) else {
             return;
         };

@@ -163,6 +163,8 @@ impl BlkWorker {
                 self.answer(chain, memory, Status::Ok, len);
             }
             Ok(Request::Refused { status, account }) => {
+                trace::point!(VIRTIO_BLK_REQ_REFUSED, status = status as u8);
+                self.queue.bad_request("a request that the disk cannot do");
                 if let Some(account) = account {
                     self.node.stats().invalid(account);
                 }
@@ -196,6 +198,12 @@ impl BlkWorker {
             return;
         };
         let (at, bytes) = op.range(&buffers).unwrap_or_default();
+        trace::point!(
+            VIRTIO_BLK_HANDLE_RW,
+            offset = trace::Hex(at),
+            len = bytes,
+            write = account == Account::Write
+        );
         *place = Some(InFlight {
             chain,
             memory: memory.clone(),
@@ -275,6 +283,11 @@ impl BlkWorker {
             next: _,
         } = ended;
         let read = if account == Account::Read { len } else { 0 };
+        trace::point!(
+            VIRTIO_BLK_RW_COMPLETE,
+            head = chain.head(),
+            ok = result.is_ok()
+        );
         // Also of a read that failed: part of the data may be there all the same.
         chain.writable.mark_dirty(&memory, 0, read);
         let failed = match result {
@@ -311,6 +324,11 @@ impl BlkWorker {
     /// Writes the status and gives the chain back; `written` bytes of data came before it.
     fn answer(&mut self, chain: Chain, memory: &GuestRam, status: Status, written: u64) {
         let at = chain.writable.len().saturating_sub(1);
+        trace::point!(
+            VIRTIO_BLK_REQ_COMPLETE,
+            head = chain.head(),
+            status = status as u8
+        );
         chain.writable.write(memory, at, &[status as u8]);
         let written = u32::try_from(written.saturating_add(1)).unwrap_or(u32::MAX);
         self.queue.complete(memory, chain.head(), written);

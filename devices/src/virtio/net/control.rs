@@ -221,6 +221,7 @@ impl ControlWorker {
     }
 
     fn begin(&mut self, memory: &GuestRam, chain: Chain) {
+        trace::point!(VIRTIO_NET_HANDLE_CTRL, head = chain.head());
         if chain.readable.len() < HEAD || chain.writable.is_empty() {
             self.queue
                 .break_down("a command has no header or no room for its answer");
@@ -242,7 +243,10 @@ impl ControlWorker {
                 }
                 self.state.pending = Some((chain, self.shared.epoch()));
             }
-            Err(Refused) => self.answer(memory, chain, ERR),
+            Err(Refused) => {
+                self.queue.bad_request("a command that is not obeyed");
+                self.answer(memory, chain, ERR);
+            }
         }
     }
 

@@ -360,6 +360,7 @@ impl Receive {
 
     /// Gives back the buffers that the frame fills.
     fn finish(&mut self, memory: &GuestRam, len: u64) {
+        trace::point!(VIRTIO_NET_RECEIVE, len = len);
         let mut count = 0u16;
         let mut left = len;
         for chain in &self.ready {

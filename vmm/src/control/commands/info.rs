@@ -120,6 +120,7 @@ impl Control {
     }
 
     pub(in crate::control) fn power_button(&mut self) {
+        trace::point!(SYSTEM_POWERDOWN_REQUEST);
         if let Some(machine) = &mut self.machine {
             machine.power_button();
         }

@@ -2,8 +2,8 @@
 
 use api_spec::reply::{Empty, Responder};
 use api_spec::{
-    CommandContext, Commands, MigrateArgs, MigrateContinueArgs, MigrateIncomingArgs,
-    MigrationCapabilityStatus, QmpError, Reply,
+    CommandContext, MigrateArgs, MigrateContinueArgs, MigrateIncomingArgs,
+    MigrationCapabilityStatus, MigrationCommands, QmpError, Reply,
 };
 
 use super::text::said;

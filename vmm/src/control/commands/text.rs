@@ -37,6 +37,7 @@ impl Control {
             Ok(Line::Run(verb)) => return self.run_verb(verb, reply),
             Ok(Line::Migration(line)) => return self.run_migration(cx, line, reply),
             Ok(Line::Net(line)) => return self.run_net(cx, line, reply),
+            Ok(Line::Log(line)) => super::logs::run(line),
             Ok(Line::Guest(line)) => said(self.run_guest(line)),
             Ok(Line::Chardev(line)) => return self.run_chardev(cx.monitor, line, reply),
             Ok(Line::Disk(line)) => return self.run_disk(line, reply),
@@ -78,6 +79,7 @@ impl Control {
             | Verb::Guest(_)
             | Verb::Forward(_)
             | Verb::Migration(_)
+            | Verb::Log(_)
             | Verb::Net(_)
             | Verb::Memory(_)
             | Verb::Snapshot(_) => reply.send(Ok(String::new())),
@@ -158,6 +160,8 @@ impl Control {
             Topic::MigrateCacheSize => {
                 migrate::text::cache_size(self.migrate.settings.parameters())
             }
+            Topic::GuestErrors => super::logs::guest_errors(),
+            Topic::TraceEvents => super::logs::trace_events(words),
             Topic::Generation => said(self.generation_id().map(|info| format!("{}\n", info.guid))),
         }
     }

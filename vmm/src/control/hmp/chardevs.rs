@@ -2,6 +2,8 @@
 
 use api_spec::{ChardevAddArgs, ChardevBackend, Decode, Mode, QmpError, Value, decode_value};
 
+use super::Verb as All;
+use super::table::{Entry, entry};
 use super::words::Words;
 use crate::cli::chardev;
 
@@ -17,6 +19,38 @@ pub enum Verb {
     /// chardev-send-break.
     SendBreak,
 }
+
+/// The commands.
+pub(super) static COMMANDS: &[Entry] = &[
+    entry(
+        "chardev-add",
+        None,
+        All::Chardev(Verb::Add),
+        "args",
+        "make a character device",
+    ),
+    entry(
+        "chardev-change",
+        None,
+        All::Chardev(Verb::Change),
+        "id args",
+        "give a character device another host side",
+    ),
+    entry(
+        "chardev-remove",
+        None,
+        All::Chardev(Verb::Remove),
+        "id",
+        "remove a character device",
+    ),
+    entry(
+        "chardev-send-break",
+        None,
+        All::Chardev(Verb::SendBreak),
+        "id",
+        "send a break to a character device",
+    ),
+];
 
 /// A whole command about character devices.
 #[derive(Debug, Clone, PartialEq)]

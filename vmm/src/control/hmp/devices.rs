@@ -1,5 +1,7 @@
 //! Text commands about devices that come and go, read into what they ask for.
 
+use super::Verb as All;
+use super::table::{Entry, entry};
 use super::words::Words;
 
 /// A command about devices.
@@ -14,6 +16,38 @@ pub enum Verb {
     /// pci_del, of old.
     PciDel,
 }
+
+/// The commands.
+pub(super) static COMMANDS: &[Entry] = &[
+    entry(
+        "device_add",
+        None,
+        All::Device(Verb::Add),
+        "driver[,prop=value][,...]",
+        "make a device and plug it in (help: what there is)",
+    ),
+    entry(
+        "device_del",
+        None,
+        All::Device(Verb::Del),
+        "device",
+        "ask the guest to let go of a device",
+    ),
+    entry(
+        "pci_add",
+        None,
+        All::Device(Verb::PciAdd),
+        "",
+        "replaced by device_add",
+    ),
+    entry(
+        "pci_del",
+        None,
+        All::Device(Verb::PciDel),
+        "",
+        "replaced by device_del",
+    ),
+];
 
 /// A whole command about devices.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use api_spec::BlockdevChangeReadOnlyMode;
 
+use super::Verb as All;
+use super::table::{Entry, entry};
 use super::words::Words;
 use crate::cli::opts::{c_number, parse_mebibytes};
 
@@ -27,6 +29,73 @@ pub enum Verb {
     /// snapshot_delete_blkdev_internal.
     DeleteSnapshot,
 }
+
+/// The commands.
+pub(super) static COMMANDS: &[Entry] = &[
+    entry(
+        "block_resize",
+        None,
+        All::Disk(Verb::Resize),
+        "device size",
+        "change the size of a disk (MiB unless it has a suffix)",
+    ),
+    entry(
+        "block_set_io_throttle",
+        None,
+        All::Disk(Verb::Throttle),
+        "device bps bps_rd bps_wr iops iops_rd iops_wr",
+        "limit a disk; 0 is no limit",
+    ),
+    entry(
+        "change",
+        None,
+        All::Disk(Verb::Change),
+        "[-f] device filename [format [read-only-mode]]",
+        "put another medium into a device (-f: also a locked one)",
+    ),
+    entry(
+        "drive_add",
+        None,
+        All::Disk(Verb::DriveAdd),
+        "[-n] [[<domain>:]<bus>:]<slot> [file=file][,if=none][,id=name][,...]",
+        "make a drive without a device (-n: a node)",
+    ),
+    entry(
+        "drive_del",
+        None,
+        All::Disk(Verb::DriveDel),
+        "device",
+        "take a drive away; a device that has it stays without",
+    ),
+    entry(
+        "eject",
+        None,
+        All::Disk(Verb::Eject),
+        "[-f] device",
+        "take the medium out of a device (-f: also out of a locked one)",
+    ),
+    entry(
+        "snapshot_blkdev",
+        None,
+        All::Disk(Verb::Snapshot),
+        "[-n] device [new-image-file] [format]",
+        "put an overlay on top of a disk (-n: it is there already)",
+    ),
+    entry(
+        "snapshot_blkdev_internal",
+        None,
+        All::Disk(Verb::InternalSnapshot),
+        "device name",
+        "keep a disk's content inside of its image",
+    ),
+    entry(
+        "snapshot_delete_blkdev_internal",
+        None,
+        All::Disk(Verb::DeleteSnapshot),
+        "device name [id]",
+        "forget what was kept so",
+    ),
+];
 
 /// A whole command about disks.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Text commands about host forwards of user networks, read into what they ask for.
 
+use super::Verb as All;
+use super::table::{Entry, entry};
 use super::words::Words;
 
 /// A command about host forwards.
@@ -10,6 +12,24 @@ pub enum Verb {
     /// hostfwd_remove.
     Remove,
 }
+
+/// The commands.
+pub(super) static COMMANDS: &[Entry] = &[
+    entry(
+        "hostfwd_add",
+        None,
+        All::Forward(Verb::Add),
+        "[netdev_id] [tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport",
+        "let a port of the host lead into the guest (user networks)",
+    ),
+    entry(
+        "hostfwd_remove",
+        None,
+        All::Forward(Verb::Remove),
+        "[netdev_id] [tcp|udp]:[hostaddr]:hostport",
+        "let it no longer do so",
+    ),
+];
 
 /// A whole command about host forwards.
 #[derive(Debug, Clone, PartialEq, Eq)]

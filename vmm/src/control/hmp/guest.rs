@@ -2,6 +2,8 @@
 
 use api_spec::{Mode, WatchdogAction};
 
+use super::Verb as All;
+use super::table::{Entry, entry};
 use super::words::Words;
 use crate::cli::opts::c_number;
 
@@ -13,6 +15,24 @@ pub enum Verb {
     /// watchdog_action.
     Watchdog,
 }
+
+/// The commands.
+pub(super) static COMMANDS: &[Entry] = &[
+    entry(
+        "balloon",
+        None,
+        All::Guest(Verb::Balloon),
+        "target",
+        "ask the guest to keep so much memory (MiB)",
+    ),
+    entry(
+        "watchdog_action",
+        None,
+        All::Guest(Verb::Watchdog),
+        "[reset|shutdown|poweroff|pause|debug|none|inject-nmi]",
+        "say what an expired watchdog does",
+    ),
+];
 
 /// A whole command about the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]

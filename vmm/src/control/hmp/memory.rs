@@ -2,7 +2,9 @@
 
 use api_spec::DumpGuestMemoryFormat as Format;
 
+use super::Verb as All;
 use super::expression::Expression;
+use super::table::{Entry, entry};
 
 /// A command about memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,73 @@ pub struct Wish {
     /// Bytes of each.
     pub size: Option<u8>,
 }
+
+/// The commands.
+pub(super) static COMMANDS: &[Entry] = &[
+    entry(
+        "cpu",
+        None,
+        All::Memory(Verb::Cpu),
+        "index",
+        "choose the processor that other commands look at",
+    ),
+    entry(
+        "dump-guest-memory",
+        None,
+        All::Memory(Verb::Dump),
+        "[-p] [-d] [-z|-l|-s|-w] [-R] filename [begin length]",
+        "write the guest's memory into a file (-p: at virtual addresses, -d: in the background, -z: kdump-compressed with zlib, -R: not in flattened form)",
+    ),
+    entry(
+        "gpa2hva",
+        None,
+        All::Memory(Verb::ToHost),
+        "addr",
+        "tell where in this process guest memory is",
+    ),
+    entry(
+        "gva2gpa",
+        None,
+        All::Memory(Verb::ToPhysical),
+        "addr",
+        "tell the physical address behind a virtual one",
+    ),
+    entry(
+        "memsave",
+        None,
+        All::Memory(Verb::Save),
+        "addr size file",
+        "write memory at a virtual address into a file",
+    ),
+    entry(
+        "pmemsave",
+        None,
+        All::Memory(Verb::SavePhysical),
+        "addr size file",
+        "write memory at a physical address into a file",
+    ),
+    entry(
+        "print",
+        Some("p"),
+        All::Memory(Verb::Print),
+        "/fmt expr",
+        "show a value; $NAME is a register",
+    ),
+    entry(
+        "x",
+        None,
+        All::Memory(Verb::Show),
+        "/fmt addr",
+        "show memory at a virtual address",
+    ),
+    entry(
+        "xp",
+        None,
+        All::Memory(Verb::ShowPhysical),
+        "/fmt addr",
+        "show memory at a physical address",
+    ),
+];
 
 /// A whole command about memory.
 #[derive(Debug, Clone, PartialEq, Eq)]

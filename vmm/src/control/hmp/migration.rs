@@ -2,6 +2,8 @@
 
 use api_spec::{MigrateSetParameters, MigrationCapability, MigrationStatus, QmpError, QmpResult};
 
+use super::Verb as All;
+use super::table::{Entry, entry};
 use super::words::Words;
 use crate::cli::migration::{is_parameter, parameter};
 use crate::cli::opts::{parse_mebibytes, parse_size};
@@ -37,6 +39,101 @@ pub enum Verb {
     /// client_migrate_info.
     ClientInfo,
 }
+
+/// The commands.
+pub(super) static COMMANDS: &[Entry] = &[
+    entry(
+        "client_migrate_info",
+        None,
+        All::Migration(Verb::ClientInfo),
+        "protocol hostname [port [tls-port [cert-subject]]]",
+        "refused: there are no displays to follow the machine",
+    ),
+    entry(
+        "migrate",
+        None,
+        All::Migration(Verb::Migrate),
+        "[-d] [-r] uri",
+        "send the machine there (the prompt comes back at once, with -d or not)",
+    ),
+    entry(
+        "migrate_cancel",
+        None,
+        All::Migration(Verb::Cancel),
+        "",
+        "give up sending the machine",
+    ),
+    entry(
+        "migrate_continue",
+        None,
+        All::Migration(Verb::Continue),
+        "state",
+        "let a migration go on that waits in this state",
+    ),
+    entry(
+        "migrate_incoming",
+        None,
+        All::Migration(Verb::Incoming),
+        "uri",
+        "fill a machine that was started with -incoming defer",
+    ),
+    entry(
+        "migrate_pause",
+        None,
+        All::Migration(Verb::Pause),
+        "",
+        "refused: there is no postcopy",
+    ),
+    entry(
+        "migrate_recover",
+        None,
+        All::Migration(Verb::Recover),
+        "uri",
+        "refused: there is no postcopy",
+    ),
+    entry(
+        "migrate_set_cache_size",
+        None,
+        All::Migration(Verb::SetCacheSize),
+        "value",
+        "replaced by migrate_set_parameter xbzrle-cache-size",
+    ),
+    entry(
+        "migrate_set_capability",
+        None,
+        All::Migration(Verb::SetCapability),
+        "capability on|off",
+        "switch a capability of migrations",
+    ),
+    entry(
+        "migrate_set_downtime",
+        None,
+        All::Migration(Verb::SetDowntime),
+        "value",
+        "replaced by migrate_set_parameter downtime-limit; in seconds",
+    ),
+    entry(
+        "migrate_set_parameter",
+        None,
+        All::Migration(Verb::SetParameter),
+        "parameter value",
+        "change a parameter of migrations",
+    ),
+    entry(
+        "migrate_set_speed",
+        None,
+        All::Migration(Verb::SetSpeed),
+        "value",
+        "replaced by migrate_set_parameter max-bandwidth; in MiB",
+    ),
+    entry(
+        "migrate_start_postcopy",
+        None,
+        All::Migration(Verb::StartPostcopy),
+        "",
+        "refused: there is no postcopy",
+    ),
+];
 
 /// A whole command about migration.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,6 +2,8 @@
 
 use api_spec::{AnnounceParameters, Netdev};
 
+use super::Verb as All;
+use super::table::{Entry, entry};
 use super::words::Words;
 use crate::cli::net;
 
@@ -17,6 +19,38 @@ pub enum Verb {
     /// announce_self.
     Announce,
 }
+
+/// The commands.
+pub(super) static COMMANDS: &[Entry] = &[
+    entry(
+        "announce_self",
+        None,
+        All::Net(Verb::Announce),
+        "[interfaces] [id]",
+        "let interfaces tell the network where they are",
+    ),
+    entry(
+        "netdev_add",
+        None,
+        All::Net(Verb::Add),
+        "[user|tap|...],id=str[,prop=value][,...]",
+        "make the host's side of an interface",
+    ),
+    entry(
+        "netdev_del",
+        None,
+        All::Net(Verb::Delete),
+        "id",
+        "remove the host's side of an interface",
+    ),
+    entry(
+        "set_link",
+        None,
+        All::Net(Verb::SetLink),
+        "name on|off",
+        "plug or pull the cable of an interface or a netdev",
+    ),
+];
 
 /// A whole command about networks.
 #[derive(Debug, Clone, PartialEq)]

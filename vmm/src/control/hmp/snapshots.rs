@@ -1,5 +1,7 @@
 //! Text commands about snapshots of the machine, read into what they ask for.
 
+use super::Verb as All;
+use super::table::{Entry, entry};
 use super::words::Words;
 
 /// A command about snapshots of the machine.
@@ -12,6 +14,31 @@ pub enum Verb {
     /// delvm.
     Delete,
 }
+
+/// The commands.
+pub(super) static COMMANDS: &[Entry] = &[
+    entry(
+        "delvm",
+        None,
+        All::Snapshot(Verb::Delete),
+        "tag",
+        "forget a snapshot of the machine",
+    ),
+    entry(
+        "loadvm",
+        None,
+        All::Snapshot(Verb::Load),
+        "tag",
+        "take the machine back to a snapshot",
+    ),
+    entry(
+        "savevm",
+        None,
+        All::Snapshot(Verb::Save),
+        "[tag]",
+        "keep the machine as a snapshot (without a name: the time)",
+    ),
+];
 
 /// A whole command about snapshots of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -202,6 +202,7 @@ impl Control {
     }
 
     fn tell_job(&mut self, id: &str, status: JobStatus) {
+        trace::point!(JOB_STATE_TRANSITION, id = id, s1 = status.name());
         self.emit(Event::JobStatusChange {
             id: id.to_owned(),
             status,

@@ -182,6 +182,7 @@ impl Control {
 
     /// migrate_cancel. Nothing when there is none.
     pub(in crate::control) fn cancel_migration(&mut self) {
+        trace::point!(MIGRATE_CANCEL);
         self.outgoing(Input::Cancel);
     }
 
@@ -269,6 +270,7 @@ impl Control {
 
     /// The event goes to those who want it; query-migrate knows it in any case.
     pub(super) fn tell_migration(&mut self, status: MigrationStatus) {
+        trace::point!(MIGRATE_SET_STATE, new_state = status.name());
         if self.migrate.progress.reach(status, Instant::now())
             && self.migrate.settings.has(MigrationCapability::Events)
         {
@@ -367,6 +369,7 @@ impl Control {
     }
 
     fn migration_pass(&mut self, number: u64, pass: u64) {
+        trace::point!(MIGRATION_PASS, number = number, pass = pass);
         if self.migrate.settings.has(MigrationCapability::Events) {
             let pass = i64::try_from(pass).unwrap_or(i64::MAX);
             self.emit(Event::MigrationPass { pass });

@@ -130,6 +130,7 @@ impl Control {
     }
 
     fn announce_once(&self, interfaces: Option<&[String]>) {
+        trace::point!(QEMU_ANNOUNCE_SELF_ITER);
         let named = |own: &str| interfaces.is_none_or(|list| list.iter().any(|name| name == own));
         let nics = self.machine.iter().flat_map(|machine| machine.nics());
         for (_, nic) in nics.filter(|(_, nic)| named(nic.name())) {

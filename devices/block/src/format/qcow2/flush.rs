@@ -21,6 +21,7 @@ impl Qcow2 {
     /// # Errors
     /// The host's; what could not be written is kept and tried again the next time.
     pub(super) fn flush(&self) -> io::Result<()> {
+        trace::point!(QCOW2_CACHE_FLUSH);
         if self.is_closed() {
             return self.sync();
         }

@@ -52,6 +52,11 @@ impl Qcow2 {
         durability: Durability,
     ) -> io::Result<()> {
         self.prepare_to_write()?;
+        trace::point!(
+            QCOW2_WRITEV_START_REQ,
+            offset = trace::Hex(offset),
+            bytes = buffers.len()
+        );
         let mut at = 0u64;
         while at < buffers.len() {
             let guest = offset.checked_add(at).ok_or_else(eio)?;

@@ -188,6 +188,12 @@ impl RequestWorker {
             return self.answer(chain, memory, refuse(Response::Failure), 0);
         }
         let place = request.address.place();
+        trace::point!(
+            VIRTIO_SCSI_CMD_REQ,
+            head = chain.head(),
+            in_len = request.in_len,
+            out_len = request.out_len
+        );
         let found = place.map(|place| (place, self.lanes.find(place)));
         let (place, seat) = match found {
             Some((place, Found::Unit(seat))) => (place, Some(seat)),
