@@ -357,7 +357,7 @@ impl Control {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 impl Control {
     /// The machine, for tests of it.
     ///

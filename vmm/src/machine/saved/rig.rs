@@ -58,6 +58,18 @@ impl Rig {
         Rig::new(&[DEVICES, board])
     }
 
+    /// device_add, refused or not.
+    pub fn try_plug(&mut self, text: &str) -> bool {
+        let flags = api_spec::keyval::Flags::Refused;
+        let options = api_spec::keyval::decode_keyval(text, Some("driver"), flags);
+        options.is_ok_and(|options| self.0.plug(options, false).is_ok())
+    }
+
+    /// Has everything done that a device asked for.
+    pub fn act_on(&mut self, id: &str, effect: Effect) {
+        self.0.effect(id, effect, None);
+    }
+
     /// device_add.
     pub fn plug(&mut self, text: &str) {
         let flags = api_spec::keyval::Flags::Refused;
