@@ -266,6 +266,17 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn what_fuzzing_begins_with_does_no_harm() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/corpus/machine");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            machine(&std::fs::read(entry.unwrap().path()).unwrap());
+            count += 1;
+        }
+        assert!(count > 20, "{count} cases");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(60))]
         #[test]

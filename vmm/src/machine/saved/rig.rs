@@ -1,5 +1,7 @@
 //! Machines for tests, made from a command line, and a guest that does something to every device.
 
+#![cfg_attr(not(test), allow(dead_code))] // fuzz targets use a part of it
+
 use devices::bus::lock;
 use devices::effect::Effect;
 use devices::map::Space;
