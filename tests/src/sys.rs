@@ -213,3 +213,19 @@ pub fn make_raw(terminal: BorrowedFd<'_>) {
         libc::tcsetattr(terminal.as_raw_fd(), libc::TCSANOW, &raw const mode);
     }
 }
+
+/// Limits the address space of a process that runs.
+///
+/// # Panics
+/// When it is gone, or somebody else's.
+pub fn limit_address_space(pid: u32, bytes: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: bytes,
+    };
+    let pid = libc::pid_t::try_from(pid).expect("a process");
+    // SAFETY: the new limit is valid during the call, and the old one is not asked for.
+    let status =
+        unsafe { libc::prlimit(pid, libc::RLIMIT_AS, &raw const limit, std::ptr::null_mut()) };
+    assert_eq!(status, 0, "{}", io::Error::last_os_error());
+}

@@ -436,7 +436,7 @@ fn qtest_endpoint(backend: &Value) -> Result<Endpoint> {
 }
 
 /// Everything that this command line makes, before it runs.
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) fn build_for_test(words: &[&str]) -> Result<Control> {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     match cli::parse(&words)? {

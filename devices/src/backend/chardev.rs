@@ -160,13 +160,19 @@ impl Source {
 /// Makes the size of a ring buffer.
 ///
 /// # Errors
-/// For what is not a power of two.
+/// For what is not a power of two, or more than there is memory for.
 pub fn ringbuf_size(size: Option<i64>) -> QmpResult<usize> {
     let size = size.unwrap_or(65536);
-    usize::try_from(size)
+    let size = usize::try_from(size)
         .ok()
         .filter(|size| size.is_power_of_two())
-        .ok_or_else(|| QmpError::generic("size of ringbuf chardev must be power of two"))
+        .ok_or_else(|| QmpError::generic("size of ringbuf chardev must be power of two"))?;
+    // A try: what a client asks for by the gigabyte must not end the program when the ring itself is made. Memory
+    // that is not touched costs nothing.
+    Vec::<u8>::new().try_reserve_exact(size).map_err(|_| {
+        QmpError::generic(format!("Cannot allocate memory for a ring of {size} bytes"))
+    })?;
+    Ok(size)
 }
 
 /// A character device in the hands of its owner. Dropping it closes the host side and removes a

@@ -28,7 +28,8 @@ const WRITES: usize = 8;
 const CHECKS: usize = 8;
 const SECTOR: usize = 512;
 
-type Disk = VirtIOBlk<Flat, PciTransport>;
+/// Its first disk.
+pub type Disk = VirtIOBlk<Flat, PciTransport>;
 
 /// Churns until it is told to end.
 pub fn run(bus: &mut Bus) {
@@ -140,14 +141,16 @@ fn value(page: usize, word: usize, times: u32) -> u64 {
         .wrapping_mul(0x2545_f491_4f6c_dd1d)
 }
 
-fn next(random: &mut u64) -> u64 {
+/// A number that looks like chance (xorshift, Marsaglia 2003).
+pub fn next(random: &mut u64) -> u64 {
     *random ^= *random << 13;
     *random ^= *random >> 7;
     *random ^= *random << 17;
     *random >> 8
 }
 
-fn disk(bus: &mut Bus) -> Option<Disk> {
+/// The first disk there is.
+pub fn disk(bus: &mut Bus) -> Option<Disk> {
     let found = bus
         .root
         .enumerate_bus(0)
@@ -158,7 +161,8 @@ fn disk(bus: &mut Bus) -> Option<Disk> {
     Some(Disk::new(transport).expect("a disk"))
 }
 
-fn sector(at: usize, round: u64) -> [u8; SECTOR] {
+/// What a sector holds that was written in this round.
+pub fn sector(at: usize, round: u64) -> [u8; SECTOR] {
     let mut bytes = [0; SECTOR];
     for (i, word) in bytes.chunks_mut(8).enumerate() {
         word.copy_from_slice(&value(at, i, round as u32).to_le_bytes());
@@ -171,10 +175,15 @@ fn write(disk: &mut Disk, at: usize, round: u64) {
 }
 
 fn check(disk: &mut Disk, at: usize, round: u64) {
-    let mut bytes = [0; SECTOR];
-    disk.read_blocks(at, &mut bytes).expect("reading");
     assert!(
-        bytes == sector(at, round),
+        check_at(disk, at, &sector(at, round)),
         "sector {at}, written in round {round}"
     );
+}
+
+/// Whether these bytes are there.
+pub fn check_at(disk: &mut Disk, at: usize, wanted: &[u8; SECTOR]) -> bool {
+    let mut bytes = [0; SECTOR];
+    disk.read_blocks(at, &mut bytes).expect("reading");
+    bytes == *wanted
 }

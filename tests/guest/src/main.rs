@@ -1,6 +1,7 @@
 //! A guest without an operating system: entered by PVH, drives virtio devices over PCI, reports on the
 //! serial port and ends by the exit device. Words of its command line: `drive` (every virtio device),
-//! `tick` (a line every 20 ms until a `q` comes), `churn` (see `churn.rs`), `disk=...` (see `bench.rs`), `net=...` (see `net.rs`), `serve` (a word in each line
+//! `tick` (a line every 20 ms until a `q` comes), `churn` (see `churn.rs`), `flush` and `verify=N` (see `flushed.rs`),
+//! `disk=...` (see `bench.rs`), `net=...` (see `net.rs`), `serve` (a word in each line
 //! that comes on the serial port, up to an empty one), `reset` (once), `poweroff`, `panic`, `halt`; with
 //! none of them it ends at once. Status 33 is success, 5 a failure.
 #![no_std]
@@ -13,6 +14,7 @@ mod board;
 mod churn;
 mod devices;
 mod entry;
+mod flushed;
 mod net;
 mod pci;
 mod start;
@@ -59,6 +61,9 @@ fn act(word: &str, bus: &mut Bus) {
     if let Some(words) = word.strip_prefix("disk=") {
         return bench::run(bus, words);
     }
+    if let Some(round) = word.strip_prefix("verify=") {
+        return flushed::verify(bus, round);
+    }
     if let Some(words) = word.strip_prefix("net=") {
         return net::run(bus, words);
     }
@@ -66,6 +71,7 @@ fn act(word: &str, bus: &mut Bus) {
         "drive" => drive(bus),
         "tick" => tick(),
         "churn" => churn::run(bus),
+        "flush" => flushed::write_for_ever(bus),
         "serve" => serve(bus),
         "reset" => board::reset(),
         "poweroff" => board::power_off(),

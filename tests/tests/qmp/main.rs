@@ -8,6 +8,7 @@ mod clones;
 mod cuts;
 mod dump;
 mod events;
+mod faults;
 mod fds;
 mod framing;
 mod graph;

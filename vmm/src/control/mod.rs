@@ -393,7 +393,7 @@ impl Drop for Control {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 impl Control {
     /// The machine, for tests of it.
     ///

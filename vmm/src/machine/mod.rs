@@ -14,6 +14,8 @@ mod qtree;
 pub mod saved;
 pub mod slots;
 pub mod spec;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod ticket;
 pub mod topology;
 mod units;

@@ -22,8 +22,8 @@ mod outside;
 mod own;
 mod parts;
 mod restore;
-#[cfg(test)]
-mod rig;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod rig;
 
 use std::collections::BTreeMap;
 

@@ -111,6 +111,11 @@ fn a_ring_buffer_keeps_the_newest_bytes() {
             "size of ringbuf chardev must be power of two"
         );
     }
+    // More than any address space has.
+    assert_eq!(
+        ringbuf_size(Some(1 << 62)).unwrap_err().desc,
+        "Cannot allocate memory for a ring of 4611686018427387904 bytes"
+    );
     let chardev = Chardev::new(
         Source::Ringbuf {
             size: ringbuf_size(Some(8)).unwrap(),

@@ -1,5 +1,7 @@
 //! Machines for tests, made from a command line, and a guest that does something to every device.
 
+#![cfg_attr(not(test), allow(dead_code))] // fuzz targets use a part of it
+
 use devices::bus::lock;
 use devices::effect::Effect;
 use devices::map::Space;
@@ -56,6 +58,18 @@ impl Rig {
     /// A machine with all devices on this board.
     pub fn full(board: &str) -> Self {
         Rig::new(&[DEVICES, board])
+    }
+
+    /// device_add, refused or not.
+    pub fn try_plug(&mut self, text: &str) -> bool {
+        let flags = api_spec::keyval::Flags::Refused;
+        let options = api_spec::keyval::decode_keyval(text, Some("driver"), flags);
+        options.is_ok_and(|options| self.0.plug(options, false).is_ok())
+    }
+
+    /// Has everything done that a device asked for.
+    pub fn act_on(&mut self, id: &str, effect: Effect) {
+        self.0.effect(id, effect, None);
     }
 
     /// device_add.

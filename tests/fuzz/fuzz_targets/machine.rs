@@ -1,0 +1,6 @@
+//! A whole machine, of either board, whose guest does anything.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    vmm::machine::testing::machine(data);
+});

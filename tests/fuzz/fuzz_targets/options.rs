@@ -1,0 +1,6 @@
+//! Command lines, and the options in them.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    fuzz::options(data);
+});
