@@ -1,7 +1,7 @@
 //! Where peers wait until their handshake is done. They are strangers until then: each has a
 //! time limit, and there is room for a few, so that a flood of them keeps nobody out for long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -42,7 +42,7 @@ pub struct Guest {
     /// The connection, as it was brought in.
     pub fd: OwnedFd,
     /// Its TLS.
-    pub session: Session,
+    pub session: Box<Session>,
 }
 
 struct Stranger {
@@ -60,6 +60,7 @@ pub struct Lobby {
     poll: Poll,
     events: Events,
     strangers: BTreeMap<usize, Stranger>,
+    guests: VecDeque<Guest>,
     next: usize,
     limits: Limits,
     lines: Lines,
@@ -84,6 +85,7 @@ impl Lobby {
             poll: Poll::new()?,
             events: Events::with_capacity(64),
             strangers: BTreeMap::new(),
+            guests: VecDeque::new(),
             next: 0,
             limits,
             lines: Lines::default(),
@@ -134,9 +136,14 @@ impl Lobby {
         }
     }
 
-    /// Goes on with all handshakes, and gives the peers whose is done. Those that failed or took
-    /// too long are gone, and the log says so.
-    pub fn turn(&mut self) -> Vec<Guest> {
+    /// The next peer whose handshake is done.
+    pub fn next_guest(&mut self) -> Option<Guest> {
+        self.guests.pop_front()
+    }
+
+    /// Goes on with all handshakes. Those that failed or took too long are gone, and the log says
+    /// so.
+    pub fn turn(&mut self) {
         let mut ready = Vec::new();
         loop {
             match self.poll.poll(&mut self.events, Some(Duration::ZERO)) {
@@ -148,31 +155,30 @@ impl Lobby {
         }
         ready.sort_unstable();
         ready.dedup();
-        let mut guests = Vec::new();
         for key in ready {
-            guests.extend(self.go_on(key));
+            self.go_on(key);
         }
         let now = Instant::now();
         let late = self.strangers.iter().filter(|(_, s)| s.deadline <= now);
         for key in late.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.refuse(key, "the TLS handshake took too long");
         }
-        guests
     }
 
-    fn go_on(&mut self, key: usize) -> Option<Guest> {
-        let stranger = self.strangers.get_mut(&key)?;
+    fn go_on(&mut self, key: usize) {
+        let Some(stranger) = self.strangers.get_mut(&key) else {
+            return;
+        };
         match stranger.session.shake_hands(&mut stranger.wire) {
-            Ok(Progress::Waits) => None,
+            Ok(Progress::Waits) => {}
             Ok(Progress::Done) => {
-                let Stranger { wire, session, .. } = self.take(key)?;
-                let fd = wire.into();
-                Some(Guest { fd, session })
+                let guest = self.take(key).map(|stranger| Guest {
+                    fd: stranger.wire.into(),
+                    session: Box::new(stranger.session),
+                });
+                self.guests.extend(guest);
             }
-            Err(refusal) => {
-                self.refuse(key, &refusal.0);
-                None
-            }
+            Err(refusal) => self.refuse(key, &refusal.0),
         }
     }
 
@@ -223,7 +229,7 @@ impl Lobby {
 
     /// Whether nobody is there.
     pub fn is_empty(&self) -> bool {
-        self.strangers.is_empty()
+        self.strangers.is_empty() && self.guests.is_empty()
     }
 
     /// Sends everybody away.
@@ -231,6 +237,7 @@ impl Lobby {
         for key in self.strangers.keys().copied().collect::<Vec<_>>() {
             drop(self.take(key));
         }
+        self.guests.clear();
     }
 }
 

@@ -151,18 +151,22 @@ impl Session {
         }
         let mut taken = 0usize;
         loop {
-            let rest = data.get(taken..).unwrap_or_default();
-            let count = self.connection.writer().write(rest)?;
-            taken = taken.saturating_add(count);
             match self.send(wire) {
                 Ok(()) => {}
                 // It is told with the next write.
                 Err(_) if taken > 0 => return Ok(taken),
                 Err(error) => return Err(error),
             }
+            // The wire is full, then, and the poll tells when it takes more.
             let stuck = self.connection.wants_write();
-            if taken >= data.len() || stuck || count == 0 {
+            let rest = data.get(taken..).unwrap_or_default();
+            if stuck || rest.is_empty() {
                 break;
+            }
+            let count = self.connection.writer().write(rest)?;
+            taken = taken.saturating_add(count);
+            if count == 0 {
+                return Err(ErrorKind::WriteZero.into());
             }
         }
         match taken {
