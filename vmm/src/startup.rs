@@ -14,6 +14,8 @@ use crate::accel::AccelKind;
 use crate::accel::kvm::KvmAccel;
 use crate::accel::qtest::QtestAccel;
 use crate::accel::qtest_server::{Endpoint, QtestServer};
+use crate::armour::files::{self, Programs};
+use crate::armour::{names, privileges};
 use crate::cli::args::Arg;
 use crate::cli::migration::IncomingOrder;
 use crate::cli::order::{DiskOrder, MonitorOrder, SerialOrder};
@@ -32,6 +34,8 @@ use crate::threads;
 
 /// Runs the program with these words; returns its exit status.
 pub fn run(words: Vec<OsString>) -> u8 {
+    // As early as can be: it may go while we start.
+    let parent = std::os::unix::process::parent_id();
     let name = words.first().map(|name| name.to_string_lossy());
     logging::init(name.as_deref().unwrap_or("qvmd"));
     let words: Result<Vec<String>, OsString> = words
@@ -59,7 +63,7 @@ pub fn run(words: Vec<OsString>) -> u8 {
             return 1;
         }
     };
-    match start(*order) {
+    match start(*order, parent) {
         Ok(status) => status,
         Err(error) => {
             logging::report(&process::with_causes(&error));
@@ -83,15 +87,20 @@ fn blame<T, E: std::fmt::Display>(arg: &Arg, result: Result<T, E>) -> Result<T> 
 const IDENTIFIERS: &str = "\nIdentifiers consist of letters, digits, '-', '.', '_', starting with a \
                            letter.";
 
-fn start(order: Order) -> Result<u8> {
+fn start(order: Order, parent: u32) -> Result<u8> {
     prepare_process(&order)?;
     let daemon = match order.process.daemonize {
         true => Some(process::daemonize()?),
         false => None,
     };
-    if order.process.mem_lock {
+    let sandbox = order.process.sandbox.clone();
+    privileges::begin(&sandbox, parent)?;
+    // Programs are children of this process.
+    files::begin(&sandbox, &names::of_order(&order), Programs::Ours)?;
+    if let Some(when) = order.process.mem_lock {
         // In the process that stays: a child does not inherit it.
-        sys::lock_memory().context("locking memory failed")?;
+        privileges::lift_memory_limit();
+        sys::lock_memory(when).context("locking memory failed")?;
     }
     let _pid_file = match &order.process.pidfile {
         Some(path) => Some(PidFile::create(path)?),
@@ -103,6 +112,9 @@ fn start(order: Order) -> Result<u8> {
     if let Some(arg) = loadvm {
         blame(&arg, control.load_first(arg.value.clone()))?;
     }
+    files::finish(&control.named_files())?;
+    privileges::finish(&sandbox)?;
+    files::restrict()?;
     control.start(stopped)?;
     if let Some(daemon) = daemon {
         leave_terminal(daemon)?;

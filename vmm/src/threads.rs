@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 
+use crate::armour::{files, privileges};
 use crate::event::{MachineEvent, MailSender};
 
 /// What a thread does; decides on its stack.
@@ -75,6 +76,12 @@ pub fn spawn<T: Send + 'static>(
         builder = builder.name(name.clone());
     }
     builder.spawn(move || {
+        let entered = files::enter_thread(kind).and_then(|()| privileges::enter_thread());
+        if let Err(error) = entered {
+            // Both need nothing but a kernel that has them. Without, nothing is run.
+            log::error!("Thread '{name}' cannot give up its privileges: {error}");
+            std::process::abort();
+        }
         let result = catch_unwind(AssertUnwindSafe(body));
         match result {
             Ok(value) => Some(value),

@@ -4,4 +4,9 @@
 //! that has no privileges ([`plan`]), may make only the system calls that the thread needs, and
 //! reaches only the files it was told of.
 
+mod capabilities;
+pub mod files;
+pub mod names;
 pub mod plan;
+pub mod privileges;
+mod user;
