@@ -135,6 +135,8 @@ def main():
     for _ in range(30):
         client = Client(context())
         client.execute("query-status")
+        # Without goodbye.
+        client.lines.close()
         client.socket.close()
     # One who stalls is gone after a while, and is told so.
     stalled = dial()

@@ -4,58 +4,13 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-};
 use serde_json::json;
-use tempfile::TempDir;
 use tests::binary::{is_stand_in, tree};
+use tests::certificates::credentials;
 use tests::{Qmp, Vm, VmBuilder, seconds};
 
 fn bare() -> VmBuilder {
     VmBuilder::bare().args(["-machine", "none", "-nodefaults", "-display", "none"])
-}
-
-fn params(authority: &str, name: &str) -> CertificateParams {
-    let names = vec!["localhost".into(), "127.0.0.1".into()];
-    let mut params = CertificateParams::new(names).expect("names");
-    let mut subject = DistinguishedName::new();
-    subject.push(DnType::OrganizationName, authority);
-    subject.push(DnType::CommonName, name);
-    params.distinguished_name = subject;
-    params
-}
-
-/// A directory as tls-creds-x509 wants it; the client is `O=authority,CN=client`.
-fn credentials(authority: &str) -> TempDir {
-    let dir = TempDir::new().expect("a directory");
-    let mut ca = params(authority, "ca");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("a key"));
-    let ca = ca.expect("an authority");
-    let write = |name: &str, text: String| {
-        std::fs::write(dir.path().join(name), text).expect("a file");
-    };
-    write("ca-cert.pem", ca.pem());
-    for (name, purpose) in [
-        ("server", ExtendedKeyUsagePurpose::ServerAuth),
-        ("client", ExtendedKeyUsagePurpose::ClientAuth),
-    ] {
-        let mut params = params(authority, name);
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![
-            KeyUsagePurpose::DigitalSignature,
-            KeyUsagePurpose::KeyEncipherment,
-        ];
-        params.extended_key_usages = vec![purpose];
-        let key = KeyPair::generate().expect("a key");
-        let made = params.signed_by(&key, &ca).expect("a certificate");
-        write(&format!("{name}-cert.pem"), made.pem());
-        write(&format!("{name}-key.pem"), key.serialize_pem());
-    }
-    dir
 }
 
 fn object(id: &str, dir: &Path, endpoint: &str) -> String {
@@ -399,7 +354,7 @@ fn a_plain_monitor_stays_on_this_host_unless_asked_for_by_name() {
             "-chardev",
             "socket,id=c,fd=7,server=on,wait=off",
             "-mon",
-            "c",
+            "chardev=c,mode=control",
         ])
         .run()
         .assert_refused()
@@ -457,4 +412,37 @@ fn the_log_says_who_came_and_left() {
     ] {
         assert!(said.contains(&words), "{words} is missing in {said}");
     }
+}
+
+#[test]
+fn only_who_is_let_in_has_come() {
+    if tests::binary::skip_on_stand_in("noise at the handshake") {
+        return;
+    }
+    use std::io::Write;
+    let dir = credentials("Ours");
+    let port = free_port();
+    let builder = bare();
+    let path = builder.path("plain.sock");
+    let mut vm = builder
+        .arg("-qmp")
+        .arg(format!("unix:{},server=on,wait=off", path.display()))
+        .arg("-object")
+        .arg(object("t", dir.path(), "server"))
+        .arg("-chardev")
+        .arg(format!(
+            "socket,id=c,host=127.0.0.1,port={port},server=on,wait=on,tls-creds=t"
+        ))
+        .args(["-mon", "chardev=c,mode=control"])
+        .spawn();
+    let mut qmp = Qmp::over_socket(vm.connect_when_ready(&path).into());
+    let mut noise = std::net::TcpStream::connect(("127.0.0.1", port)).expect("a listener");
+    noise.write_all(b"{}\n").expect("noise goes");
+    qmp.send(b"{\"execute\": \"qmp_capabilities\"}\n{\"execute\": \"query-chardev\"}\n");
+    qmp.greeting();
+    qmp.answer();
+    // Control serves nobody before.
+    assert!(qmp.recv_within(seconds(1)).is_none());
+    assert!(openssl(dir.path(), port).contains("QMP"));
+    assert!(qmp.answer()["return"].is_array());
 }

@@ -14,6 +14,9 @@ use api_spec::{QmpError, QmpResult};
 use super::address::{InetAddress, UnixAddress, describe_connection, refused};
 use super::sys;
 
+/// Clients that wait to be accepted where each has to prove who it is first.
+const STRANGERS: i32 = 64;
+
 /// A path that is removed when this is dropped, unless somebody else put another file there.
 #[derive(Debug)]
 pub struct SocketPath {
@@ -107,6 +110,10 @@ pub struct Listener {
 impl Listener {
     /// Clients have to speak TLS.
     pub fn secured(mut self, gate: Option<Arc<tls::Gate>>) -> Self {
+        if gate.is_some() {
+            // Those who only knock take places from those who come in.
+            let _ = sys::limit_backlog(&self, STRANGERS);
+        }
         self.gate = gate;
         self
     }
