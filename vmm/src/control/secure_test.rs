@@ -27,7 +27,10 @@ fn lists_are_read_from_files() {
     for (text, words) in [
         ("", "Unable to parse '"),
         ("[]", "Unable to parse '"),
-        (r#"{"rules":[{"match":"a"}]}"#, "'rules[0].policy' is missing"),
+        (
+            r#"{"rules":[{"match":"a"}]}"#,
+            "'rules[0].policy' is missing",
+        ),
         (r#"{"policy":"x"}"#, "'policy' does not accept value 'x'"),
     ] {
         let error = read(text, None).err().unwrap();
@@ -38,7 +41,10 @@ fn lists_are_read_from_files() {
         refresh: None,
     };
     let error = list_file(&nowhere, &Opener::default()).err().unwrap();
-    assert_eq!(error.desc, "Unable to read '/nowhere': No such file or directory");
+    assert_eq!(
+        error.desc,
+        "Unable to read '/nowhere': No such file or directory"
+    );
 }
 
 #[test]
@@ -61,9 +67,16 @@ fn lists_can_be_changed_and_files_cannot() {
 
 #[test]
 fn credentials_need_a_directory_and_know_no_secrets() {
-    let load = |value| credentials(&decode(value), &Opener::default()).unwrap_err().desc;
+    let load = |value| {
+        credentials(&decode(value), &Opener::default())
+            .unwrap_err()
+            .desc
+    };
     assert_eq!(load(json!({})), "Missing 'dir' property value");
-    assert_eq!(load(json!({"dir": "/", "passwordid": "s"})), "No secret with id 's'");
+    assert_eq!(
+        load(json!({"dir": "/", "passwordid": "s"})),
+        "No secret with id 's'"
+    );
     assert!(load(json!({"dir": "/nowhere"})).contains("/nowhere/ca-cert.pem"));
     let opener = Opener::default();
     assert!(contents(Path::new("/dev/zero"), &opener).is_err());
