@@ -13,7 +13,7 @@ _qvmd() {
     -m | --m) return ;;
     -name | --name) return ;;
     -uuid | --uuid) return ;;
-    -object | --object) words="iothread memory-backend-file memory-backend-memfd memory-backend-ram rng-builtin rng-random throttle-group" ;;
+    -object | --object) words="authz-list authz-list-file authz-simple iothread memory-backend-file memory-backend-memfd memory-backend-ram rng-builtin rng-random throttle-group tls-creds-x509" ;;
     -kernel | --kernel) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
     -initrd | --initrd) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
     -append | --append) return ;;

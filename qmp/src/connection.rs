@@ -6,8 +6,9 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use crate::framing::{Frame, Splitter};
-use crate::session::Session;
-use crate::sys;
+use crate::session;
+use crate::sys::{self, Wire};
+use tls::Session;
 
 /// Output that may wait for a client that does not read; then its commands wait too.
 const BACKLOG_LIMIT: usize = 256 << 10;
@@ -20,9 +21,47 @@ pub struct Stream {
     pub input: OwnedFd,
     pub output: Option<OwnedFd>,
     pub socket: bool,
+    /// What the bytes are wrapped in.
+    pub tls: Option<Box<Session>>,
 }
 
 impl Stream {
+    /// A connected socket.
+    pub fn socket(fd: OwnedFd) -> Self {
+        Stream {
+            input: fd,
+            output: None,
+            socket: true,
+            tls: None,
+        }
+    }
+
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let fd = self.output_fd();
+        match &mut self.tls {
+            Some(session) => session.write(&mut Wire(fd), data),
+            None => sys::write(fd, data, self.socket),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8], fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+        let fd = self.input.as_raw_fd();
+        match &mut self.tls {
+            Some(session) => session.read(&mut Wire(fd), buffer),
+            None if self.socket => sys::receive(fd, buffer, fds),
+            None => sys::read(fd, buffer),
+        }
+    }
+
+    /// Sends what TLS could not before.
+    fn push_on(&mut self) -> io::Result<()> {
+        let fd = self.output_fd();
+        match &mut self.tls {
+            Some(session) => session.send(&mut Wire(fd)),
+            None => Ok(()),
+        }
+    }
+
     fn output_fd(&self) -> RawFd {
         self.output.as_ref().unwrap_or(&self.input).as_raw_fd()
     }
@@ -41,7 +80,7 @@ pub enum Life {
 #[derive(Debug)]
 pub struct Connection {
     pub stream: Stream,
-    pub session: Session,
+    pub session: session::Session,
     splitter: Splitter,
     out: Vec<u8>,
     sent: usize,
@@ -57,7 +96,7 @@ impl Connection {
     pub fn new(stream: Stream, pretty: bool, log: Option<Arc<File>>) -> Self {
         Connection {
             stream,
-            session: Session::default(),
+            session: session::Session::default(),
             splitter: Splitter::default(),
             out: Vec::new(),
             sent: 0,
@@ -94,7 +133,22 @@ impl Connection {
 
     /// Whether output waits for the socket.
     pub fn wants_output(&self) -> bool {
-        self.backlog() > 0
+        let tls = self.stream.tls.as_ref();
+        self.backlog() > 0 || tls.is_some_and(|session| session.wants_output())
+    }
+
+    /// Whether input was taken from the socket already, so that no poll tells of it.
+    pub fn has_input(&mut self) -> bool {
+        let tls = self.stream.tls.as_mut();
+        tls.is_some_and(|session| session.has_input())
+    }
+
+    /// Says goodbye, where there is a word for it.
+    pub fn close(&mut self) {
+        let fd = self.stream.output_fd();
+        if let Some(session) = &mut self.stream.tls {
+            session.close(&mut Wire(fd));
+        }
     }
 
     /// Whether input may be read.
@@ -105,7 +159,7 @@ impl Connection {
     /// Sends what waits.
     pub fn flush(&mut self) -> Life {
         while let Some(rest) = self.out.get(self.sent..).filter(|r| !r.is_empty()) {
-            match sys::write(self.stream.output_fd(), rest, self.stream.socket) {
+            match self.stream.write(rest) {
                 Ok(n) => {
                     let sent = rest.get(..n).unwrap_or(rest);
                     if let Some(Err(error)) = self.log.as_deref().map(|mut log| log.write_all(sent))
@@ -126,6 +180,9 @@ impl Connection {
         }
         self.out.clear();
         self.sent = 0;
+        if self.stream.push_on().is_err() {
+            return Life::Closed;
+        }
         if self.out.capacity() > 1 << 18 {
             self.out = Vec::new();
         }
@@ -139,14 +196,8 @@ impl Connection {
         buffer: &mut [u8],
         frames: &mut Vec<Incoming>,
     ) -> io::Result<Option<Life>> {
-        let fd = self.stream.input.as_raw_fd();
         let mut fds = Vec::new();
-        let result = if self.stream.socket {
-            sys::receive(fd, buffer, &mut fds)
-        } else {
-            sys::read(fd, buffer)
-        };
-        match result {
+        match self.stream.read(buffer, &mut fds) {
             Ok(0) => {
                 self.ended = true;
                 Ok(Some(Life::Closed))

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
@@ -30,6 +31,8 @@ pub enum Endpoint {
     ConnectUnix(PathBuf, Option<Duration>),
     /// Connects to an address, again and again if told so.
     ConnectTcp(SocketAddr, Option<Duration>),
+    /// A listening or connecting socket that speaks TLS.
+    Secured(Box<Endpoint>, Arc<tls::Gate>),
     /// Any of these; what is sent to clients is also written to a file.
     Logged(Box<Endpoint>, File),
 }

@@ -6,6 +6,7 @@
 
 mod clients;
 mod handle;
+mod peer;
 mod serve;
 
 use std::collections::BTreeMap;
@@ -17,12 +18,14 @@ use std::time::{Duration, Instant};
 
 use api_spec::{Command, CommandContext, MonitorId, QmpResult, Responder};
 use mio::{Events, Poll, Token, Waker};
+use tls::{Gate, Lobby};
 
 use crate::connection::{Connection, Life};
 pub use crate::endpoint::{Endpoint, stdio};
 use crate::events::{Limiter, event_text};
 pub use handle::ServerHandle;
 use handle::{Message, Shared, lock};
+pub use peer::{Client, ClientPlace};
 
 /// Who carries commands out. Called on the server's thread; never blocks.
 pub trait CommandSink: Send {
@@ -35,6 +38,18 @@ pub trait CommandSink: Send {
     /// Answers a command that only reads published state, if it is one.
     fn try_fast(&mut self, _command: &Command) -> Option<QmpResult<String>> {
         None
+    }
+    /// A client came: to be logged.
+    fn client_came(&mut self, monitor: MonitorId, client: &Client) {
+        log::info!("Monitor {}: client: {}", monitor.0, client.describe(None));
+    }
+    /// It left again: to be logged.
+    fn client_left(&mut self, monitor: MonitorId, client: &Client) {
+        log::info!(
+            "Monitor {}: client left: {}",
+            monitor.0,
+            client.describe(None)
+        );
     }
 }
 
@@ -87,6 +102,10 @@ struct Monitor {
     log: Option<Arc<File>>,
     /// The poll tells when the output, a descriptor of its own, takes more.
     output_watched: bool,
+    /// Where TLS is spoken, and where those wait who did not finish the handshake.
+    lobby: Option<(Arc<Gate>, Lobby)>,
+    /// Who it is.
+    client: Option<Client>,
 }
 
 impl Server {
@@ -130,7 +149,8 @@ impl Server {
             if self.drain_messages() {
                 break;
             }
-            let timeout = if self.spin() {
+            let unread = self.monitors.values().any(|monitor| monitor.unread);
+            let timeout = if unread || self.spin() {
                 Some(Duration::ZERO)
             } else {
                 self.timeout()
@@ -192,7 +212,12 @@ impl Server {
 
     fn timeout(&self) -> Option<Duration> {
         let retry = self.monitors.values().filter_map(|m| m.retry_at);
-        let next = retry.chain(self.limiter.deadline()).min()?;
+        let lobbies = self.monitors.values().filter_map(|m| m.lobby.as_ref());
+        let strangers = lobbies.filter_map(|(_, lobby)| lobby.deadline());
+        let next = retry
+            .chain(strangers)
+            .chain(self.limiter.deadline())
+            .min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
@@ -200,6 +225,12 @@ impl Server {
         let now = Instant::now();
         for text in self.limiter.due(now) {
             self.fan_out(&text);
+        }
+        let late = |m: &Monitor| m.lobby.as_ref().and_then(|(_, lobby)| lobby.deadline());
+        let late = |m: &Monitor| late(m).is_some_and(|at| at <= now);
+        let late = self.monitors.iter().filter(|(_, m)| late(m));
+        for id in late.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.greet(id);
         }
         let due: Vec<_> = self
             .monitors

@@ -164,7 +164,7 @@ pub fn set_nonblocking(fd: RawFd) -> io::Result<()> {
 }
 
 /// Process and user at the other end of a unix socket (SO_PEERCRED).
-pub fn peer(fd: RawFd) -> Option<(i32, u32)> {
+pub fn credentials(fd: RawFd) -> Option<(i32, u32)> {
     let mut cred = libc::ucred {
         pid: 0,
         uid: 0,
@@ -182,4 +182,24 @@ pub fn peer(fd: RawFd) -> Option<(i32, u32)> {
         )
     };
     (result == 0 && cred.pid != 0).then_some((cred.pid, cred.uid))
+}
+
+/// A connected socket, for what reads and writes through traits. It is open as long as the
+/// caller has it so.
+pub struct Wire(pub RawFd);
+
+impl io::Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        read(self.0, buffer)
+    }
+}
+
+impl io::Write for Wire {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        write(self.0, data, true)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

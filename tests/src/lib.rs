@@ -12,6 +12,7 @@
 pub mod artifacts;
 pub mod baremetal;
 pub mod binary;
+pub mod certificates;
 pub mod disk;
 pub mod iso;
 pub mod migrate;

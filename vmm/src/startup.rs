@@ -23,6 +23,7 @@ use crate::cli::order::{DiskOrder, MonitorOrder, SerialOrder};
 use crate::cli::plan::{FdPlan, Identity, ProcessPlan, QtestPlan};
 use crate::cli::{self, Order, Request};
 use crate::control::Control;
+use crate::control::secure::is_early;
 use crate::control::sink::{Facts, Published};
 use crate::layout::Board;
 use crate::logging::items::Items;
@@ -199,13 +200,20 @@ fn build(order: Order, launcher: Launcher, service: Service) -> Result<Control> 
     if order.incoming.is_some() {
         control.expect_machine();
     }
+    let (early, late): (Vec<_>, Vec<_>) = order
+        .objects
+        .into_iter()
+        .partition(|(_, options)| is_early(options));
+    for (arg, options) in &early {
+        blame(arg, control.add_object(options))?;
+    }
     let mut makers = BTreeMap::new();
     for (arg, args) in order.chardevs {
         blame(&arg, control.add_chardev(&args))?;
         makers.insert(args.id, arg.location);
     }
     add_monitors(&mut control, order.monitors)?;
-    for (arg, options) in &order.objects {
+    for (arg, options) in &late {
         blame(arg, control.add_object(options))?;
     }
     let mut devices = order.devices;

@@ -1517,6 +1517,12 @@ object!(ObjectTypeInfo);
 /// Types that object-add makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ObjectType {
+    /// `authz-list`
+    AuthzList,
+    /// `authz-list-file`
+    AuthzListFile,
+    /// `authz-simple`
+    AuthzSimple,
     /// `iothread`
     Iothread,
     /// `memory-backend-file`
@@ -1531,8 +1537,10 @@ pub enum ObjectType {
     RngRandom,
     /// `throttle-group`
     ThrottleGroup,
+    /// `tls-creds-x509`
+    TlsCredsX509,
 }
-names!(ObjectType { Iothread = "iothread", MemoryBackendFile = "memory-backend-file", MemoryBackendMemfd = "memory-backend-memfd", MemoryBackendRam = "memory-backend-ram", RngBuiltin = "rng-builtin", RngRandom = "rng-random", ThrottleGroup = "throttle-group" });
+names!(ObjectType { AuthzList = "authz-list", AuthzListFile = "authz-list-file", AuthzSimple = "authz-simple", Iothread = "iothread", MemoryBackendFile = "memory-backend-file", MemoryBackendMemfd = "memory-backend-memfd", MemoryBackendRam = "memory-backend-ram", RngBuiltin = "rng-builtin", RngRandom = "rng-random", ThrottleGroup = "throttle-group", TlsCredsX509 = "tls-creds-x509" });
 
 /// What all memory backends have.
 #[derive(Debug, Clone, PartialEq)]
@@ -1807,6 +1815,174 @@ impl EncodeMembers for RngRandomProperties {
 }
 object!(RngRandomProperties);
 
+/// What a rule, or the end of a list, says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum QAuthZListPolicy {
+    /// `deny`
+    Deny,
+    /// `allow`
+    Allow,
+}
+names!(QAuthZListPolicy { Deny = "deny", Allow = "allow" });
+
+/// How a rule compares names: equal, or with `*` and `?`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum QAuthZListFormat {
+    /// `exact`
+    Exact,
+    /// `glob`
+    Glob,
+}
+names!(QAuthZListFormat { Exact = "exact", Glob = "glob" });
+
+/// One entry of an allow list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QAuthZListRule {
+    /// A distinguished name, or a pattern.
+    pub r#match: String,
+    /// What follows.
+    pub policy: QAuthZListPolicy,
+    /// How they are compared; exact by default.
+    pub format: Option<QAuthZListFormat>,
+}
+impl DecodeMembers for QAuthZListRule {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(QAuthZListRule {
+            r#match: members.required("match")?,
+            policy: members.required("policy")?,
+            format: members.optional("format")?,
+        })
+    }
+}
+impl EncodeMembers for QAuthZListRule {
+    fn put(&self, out: &mut Out) {
+        out.put("match", &self.r#match);
+        out.put("policy", &self.policy);
+        out.put_some("format", &self.format);
+    }
+}
+object!(QAuthZListRule);
+
+/// An allow list; the first rule that fits decides.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct AuthZListProperties {
+    /// Where no rule fits; deny by default.
+    pub policy: Option<QAuthZListPolicy>,
+    /// In their order.
+    pub rules: Option<Vec<QAuthZListRule>>,
+}
+impl DecodeMembers for AuthZListProperties {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(AuthZListProperties {
+            policy: members.optional("policy")?,
+            rules: members.optional("rules")?,
+        })
+    }
+}
+impl EncodeMembers for AuthZListProperties {
+    fn put(&self, out: &mut Out) {
+        out.put_some("policy", &self.policy);
+        out.put_some("rules", &self.rules);
+    }
+}
+object!(AuthZListProperties);
+
+/// An allow list from a file, which holds the members of an authz-list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuthZListFileProperties {
+    /// The file.
+    pub filename: String,
+    /// Follow changes of the file. It is read when the object is made; to read it again, make the
+    /// object again.
+    pub refresh: Option<bool>,
+}
+impl DecodeMembers for AuthZListFileProperties {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(AuthZListFileProperties {
+            filename: members.required("filename")?,
+            refresh: members.optional("refresh")?,
+        })
+    }
+}
+impl EncodeMembers for AuthZListFileProperties {
+    fn put(&self, out: &mut Out) {
+        out.put("filename", &self.filename);
+        out.put_some("refresh", &self.refresh);
+    }
+}
+object!(AuthZListFileProperties);
+
+/// An allow list of one name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuthZSimpleProperties {
+    /// The distinguished name.
+    pub identity: String,
+}
+impl DecodeMembers for AuthZSimpleProperties {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(AuthZSimpleProperties {
+            identity: members.required("identity")?,
+        })
+    }
+}
+impl EncodeMembers for AuthZSimpleProperties {
+    fn put(&self, out: &mut Out) {
+        out.put("identity", &self.identity);
+    }
+}
+object!(AuthZSimpleProperties);
+
+/// Ends of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum QCryptoTLSCredsEndpoint {
+    /// `client`
+    Client,
+    /// `server`
+    Server,
+}
+names!(QCryptoTLSCredsEndpoint { Client = "client", Server = "server" });
+
+/// Certificates and keys for TLS.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TlsCredsX509Properties {
+    /// The peer must prove who it is; on by default.
+    pub verify_peer: Option<bool>,
+    /// Where ca-cert.pem, ca-crl.pem, server-cert.pem, server-key.pem, client-cert.pem and
+    /// client-key.pem are.
+    pub dir: Option<String>,
+    /// The end they are for; client by default.
+    pub endpoint: Option<QCryptoTLSCredsEndpoint>,
+    /// NORMAL, and versions to leave out, as in NORMAL:-VERS-TLS1.2.
+    pub priority: Option<String>,
+    /// Look at the certificates before use; on by default.
+    pub sanity_check: Option<bool>,
+    /// A secret that opens the key; there are no secrets yet.
+    pub passwordid: Option<String>,
+}
+impl DecodeMembers for TlsCredsX509Properties {
+    fn take(members: &mut Members) -> QmpResult<Self> {
+        Ok(TlsCredsX509Properties {
+            verify_peer: members.optional("verify-peer")?,
+            dir: members.optional("dir")?,
+            endpoint: members.optional("endpoint")?,
+            priority: members.optional("priority")?,
+            sanity_check: members.optional("sanity-check")?,
+            passwordid: members.optional("passwordid")?,
+        })
+    }
+}
+impl EncodeMembers for TlsCredsX509Properties {
+    fn put(&self, out: &mut Out) {
+        out.put_some("verify-peer", &self.verify_peer);
+        out.put_some("dir", &self.dir);
+        out.put_some("endpoint", &self.endpoint);
+        out.put_some("priority", &self.priority);
+        out.put_some("sanity-check", &self.sanity_check);
+        out.put_some("passwordid", &self.passwordid);
+    }
+}
+object!(TlsCredsX509Properties);
+
 /// An object to make.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ObjectOptions {
@@ -1818,6 +1994,12 @@ pub struct ObjectOptions {
 /// The branches of [`ObjectOptions`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum ObjectOptionsBranch {
+    /// `authz-list`
+    AuthzList(AuthZListProperties),
+    /// `authz-list-file`
+    AuthzListFile(AuthZListFileProperties),
+    /// `authz-simple`
+    AuthzSimple(AuthZSimpleProperties),
     /// `iothread`
     Iothread(IothreadProperties),
     /// `memory-backend-file`
@@ -1832,11 +2014,16 @@ pub enum ObjectOptionsBranch {
     RngRandom(RngRandomProperties),
     /// `throttle-group`
     ThrottleGroup(ThrottleGroupProperties),
+    /// `tls-creds-x509`
+    TlsCredsX509(TlsCredsX509Properties),
 }
 impl ObjectOptionsBranch {
     /// The tag alone.
     pub const fn kind(&self) -> ObjectType {
         match self {
+            ObjectOptionsBranch::AuthzList(_) => ObjectType::AuthzList,
+            ObjectOptionsBranch::AuthzListFile(_) => ObjectType::AuthzListFile,
+            ObjectOptionsBranch::AuthzSimple(_) => ObjectType::AuthzSimple,
             ObjectOptionsBranch::Iothread(_) => ObjectType::Iothread,
             ObjectOptionsBranch::MemoryBackendFile(_) => ObjectType::MemoryBackendFile,
             ObjectOptionsBranch::MemoryBackendMemfd(_) => ObjectType::MemoryBackendMemfd,
@@ -1844,6 +2031,7 @@ impl ObjectOptionsBranch {
             ObjectOptionsBranch::RngBuiltin(_) => ObjectType::RngBuiltin,
             ObjectOptionsBranch::RngRandom(_) => ObjectType::RngRandom,
             ObjectOptionsBranch::ThrottleGroup(_) => ObjectType::ThrottleGroup,
+            ObjectOptionsBranch::TlsCredsX509(_) => ObjectType::TlsCredsX509,
         }
     }
 }
@@ -1853,6 +2041,15 @@ impl DecodeMembers for ObjectOptions {
         let id = members.required("id")?;
 
         let qom_type = match kind {
+            ObjectType::AuthzList => {
+                ObjectOptionsBranch::AuthzList(AuthZListProperties::take(members)?)
+            }
+            ObjectType::AuthzListFile => {
+                ObjectOptionsBranch::AuthzListFile(AuthZListFileProperties::take(members)?)
+            }
+            ObjectType::AuthzSimple => {
+                ObjectOptionsBranch::AuthzSimple(AuthZSimpleProperties::take(members)?)
+            }
             ObjectType::Iothread => {
                 ObjectOptionsBranch::Iothread(IothreadProperties::take(members)?)
             }
@@ -1874,6 +2071,9 @@ impl DecodeMembers for ObjectOptions {
             ObjectType::ThrottleGroup => {
                 ObjectOptionsBranch::ThrottleGroup(ThrottleGroupProperties::take(members)?)
             }
+            ObjectType::TlsCredsX509 => {
+                ObjectOptionsBranch::TlsCredsX509(TlsCredsX509Properties::take(members)?)
+            }
         };
         Ok(ObjectOptions { id, qom_type })
     }
@@ -1884,6 +2084,9 @@ impl EncodeMembers for ObjectOptions {
 
         out.put("qom-type", &self.qom_type.kind());
         match &self.qom_type {
+            ObjectOptionsBranch::AuthzList(branch) => branch.put(out),
+            ObjectOptionsBranch::AuthzListFile(branch) => branch.put(out),
+            ObjectOptionsBranch::AuthzSimple(branch) => branch.put(out),
             ObjectOptionsBranch::Iothread(branch) => branch.put(out),
             ObjectOptionsBranch::MemoryBackendFile(branch) => branch.put(out),
             ObjectOptionsBranch::MemoryBackendMemfd(branch) => branch.put(out),
@@ -1891,6 +2094,7 @@ impl EncodeMembers for ObjectOptions {
             ObjectOptionsBranch::RngBuiltin(branch) => branch.put(out),
             ObjectOptionsBranch::RngRandom(branch) => branch.put(out),
             ObjectOptionsBranch::ThrottleGroup(branch) => branch.put(out),
+            ObjectOptionsBranch::TlsCredsX509(branch) => branch.put(out),
         }
     }
 }
@@ -3885,6 +4089,16 @@ pub struct ChardevSocket {
     pub reconnect: Option<i64>,
     /// Milliseconds until a client tries again.
     pub reconnect_ms: Option<i64>,
+    /// Speak TLS with these credentials.
+    pub tls_creds: Option<String>,
+    /// Only peers whose certificate's name is on this list may come in.
+    pub tls_authz: Option<String>,
+    /// Of a listening unix socket's file, in octal: who may connect. Not in QEMU.
+    pub mode: Option<String>,
+    /// Of a listening unix socket's file, by name or number. Not in QEMU.
+    pub group: Option<String>,
+    /// A monitor may be reached from other hosts without TLS. Not in QEMU.
+    pub insecure: Option<bool>,
 }
 impl DecodeMembers for ChardevSocket {
     fn take(members: &mut Members) -> QmpResult<Self> {
@@ -3900,6 +4114,11 @@ impl DecodeMembers for ChardevSocket {
             websocket: members.optional("websocket")?,
             reconnect: members.optional("reconnect")?,
             reconnect_ms: members.optional("reconnect-ms")?,
+            tls_creds: members.optional("tls-creds")?,
+            tls_authz: members.optional("tls-authz")?,
+            mode: members.optional("mode")?,
+            group: members.optional("group")?,
+            insecure: members.optional("insecure")?,
         })
     }
 }
@@ -3916,6 +4135,11 @@ impl EncodeMembers for ChardevSocket {
         out.put_some("websocket", &self.websocket);
         out.put_some("reconnect", &self.reconnect);
         out.put_some("reconnect-ms", &self.reconnect_ms);
+        out.put_some("tls-creds", &self.tls_creds);
+        out.put_some("tls-authz", &self.tls_authz);
+        out.put_some("mode", &self.mode);
+        out.put_some("group", &self.group);
+        out.put_some("insecure", &self.insecure);
     }
 }
 object!(ChardevSocket);

@@ -38,7 +38,7 @@ use std::time::Duration;
 use api_spec::{QmpError, QmpResult};
 
 pub use crate::backend::socket::{
-    Attempt, Dialer, InetAddress, ListenSocket, Listener, Peer, SocketPath, UnixAddress,
+    Access, Attempt, Dialer, InetAddress, ListenSocket, Listener, Peer, SocketPath, UnixAddress,
     system_words,
 };
 pub use server::{ChardevHandle, ChardevServer};
@@ -140,10 +140,18 @@ impl Source {
         matches!(self, Source::Server(_) | Source::Client(_))
     }
 
+    fn is_secured(&self) -> bool {
+        match self {
+            Source::Server(listener) => listener.gate().is_some(),
+            Source::Client(dialer) => dialer.gate().is_some(),
+            _ => false,
+        }
+    }
+
     /// Where the first peer comes in.
     fn door(&self) -> Option<Door> {
         match self {
-            Source::Server(listener) => Some(Door {
+            Source::Server(listener) if listener.gate().is_none() => Some(Door {
                 fd: listener.as_raw_fd(),
                 events: libc::POLLIN,
             }),
@@ -181,6 +189,7 @@ pub struct Chardev {
     core: Arc<Core>,
     name: String,
     socket: bool,
+    secured: bool,
     waiting: Option<(Source, Option<File>)>,
     running: Option<(ChardevHandle, usize)>,
 }
@@ -194,6 +203,7 @@ impl Chardev {
             core: Core::new(open, start, source.memory()),
             name: source.describe(),
             socket: source.is_socket(),
+            secured: source.is_secured(),
             waiting: (!idle).then_some((source, log)),
             running: None,
         }
@@ -210,6 +220,7 @@ impl Chardev {
         self.core.renew(open, start, source.memory());
         self.name = source.describe();
         self.socket = source.is_socket();
+        self.secured = source.is_secured();
         let idle = source.is_idle() && log.is_none();
         self.waiting = (!idle).then_some((source, log));
     }
@@ -250,6 +261,11 @@ impl Chardev {
     /// Whether it is a socket.
     pub fn is_socket(&self) -> bool {
         self.socket
+    }
+
+    /// Whether peers have to speak TLS.
+    pub fn is_secured(&self) -> bool {
+        self.secured
     }
 
     /// Takes the log along, before [`Self::take_source`].

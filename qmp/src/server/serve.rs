@@ -197,7 +197,7 @@ impl Server {
         let Some(monitor) = self.monitors.get_mut(&id) else {
             return;
         };
-        let Some(connection) = monitor.connection.as_ref() else {
+        let Some(connection) = monitor.connection.as_mut() else {
             return;
         };
         if let Some(output) = &connection.stream.output {
@@ -217,6 +217,10 @@ impl Server {
             return;
         }
         let wanted = (connection.wants_input(), connection.wants_output());
+        if wanted.0 && !monitor.registered.0 && connection.has_input() {
+            // It came with what was read before; no poll tells of it.
+            monitor.unread = true;
+        }
         if wanted == monitor.registered {
             return;
         }

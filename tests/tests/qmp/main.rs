@@ -34,6 +34,7 @@ mod session;
 mod snapshots;
 mod spec;
 mod text;
+mod tls;
 mod transports;
 mod usernet;
 mod yank;

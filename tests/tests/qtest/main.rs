@@ -21,6 +21,7 @@ mod pvpanic;
 mod rng;
 mod scsi;
 mod soak;
+mod tls;
 mod usernet;
 mod vhost;
 mod vmgenid;

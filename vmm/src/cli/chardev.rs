@@ -44,6 +44,11 @@ static TABLE: Table = Table {
         ("reconnect-ms", Kind::Number),
         ("abstract", Kind::Bool),
         ("tight", Kind::Bool),
+        ("tls-creds", Kind::Text),
+        ("tls-authz", Kind::Text),
+        ("mode", Kind::Text),
+        ("group", Kind::Text),
+        ("insecure", Kind::Bool),
         ("mux", Kind::Bool),
         ("signal", Kind::Bool),
         ("append", Kind::Bool),
@@ -222,6 +227,11 @@ fn socket(opts: &Opts) -> Result<Map<String, Value>, String> {
         ("websocket", opts.flag("websocket").map(Value::from)),
         ("reconnect", opts.number("reconnect").map(Value::from)),
         ("reconnect-ms", opts.number("reconnect-ms").map(Value::from)),
+        ("tls-creds", opts.text("tls-creds").map(Value::from)),
+        ("tls-authz", opts.text("tls-authz").map(Value::from)),
+        ("mode", opts.text("mode").map(Value::from)),
+        ("group", opts.text("group").map(Value::from)),
+        ("insecure", opts.flag("insecure").map(Value::from)),
     ]))
 }
 
@@ -259,6 +269,13 @@ mod tests {
                 "socket,fd=3,id=c,server",
                 json!({"id": "c", "backend": {"type": "socket", "data": {
                     "addr": {"type": "fd", "data": {"str": "3"}}, "server": true, "wait": true}}}),
+            ),
+            (
+                "socket,id=c,host=h,port=5,tls-creds=t,tls-authz=a,insecure=on,mode=0660,group=kvm",
+                json!({"id": "c", "backend": {"type": "socket", "data": {
+                    "addr": {"type": "inet", "data": {"host": "h", "port": "5"}},
+                    "server": false, "tls-creds": "t", "tls-authz": "a", "mode": "0660",
+                    "group": "kvm", "insecure": true}}}),
             ),
             (
                 "file,id=f,path=/x,append=on",

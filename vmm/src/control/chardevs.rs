@@ -42,6 +42,7 @@ pub use lend::{Lease, Loan};
 
 use super::fds::Opener;
 use super::objects::is_identifier;
+use super::secure::Vault;
 use super::yank::{YankPlace, Yanker, Yanks};
 use crate::accel::words::{decode_base64, encode_base64};
 
@@ -95,6 +96,8 @@ struct Entry {
     kind: ChardevBackendKind,
     /// A server that is to have a client before the machine runs.
     wait: bool,
+    /// May carry a monitor beyond this host without TLS.
+    insecure: bool,
     monitor: bool,
     /// A socket's place among what can be yanked.
     yank: Option<YankPlace>,
@@ -117,6 +120,7 @@ pub struct Chardevs {
     handle: Option<ChardevHandle>,
     begun: bool,
     yanks: Arc<Yanks>,
+    vault: Vault,
 }
 
 impl Chardevs {
@@ -129,7 +133,14 @@ impl Chardevs {
             handle: None,
             begun: false,
             yanks: Arc::default(),
+            vault: Vault::default(),
         }
+    }
+
+    /// Finds TLS credentials there.
+    pub fn with_vault(mut self, vault: Vault) -> Self {
+        self.vault = vault;
+        self
     }
 
     /// Puts sockets on this list of what can be yanked.
@@ -180,6 +191,7 @@ impl Chardevs {
         }
         let mut opening = open::Opening {
             opener: &self.opener,
+            vault: &self.vault,
             fds,
             found,
             caller,
@@ -189,6 +201,7 @@ impl Chardevs {
             chardev: Chardev::new(opened.source, opened.log),
             kind,
             wait: opened.wait,
+            insecure: opened.insecure,
             monitor: false,
             yank: None,
             lender: None,
@@ -339,7 +352,7 @@ impl Chardevs {
             )));
         }
         let log = entry.chardev.take_log();
-        let endpoint = endpoint::make(id, entry.kind, entry.chardev.take_source())?;
+        let endpoint = endpoint::make(id, entry.kind, entry.chardev.take_source(), entry.insecure)?;
         entry.monitor = true;
         Ok(match log {
             Some(log) => Endpoint::Logged(Box::new(endpoint), log),

@@ -24,6 +24,7 @@ pub mod monitors;
 pub mod nets;
 pub mod objects;
 mod parts;
+pub mod secure;
 pub mod sink;
 mod snapshots;
 mod unfinished;
@@ -123,9 +124,11 @@ impl Control {
         let fds = FdStore::default();
         let yanks = published.yanks().clone();
         let blockdevs = Blockdevs::new(blockdev::pool(mail.clone())).with_notices(notices(&mail));
+        let objects = Objects::new(mail.clone(), fds.opener(), blockdevs.graph());
+        let vault = objects.vault().clone();
         Ok(Control {
             monitors: Monitors::new(mail.clone(), published.clone()),
-            objects: Objects::new(mail.clone(), fds.opener(), blockdevs.graph()),
+            objects,
             mailbox,
             poll,
             signals,
@@ -137,7 +140,9 @@ impl Control {
             jobs: Jobs::default(),
             dumps: Dumps::default(),
             text_format: TextFormat::default(),
-            chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone())).with_yanks(yanks),
+            chardevs: Chardevs::new(fds.opener(), spawn_chardevs(mail.clone()))
+                .with_yanks(yanks)
+                .with_vault(vault),
             nets: Nets::default(),
             announcements: Announcements::default(),
             fds,

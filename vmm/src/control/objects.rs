@@ -9,6 +9,7 @@ use devices::backend::rng::{BuiltinEntropy, Entropy, FileEntropy};
 
 use super::blockdev::limits;
 use super::fds::Opener;
+use super::secure::{self, ListObject, Vault};
 use crate::event::MailSender;
 use crate::machine::qom::Node;
 use crate::memory::{Backend, BackendOptions};
@@ -33,6 +34,10 @@ pub enum Body {
     },
     /// Limits disks.
     Throttle(Arc<ThrottleGroup>),
+    /// Certificates and keys.
+    Credentials(Arc<tls::Credentials>),
+    /// Says who may come in.
+    List(Box<ListObject>),
 }
 
 struct Object {
@@ -52,6 +57,8 @@ pub struct Objects {
     opener: Opener,
     /// Where throttle groups are found by name.
     graph: Graph,
+    /// Where sockets find credentials and lists.
+    vault: Vault,
 }
 
 impl Objects {
@@ -63,7 +70,13 @@ impl Objects {
             reserved: Vec::new(),
             mail,
             opener,
+            vault: Vault::default(),
         }
+    }
+
+    /// Where sockets find credentials and lists.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
     }
 
     /// object-add.
@@ -102,10 +115,19 @@ impl Objects {
     /// The one that making it ended with.
     pub fn complete(&mut self, options: &ObjectOptions, made: QmpResult<Body>) -> QmpResult<()> {
         self.give_up(&options.id);
+        let body = made?;
+        match &body {
+            Body::Credentials(found) => self.vault.add(&options.id, Some(found.clone())),
+            Body::List(list) => {
+                self.vault.add(&options.id, None);
+                self.vault.lists.set(&options.id, list.list.clone());
+            }
+            _ => self.vault.add(&options.id, None),
+        }
         self.list.push(Object {
             id: options.id.clone(),
             kind: options.qom_type.kind(),
-            body: made?,
+            body,
             pinned: false,
         });
         Ok(())
@@ -128,6 +150,8 @@ impl Objects {
                     Body::IoThread(thread) => Arc::strong_count(thread) > 1,
                     Body::Entropy { source, .. } => Arc::strong_count(source) > 1,
                     Body::Throttle(group) => group.has_members(),
+                    // As in QEMU: whoever has them keeps them.
+                    Body::Credentials(_) | Body::List(_) => false,
                 }
         });
         if used {
@@ -135,6 +159,7 @@ impl Objects {
             return Err(QmpError::generic(text));
         }
         self.list.remove(index);
+        self.vault.remove(id);
         Ok(())
     }
 
@@ -155,7 +180,7 @@ impl Objects {
                 object.pinned = true;
                 Some(backend.clone())
             }
-            Body::IoThread(_) | Body::Entropy { .. } | Body::Throttle(_) => None,
+            _ => None,
         }
     }
 
@@ -164,10 +189,17 @@ impl Objects {
     /// # Errors
     /// In QEMU's words, for values that make no sense.
     pub fn set(&mut self, id: &str, property: &str, value: &Value) -> QmpResult<bool> {
+        let object = self.list.iter_mut().find(|object| object.id == id);
+        if let Some(Body::List(list)) = object.map(|object| &mut object.body) {
+            let done = list.set(property, value)?;
+            self.vault.lists.set(id, list.list.clone());
+            return Ok(done);
+        }
         let group = match self.find(id).map(|object| &object.body) {
             Some(Body::Throttle(group)) => group,
             Some(Body::IoThread(thread)) => return set_polling(thread, property, value),
-            Some(Body::Memory(_) | Body::Entropy { .. }) | None => return Ok(false),
+            Some(Body::Memory(_) | Body::Entropy { .. } | Body::Credentials(_) | Body::List(_))
+            | None => return Ok(false),
         };
         if property.starts_with("x-") {
             let text = "Property cannot be set after initialization";
@@ -221,7 +253,7 @@ impl Objects {
                     aio_max_batch: poll.aio_max_batch,
                 })
             }
-            Body::Memory(_) | Body::Entropy { .. } | Body::Throttle(_) => None,
+            _ => None,
         };
         self.list.iter().filter_map(info).collect()
     }
@@ -230,7 +262,7 @@ impl Objects {
     pub fn memory_backends(&self) -> Vec<Memdev> {
         let info = |object: &Object| match &object.body {
             Body::Memory(backend) => Some(memdev(backend.options())),
-            Body::IoThread(_) | Body::Entropy { .. } | Body::Throttle(_) => None,
+            _ => None,
         };
         self.list.iter().rev().filter_map(info).collect()
     }
@@ -295,6 +327,13 @@ pub fn make(
             let made = made.map_err(|error| QmpError::generic(error.to_string()))?;
             Ok(Body::Throttle(made))
         }
+        Branch::TlsCredsX509(p) => secure::credentials(p, opener).map(Body::Credentials),
+        Branch::AuthzSimple(p) => Ok(Body::List(Box::new(secure::simple(&p.identity)))),
+        Branch::AuthzList(p) => Ok(Body::List(Box::new(secure::list(p)))),
+        Branch::AuthzListFile(p) => {
+            let list = secure::list_file(p, opener)?;
+            Ok(Body::List(Box::new(list)))
+        }
         Branch::RngBuiltin(p) => {
             check_opened(p.opened)?;
             Ok(Body::Entropy {
@@ -334,6 +373,8 @@ impl Object {
                     .with("thread-pool-max", "int", poll.pool.1)
             }
             Body::Throttle(group) => throttle_properties(node, &group.limits()),
+            Body::Credentials(credentials) => secure::credentials_properties(node, credentials),
+            Body::List(list) => list.properties(node),
             Body::Entropy { filename, .. } => {
                 let node = node.with("opened", "bool", true);
                 match filename {

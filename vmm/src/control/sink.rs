@@ -1,14 +1,17 @@
 //! Between the monitors' thread and control: commands go over as mail; what can be answered from
 //! published state is answered at once, without a change of threads.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use api_spec::{
-    Command, CommandContext, Encode, KvmInfo, NameInfo, QmpResult, Responder, RunState, StatusInfo,
-    SysEmuTarget, TargetInfo, UuidInfo, to_json,
+    Command, CommandContext, Encode, KvmInfo, MonitorId, NameInfo, QmpResult, Responder, RunState,
+    StatusInfo, SysEmuTarget, TargetInfo, UuidInfo, to_json,
 };
 use arc_swap::ArcSwap;
+use devices::bus::lock;
 use qmp::CommandSink;
+use qmp::server::{Client, ClientPlace};
 
 use super::migrate::never;
 use super::yank::Yanks;
@@ -82,12 +85,42 @@ impl Published {
 pub struct Sink {
     mail: MailSender,
     published: Arc<Published>,
+    /// What the programs of clients are called. For control alone.
+    programs: Arc<Mutex<BTreeMap<MonitorId, String>>>,
 }
 
 impl Sink {
     /// Hands commands to the owner of the mailbox behind `mail`.
     pub fn new(mail: MailSender, published: Arc<Published>) -> Self {
-        Sink { mail, published }
+        let programs = Arc::default();
+        Sink {
+            mail,
+            published,
+            programs,
+        }
+    }
+
+    /// Logs who came or left. Control looks up what the program is called: the thread of the
+    /// monitors opens no files.
+    fn tell(&self, monitor: MonitorId, client: &Client, came: bool) {
+        if !log::log_enabled!(log::Level::Info) {
+            return;
+        }
+        let (programs, client) = (self.programs.clone(), client.clone());
+        self.mail.send(Mail::Done(Box::new(move |_| {
+            let mut programs = lock(&programs);
+            if came {
+                programs.remove(&monitor);
+                if let ClientPlace::Process { pid, .. } = client.place
+                    && let Ok(name) = std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                {
+                    programs.insert(monitor, name.trim_end().to_owned());
+                }
+            }
+            let text = client.describe(programs.get(&monitor).map(String::as_str));
+            let verb = if came { "" } else { " left" };
+            log::info!("Monitor {}: client{verb}: {text}", monitor.0);
+        })));
     }
 }
 
@@ -105,6 +138,14 @@ impl CommandSink for Sink {
             command: Box::new(command),
             responder,
         });
+    }
+
+    fn client_came(&mut self, monitor: MonitorId, client: &Client) {
+        self.tell(monitor, client, true);
+    }
+
+    fn client_left(&mut self, monitor: MonitorId, client: &Client) {
+        self.tell(monitor, client, false);
     }
 
     fn try_fast(&mut self, command: &Command) -> Option<QmpResult<String>> {

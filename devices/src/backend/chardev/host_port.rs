@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use tls::{Gate, Limits, Lobby, Session};
 
 use super::shared::{Core, Door, DoorKeeper, OUT_RING};
 use super::stream::{Input, Moved, Stream};
 use super::terminal::SavedTerminal;
 use super::{Source, sys};
-use crate::backend::socket::{Attempt, Dialer, Listener};
+use crate::backend::socket::{Attempt, Dialer, Listener, Place};
 
 /// How often to look whether somebody opened a terminal, which the kernel does not tell.
 const TERMINAL_LOOK: Duration = Duration::from_secs(1);
@@ -28,6 +29,8 @@ const TERMINAL_LOOK: Duration = Duration::from_secs(1);
 const MOST_STEPS: usize = 16;
 /// Bytes of one read or write at most.
 pub(super) const CHUNK: usize = 16 << 10;
+/// Clients let into the lobby before others have their turn.
+const MOST_STRANGERS: usize = 16;
 
 /// Which descriptor of a device an event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,10 +39,17 @@ pub(super) enum Part {
     Output,
     Listener,
     Connecting,
+    Lobby,
 }
 
 /// Tokens of a device: its key and the descriptor. Key 0 is not used.
-const PARTS: [Part; 4] = [Part::Input, Part::Output, Part::Listener, Part::Connecting];
+const PARTS: [Part; 5] = [
+    Part::Input,
+    Part::Output,
+    Part::Listener,
+    Part::Connecting,
+    Part::Lobby,
+];
 
 pub(super) fn token(key: usize, part: Part) -> Token {
     let index = PARTS.iter().position(|other| *other == part).unwrap_or(0);
@@ -83,10 +93,12 @@ pub(super) struct HostPort {
     key: usize,
     pub core: Arc<Core>,
     link: Link,
+    /// Where TLS is spoken, and where peers are until it is.
+    lobby: Option<(Arc<Gate>, Lobby)>,
     stream: Option<Stream>,
     log: Option<File>,
     /// When to look without being called.
-    pub deadline: Option<Instant>,
+    deadline: Option<Instant>,
     complained: bool,
     /// A peer came, and the device was not woken since.
     came: bool,
@@ -102,6 +114,14 @@ impl HostPort {
         registry: &Registry,
     ) -> Self {
         let tokens = [token(key, Part::Input), token(key, Part::Output)];
+        let (lobby, source) = match lobby(&source, token(key, Part::Lobby), registry) {
+            Ok(lobby) => (lobby, source),
+            Err(error) => {
+                // Better nobody than anybody.
+                log::error!("A socket cannot speak TLS: {error}");
+                (None, Source::Null)
+            }
+        };
         let (link, stream) = match source {
             Source::Null | Source::Ringbuf { .. } => (Link::Sink, None),
             Source::File { output, input } => {
@@ -140,6 +160,7 @@ impl HostPort {
             key,
             core,
             link,
+            lobby,
             stream,
             log,
             deadline: None,
@@ -155,6 +176,7 @@ impl HostPort {
         let HostPort {
             _keeper,
             link,
+            lobby: _,
             stream,
             ..
         } = self;
@@ -188,7 +210,14 @@ impl HostPort {
             }
             Part::Listener => self.seek_peer(registry),
             Part::Connecting => self.connecting(registry),
+            Part::Lobby => self.at_the_lobby(registry),
         }
+    }
+
+    /// When to look without being called.
+    pub fn deadline(&self) -> Option<Instant> {
+        let lobby = self.lobby.as_ref().and_then(|(_, lobby)| lobby.deadline());
+        self.deadline.into_iter().chain(lobby).min()
     }
 
     /// Moves what can be moved.
@@ -196,6 +225,9 @@ impl HostPort {
         let was_open = self.core.is_open();
         self.hear_knocks(registry);
         self.look_at_peer(registry);
+        if let Some(stream) = &mut self.stream {
+            stream.push_on();
+        }
         let mut turn = self.flush(buffer);
         let (got, more) = self.fill(buffer, registry);
         turn.again |= more;
@@ -209,8 +241,9 @@ impl HostPort {
 
     /// The time has come.
     pub fn timeout(&mut self, registry: &Registry) {
-        self.deadline = None;
-        if self.stream.is_none() {
+        self.at_the_lobby(registry);
+        if self.deadline.is_some_and(|at| at <= Instant::now()) {
+            self.deadline = None;
             self.seek_peer(registry);
         }
     }
@@ -224,7 +257,11 @@ impl HostPort {
     pub fn close(&mut self, registry: &Registry) {
         self.core.set_connection(None);
         if let Some(mut stream) = self.stream.take() {
+            stream.close();
             stream.unwatch(registry);
+        }
+        if let Some((_, lobby)) = self.lobby.take() {
+            let _ = registry.deregister(&mut SourceFd(&lobby.as_raw_fd()));
         }
         if let Link::Server(listener) = &self.link {
             let _ = registry.deregister(&mut SourceFd(&listener.as_raw_fd()));
@@ -357,6 +394,7 @@ impl HostPort {
         }
         self.core.set_connection(None);
         if let Some(mut stream) = self.stream.take() {
+            stream.close();
             stream.unwatch(registry);
         }
         self.drop_output();
@@ -414,6 +452,8 @@ impl HostPort {
     fn next_door(&self) -> Option<Door> {
         let (fd, events) = match &self.link {
             _ if self.stream.is_some() => return None,
+            // A stranger there is none to keep output for.
+            _ if self.lobby.is_some() => return None,
             Link::Server(listener) if self.deadline.is_none() => {
                 (listener.as_raw_fd(), libc::POLLIN)
             }
@@ -427,12 +467,20 @@ impl HostPort {
     }
 
     fn next_peer(&mut self, registry: &Registry) {
+        if matches!(self.link, Link::Server(_)) {
+            // Those that came before.
+            self.greet(registry);
+            if self.stream.is_some() {
+                return;
+            }
+        }
         match &mut self.link {
             Link::Sink | Link::Fixed { .. } | Link::Terminal => {}
             Link::Server(listener) => match listener.accept() {
+                Ok(fd) if self.lobby.is_some() => self.receive(fd, registry),
                 Ok(fd) => {
                     let peer = listener.describe_client(&fd);
-                    self.connected(fd, peer, registry);
+                    self.connected(fd, peer, None, registry);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => {
@@ -442,7 +490,11 @@ impl HostPort {
                 }
             },
             Link::Client { dialer, connecting } => {
-                if connecting.is_none() {
+                let busy = self
+                    .lobby
+                    .as_ref()
+                    .is_some_and(|(_, lobby)| !lobby.is_empty());
+                if connecting.is_none() && !busy {
                     let attempt = dialer.attempt();
                     self.attempted(attempt, registry);
                 }
@@ -455,9 +507,10 @@ impl HostPort {
             return;
         };
         match attempt {
+            Ok(Attempt::Connected(fd)) if self.lobby.is_some() => self.receive(fd, registry),
             Ok(Attempt::Connected(fd)) => {
                 let peer = dialer.describe_peer(&fd);
-                self.connected(fd, peer, registry);
+                self.connected(fd, peer, None, registry);
             }
             Ok(Attempt::UnderWay(fd)) => {
                 let token = token(self.key, Part::Connecting);
@@ -501,10 +554,77 @@ impl HostPort {
         self.attempted(result, registry);
     }
 
-    fn connected(&mut self, fd: OwnedFd, peer: String, registry: &Registry) {
+    /// A peer has to shake hands first. More of them may be at the door of a server.
+    fn receive(&mut self, fd: OwnedFd, registry: &Registry) {
+        let mut next = Some(fd);
+        for left in (0..MOST_STRANGERS).rev() {
+            let (Some(fd), Some((gate, lobby))) = (next.take(), &mut self.lobby) else {
+                break;
+            };
+            let who = match Place::of_peer(&fd) {
+                Place::Unix(_) | Place::Fd(_) => "a peer".to_owned(),
+                Place::Inet(address) => address.to_string(),
+            };
+            match gate.open() {
+                Ok(session) => lobby.admit(fd, session, who),
+                Err(refusal) => log::warn!("{who} is refused: {refusal}"),
+            }
+            match &self.link {
+                Link::Server(listener) if left > 0 => next = listener.accept().ok(),
+                // Others may wait, and the poll does not tell of them again.
+                Link::Server(_) => self.deadline = Some(Instant::now()),
+                _ => {}
+            }
+        }
+        self.greet(registry);
+    }
+
+    fn at_the_lobby(&mut self, registry: &Registry) {
+        if self.lobby.is_some() {
+            self.at_the_door(|port| port.greet(registry));
+        }
+    }
+
+    /// Goes on with the handshakes. Whoever is done first comes in.
+    fn greet(&mut self, registry: &Registry) {
+        let Some((_, lobby)) = &mut self.lobby else {
+            return;
+        };
+        lobby.turn();
+        if self.stream.is_some() {
+            return;
+        }
+        if let Some(guest) = lobby.next_guest() {
+            let peer = match &self.link {
+                Link::Server(listener) => listener.describe_client(&guest.fd),
+                Link::Client { dialer, .. } => dialer.describe_peer(&guest.fd),
+                Link::Sink | Link::Fixed { .. } | Link::Terminal => String::new(),
+            };
+            let identity = guest.session.identity().unwrap_or("no certificate");
+            log::info!("TLS peer at {peer}: {identity}");
+            return self.connected(guest.fd, peer, Some(guest.session), registry);
+        }
+        // A client whose handshake failed tries again.
+        if let Link::Client { dialer, connecting } = &self.link
+            && connecting.is_none()
+            && self.deadline.is_none()
+            && lobby.is_empty()
+        {
+            self.deadline = dialer.again().map(|wait| Instant::now() + wait);
+        }
+    }
+
+    fn connected(
+        &mut self,
+        fd: OwnedFd,
+        peer: String,
+        session: Option<Box<Session>>,
+        registry: &Registry,
+    ) {
         let tokens = [token(self.key, Part::Input), token(self.key, Part::Output)];
         self.core.set_connection(Some(fd.as_raw_fd()));
-        self.stream = Some(Stream::new(fd, Input::Same, registry, tokens));
+        let stream = Stream::new(fd, Input::Same, registry, tokens);
+        self.stream = Some(stream.secured(session));
         self.deadline = None;
         self.complained = false;
         // Output that waits was written when the peer had come already.
@@ -542,6 +662,26 @@ impl HostPort {
             log::warn!("Output or input of a character device cannot be {what}: {error}");
         }
     }
+}
+
+/// What a socket with TLS needs.
+fn lobby(
+    source: &Source,
+    token: Token,
+    registry: &Registry,
+) -> io::Result<Option<(Arc<Gate>, Lobby)>> {
+    let (gate, name) = match source {
+        Source::Server(listener) => (listener.gate(), listener.describe()),
+        Source::Client(dialer) => (dialer.gate(), dialer.describe()),
+        _ => return Ok(None),
+    };
+    let Some(gate) = gate else {
+        return Ok(None);
+    };
+    let lobby = Lobby::new(name, Limits::default())?;
+    let fd = lobby.as_raw_fd();
+    registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+    Ok(Some((gate.clone(), lobby)))
 }
 
 /// Where output goes now.

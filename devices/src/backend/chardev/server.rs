@@ -189,7 +189,7 @@ impl ChardevServer {
     }
 
     fn timeout(&self, now: Instant, linger: Option<Instant>) -> Option<Duration> {
-        let deadlines = self.ports.values().filter_map(|port| port.deadline);
+        let deadlines = self.ports.values().filter_map(HostPort::deadline);
         let next = deadlines.chain(linger).min()?;
         Some(next.saturating_duration_since(now))
     }
@@ -208,7 +208,7 @@ impl ChardevServer {
         }
         let now = Instant::now();
         for port in self.ports.values_mut() {
-            if port.deadline.is_some_and(|at| at <= now) {
+            if port.deadline().is_some_and(|at| at <= now) {
                 port.timeout(registry);
                 port.core.set_dirty();
             }

@@ -7,7 +7,8 @@ use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-use super::sys;
+use super::sys::{self, Wire};
+use tls::Session;
 
 /// Where input comes from.
 pub(super) enum Input {
@@ -41,6 +42,8 @@ pub(super) struct Stream {
     hung_up: bool,
     /// The peer takes nothing any more; it may have sent something before that.
     deaf: bool,
+    /// What the bytes are wrapped in.
+    tls: Option<Box<Session>>,
 }
 
 impl Stream {
@@ -72,6 +75,33 @@ impl Stream {
             input_watched,
             hung_up: false,
             deaf: false,
+            tls: None,
+        }
+    }
+
+    /// Speaks TLS from now on.
+    pub fn secured(mut self, session: Option<Box<Session>>) -> Self {
+        self.tls = session;
+        self
+    }
+
+    /// Sends what TLS could not before.
+    pub fn push_on(&mut self) {
+        let fd = self.output.as_raw_fd();
+        if let Some(session) = &mut self.tls
+            && session.wants_output()
+            && session.send(&mut Wire(fd)).is_err()
+        {
+            // The end is found by reading.
+            self.deaf = true;
+        }
+    }
+
+    /// Says goodbye, where there is a word for it.
+    pub fn close(&mut self) {
+        let fd = self.output.as_raw_fd();
+        if let Some(session) = &mut self.tls {
+            session.close(&mut Wire(fd));
         }
     }
 
@@ -128,7 +158,11 @@ impl Stream {
             Input::Same => self.output.as_raw_fd(),
             Input::Own(fd) => fd.as_raw_fd(),
         };
-        match retry(|| sys::read(fd, buffer)) {
+        let result = match &mut self.tls {
+            Some(session) => session.read(&mut Wire(fd), buffer),
+            None => retry(|| sys::read(fd, buffer)),
+        };
+        match result {
             Ok(0) => Moved::End(None),
             Ok(count) => Moved::Bytes(count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -144,7 +178,11 @@ impl Stream {
             return Moved::Bytes(data.len());
         }
         let fd = self.output.as_raw_fd();
-        match retry(|| sys::write(fd, data)) {
+        let result = match &mut self.tls {
+            Some(session) => session.write(&mut Wire(fd), data),
+            None => retry(|| sys::write(fd, data)),
+        };
+        match result {
             Ok(count) => Moved::Bytes(count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.output_watched => {
                 self.writable = false;

@@ -86,14 +86,6 @@ impl UnixAddress {
         }
     }
 
-    pub(in crate::backend) fn to_std(&self) -> io::Result<unix::SocketAddr> {
-        if self.is_abstract {
-            unix::SocketAddr::from_abstract_name(self.abstract_name())
-        } else {
-            unix::SocketAddr::from_pathname(&self.path)
-        }
-    }
-
     pub(in crate::backend) fn describe(&self) -> String {
         let kind = match (self.is_abstract, self.tight) {
             (false, _) => "",

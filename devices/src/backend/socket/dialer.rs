@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api_spec::{QmpError, QmpResult};
@@ -47,9 +48,21 @@ pub struct Dialer {
     name: String,
     nodelay: bool,
     keep_alive: bool,
+    gate: Option<Arc<tls::Gate>>,
 }
 
 impl Dialer {
+    /// Speaks TLS.
+    pub fn secured(mut self, gate: Option<Arc<tls::Gate>>) -> Self {
+        self.gate = gate;
+        self
+    }
+
+    /// What TLS needs, if it is spoken.
+    pub fn gate(&self) -> Option<&Arc<tls::Gate>> {
+        self.gate.as_ref()
+    }
+
     /// To a unix socket. With `again`, the first attempt is made later as well.
     ///
     /// # Errors
@@ -167,6 +180,7 @@ impl Dialer {
             name,
             nodelay: false,
             keep_alive: false,
+            gate: None,
         }
     }
 
@@ -244,6 +258,20 @@ impl Dialer {
     /// How long to wait before another attempt; `None` when there is to be none.
     pub fn retries(&self) -> Option<Duration> {
         self.again
+    }
+
+    /// Whom it may connect to by TCP.
+    pub fn tcp_addresses(&self) -> Vec<SocketAddr> {
+        match (&self.peer, &self.first) {
+            (Peer::Inet(addresses), _) => addresses.clone(),
+            (Peer::Passed, Some(Attempt::Connected(fd) | Attempt::UnderWay(fd))) => {
+                match super::Place::of_peer(fd) {
+                    super::Place::Inet(address) => vec![address],
+                    super::Place::Unix(_) | super::Place::Fd(_) => Vec::new(),
+                }
+            }
+            (Peer::Unix(_) | Peer::Passed, _) => Vec::new(),
+        }
     }
 
     /// Whether it leads to a unix socket.

@@ -1,16 +1,21 @@
 //! Sockets that wait for a client.
 
+use std::fs::{OpenOptions, Permissions};
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use api_spec::{QmpError, QmpResult};
 
 use super::address::{InetAddress, UnixAddress, describe_connection, refused};
 use super::sys;
+
+/// Clients that wait to be accepted where each has to prove who it is first.
+const STRANGERS: i32 = 64;
 
 /// A path that is removed when this is dropped, unless somebody else put another file there.
 #[derive(Debug)]
@@ -50,6 +55,40 @@ impl Drop for SocketPath {
     }
 }
 
+/// Who may connect to a unix socket with a path; what is not said stays as the system has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Permission bits of the file.
+    pub mode: Option<u32>,
+    /// Number of the group that it belongs to.
+    pub group: Option<u32>,
+}
+
+impl Access {
+    fn give(&self, path: &Path) -> io::Result<()> {
+        if *self == Access::default() {
+            return Ok(());
+        }
+        // By descriptor, so that nothing else can be put in its place meanwhile.
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(path)?;
+        if !file.metadata()?.file_type().is_socket() {
+            return Err(io::Error::from_raw_os_error(libc::ENOTSOCK));
+        }
+        let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
+        if let Some(group) = self.group {
+            std::os::unix::fs::chown(&handle, None, Some(group))?;
+        }
+        if let Some(mode) = self.mode {
+            std::fs::set_permissions(&handle, Permissions::from_mode(mode))?;
+        }
+        Ok(())
+    }
+}
+
 /// The socket itself.
 #[derive(Debug)]
 pub enum ListenSocket {
@@ -67,14 +106,38 @@ pub struct Listener {
     name: String,
     nodelay: bool,
     keep_alive: bool,
+    gate: Option<Arc<tls::Gate>>,
 }
 
 impl Listener {
+    /// Clients have to speak TLS.
+    pub fn secured(mut self, gate: Option<Arc<tls::Gate>>) -> Self {
+        if gate.is_some() {
+            // Those who only knock take places from those who come in.
+            let _ = sys::limit_backlog(&self, STRANGERS);
+        }
+        self.gate = gate;
+        self
+    }
+
+    /// What clients need to come in, if that is TLS.
+    pub fn gate(&self) -> Option<&Arc<tls::Gate>> {
+        self.gate.as_ref()
+    }
+
     /// Listens at a unix address. What was at the path before is replaced.
     ///
     /// # Errors
     /// When the path cannot be used.
     pub fn unix(address: &UnixAddress) -> QmpResult<Self> {
+        Self::unix_for(address, &Access::default())
+    }
+
+    /// The same with a say in who may connect. Nobody else could at any moment.
+    ///
+    /// # Errors
+    /// When the path cannot be used, or the group cannot be given.
+    pub fn unix_for(address: &UnixAddress, access: &Access) -> QmpResult<Self> {
         address.check()?;
         let fail = |error: &io::Error| {
             refused(&format!("Failed to bind socket to {}", address.path), error)
@@ -87,18 +150,30 @@ impl Listener {
             let what = format!("Failed to unlink socket {}", address.path);
             return Err(refused(&what, &error));
         }
-        let bound = address
-            .to_std()
-            .and_then(|at| UnixListener::bind_addr(&at))
+        let bound = sys::socket(libc::AF_UNIX, libc::SOCK_STREAM).map_err(|e| fail(&e))?;
+        if let Some(mode) = access.mode {
+            // The file is made with these bits, less those of the umask.
+            sys::change_mode(&bound, mode).map_err(|e| fail(&e))?;
+        }
+        sys::RawAddress::unix(&address.raw())
+            .and_then(|at| sys::bind(&bound, &at))
             .map_err(|error| fail(&error))?;
         let path = (!address.is_abstract).then(|| SocketPath::new(PathBuf::from(&address.path)));
+        if let Some(path) = &path {
+            // Nobody can connect before it listens.
+            access.give(&path.path).map_err(|error| {
+                let what = format!("Failed to set permissions of socket {}", address.path);
+                refused(&what, &error)
+            })?;
+        }
         Self::prepare(&bound).map_err(|error| fail(&error))?;
         Ok(Listener {
-            socket: ListenSocket::Unix(bound),
+            socket: ListenSocket::Unix(UnixListener::from(bound)),
             path,
             name: address.describe(),
             nodelay: false,
             keep_alive: false,
+            gate: None,
         })
     }
 
@@ -153,6 +228,7 @@ impl Listener {
             name,
             nodelay,
             keep_alive: address.keep_alive,
+            gate: None,
         })
     }
 
@@ -169,6 +245,7 @@ impl Listener {
             name: format!("tcp:{at}"),
             nodelay: true,
             keep_alive: false,
+            gate: None,
         })
     }
 
@@ -196,6 +273,7 @@ impl Listener {
             name: format!("fd:{name}"),
             nodelay,
             keep_alive: false,
+            gate: None,
         })
     }
 
@@ -208,6 +286,14 @@ impl Listener {
     /// The socket, and the path to remove at the end.
     pub fn into_parts(self) -> (ListenSocket, Option<SocketPath>) {
         (self.socket, self.path)
+    }
+
+    /// Where it listens, if that is TCP.
+    pub fn tcp_address(&self) -> Option<std::net::SocketAddr> {
+        match &self.socket {
+            ListenSocket::Unix(_) => None,
+            ListenSocket::Tcp(socket) => socket.local_addr().ok(),
+        }
     }
 
     pub(in crate::backend) fn describe(&self) -> String {

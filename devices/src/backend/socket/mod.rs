@@ -11,7 +11,7 @@ pub(in crate::backend) use address::refused;
 pub use address::{InetAddress, Place, UnixAddress, system_words};
 pub use dialer::{Attempt, Dialer, Peer};
 pub(in crate::backend) use epoll::{Epoll, Ready};
-pub use listener::{ListenSocket, Listener, SocketPath};
+pub use listener::{Access, ListenSocket, Listener, SocketPath};
 
 /// What a socket carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

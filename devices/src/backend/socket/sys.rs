@@ -354,6 +354,15 @@ pub fn bind(fd: &OwnedFd, address: &RawAddress) -> io::Result<()> {
     check(unsafe { libc::bind(fd.as_raw_fd(), address.pointer().cast(), address.len) }).map(drop)
 }
 
+/// Sets the permission bits of an open file; of a unix socket, those that its path will have.
+///
+/// # Errors
+/// Those of fchmod(2).
+pub fn change_mode(fd: &impl AsRawFd, mode: u32) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::fchmod(fd.as_raw_fd(), mode) }).map(drop)
+}
+
 /// A new socket that does not block: SOCK_STREAM or SOCK_DGRAM.
 ///
 /// # Errors

@@ -60,6 +60,7 @@ impl Chardevs {
         }
         let mut opening = Opening {
             opener: &self.opener,
+            vault: &self.vault,
             fds,
             found,
             caller: Caller::Command,
@@ -73,6 +74,7 @@ impl Chardevs {
         entry.chardev.change(opened.source, opened.log);
         entry.kind = kind;
         entry.wait = false;
+        entry.insecure = opened.insecure;
         let yanker = entry.chardev.yanker();
         entry.yank = yanker.map(|yanker| self.yanks.add_chardev(id, yanker));
         let started = if self.begun || taken {

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use api_spec::{ChardevBackendKind, QmpError, QmpResult};
@@ -16,7 +17,44 @@ pub(super) fn make(
     id: &str,
     kind: ChardevBackendKind,
     source: Option<Source>,
+    insecure: bool,
 ) -> QmpResult<Endpoint> {
+    let gate = match &source {
+        Some(Source::Server(listener)) => listener.gate().cloned(),
+        Some(Source::Client(dialer)) => dialer.gate().cloned(),
+        _ => None,
+    };
+    if gate.is_none() && !insecure {
+        check_reach(id, source.as_ref())?;
+    }
+    let endpoint = plain(id, kind, source)?;
+    Ok(match gate {
+        Some(gate) => Endpoint::Secured(Box::new(endpoint), gate),
+        None => endpoint,
+    })
+}
+
+/// Whoever reaches a monitor owns the machine: without TLS nobody else's host may.
+fn check_reach(id: &str, source: Option<&Source>) -> QmpResult<()> {
+    let addresses = match source {
+        Some(Source::Server(listener)) => listener.tcp_address().into_iter().collect(),
+        Some(Source::Client(dialer)) => dialer.tcp_addresses(),
+        _ => Vec::new(),
+    };
+    match addresses.iter().find(|address| !is_local(address)) {
+        None => Ok(()),
+        Some(address) => Err(QmpError::generic(format!(
+            "chardev '{id}' cannot carry a monitor: {address} is open to other hosts, and nothing \
+             is encrypted. Use a unix socket, localhost or tls-creds=; insecure=on allows it"
+        ))),
+    }
+}
+
+fn is_local(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+fn plain(id: &str, kind: ChardevBackendKind, source: Option<Source>) -> QmpResult<Endpoint> {
     let host = |error: io::Error| QmpError::generic(format!("{id}: {}", system_words(&error)));
     match source {
         // Nothing ever happens there, but it is a place.

@@ -78,6 +78,9 @@ impl Lender {
         }
         let no_passing =
             || QmpError::generic(format!("chardev \"{id}\" does not support FD passing"));
+        if chardev.is_secured() {
+            return Err(no_passing());
+        }
         if !chardev.name().starts_with("unix:") && !chardev.name().starts_with("fd:") {
             return Err(no_passing());
         }

@@ -1,22 +1,26 @@
 //! From the options of chardev-add to open files and sockets.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
+use std::sync::Arc;
 
 use api_spec::{
     ChardevBackend, ChardevBackendBranch, ChardevFile, ChardevRingbuf, ChardevSocket, QmpError,
     QmpResult, SocketAddressLegacyBranch,
 };
 use devices::backend::chardev::{
-    Dialer, InetAddress, Listener, Pty, Source, Stdio, ringbuf_size, system_words,
+    Access, Dialer, InetAddress, Listener, Pty, Source, Stdio, ringbuf_size, system_words,
 };
+
+use tls::{Gate, Role};
 
 use super::{Caller, FdLookup, Found};
 use crate::control::addresses::{inet, retry_after, unix};
 use crate::control::fds::Opener;
+use crate::control::secure::Vault;
 
 const MODE: u32 = 0o666;
 
@@ -28,11 +32,14 @@ pub(super) struct Opened {
     pub pty: Option<String>,
     /// A client is to be waited for at the start.
     pub wait: bool,
+    /// May carry a monitor beyond this host without TLS.
+    pub insecure: bool,
 }
 
 /// What opening needs.
 pub(super) struct Opening<'a, 'b> {
     pub opener: &'a Opener,
+    pub vault: &'a Vault,
     pub fds: FdLookup<'b>,
     /// Taken by the first host.
     pub found: Found,
@@ -56,7 +63,7 @@ impl Opening<'_, '_> {
             (Some(path), append) => Some(self.open_log(path, append.unwrap_or(false))?),
             (None, _) => None,
         };
-        let (mut pty, mut wait) = (None, false);
+        let (mut pty, mut wait, mut insecure) = (None, false, false);
         let source = match &backend.r#type {
             ChardevBackendBranch::Null(_) => Source::Null,
             ChardevBackendBranch::Ringbuf(ring) | ChardevBackendBranch::Memory(ring) => {
@@ -76,6 +83,7 @@ impl Opening<'_, '_> {
             }
             ChardevBackendBranch::Socket(socket) => {
                 wait = socket.data.wait.unwrap_or(false);
+                insecure = socket.data.insecure.unwrap_or(false);
                 self.open_socket(&socket.data)?
             }
         };
@@ -84,6 +92,7 @@ impl Opening<'_, '_> {
             log,
             pty,
             wait,
+            insecure,
         })
     }
 
@@ -138,6 +147,11 @@ impl Opening<'_, '_> {
             websocket,
             reconnect,
             reconnect_ms,
+            tls_creds: _,
+            tls_authz: _,
+            mode,
+            group,
+            insecure: _,
         } = options;
         let server = server.unwrap_or(true);
         let again = retry_after(*reconnect, *reconnect_ms)?;
@@ -154,6 +168,18 @@ impl Opening<'_, '_> {
         if !server && wait.is_some() {
             return refuse("'wait' option is incompatible with socket in client connect mode");
         }
+        let gate = self.gate(options, server)?;
+        let access = Access {
+            mode: mode.as_deref().map(octal).transpose()?,
+            group: group.as_deref().map(|name| self.group(name)).transpose()?,
+        };
+        let has_file = match &addr.r#type {
+            SocketAddressLegacyBranch::Unix(a) => server && a.data.r#abstract != Some(true),
+            _ => false,
+        };
+        if !has_file && access != Access::default() {
+            return refuse("'mode' and 'group' are options of a listening unix socket with a path");
+        }
         for (asked, name) in [
             (telnet, "telnet"),
             (tn3270, "tn3270"),
@@ -168,7 +194,7 @@ impl Opening<'_, '_> {
         let nodelay = nodelay.unwrap_or(false);
         Ok(match (&addr.r#type, server) {
             (SocketAddressLegacyBranch::Unix(address), true) => {
-                Source::Server(Listener::unix(&unix(&address.data))?)
+                Source::Server(Listener::unix_for(&unix(&address.data), &access)?)
             }
             (SocketAddressLegacyBranch::Unix(address), false) => {
                 Source::Client(Dialer::unix(unix(&address.data), again)?)
@@ -176,22 +202,65 @@ impl Opening<'_, '_> {
             (SocketAddressLegacyBranch::Inet(address), true) => {
                 let address = inet(&address.data);
                 let found = self.addresses(&address)?;
-                Source::Server(Listener::inet_at(&address, found, nodelay)?)
+                let listener = Listener::inet_at(&address, found, nodelay)?;
+                Source::Server(listener.secured(gate))
             }
             (SocketAddressLegacyBranch::Inet(address), false) => {
                 let address = inet(&address.data);
                 let found = self.addresses(&address)?;
-                Source::Client(Dialer::inet_at(&address, found, nodelay, again)?)
+                let dialer = Dialer::inet_at(&address, found, nodelay, again)?;
+                Source::Client(dialer.secured(gate))
             }
             (SocketAddressLegacyBranch::Fd(address), true) => {
                 let name = &address.data.str;
-                Source::Server(Listener::passed(self.find_fd(name)?, name, nodelay)?)
+                let listener = Listener::passed(self.find_fd(name)?, name, nodelay)?;
+                Source::Server(listener.secured(gate))
             }
             (SocketAddressLegacyBranch::Fd(address), false) => {
                 let name = &address.data.str;
-                Source::Client(Dialer::passed(self.find_fd(name)?, name, nodelay)?)
+                let dialer = Dialer::passed(self.find_fd(name)?, name, nodelay)?;
+                Source::Client(dialer.secured(gate))
             }
         })
+    }
+
+    /// What TLS needs, where it is asked for.
+    fn gate(&self, options: &ChardevSocket, server: bool) -> QmpResult<Option<Arc<Gate>>> {
+        let refuse = |text: &str| Err(QmpError::generic(text));
+        let Some(credentials) = &options.tls_creds else {
+            return match &options.tls_authz {
+                Some(_) => refuse("'tls_authz' option requires 'tls_creds' option"),
+                None => Ok(None),
+            };
+        };
+        let host = match &options.addr.r#type {
+            SocketAddressLegacyBranch::Unix(_) => {
+                return refuse("'tls_creds' option is incompatible with 'unix' address type");
+            }
+            SocketAddressLegacyBranch::Inet(address) => Some(address.data.host.as_str()),
+            SocketAddressLegacyBranch::Fd(_) => None,
+        };
+        let role = if server { Role::Server } else { Role::Client };
+        let list = options.tls_authz.as_deref();
+        self.vault.gate(credentials, list, role, host).map(Some)
+    }
+
+    /// A group's number, from /etc/group where it is a name.
+    fn group(&self, name: &str) -> QmpResult<u32> {
+        if let Ok(number) = name.parse() {
+            return Ok(number);
+        }
+        let unknown = || QmpError::generic(format!("Group '{name}' is not known"));
+        let mut text = String::new();
+        let mut file = self.opener.open("/etc/group", libc::O_RDONLY, 0);
+        let file = file.as_mut().map_err(|_| unknown())?;
+        file.read_to_string(&mut text).map_err(|_| unknown())?;
+        let mut groups = text.lines().map(|line| line.split(':'));
+        let number = groups.find_map(|mut fields| {
+            let found = fields.next() == Some(name);
+            found.then(|| fields.nth(1)?.parse().ok()).flatten()
+        });
+        number.ok_or_else(unknown)
     }
 
     fn addresses(&mut self, address: &InetAddress) -> QmpResult<Vec<SocketAddr>> {
@@ -209,6 +278,14 @@ impl Opening<'_, '_> {
             })
         })
     }
+}
+
+/// Permission bits, as chmod(1) has them.
+fn octal(text: &str) -> QmpResult<u32> {
+    let bits = u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|bits| *bits <= 0o777);
+    bits.ok_or_else(|| QmpError::wrong_value("mode", "permission bits in octal, such as 0660"))
 }
 
 fn writing(append: bool) -> i32 {
