@@ -5,10 +5,12 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::armour::trap;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 static PROGRAM: OnceLock<String> = OnceLock::new();
@@ -93,6 +95,9 @@ pub fn set_guest_name(name: &str) {
 /// `-D FILE`: the log goes there from now on.
 pub fn set_file(file: File) {
     let _ = FILE.set(file);
+    if let Some(file) = FILE.get() {
+        trap::also_to(file.as_raw_fd());
+    }
 }
 
 /// A message about what the user asked for; always on standard error.

@@ -14,6 +14,7 @@ use crate::accel::AccelKind;
 use crate::accel::kvm::KvmAccel;
 use crate::accel::qtest::QtestAccel;
 use crate::accel::qtest_server::{Endpoint, QtestServer};
+use crate::armour::seccomp;
 use crate::cli::args::Arg;
 use crate::cli::migration::IncomingOrder;
 use crate::cli::order::{DiskOrder, MonitorOrder, SerialOrder};
@@ -27,7 +28,7 @@ use crate::machine::spec::MachineSpec;
 use crate::machine::{ChosenAccel, Machine};
 use crate::process::{self, Daemon, PidFile, errno};
 use crate::sys;
-use crate::threads;
+use crate::threads::{self, ThreadKind};
 
 /// Runs the program with these words; returns its exit status.
 pub fn run(words: Vec<OsString>) -> u8 {
@@ -96,12 +97,17 @@ fn start(order: Order) -> Result<u8> {
         Some(path) => Some(PidFile::create(path)?),
         None => None,
     };
+    seccomp::arm(&order.process.sandbox).map_err(|error| anyhow!(error))?;
     let stopped = order.process.stopped;
     let loadvm = order.process.loadvm.clone();
     let mut control = build(order)?;
     if let Some(arg) = loadvm {
         blame(&arg, control.load_first(arg.value.clone()))?;
     }
+    threads::spawner::begin().context("Cannot start a thread")?;
+    seccomp::install(ThreadKind::Control, "control").context("Cannot install a filter")?;
+    #[cfg(debug_assertions)]
+    crate::armour::provoke(ThreadKind::Control);
     control.start(stopped)?;
     if let Some(daemon) = daemon {
         leave_terminal(daemon)?;

@@ -6,3 +6,4 @@ mod options;
 mod output;
 mod process;
 mod refusals;
+mod sandbox;

@@ -4,4 +4,12 @@
 //! that has no privileges ([`plan`]), may make only the system calls that the thread needs, and
 //! reaches only the files it was told of.
 
+pub mod calls;
 pub mod plan;
+#[cfg(debug_assertions)]
+mod provoke;
+pub mod seccomp;
+pub mod trap;
+
+#[cfg(debug_assertions)]
+pub use provoke::provoke;
