@@ -89,9 +89,9 @@ fn start(order: Order) -> Result<u8> {
         true => Some(process::daemonize()?),
         false => None,
     };
-    if order.process.mem_lock {
+    if let Some(when) = order.process.mem_lock {
         // In the process that stays: a child does not inherit it.
-        sys::lock_memory().context("locking memory failed")?;
+        sys::lock_memory(when).context("locking memory failed")?;
     }
     let _pid_file = match &order.process.pidfile {
         Some(path) => Some(PidFile::create(path)?),

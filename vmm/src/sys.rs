@@ -403,13 +403,26 @@ pub fn set_process_name(name: &str) {
     unsafe { libc::prctl(libc::PR_SET_NAME, bytes.as_ptr()) };
 }
 
+/// When memory is locked into RAM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryLock {
+    /// All of it at once, what is mapped later included.
+    Now,
+    /// Each page when it is first touched.
+    OnFault,
+}
+
 /// Keeps all memory of the process in RAM, now and later.
 ///
 /// # Errors
 /// Those of mlockall(2).
-pub fn lock_memory() -> io::Result<()> {
+pub fn lock_memory(when: MemoryLock) -> io::Result<()> {
+    let when = match when {
+        MemoryLock::Now => 0,
+        MemoryLock::OnFault => libc::MCL_ONFAULT,
+    };
     // SAFETY: no pointers.
-    check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) }).map(drop)
+    check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | when) }).map(drop)
 }
 
 /// The calling thread's number, as in /proc/self/task.

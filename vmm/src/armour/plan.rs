@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::cli::args::Arg;
+
 /// How the process is confined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxPlan {
@@ -21,8 +23,8 @@ pub struct SandboxPlan {
     pub allow: Vec<String>,
     /// `-add-dir`: beside what the configuration names.
     pub directories: Vec<Directory>,
-    /// `-runas`, `-run-with user=`: a name, or `uid:gid`.
-    pub user: Option<String>,
+    /// `-runas`, `-run-with user=`.
+    pub user: Option<UserPlan>,
     /// `-run-with chroot=`, `-chroot`.
     pub chroot: Option<PathBuf>,
     /// `-run-with exit-with-parent=on`.
@@ -76,4 +78,15 @@ pub struct Directory {
     pub path: PathBuf,
     /// Nothing below it is written.
     pub read_only: bool,
+    /// The option, to be blamed when there is no such directory.
+    pub arg: Arg,
+}
+
+/// Who the process becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserPlan {
+    /// A name, or `uid:gid`.
+    pub name: String,
+    /// The option, to be blamed when there is no such user.
+    pub arg: Arg,
 }

@@ -5,9 +5,11 @@ use serde_json::Value;
 
 use super::args::{Arg, CliError};
 use super::chardev::{self, ShortForm};
+use super::confine;
 use super::later;
 use super::opts::{Kind, Opts, Table, c_number, parse_mebibytes, split};
 use super::plan::{DiskPlan, FdPlan, MonitorOver, MonitorPlan, Plan, RtcBase};
+use crate::sys::MemoryLock;
 
 type Done = Result<(), CliError>;
 
@@ -78,6 +80,17 @@ pub fn take(plan: &mut Plan, arg: Arg) -> Done {
         "enable-kvm" => machine_accels(plan, "kvm", &arg),
         "d" => push(&mut plan.process.log_levels, arg),
         "overcommit" => overcommit(plan, &arg),
+        "sandbox" => confine::sandbox(&mut plan.process.sandbox, &arg),
+        "add-dir" => confine::add_dir(&mut plan.process.sandbox, &arg),
+        "run-with" => confine::run_with(&mut plan.process.sandbox, &arg),
+        "runas" => {
+            confine::run_as(&mut plan.process.sandbox, &arg, &arg.value);
+            Ok(())
+        }
+        "chroot" => {
+            let directory = arg.value.into();
+            keep(&mut plan.process.sandbox.chroot, directory)
+        }
         _ => Err(arg.error("This option is not available")),
     }
 }
@@ -502,13 +515,22 @@ fn msg(plan: &mut Plan, arg: &Arg) -> Done {
 fn overcommit(plan: &mut Plan, arg: &Arg) -> Done {
     let table = Table {
         implied: None,
-        keys: &[("mem-lock", Kind::Bool), ("cpu-pm", Kind::Bool)],
+        keys: &[("mem-lock", Kind::Text), ("cpu-pm", Kind::Bool)],
     };
     let opts = opts(arg, &table)?;
     if opts.flag("cpu-pm") == Some(true) {
         return Err(arg.error("cpu-pm is not supported"));
     }
-    plan.process.mem_lock = opts.flag("mem-lock").unwrap_or(plan.process.mem_lock);
+    plan.process.mem_lock = match opts.text("mem-lock") {
+        None => plan.process.mem_lock,
+        Some("on" | "yes" | "true" | "y") => Some(MemoryLock::Now),
+        Some("on-fault") => Some(MemoryLock::OnFault),
+        Some("off" | "no" | "false" | "n") => None,
+        Some(_) => {
+            let message = "parameter 'mem-lock' expects one of 'on', 'off', 'on-fault'";
+            return Err(arg.error(message));
+        }
+    };
     Ok(())
 }
 

@@ -10,7 +10,7 @@ const OTHERWISE: [&str; 9] = [
     "object", "machine", "accel", "smp-opts", "memory", "audiodev", "blockdev", "display", "compat",
 ];
 /// Groups that exist and whose options have no ids here, or are not kept.
-const WITHOUT_IDS: [&str; 11] = [
+const WITHOUT_IDS: [&str; 12] = [
     "mon",
     "rtc",
     "global",
@@ -20,6 +20,7 @@ const WITHOUT_IDS: [&str; 11] = [
     "add-fd",
     "overcommit",
     "sandbox",
+    "run-with",
     "boot-opts",
     "fw_cfg",
 ];

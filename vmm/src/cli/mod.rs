@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod chardev;
+mod confine;
 pub mod decode;
 pub mod help;
 mod later;

@@ -86,6 +86,11 @@ impl Order {
             let message = "-nographic cannot be used with -daemonize";
             return Err(CliError::plain(message));
         }
+        if plan.process.daemonize && plan.process.sandbox.exit_with_parent {
+            // The parent leaves as soon as the start is done.
+            let message = "exit-with-parent cannot be used with -daemonize";
+            return Err(CliError::plain(message));
+        }
         let machine = MachineSpec::check(plan.machine)?;
         let mut chardevs = Vec::new();
         for (arg, members) in plan.chardevs {

@@ -11,6 +11,7 @@ use super::args::Arg;
 use crate::armour::plan::SandboxPlan;
 use crate::control::life::Policy;
 use crate::machine::topology::SmpRequest;
+use crate::sys::MemoryLock;
 
 /// Everything that was asked for. Lists keep the order of the command line.
 #[derive(Debug, Default)]
@@ -175,8 +176,8 @@ pub struct ProcessPlan {
     pub log_file: Option<PathBuf>,
     /// `-d`.
     pub log_levels: Vec<Arg>,
-    /// `-overcommit mem-lock=on`: all memory of the process stays in RAM.
-    pub mem_lock: bool,
+    /// `-overcommit mem-lock=`: all memory of the process stays in RAM.
+    pub mem_lock: Option<MemoryLock>,
     /// How it is confined.
     pub sandbox: SandboxPlan,
     /// `-msg timestamp=on`.

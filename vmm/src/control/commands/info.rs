@@ -58,23 +58,30 @@ pub fn command_line_options(only: Option<&str>) -> QmpResult<Vec<CommandLineOpti
     }
 }
 
-/// The keys in an option's usage line: `[key=]value`, `,key=value`.
+/// The keys in an option's usage line: `[key=]value`, `,key=value`; those that say `on|off` and
+/// nothing else are switches.
 fn parameters(info: &OptionInfo) -> Vec<CommandLineParameterInfo> {
-    let words = info
-        .usage
-        .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '=')));
-    let mut names: Vec<&str> = words
-        .filter_map(|word| word.split_once('=').map(|(key, _)| key))
-        .filter(|key| !key.is_empty())
-        .collect();
-    names.dedup();
-    let describe = |name: &str| CommandLineParameterInfo {
-        name: name.to_owned(),
-        r#type: CommandLineParameterType::String,
-        help: None,
-        default: None,
-    };
-    names.into_iter().map(describe).collect()
+    let mut list: Vec<CommandLineParameterInfo> = Vec::new();
+    for (at, _) in info.usage.match_indices('=') {
+        let (before, behind) = info.usage.split_at(at);
+        let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        let name = before.rsplit(|c| !inside(c)).next().unwrap_or_default();
+        if name.is_empty() || list.last().is_some_and(|last| last.name == name) {
+            continue;
+        }
+        let values = behind.trim_start_matches(['=', ']']);
+        let values = values.split([',', '[', ']']).next().unwrap_or_default();
+        list.push(CommandLineParameterInfo {
+            name: name.to_owned(),
+            r#type: match values {
+                "on|off" => CommandLineParameterType::Boolean,
+                _ => CommandLineParameterType::String,
+            },
+            help: None,
+            default: None,
+        });
+    }
+    list
 }
 
 impl Control {
