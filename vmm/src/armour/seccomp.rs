@@ -67,6 +67,7 @@ pub fn arm(plan: &SandboxPlan) -> Result<(), String> {
         let name = thread.name().unwrap_or("without a name");
         log::error!("Thread '{name}' failed: {panic}");
     }));
+    settle_allocator().map_err(|error| format!("Cannot start a thread: {error}"))?;
     let strict = !plan.resource_control;
     let _ = POLICY.set(Policy { strict, allowed });
     Ok(())
@@ -181,6 +182,28 @@ fn available() -> io::Result<()> {
         )
     };
     succeeded(result)
+}
+
+/// The first time that glibc gives memory of a thread's heap back, it reads
+/// /proc/sys/vm/overcommit_memory, whichever thread that is: it is to do so now.
+#[cfg(target_env = "gnu")]
+#[allow(clippy::disallowed_methods)] // its end is waited for
+fn settle_allocator() -> io::Result<()> {
+    let body = || {
+        // Below what is mapped by itself, and together more than is kept.
+        let pieces: Vec<Vec<u8>> = (0..8).map(|_| Vec::with_capacity(64 << 10)).collect();
+        drop(std::hint::black_box(pieces));
+    };
+    let thread = std::thread::Builder::new()
+        .stack_size(64 << 10)
+        .spawn(body)?;
+    let _ = thread.join();
+    Ok(())
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn settle_allocator() -> io::Result<()> {
+    Ok(())
 }
 
 fn no_new_privileges() -> io::Result<()> {
