@@ -116,6 +116,23 @@ pub fn children(pid: u32) -> Vec<u32> {
     found
 }
 
+/// The process that starts programs for this one, if it has one.
+pub fn launcher(pid: u32) -> Option<u32> {
+    let is_one = |child: &u32| {
+        let name = std::fs::read_to_string(format!("/proc/{child}/comm"));
+        name.is_ok_and(|name| name.trim_end() == "qvmd-launcher")
+    };
+    children(pid).into_iter().find(is_one)
+}
+
+/// The programs that a VMM runs: its children, and those of its launcher in the place of that.
+pub fn programs(pid: u32) -> Vec<u32> {
+    let launcher = launcher(pid);
+    let own = children(pid);
+    let own = own.into_iter().filter(|child| Some(*child) != launcher);
+    own.chain(launcher.into_iter().flat_map(children)).collect()
+}
+
 /// Who we are; 0 is root.
 pub fn user_id() -> u32 {
     // SAFETY: always succeeds, no memory involved.

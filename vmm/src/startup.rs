@@ -14,6 +14,7 @@ use crate::accel::AccelKind;
 use crate::accel::kvm::KvmAccel;
 use crate::accel::qtest::QtestAccel;
 use crate::accel::qtest_server::{Endpoint, QtestServer};
+use crate::armour::launcher::{self, Launcher};
 use crate::armour::seccomp;
 use crate::cli::args::Arg;
 use crate::cli::migration::IncomingOrder;
@@ -89,6 +90,7 @@ fn start(order: Order) -> Result<u8> {
         true => Some(process::daemonize()?),
         false => None,
     };
+    let launcher = launcher::start(&order.process.sandbox)?;
     if let Some(when) = order.process.mem_lock {
         // In the process that stays: a child does not inherit it.
         sys::lock_memory(when).context("locking memory failed")?;
@@ -100,7 +102,7 @@ fn start(order: Order) -> Result<u8> {
     seccomp::arm(&order.process.sandbox).map_err(|error| anyhow!(error))?;
     let stopped = order.process.stopped;
     let loadvm = order.process.loadvm.clone();
-    let mut control = build(order)?;
+    let mut control = build(order, launcher.clone())?;
     if let Some(arg) = loadvm {
         blame(&arg, control.load_first(arg.value.clone()))?;
     }
@@ -110,12 +112,14 @@ fn start(order: Order) -> Result<u8> {
     crate::armour::provoke(ThreadKind::Control);
     control.start(stopped)?;
     if let Some(daemon) = daemon {
-        leave_terminal(daemon)?;
+        leave_terminal(daemon, &launcher)?;
     }
     Ok(control.run())
 }
 
-fn leave_terminal(daemon: Daemon) -> Result<()> {
+fn leave_terminal(daemon: Daemon, launcher: &Launcher) -> Result<()> {
+    let left = launcher.leave_directory();
+    left.context("Cannot go into the background")?;
     daemon.ready().context("Cannot go into the background")
 }
 
@@ -165,9 +169,9 @@ fn facts(identity: &Identity) -> Facts {
 
 /// Makes everything in the order in which it builds on each other: descriptors, chardevs and
 /// monitors, objects, disks, the machine, its devices.
-fn build(order: Order) -> Result<Control> {
+fn build(order: Order, launcher: Launcher) -> Result<Control> {
     let published = Published::new(facts(&order.identity));
-    let mut control = Control::new(published.clone(), order.policy)?;
+    let mut control = Control::new(published.clone(), order.policy, launcher)?;
     add_fds(&mut control, &order.fds)?;
     for setting in order.migration {
         control.set_migration(setting)?;
@@ -413,7 +417,7 @@ fn qtest_endpoint(backend: &Value) -> Result<Endpoint> {
 pub(crate) fn build_for_test(words: &[&str]) -> Result<Control> {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     match cli::parse(&words)? {
-        Request::Run(order) => build(*order),
+        Request::Run(order) => build(*order, launcher::on_a_thread()),
         Request::Print(text) => bail!("It asks for a text: {text}"),
     }
 }

@@ -3,8 +3,6 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 
 /// The status flags of an open file (F_GETFL).
 ///
@@ -78,16 +76,6 @@ pub fn poll(fds: &mut [libc::pollfd], milliseconds: Option<i32>) -> io::Result<(
     match check(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout) }) {
         Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
         _ => Ok(()),
-    }
-}
-
-/// Kills a process and all others of its group, whose number is its own.
-pub fn kill_group(leader: u32) {
-    if let Ok(leader) = i32::try_from(leader)
-        && leader > 1
-    {
-        // SAFETY: no pointers.
-        unsafe { libc::kill(-leader, libc::SIGKILL) };
     }
 }
 
@@ -279,25 +267,6 @@ pub fn with_signals<T>(signals: &[i32], body: impl FnOnce() -> T) -> io::Result<
     let result = body();
     change(libc::SIG_BLOCK)?;
     Ok(result)
-}
-
-/// Has a program begin with what it would have from a shell: no signal is blocked, as some are in
-/// our threads, and no descriptor is open but the standard ones, whoever gave it to us.
-pub fn start_afresh(command: &mut Command) {
-    let prepare = || {
-        // SAFETY: the set is initialised by sigemptyset before use and lives across the calls; no
-        // descriptor is closed, they are only marked. Kernels that cannot do so leave them.
-        unsafe {
-            let mut none: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&mut none);
-            libc::pthread_sigmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
-            let flags = libc::CLOSE_RANGE_CLOEXEC;
-            libc::syscall(libc::SYS_close_range, 3, u32::MAX, flags);
-        }
-        Ok(())
-    };
-    // SAFETY: these are calls that may be made between fork and exec.
-    unsafe { command.pre_exec(prepare) };
 }
 
 /// A signal that came.

@@ -24,6 +24,7 @@ mod migration;
 mod net;
 mod netsock;
 mod objects;
+mod programs;
 mod qom;
 mod queries;
 mod schema;

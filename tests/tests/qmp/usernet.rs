@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::sys::{self, children};
+use tests::sys::{self, programs};
 use tests::{Vm, VmBuilder, binary, seconds};
 
 const TABLE: &str =
@@ -277,9 +277,9 @@ fn nothing_is_left_of_a_netdev() {
     });
     let once = |vm: &mut Vm| {
         vm.exec("netdev_add", user("n", options.clone()));
-        assert_eq!(children(pid).len(), 1);
+        assert_eq!(programs(pid).len(), 1);
         vm.exec("netdev_del", json!({"id": "n"}));
-        assert_eq!(children(pid).len(), 0);
+        assert_eq!(programs(pid).len(), 0);
     };
     once(&mut vm);
     let before = open_files(pid);
@@ -297,11 +297,11 @@ fn a_network_that_is_killed_takes_nobody_along() {
     let mut vm = Vm::none();
     let pid = vm.pid();
     vm.exec("netdev_add", user("n", json!({})));
-    let [child] = children(pid)[..] else {
+    let [child] = programs(pid)[..] else {
         panic!("not one child")
     };
     sys::kill(child, libc::SIGKILL);
-    until("reaped", || children(pid).is_empty());
+    until("reaped", || programs(pid).is_empty());
     assert_eq!(
         vm.qmp().hmp("hostfwd_add tcp::0-:1"),
         "Could not set up host forwarding rule 'tcp::0-:1'\r\n"
@@ -326,7 +326,7 @@ fn a_network_that_hangs_holds_nobody_up() {
     let mut vm = Vm::none();
     let pid = vm.pid();
     vm.exec("netdev_add", user("n", json!({})));
-    let [child] = children(pid)[..] else {
+    let [child] = programs(pid)[..] else {
         panic!("not one child")
     };
     sys::kill(child, libc::SIGSTOP);
@@ -337,7 +337,7 @@ fn a_network_that_hangs_holds_nobody_up() {
     assert_eq!(vm.qmp().recv()["id"], "slow");
     assert!(began.elapsed() >= seconds(2));
     vm.exec("netdev_del", json!({"id": "n"}));
-    assert_eq!(children(pid).len(), 0);
+    assert_eq!(programs(pid).len(), 0);
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn it_ends_with_the_program() {
     }
     let mut vm = Vm::none();
     vm.exec("netdev_add", user("n", json!({})));
-    let [child] = children(vm.pid())[..] else {
+    let [child] = programs(vm.pid())[..] else {
         panic!("not one child")
     };
     sys::kill(vm.pid(), libc::SIGKILL);

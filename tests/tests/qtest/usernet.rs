@@ -62,7 +62,7 @@ fn a_network_that_is_killed_takes_the_link_along() {
     let mut card = plug(&mut t, 4, "n");
     card.link_is(&mut t, true);
     asks_and_is_answered(&mut t, &mut card, 2);
-    let children = sys::children(t.vm.pid());
+    let children = sys::programs(t.vm.pid());
     assert_eq!(children.len(), 1);
     sys::kill(children[0], libc::SIGKILL);
     card.link_is(&mut t, false);

@@ -5,6 +5,7 @@
 //! reaches only the files it was told of.
 
 pub mod calls;
+pub mod launcher;
 pub mod plan;
 #[cfg(debug_assertions)]
 mod provoke;

@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex};
 use api_spec::{NameInfo, RunState, ShutdownCause, UuidInfo};
 
 use super::*;
+use crate::armour::launcher::on_a_thread;
 
 /// A program without a machine, whose vCPUs park at once.
 pub(super) fn control() -> Control {
@@ -16,7 +17,7 @@ pub(super) fn control() -> Control {
             present: false,
         },
     };
-    Control::new(Published::new(facts), Policy::default()).unwrap()
+    Control::new(Published::new(facts), Policy::default(), on_a_thread()).unwrap()
 }
 
 type Answers = Arc<Mutex<Vec<&'static str>>>;

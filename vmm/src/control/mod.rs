@@ -38,6 +38,7 @@ use api_spec::{Event, QmpError, QmpResult};
 use block::BlockNode;
 
 use crate::accel::qtest_server::QtestServer;
+use crate::armour::launcher::Launcher;
 use crate::event::{MachineEvent, Mail, MailSender, Mailbox};
 use crate::machine::Machine;
 use crate::process;
@@ -85,6 +86,8 @@ pub struct Control {
     nets: Nets,
     announcements: Announcements,
     fds: FdStore,
+    /// Starts programs for us.
+    launcher: Launcher,
     migrate: migrate::Migrate,
     expected_qtest: Option<parts::ExpectedQtest>,
     waiting: BTreeMap<Ticket, Waiter>,
@@ -101,12 +104,12 @@ pub struct Control {
 }
 
 impl Control {
-    /// A program without a machine. Blocks the signals that end us: call it before any thread is
+    /// A program without a machine, whose helpers `launcher` starts. Blocks the signals that end us: call it before any thread is
     /// started.
     ///
     /// # Errors
     /// When the host is out of descriptors.
-    pub fn new(published: Arc<Published>, policy: Policy) -> Result<Self> {
+    pub fn new(published: Arc<Published>, policy: Policy, launcher: Launcher) -> Result<Self> {
         let mailbox = Mailbox::new().context("Cannot make a mailbox")?;
         let signals = process::termination_signals().context("Cannot watch signals")?;
         let poll = Poll::new().context("Cannot make an epoll set")?;
@@ -134,6 +137,7 @@ impl Control {
             nets: Nets::default(),
             announcements: Announcements::default(),
             fds,
+            launcher,
             migrate: migrate::Migrate::default(),
             expected_qtest: None,
             mail,

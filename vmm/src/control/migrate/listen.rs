@@ -9,9 +9,10 @@ use api_spec::{QmpError, QmpResult, SocketAddress};
 use devices::backend::socket::{ListenSocket, Listener, Place, SocketPath, UnixAddress};
 
 use super::address::Address;
-use super::program::{Program, Side};
+use super::program::{Order, Program, Side};
 use super::transport::{FileRoute, Link, as_io, channel_of, duplex, take_fd};
 use super::wait::{self, Waited};
+use crate::armour::launcher::Launcher;
 use crate::control::addresses::{inet, of_place, unix};
 use crate::control::fds::FdStore;
 use crate::migration::host::{Broken, Cancel, Channel, ChannelKind, MoreChannels};
@@ -31,8 +32,8 @@ pub(super) enum Door {
     Listen(Arc<Bell>),
     /// It is open already.
     Fd(Channel),
-    /// From a program: its words.
-    Exec(Vec<String>),
+    /// From a program.
+    Exec(Order),
     /// Out of a file.
     File(FileRoute),
 }
@@ -48,8 +49,14 @@ impl Door {
     /// Takes what the address names; sockets listen, files are open.
     ///
     /// # Errors
-    /// When an address cannot be had, or a file or a descriptor is not there.
-    pub fn inward(address: Address, fds: &mut FdStore, monitor: u32) -> QmpResult<Self> {
+    /// When an address cannot be had, a file or a descriptor is not there, or no program may be
+    /// started.
+    pub fn inward(
+        address: Address,
+        fds: &mut FdStore,
+        monitor: u32,
+        launcher: &Launcher,
+    ) -> QmpResult<Self> {
         Ok(match address {
             Address::Tcp(address) => {
                 let listener = Listener::inet(&inet(&address), true)?;
@@ -69,7 +76,7 @@ impl Door {
                     Door::Fd(channel_of(fd)?)
                 }
             }
-            Address::Exec(words) => Door::Exec(words),
+            Address::Exec(words) => Door::Exec(Order::new(words, launcher)?),
             Address::File { path, offset } => {
                 Door::File(FileRoute::inward(path, offset, fds.opener())?)
             }
@@ -119,8 +126,8 @@ impl Door {
                 })
             }
             Door::Fd(channel) => Ok(single(channel)),
-            Door::Exec(words) => {
-                let started = Program::start(&words, Side::Output);
+            Door::Exec(order) => {
+                let started = Program::start(&order, Side::Output);
                 let (program, fd) = started.map_err(Broken::Failed)?;
                 let mut link = single(Channel {
                     fd,

@@ -2,12 +2,14 @@
 //! output.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::fd::OwnedFd;
+use std::process::ExitStatus;
 use std::time::Duration;
 
+use api_spec::{QmpError, QmpResult};
+
 use super::wait;
+use crate::armour::launcher::{self, Group, Launcher, Request};
 use crate::migration::host::{Broken, Cancel};
 use crate::process::errno;
 use crate::sys;
@@ -24,47 +26,52 @@ pub(super) enum Side {
     Output,
 }
 
+/// What is to be run, and who starts it.
+#[derive(Debug)]
+pub(super) struct Order {
+    words: Vec<String>,
+    launcher: Launcher,
+}
+
+impl Order {
+    /// For these words.
+    ///
+    /// # Errors
+    /// When no program may be started.
+    pub fn new(words: Vec<String>, launcher: &Launcher) -> QmpResult<Self> {
+        let program = words.first().map_or("", String::as_str);
+        let allowed = launcher.check();
+        allowed.map_err(|error| QmpError::generic(unable(program, &error)))?;
+        Ok(Order {
+            words,
+            launcher: launcher.clone(),
+        })
+    }
+}
+
 /// A program that runs. It and what it started in turn are killed when this is dropped before
 /// its end.
 #[derive(Debug)]
-pub(super) struct Program {
-    child: Child,
-    /// It has ended: its number may be another's.
-    ended: bool,
-}
+pub(super) struct Program(launcher::Program);
 
 impl Program {
     /// Starts it; gives our end of the stream as well.
     ///
     /// # Errors
     /// When there is no such program.
-    pub fn start(words: &[String], side: Side) -> Result<(Self, OwnedFd), String> {
-        let Some((program, rest)) = words.split_first() else {
+    pub fn start(order: &Order, side: Side) -> Result<(Self, OwnedFd), String> {
+        let Some((program, rest)) = order.words.split_first() else {
             return Err("There is no program to run".to_owned());
         };
-        let fail = |error: io::Error| format!("Unable to run '{program}': {}", errno(&error));
+        let fail = |error: io::Error| unable(program, &error);
         let (read, write) = sys::pipe().map_err(fail)?;
-        let mut command = Command::new(program);
-        command.args(rest).process_group(0);
-        let ours = match side {
-            Side::Input => {
-                command.stdin(Stdio::from(read)).stdout(to_stderr());
-                write
-            }
-            Side::Output => {
-                command.stdin(Stdio::null()).stdout(Stdio::from(write));
-                read
-            }
+        let request = Request::new(program).args(rest).group(Group::Leader);
+        let (request, ours) = match side {
+            Side::Input => (request.fd(0, read), write),
+            Side::Output => (request.fd(1, write), read),
         };
-        sys::start_afresh(&mut command);
-        let child = command.spawn().map_err(fail)?;
-        Ok((
-            Program {
-                child,
-                ended: false,
-            },
-            ours,
-        ))
+        let started = order.launcher.start_program(request).map_err(fail)?;
+        Ok((Program(started), ours))
     }
 
     /// Waits until it has ended.
@@ -93,46 +100,24 @@ impl Program {
 
     /// What it has ended with, if it has.
     pub fn verdict(&mut self) -> Option<Result<(), String>> {
-        match self.child.try_wait() {
-            Ok(None) => None,
-            Ok(Some(status)) => {
-                self.ended = true;
-                Some(judge(status))
-            }
-            Err(error) => {
-                self.ended = true;
-                Some(Err(format!(
-                    "Cannot wait for the program: {}",
-                    errno(&error)
-                )))
-            }
+        match self.0.try_wait() {
+            Ok(status) => status.map(judge),
+            Err(error) => Some(Err(format!(
+                "Cannot wait for the program: {}",
+                errno(&error)
+            ))),
         }
     }
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
-        sys::kill_group(self.child.id());
-        // It is dead: this takes no time.
-        let _ = self.child.wait();
-    }
+fn unable(program: &str, error: &io::Error) -> String {
+    format!("Unable to run '{program}': {}", errno(error))
 }
 
 fn judge(status: ExitStatus) -> Result<(), String> {
     match status.success() {
         true => Ok(()),
         false => Err(format!("The program failed ({status})")),
-    }
-}
-
-/// Standard output may carry a monitor.
-fn to_stderr() -> Stdio {
-    match io::stderr().as_fd().try_clone_to_owned() {
-        Ok(fd) => fd.into(),
-        Err(_) => Stdio::null(),
     }
 }
 
@@ -143,9 +128,22 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::armour::launcher::on_a_thread;
 
-    fn shell(line: &str) -> Vec<String> {
-        ["/bin/sh", "-c", line].map(str::to_owned).to_vec()
+    fn order(words: &[&str]) -> Order {
+        let words = words.iter().map(|word| (*word).to_owned()).collect();
+        Order::new(words, &on_a_thread()).unwrap()
+    }
+
+    fn shell(line: &str) -> Order {
+        order(&["/bin/sh", "-c", line])
+    }
+
+    #[test]
+    fn nothing_is_run_where_nothing_may_be() {
+        let error = Order::new(vec!["/bin/sh".into()], &Launcher::denied()).unwrap_err();
+        let why = "Unable to run '/bin/sh': Programs may not be started (-sandbox spawn=deny)";
+        assert_eq!(error.desc, why);
     }
 
     #[test]
@@ -171,11 +169,11 @@ mod tests {
         let (mut program, _fd) = Program::start(&shell("exit 3"), Side::Input).unwrap();
         let error = Broken::Failed("The program failed (exit status: 3)".into());
         assert_eq!(program.settle(&cancel), Err(error));
-        let none = ["/nonexistent/program".to_owned()];
+        let none = order(&["/nonexistent/program"]);
         let error = Program::start(&none, Side::Input).unwrap_err();
         let why = "Unable to run '/nonexistent/program': No such file or directory";
         assert_eq!(error, why);
-        assert!(Program::start(&[], Side::Input).is_err());
+        assert!(Program::start(&order(&[]), Side::Input).is_err());
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Control {
         let options = self.migrate.settings.send_options()?;
         address.check(&self.migrate.settings)?;
         self.may_go(args.resume == Some(true))?;
-        let route = Route::outward(address, &mut self.fds, monitor)?;
+        let route = Route::outward(address, &mut self.fds, monitor, &self.launcher)?;
         let machine = self.machine()?;
         let counters = Arc::<Counters>::default();
         let parts = Parts {

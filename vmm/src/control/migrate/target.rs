@@ -115,7 +115,7 @@ impl Control {
             QmpError::generic(format!("Cannot begin a migration: {}", errno(&error)))
         };
         let ram = self.machine()?.ram_view();
-        let door = Door::inward(origin.address, &mut self.fds, monitor)?;
+        let door = Door::inward(origin.address, &mut self.fds, monitor, &self.launcher)?;
         let cancel = Cancel::new().map_err(fail)?;
         let counters = Arc::<Counters>::default();
         let line = Line::new(self.mail.clone(), self.migrate.gone()?);

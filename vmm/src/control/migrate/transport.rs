@@ -13,8 +13,9 @@ use api_spec::{QmpError, QmpResult};
 use devices::backend::socket::{Attempt, Dialer, InetAddress, SocketKind, UnixAddress};
 
 use super::address::Address;
-use super::program::{Program, Side};
+use super::program::{Order, Program, Side};
 use super::wait::{self, Waited};
+use crate::armour::launcher::Launcher;
 use crate::control::addresses::{inet, unix};
 use crate::control::fds::{FdStore, Opener};
 use crate::migration::host::{Broken, Cancel, Channel, ChannelKind, MoreChannels};
@@ -39,8 +40,8 @@ pub(super) enum Route {
     Unix(UnixAddress),
     /// Over what a client handed over.
     Fd(Channel),
-    /// To a program: its words.
-    Exec(Vec<String>),
+    /// To a program.
+    Exec(Order),
     /// Into a file.
     File(FileRoute),
 }
@@ -77,13 +78,18 @@ impl Route {
     /// Takes what the address names; files are opened.
     ///
     /// # Errors
-    /// When a descriptor is not there or a file cannot be made.
-    pub fn outward(address: Address, fds: &mut FdStore, monitor: u32) -> QmpResult<Self> {
+    /// When a descriptor is not there, a file cannot be made, or no program may be started.
+    pub fn outward(
+        address: Address,
+        fds: &mut FdStore,
+        monitor: u32,
+        launcher: &Launcher,
+    ) -> QmpResult<Self> {
         Ok(match address {
             Address::Tcp(address) => Route::Tcp(inet(&address)),
             Address::Unix(address) => Route::Unix(unix(&address)),
             Address::Fd(name) => Route::Fd(channel_of(take_fd(fds, monitor, &name)?)?),
-            Address::Exec(words) => Route::Exec(words),
+            Address::Exec(words) => Route::Exec(Order::new(words, launcher)?),
             Address::File { path, offset } => {
                 let opener = fds.opener();
                 let file = create(&opener, &path, offset)?;
@@ -128,8 +134,8 @@ impl Route {
                 channel,
                 "there is one descriptor and no way to a second one",
             )),
-            Route::Exec(words) => {
-                let started = Program::start(&words, Side::Input);
+            Route::Exec(order) => {
+                let started = Program::start(&order, Side::Input);
                 let (program, fd) = started.map_err(Broken::Failed)?;
                 let main = Channel {
                     fd,

@@ -7,6 +7,7 @@ use api_spec::{InetSocketAddress, UnixSocketAddress};
 
 use super::super::listen::Door;
 use super::*;
+use crate::armour::launcher::on_a_thread;
 
 const GREETING: &[u8] = b"greeting";
 
@@ -36,11 +37,11 @@ fn tcp_address(port: &str) -> Address {
 }
 
 fn outward(address: Address) -> QmpResult<Route> {
-    Route::outward(address, &mut FdStore::default(), 0)
+    Route::outward(address, &mut FdStore::default(), 0, &on_a_thread())
 }
 
 fn inward(address: Address) -> QmpResult<Door> {
-    Door::inward(address, &mut FdStore::default(), 0)
+    Door::inward(address, &mut FdStore::default(), 0, &on_a_thread())
 }
 
 /// Sends over the first channel, and over one more, and reads on the other side.

@@ -69,7 +69,12 @@ impl Control {
         caller: NetCaller,
         options: &NetdevOptions,
     ) -> QmpResult<NetOpenCx> {
-        let cx = NetOpenCx::new(caller, self.mail.clone(), self.nets.service.clone());
+        let cx = NetOpenCx::new(
+            caller,
+            self.mail.clone(),
+            self.nets.service.clone(),
+            self.launcher.clone(),
+        );
         if let Branch::Hubport(port) = &options.r#type
             && let Some(other) = &port.netdev
         {

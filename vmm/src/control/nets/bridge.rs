@@ -10,11 +10,11 @@ use super::{NetOpenCx, Opened};
 ///
 /// # Errors
 /// When the helper fails.
-pub fn open(id: &str, options: &NetdevBridgeOptions, _cx: &NetOpenCx) -> QmpResult<Opened> {
+pub fn open(id: &str, options: &NetdevBridgeOptions, cx: &NetOpenCx) -> QmpResult<Opened> {
     let NetdevBridgeOptions { br, helper } = options;
     let helper = helper.as_deref().unwrap_or(default_helper());
     let bridge = br.as_deref().unwrap_or(default_bridge());
-    let tap = run_helper(helper, Some(bridge))?;
+    let tap = run_helper(&cx.launcher, helper, Some(bridge))?;
     let description = format!("helper={helper},br={bridge}");
     Taps::one(tap, description).into_opened(id, "bridge", None, None)
 }

@@ -12,6 +12,7 @@ use devices::bus::lock;
 
 use super::NetService;
 use super::user::Doors;
+use crate::armour::launcher::Launcher;
 use crate::control::Control;
 use crate::control::chardevs::Loan;
 use crate::event::{Mail, MailSender};
@@ -37,6 +38,8 @@ pub struct NetOpenCx {
     pub control: ControlLine,
     /// The net thread and the hubs.
     pub service: NetService,
+    /// Starts programs.
+    pub launcher: Launcher,
     pub(super) fds: Mutex<BTreeMap<String, OwnedFd>>,
     pub(super) netdev: Mutex<Option<NetAttachment>>,
     pub(super) loan: Mutex<Option<Loan>>,
@@ -45,11 +48,17 @@ pub struct NetOpenCx {
 
 impl NetOpenCx {
     /// For options that name nothing.
-    pub fn new(caller: NetCaller, mail: MailSender, service: NetService) -> Self {
+    pub fn new(
+        caller: NetCaller,
+        mail: MailSender,
+        service: NetService,
+        launcher: Launcher,
+    ) -> Self {
         NetOpenCx {
             caller,
             control: ControlLine { mail },
             service,
+            launcher,
             fds: Mutex::new(BTreeMap::new()),
             netdev: Mutex::new(None),
             loan: Mutex::new(None),

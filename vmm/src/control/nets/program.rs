@@ -2,16 +2,17 @@
 //! Everything here blocks until the program has ended.
 
 use std::io::{self, Read, Seek};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 
 use api_spec::{QmpError, QmpResult};
 use devices::backend::net::Tap;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
+use crate::armour::launcher::{Launcher, Lifetime, Request};
 use crate::memory::mapping::memfd;
 use crate::process::errno;
 use crate::sys;
@@ -42,15 +43,12 @@ impl Script {
     /// Runs it.
     ///
     /// # Errors
-    /// When it is not there or fails.
-    pub fn run(&self) -> QmpResult<()> {
-        let mut command = Command::new(&self.path);
-        command
-            .arg(&self.device)
-            .stdin(Stdio::null())
-            .stdout(to_stderr());
-        sys::start_afresh(&mut command);
-        let status = command.status();
+    /// When it is not there or fails, or none may be run.
+    pub fn run(&self, launcher: &Launcher) -> QmpResult<()> {
+        let request = Request::new(&self.path).args([&self.device]);
+        // Half of what it does would be worse than all of it or nothing.
+        let started = launcher.start_program(request.lifetime(Lifetime::Own));
+        let status = started.and_then(|mut program| program.wait());
         let path = &self.path;
         match status {
             Ok(status) if status.success() => Ok(()),
@@ -58,17 +56,20 @@ impl Script {
                 "network script {path} failed with status {}",
                 status.into_raw()
             ))),
-            Err(error) => Err(QmpError::generic(format!(
-                "network script {path} could not be run: {}",
-                errno(&error)
-            ))),
+            Err(error) => Err(self.not_run(&error)),
         }
+    }
+
+    fn not_run(&self, error: &io::Error) -> QmpError {
+        let (path, why) = (&self.path, errno(error));
+        QmpError::generic(format!("network script {path} could not be run: {why}"))
     }
 }
 
 /// A script that is called when this is dropped.
 pub(super) struct DownScript {
     script: Script,
+    launcher: Launcher,
     /// The user named it, so that its absence is worth a word.
     named: bool,
     /// Keeps the device until then.
@@ -76,12 +77,26 @@ pub(super) struct DownScript {
 }
 
 impl DownScript {
-    /// For a device that `device` is open on.
-    pub fn new(script: Script, named: bool, device: OwnedFd) -> Self {
-        DownScript {
-            script,
-            named,
-            _device: device,
+    /// For a device that `device` is open on. None where no program may be run and the user does
+    /// not insist on this one.
+    ///
+    /// # Errors
+    /// When none may be run, and the user does.
+    pub fn new(
+        script: Script,
+        launcher: &Launcher,
+        named: bool,
+        device: OwnedFd,
+    ) -> QmpResult<Option<Self>> {
+        match launcher.check() {
+            Ok(()) => Ok(Some(DownScript {
+                script,
+                launcher: launcher.clone(),
+                named,
+                _device: device,
+            })),
+            Err(error) if named => Err(script.not_run(&error)),
+            Err(_) => Ok(None),
         }
     }
 }
@@ -91,7 +106,7 @@ impl Drop for DownScript {
         if !self.named && !Path::new(&self.script.path).exists() {
             return;
         }
-        if let Err(error) = self.script.run() {
+        if let Err(error) = self.script.run(&self.launcher) {
             log::warn!("{}", error.desc);
         }
     }
@@ -111,8 +126,12 @@ pub(super) fn default_bridge() -> &'static str {
 /// with `--fd=0`. One with spaces in its name is a line for the shell.
 ///
 /// # Errors
-/// When the helper fails; with its last words.
-pub(super) fn run_helper(helper: &str, bridge: Option<&str>) -> QmpResult<Tap> {
+/// When the helper fails, with its last words; when none may be run.
+pub(super) fn run_helper(
+    launcher: &Launcher,
+    helper: &str,
+    bridge: Option<&str>,
+) -> QmpResult<Tap> {
     let bridge = bridge.unwrap_or(BRIDGE);
     let failed = |why: &str| {
         let gap = if why.is_empty() { "" } else { ": " };
@@ -121,17 +140,15 @@ pub(super) fn run_helper(helper: &str, bridge: Option<&str>) -> QmpResult<Tap> {
     let host = |error: io::Error| failed(&errno(&error));
     let (ours, theirs) = UnixStream::pair().map_err(host)?;
     let mut words = memfd(None, false).map_err(host)?;
-    let mut command = helper_command(helper, bridge);
-    command
-        .stdin(OwnedFd::from(theirs))
-        .stdout(to_stderr())
-        .stderr(words.try_clone().map_err(host)?);
-    sys::start_afresh(&mut command);
-    let mut child = command.spawn().map_err(host)?;
-    // Our copy of its socket; with it nobody would notice that it ends.
-    drop(command);
+    let (program, arguments) = helper_command(helper, bridge);
+    let request = Request::new(program)
+        .args(arguments)
+        .fd(0, theirs)
+        .fd(2, words.try_clone().map_err(host)?)
+        .lifetime(Lifetime::Own);
+    let mut program = launcher.start_program(request).map_err(host)?;
     let passed = receive(&ours);
-    let status = child.wait().map_err(host)?;
+    let status = program.wait().map_err(host)?;
     let last = last_words(&mut words);
     if !last.is_empty() {
         log::warn!("{helper}: {last}");
@@ -146,20 +163,18 @@ pub(super) fn run_helper(helper: &str, bridge: Option<&str>) -> QmpResult<Tap> {
     Tap::passed(passed).map_err(|error| QmpError::generic(error.to_string()))
 }
 
-fn helper_command(helper: &str, bridge: &str) -> Command {
+/// The program, and its arguments.
+fn helper_command<'a>(helper: &'a str, bridge: &str) -> (&'a str, Vec<String>) {
     if !helper.contains([' ', '\t']) {
-        let mut command = Command::new(helper);
-        command.args(["--use-vnet", "--fd=0"]);
-        command.arg(format!("--br={bridge}"));
-        return command;
+        let fixed = ["--use-vnet", "--fd=0"].map(str::to_owned);
+        let arguments = fixed.into_iter().chain([format!("--br={bridge}")]);
+        return (helper, arguments.collect());
     }
     let mut line = format!("{helper} --use-vnet --fd=0");
     if !helper.contains("--br=") {
         line.push_str(&format!(" --br={bridge}"));
     }
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", &line]);
-    command
+    ("/bin/sh", vec!["-c".to_owned(), line])
 }
 
 /// The descriptor that came; an error without a number when the socket ended without one.
@@ -190,14 +205,6 @@ fn last_words(file: &mut std::fs::File) -> String {
     let text = String::from_utf8_lossy(&bytes);
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     words.chars().take(LAST_WORDS).collect()
-}
-
-/// Standard output may carry a monitor.
-fn to_stderr() -> Stdio {
-    match io::stderr().as_fd().try_clone_to_owned() {
-        Ok(fd) => fd.into(),
-        Err(_) => Stdio::null(),
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::armour::launcher::on_a_thread;
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
@@ -18,13 +19,16 @@ fn a_script_gets_the_device_and_its_status_counts() {
     let script = program("up", &format!("echo \"$@\" > {}", said.display()));
     Script::new(script.to_str().unwrap(), "tap7")
         .unwrap()
-        .run()
+        .run(&on_a_thread())
         .unwrap();
     assert_eq!(fs::read_to_string(said).unwrap(), "tap7\n");
 
     let script = program("bad", "exit 3");
     let path = script.to_str().unwrap();
-    let error = Script::new(path, "tap7").unwrap().run().unwrap_err();
+    let error = Script::new(path, "tap7")
+        .unwrap()
+        .run(&on_a_thread())
+        .unwrap_err();
     assert_eq!(
         error.desc,
         format!("network script {path} failed with status 768")
@@ -32,7 +36,7 @@ fn a_script_gets_the_device_and_its_status_counts() {
     assert_eq!(
         Script::new("/nonexistent", "tap7")
             .unwrap()
-            .run()
+            .run(&on_a_thread())
             .unwrap_err()
             .desc,
         "network script /nonexistent could not be run: No such file or directory"
@@ -55,7 +59,7 @@ fn programs_inherit_neither_signals_nor_descriptors() {
         format!("grep SigBlk /proc/self/status > {path}; test ! -e /proc/self/fd/{inherited}");
     let script = program("up", &lines);
     let script = Script::new(script.to_str().unwrap(), "tap7").unwrap();
-    let ran = script.run();
+    let ran = script.run(&on_a_thread());
     assert!(crate::sys::is_inherited(inherited), "it is still ours");
     let _ = crate::sys::adopt(inherited);
     ran.unwrap();
@@ -76,19 +80,19 @@ fn the_script_for_the_end_runs_when_its_owner_goes() {
     let script = program("down", &format!("echo \"$@\" > {}", said.display()));
     let script = Script::new(script.to_str().unwrap(), "tap8").unwrap();
     let null = fs::File::open("/dev/null").unwrap();
-    drop(DownScript::new(script, true, null.into()));
+    drop(DownScript::new(script, &on_a_thread(), true, null.into()).unwrap());
     assert_eq!(fs::read_to_string(said).unwrap(), "tap8\n");
 }
 
 #[test]
 fn a_helper_that_fails_is_quoted() {
     let helper = program("helper", "echo 'access denied by acl file' >&2; exit 1");
-    let error = run_helper(helper.to_str().unwrap(), None).unwrap_err();
+    let error = run_helper(&on_a_thread(), helper.to_str().unwrap(), None).unwrap_err();
     assert_eq!(
         error.desc,
         "bridge helper failed: access denied by acl file"
     );
-    let error = run_helper("/nonexistent", None).unwrap_err();
+    let error = run_helper(&on_a_thread(), "/nonexistent", None).unwrap_err();
     assert_eq!(
         error.desc,
         "bridge helper failed: No such file or directory"
@@ -97,19 +101,13 @@ fn a_helper_that_fails_is_quoted() {
 
 #[test]
 fn a_helper_that_passes_nothing_is_refused() {
-    let error = run_helper("/bin/true", None).unwrap_err();
+    let error = run_helper(&on_a_thread(), "/bin/true", None).unwrap_err();
     assert_eq!(error.desc, "failed to recv file descriptor");
 }
 
 #[test]
 fn a_helper_with_spaces_is_for_the_shell() {
-    let words = |command: Command| {
-        let args: Vec<_> = command
-            .get_args()
-            .map(|arg| arg.to_string_lossy().into_owned())
-            .collect();
-        args.join(" ")
-    };
+    let words = |(_, arguments): (&str, Vec<String>)| arguments.join(" ");
     assert_eq!(
         words(helper_command("/x/helper", "br1")),
         "--use-vnet --fd=0 --br=br1"
@@ -122,4 +120,21 @@ fn a_helper_with_spaces_is_for_the_shell() {
         words(helper_command("sudo helper --br=br2", "br1")),
         "-c sudo helper --br=br2 --use-vnet --fd=0"
     );
+}
+
+#[test]
+fn where_no_program_may_be_run_the_option_is_named() {
+    let denied = Launcher::denied();
+    let why = "Programs may not be started (-sandbox spawn=deny)";
+    let script = || Script::new("/etc/up", "tap7").unwrap();
+    let script_error = format!("network script /etc/up could not be run: {why}");
+    assert_eq!(script().run(&denied).unwrap_err().desc, script_error);
+    let null = || fs::File::open("/dev/null").unwrap().into();
+    let down = DownScript::new(script(), &denied, true, null());
+    assert_eq!(down.err().unwrap().desc, script_error);
+    // Nobody asked for it.
+    let down = DownScript::new(script(), &denied, false, null());
+    assert!(down.unwrap().is_none());
+    let error = run_helper(&denied, "/bin/true", None).unwrap_err();
+    assert_eq!(error.desc, format!("bridge helper failed: {why}"));
 }

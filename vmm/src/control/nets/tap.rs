@@ -12,6 +12,7 @@ use devices::vhost::{NetOptions, vhost_net};
 
 use super::program::{self, DownScript, Script};
 use super::{NetOpenCx, Opened};
+use crate::armour::launcher::Launcher;
 use crate::process::errno;
 
 /// What sets a tap up unless something else is said.
@@ -32,10 +33,10 @@ pub fn open(id: &str, options: &NetdevTapOptions, cx: &NetOpenCx) -> QmpResult<O
     let (taps, description, down) = match way(options) {
         Way::Passed(names) => passed(&names, cx)?,
         Way::Helper(helper) => {
-            let tap = program::run_helper(helper, options.br.as_deref())?;
+            let tap = program::run_helper(&cx.launcher, helper, options.br.as_deref())?;
             (vec![tap], format!("helper={helper}"), None)
         }
-        Way::Named => named(options)?,
+        Way::Named => named(options, &cx.launcher)?,
     };
     // From here on the script for the end runs if something fails.
     let taps = Taps { taps, description };
@@ -154,7 +155,7 @@ fn passed(names: &[&str], cx: &NetOpenCx) -> QmpResult<Made> {
     Ok((taps, format!("fd={number}"), None))
 }
 
-fn named(options: &NetdevTapOptions) -> QmpResult<Made> {
+fn named(options: &NetdevTapOptions, launcher: &Launcher) -> QmpResult<Made> {
     let queues = options.queues.unwrap_or(1);
     let mut taps: Vec<Tap> = Vec::new();
     for _ in 0..queues {
@@ -178,17 +179,18 @@ fn named(options: &NetdevTapOptions) -> QmpResult<Made> {
     let name = first.name().to_owned();
     let description = format!("ifname={name},script={up},downscript={down}");
     if let Some(script) = Script::new(up, &name) {
-        script.run()?;
+        script.run(launcher)?;
     }
     let down = match Script::new(down, &name) {
         // While it runs, the device is still there.
-        Some(script) => Some(DownScript::new(
+        Some(script) => DownScript::new(
             script,
+            launcher,
             options.downscript.is_some(),
             first.as_fd().try_clone_to_owned().map_err(|error| {
                 QmpError::generic(format!("Cannot duplicate a descriptor: {}", errno(&error)))
             })?,
-        )),
+        )?,
         None => None,
     };
     Ok((taps, description, down))

@@ -7,6 +7,7 @@ fn cx() -> NetOpenCx {
         NetCaller::Command,
         Mailbox::new().unwrap().sender(),
         NetService::default(),
+        crate::armour::launcher::on_a_thread(),
     )
 }
 

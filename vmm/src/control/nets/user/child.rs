@@ -3,11 +3,10 @@
 //! ```text
 //! open --> Child::start --> thread: spawn, configure, report --> answers, streams --> its end
 //! worker -- ask --> control socket --> child --> the thread --> the worker, or its patience ends
-//! drop --> the socket is shut --> the thread kills and reaps the child, and ends
+//! drop --> the socket is shut --> the thread has the child killed, waits for it, and ends
 //! ```
 //!
-//! The thread starts the child itself: the kernel ends a child when the *thread* ends that it is
-//! bound to (PR_SET_PDEATHSIG), and this one lives as long as the child.
+//! The child is the launcher's, which ends it when its [`Program`] is dropped, or we are gone.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,7 +14,6 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
@@ -26,6 +24,7 @@ use devices::bus::lock;
 use usernet::wire::{self, Answer, Ask, Config, Reader, Started};
 
 use super::pump::{Pump, Pumps};
+use crate::armour::launcher::{Launcher, Request};
 use crate::control::nets::ControlLine;
 use crate::sys;
 use crate::threads::ThreadKind;
@@ -37,6 +36,8 @@ const ASK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a child is started with.
 pub struct Birth {
+    /// Who starts it.
+    pub launcher: Launcher,
     /// The program.
     pub program: PathBuf,
     /// What it is to do.
@@ -161,21 +162,15 @@ type Report = Sender<io::Result<Started>>;
 /// The thread's body.
 fn live(line: &Line, far: UnixStream, birth: Birth, report: &Report, on_end: OnEnd) {
     let Birth {
+        launcher,
         program,
         config,
         frames,
         streams,
         pumps,
     } = birth;
-    let mut command = Command::new(program);
-    command
-        .stdin(Stdio::from(OwnedFd::from(far)))
-        .stdout(Stdio::from(frames));
-    sys::start_afresh(&mut command);
-    let spawned = command.spawn();
-    // Our copies of its sockets: with them its end would not be seen.
-    drop(command);
-    let mut process = match spawned {
+    let request = Request::new(program).fd(0, far).fd(1, frames);
+    let mut process = match launcher.start_program(request) {
         Ok(process) => process,
         Err(error) => return drop(report.send(Err(error))),
     };

@@ -41,6 +41,8 @@ pub struct UserNet {
 /// is not installed.
 pub fn open(id: &str, options: &NetdevUserOptions, cx: &NetOpenCx) -> QmpResult<Opened> {
     let plan = Plan::new(options)?;
+    let allowed = cx.launcher.check();
+    allowed.map_err(|error| host(id, &error))?;
     let program = program::find()?;
     let mut doors = cx.take_doors();
     let (pumps, streams) = streams(id, &mut doors)?;
@@ -48,6 +50,7 @@ pub fn open(id: &str, options: &NetdevUserOptions, cx: &NetOpenCx) -> QmpResult<
     let description = plan.description.clone();
     let netdev = Arc::new(OnceLock::<Weak<Netdev>>::new());
     let birth = Birth {
+        launcher: cx.launcher.clone(),
         program,
         config: plan.config.clone(),
         frames,
