@@ -10,4 +10,5 @@
 //!
 //! This library is what both sides have in common; the rest is in the program.
 
+pub mod landlock;
 pub mod wire;

@@ -1,10 +1,11 @@
 //! The process as the operating system sees it: going into the background, the pid file, signals.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
@@ -16,6 +17,8 @@ const TERMINATION: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 /// What the background process owes its parent: the parent waits for a byte of this pipe.
 pub struct Daemon {
     report: File,
+    /// /dev/null, which may be out of reach in the end.
+    null: File,
 }
 
 /// Goes into the background: the parent stays until [`Daemon::ready`] and then exits with status
@@ -36,12 +39,15 @@ pub fn daemonize() -> Result<Daemon> {
         });
     }
     drop(read);
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let null = null.context("Cannot open /dev/null")?;
     sys::new_session()?;
     if sys::fork().context("Cannot go into the background")? == Forked::Parent {
         sys::exit_now(0);
     }
     Ok(Daemon {
         report: File::from(write),
+        null,
     })
 }
 
@@ -49,12 +55,11 @@ impl Daemon {
     /// Everything is set up: lets the parent go and leaves terminal and directory.
     ///
     /// # Errors
-    /// When /dev/null cannot be opened.
+    /// Those of chdir(2) and dup2(2).
     pub fn ready(mut self) -> Result<()> {
         std::env::set_current_dir("/")?;
-        let null = File::options().read(true).write(true).open("/dev/null")?;
         for target in 0..3 {
-            sys::redirect(&null, target)?;
+            sys::redirect(&self.null, target)?;
         }
         // The parent may be gone, which is no concern of ours.
         let _ = self.report.write_all(&[0]);
@@ -64,8 +69,10 @@ impl Daemon {
 
 /// The pid file: locked while we live, removed at the end.
 pub struct PidFile {
-    path: PathBuf,
-    _locked: File,
+    /// Held open: the path may lead nowhere after a change of the root directory.
+    directory: File,
+    name: CString,
+    locked: File,
 }
 
 impl PidFile {
@@ -97,9 +104,12 @@ impl PidFile {
             file.set_len(0)?;
             file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
             let path = path.canonicalize()?;
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
             return Ok(PidFile {
-                path,
-                _locked: file,
+                directory: sys::open_place(directory)?,
+                name: CString::new(name)?,
+                locked: file,
             });
         }
     }
@@ -107,7 +117,10 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        // Who has changed users since may not remove it. It tells of no process, then.
+        if sys::remove_in(&self.directory, &self.name).is_err() {
+            let _ = self.locked.set_len(0);
+        }
     }
 }
 

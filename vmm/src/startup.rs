@@ -14,8 +14,9 @@ use crate::accel::AccelKind;
 use crate::accel::kvm::KvmAccel;
 use crate::accel::qtest::QtestAccel;
 use crate::accel::qtest_server::{Endpoint, QtestServer};
+use crate::armour::files::{self, Programs};
 use crate::armour::launcher::{self, Launcher};
-use crate::armour::seccomp;
+use crate::armour::{names, privileges, seccomp};
 use crate::cli::args::Arg;
 use crate::cli::migration::IncomingOrder;
 use crate::cli::order::{DiskOrder, MonitorOrder, SerialOrder};
@@ -33,6 +34,8 @@ use crate::threads::{self, ThreadKind};
 
 /// Runs the program with these words; returns its exit status.
 pub fn run(words: Vec<OsString>) -> u8 {
+    // As early as can be: it may go while we start.
+    let parent = std::os::unix::process::parent_id();
     let name = words.first().map(|name| name.to_string_lossy());
     logging::init(name.as_deref().unwrap_or("qvmd"));
     let words: Result<Vec<String>, OsString> = words
@@ -60,7 +63,7 @@ pub fn run(words: Vec<OsString>) -> u8 {
             return 1;
         }
     };
-    match start(*order) {
+    match start(*order, parent) {
         Ok(status) => status,
         Err(error) => {
             logging::report(&process::with_causes(&error));
@@ -84,28 +87,35 @@ fn blame<T, E: std::fmt::Display>(arg: &Arg, result: Result<T, E>) -> Result<T> 
 const IDENTIFIERS: &str = "\nIdentifiers consist of letters, digits, '-', '.', '_', starting with a \
                            letter.";
 
-fn start(order: Order) -> Result<u8> {
+fn start(order: Order, parent: u32) -> Result<u8> {
     prepare_process(&order)?;
     let daemon = match order.process.daemonize {
         true => Some(process::daemonize()?),
         false => None,
     };
     let launcher = launcher::start(&order.process.sandbox)?;
+    let sandbox = order.process.sandbox.clone();
+    privileges::begin(&sandbox, parent)?;
+    files::begin(&sandbox, &names::of_order(&order), Programs::Elsewhere)?;
     if let Some(when) = order.process.mem_lock {
         // In the process that stays: a child does not inherit it.
+        privileges::lift_memory_limit();
         sys::lock_memory(when).context("locking memory failed")?;
     }
     let _pid_file = match &order.process.pidfile {
         Some(path) => Some(PidFile::create(path)?),
         None => None,
     };
-    seccomp::arm(&order.process.sandbox).map_err(|error| anyhow!(error))?;
+    seccomp::arm(&sandbox).map_err(|error| anyhow!(error))?;
     let stopped = order.process.stopped;
     let loadvm = order.process.loadvm.clone();
     let mut control = build(order, launcher.clone())?;
     if let Some(arg) = loadvm {
         blame(&arg, control.load_first(arg.value.clone()))?;
     }
+    files::finish(&control.named_files())?;
+    privileges::finish(&sandbox)?;
+    files::restrict()?;
     threads::spawner::begin().context("Cannot start a thread")?;
     seccomp::install(ThreadKind::Control, "control").context("Cannot install a filter")?;
     #[cfg(debug_assertions)]

@@ -1,8 +1,12 @@
 //! The few system calls that have no safe face elsewhere.
 #![allow(unsafe_code)] // thin wrappers over libc
 
+use std::ffi::CStr;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 /// The status flags of an open file (F_GETFL).
 ///
@@ -358,6 +362,24 @@ impl Poll {
     }
 }
 
+/// A file or directory as a place, without its contents (O_PATH).
+///
+/// # Errors
+/// Those of open(2).
+pub fn open_place(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_PATH).open(path)
+}
+
+/// Removes a file from an open directory.
+///
+/// # Errors
+/// Those of unlinkat(2).
+pub fn remove_in(directory: &impl AsRawFd, name: &CStr) -> io::Result<()> {
+    // SAFETY: the name ends and lives across the call.
+    check(unsafe { libc::unlinkat(directory.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
+}
+
 /// Names the process, as `ps` shows it (at most 15 bytes).
 pub fn set_process_name(name: &str) {
     let mut bytes = [0u8; 16];
@@ -392,6 +414,33 @@ pub fn lock_memory(when: MemoryLock) -> io::Result<()> {
     };
     // SAFETY: no pointers.
     check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | when) }).map(drop)
+}
+
+/// How much memory may be locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Any amount; needs a capability where it is not so already.
+    Unlimited,
+    /// As much as we are allowed to allow ourselves.
+    AsHighAsMayBe,
+}
+
+/// Sets RLIMIT_MEMLOCK.
+///
+/// # Errors
+/// Those of setrlimit(2).
+pub fn limit_locked_memory(limit: Limit) -> io::Result<()> {
+    let mut values = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    if limit == Limit::AsHighAsMayBe {
+        // SAFETY: `values` lives across the call.
+        check(unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut values) })?;
+        values.rlim_cur = values.rlim_max;
+    }
+    // SAFETY: `values` lives across the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const values) }).map(drop)
 }
 
 /// The calling thread's number, as in /proc/self/task.

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 
-use crate::armour::seccomp;
+use crate::armour::{files, privileges, seccomp};
 use crate::event::{MachineEvent, MailSender};
 
 /// What a thread does; decides on its stack, and on the system calls that it may make.
@@ -115,8 +115,8 @@ pub fn spawn<T: Send + 'static>(
     let builder = builder(kind, name);
     let name = name.to_owned();
     spawner::spawn(builder, move || {
-        // Without its filter it does nothing.
-        let result = match seccomp::install(kind, &name) {
+        // Unconfined it does nothing.
+        let result = match confine(kind, &name) {
             Ok(()) => catch_unwind(AssertUnwindSafe(|| {
                 #[cfg(debug_assertions)]
                 crate::armour::provoke(kind);
@@ -133,6 +133,13 @@ pub fn spawn<T: Send + 'static>(
         }
         result
     })
+}
+
+/// The calling thread gives up what its kind does not need.
+fn confine(kind: ThreadKind, name: &str) -> io::Result<()> {
+    files::enter_thread(kind)?;
+    privileges::enter_thread()?;
+    seccomp::install(kind, name)
 }
 
 fn builder(kind: ThreadKind, name: &str) -> Builder {

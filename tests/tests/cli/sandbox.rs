@@ -79,7 +79,8 @@ fn commands(kind: &str) -> Vec<Value> {
     match kind {
         "worker" => vec![add("image")],
         "block" => {
-            let mirror = json!({"device": "image", "target": "copy", "job-id": "j", "sync": "full"});
+            let mirror =
+                json!({"device": "image", "target": "copy", "job-id": "j", "sync": "full"});
             let mirror = json!({"execute": "blockdev-mirror", "arguments": mirror});
             vec![add("image"), add("copy"), mirror]
         }
@@ -130,7 +131,10 @@ fn a_panic_ends_it_in_order_and_is_told_of() {
         assert_ne!(exit.status, Some(0), "{kind}: {exit:?}");
         let failed = format!("Thread '{name}");
         assert!(exit.stdout.contains(&failed), "{kind}: {exit:?}");
-        assert!(exit.stdout.contains("This was asked for"), "{kind}: {exit:?}");
+        assert!(
+            exit.stdout.contains("This was asked for"),
+            "{kind}: {exit:?}"
+        );
     }
 }
 
@@ -170,7 +174,10 @@ fn what_cannot_be_allowed_is_refused() {
     }
     for (allowed, words) in [
         ("excve", "There is no system call 'excve'"),
-        ("execve:cpu", "There is no kind of thread 'cpu'; there are control, spawner"),
+        (
+            "execve:cpu",
+            "There is no kind of thread 'cpu'; there are control, spawner",
+        ),
     ] {
         let words_given = format!("on,allow={allowed}");
         let exit = Vm::builder().none().args(["-sandbox", &words_given]).run();
@@ -183,7 +190,10 @@ fn every_thread_has_a_filter() {
     if binary::skip_on_stand_in("its threads are others") {
         return;
     }
-    let vm = Vm::builder().idle().args(["-object", "iothread,id=t0"]).start();
+    let vm = Vm::builder()
+        .idle()
+        .args(["-object", "iothread,id=t0"])
+        .start();
     let tasks = fs::read_dir(format!("/proc/{}/task", vm.pid())).expect("a process");
     for task in tasks.flatten() {
         let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();

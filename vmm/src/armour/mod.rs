@@ -5,12 +5,17 @@
 //! reaches only the files it was told of.
 
 pub mod calls;
+mod capabilities;
+pub mod files;
 pub mod launcher;
+pub mod names;
 pub mod plan;
+pub mod privileges;
 #[cfg(debug_assertions)]
 mod provoke;
 pub mod seccomp;
 pub mod trap;
+mod user;
 
 #[cfg(debug_assertions)]
 pub use provoke::provoke;

@@ -45,7 +45,6 @@ struct Allowed {
 /// When the kernel has no filters, or the plan allows what is no system call.
 pub fn arm(plan: &SandboxPlan) -> Result<(), String> {
     if !plan.on {
-        log::warn!("The sandbox is off: a guest that breaks out may make any system call");
         return Ok(());
     }
     let allowed = plan

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
+
+use crate::armour::files;
 
 /// What is wrong with a request about descriptors; the wording is QEMU's.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -47,6 +50,14 @@ pub struct FdSetInfo {
 pub struct FdStore {
     named: BTreeMap<(u32, String), OwnedFd>,
     sets: Arc<Mutex<FdSets>>,
+    opened: Arc<Mutex<Opened>>,
+}
+
+/// Files that were opened by name, and whether to be written; nobody looks after the start.
+#[derive(Debug, Default)]
+struct Opened {
+    files: Vec<(PathBuf, bool)>,
+    over: bool,
 }
 
 #[derive(Debug, Default)]
@@ -158,7 +169,16 @@ impl FdStore {
     pub fn opener(&self) -> Opener {
         Opener {
             sets: self.sets.clone(),
+            opened: self.opened.clone(),
         }
+    }
+
+    /// The files that were opened by name during the start, and whether to be written. Whatever
+    /// is opened later is not remembered.
+    pub fn take_opened(&self) -> Vec<(PathBuf, bool)> {
+        let mut opened = lock(&self.opened);
+        opened.over = true;
+        std::mem::take(&mut opened.files)
     }
 }
 
@@ -166,6 +186,7 @@ impl FdStore {
 #[derive(Debug, Clone, Default)]
 pub struct Opener {
     sets: Arc<Mutex<FdSets>>,
+    opened: Arc<Mutex<Opened>>,
 }
 
 impl Opener {
@@ -178,7 +199,22 @@ impl Opener {
     pub fn open(&self, path: &str, flags: i32, mode: u32) -> io::Result<File> {
         match path.strip_prefix("/dev/fdset/") {
             Some(number) => self.open_set(number, flags),
-            None => open_file(path, flags, mode),
+            None => {
+                let file = open_file(path, flags, mode);
+                match &file {
+                    Ok(_) => self.remember(path, flags),
+                    Err(error) => files::hint(path, error),
+                }
+                file
+            }
+        }
+    }
+
+    fn remember(&self, path: &str, flags: i32) {
+        let mut opened = lock(&self.opened);
+        if !opened.over {
+            let writes = flags & libc::O_ACCMODE != libc::O_RDONLY;
+            opened.files.push((path.into(), writes));
         }
     }
 
@@ -229,8 +265,8 @@ fn last(mut fds: Vec<OwnedFd>) -> Result<OwnedFd, FdError> {
     fds.pop().ok_or(FdError::Missing)
 }
 
-fn lock(sets: &Mutex<FdSets>) -> MutexGuard<'_, FdSets> {
-    sets.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
+    guarded.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ use super::blockdev::Refusal;
 use super::chardevs::Caller;
 use super::objects::{self, is_slow};
 use crate::accel::qtest::QtestAccel;
+use crate::armour::files::Named;
+use crate::armour::names;
 use crate::cli::plan::QtestPlan;
 use crate::logging;
 use crate::machine::{References, VhostWant, Wants, wants};
@@ -142,6 +144,12 @@ impl Control {
             logging::print(&format!("char device redirected to {path} (label {id})\n"));
         }
         Ok(())
+    }
+
+    /// The files that were opened by name so far, and those below them; to be asked once, when
+    /// everything of the command line is there.
+    pub fn named_files(&self) -> Vec<Named> {
+        names::of_disks(self.fds.take_opened(), &self.blockdevs.graph())
     }
 
     /// blockdev-add.

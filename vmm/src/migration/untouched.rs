@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::ram::{PAGE, RamBlock};
+use crate::own_process;
 
 /// Asking costs a system call: not for a few pages.
 const WORTH_ASKING: u32 = 16;
@@ -54,10 +55,7 @@ impl Ground {
             Some((file, offset)) if block.shared => Ground::Holes(file.clone(), *offset),
             Some(_) => Ground::Unknown,
             None if block.shared || !is_anonymous(block) => Ground::Unknown,
-            None => match File::open("/proc/self/pagemap") {
-                Ok(map) => Ground::Anonymous(Arc::new(map)),
-                Err(_) => Ground::Unknown,
-            },
+            None => own_process::pagemap().map_or(Ground::Unknown, Ground::Anonymous),
         }
     }
 
@@ -135,7 +133,7 @@ fn seek(file: &File, from: u64, what: i32, end: u64) -> Option<u64> {
 /// Whether all of the block is anonymous memory: it may have been replaced by pages of a file
 /// since it was made (see `mapped`).
 fn is_anonymous(block: &RamBlock) -> bool {
-    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {
+    let Ok(maps) = own_process::mappings() else {
         return false;
     };
     let Some(end) = block.host.checked_add(block.len) else {

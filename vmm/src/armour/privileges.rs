@@ -1,0 +1,107 @@
+//! What the process is allowed to do by who it is.
+//!
+//! [`begin`] comes before anything of the host is opened, [`finish`] when everything is. Between
+//! them the main thread has the capabilities it was started with, so that a user without any may
+//! be given files, networks and locked memory that only root may have. All other threads drop
+//! theirs before they do anything ([`enter_thread`]).
+#![allow(unsafe_code)] // prctl and chroot
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Result, anyhow, bail};
+
+use super::capabilities;
+use super::plan::SandboxPlan;
+use super::user::User;
+use crate::process::errno;
+use crate::{own_process, sys};
+
+/// Whether threads give up their capabilities. Never under the unit tests, which are threads of
+/// one process.
+static DROPPING: AtomicBool = AtomicBool::new(false);
+
+/// Gives up at once what is not even needed to set things up, and becomes the user of the plan.
+/// `parent` is who started us. Only for a process with one thread.
+///
+/// # Errors
+/// In words: when there is no such user, the host refuses, or the parent is gone already.
+pub fn begin(plan: &SandboxPlan, parent: u32) -> Result<()> {
+    // Before these files become root's.
+    own_process::open();
+    if let Some(user) = &plan.user {
+        let found = User::find(&user.name).map_err(|error| user.arg.error(error))?;
+        found.become_it().map_err(|error| user.arg.error(error))?;
+    }
+    if plan.on {
+        set(libc::PR_SET_NO_NEW_PRIVS, 1, "PR_SET_NO_NEW_PRIVS")?;
+        set(libc::PR_SET_DUMPABLE, 0, "PR_SET_DUMPABLE")?;
+    } else {
+        log::warn!("The sandbox is off: a guest that breaks out has all that this process has");
+    }
+    DROPPING.store(plan.on || plan.user.is_some(), Ordering::Relaxed);
+    if plan.exit_with_parent {
+        // After the change of user, which takes it back.
+        let signal = libc::SIGTERM.cast_unsigned().into();
+        set(libc::PR_SET_PDEATHSIG, signal, "PR_SET_PDEATHSIG")?;
+        if std::os::unix::process::parent_id() != parent {
+            bail!(
+                "The process that started this one is gone, and so is this one (exit-with-parent)"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Everything is open: goes below the root directory of the plan, and drops all capabilities of
+/// the main thread.
+///
+/// # Errors
+/// In words.
+pub fn finish(plan: &SandboxPlan) -> Result<()> {
+    if let Some(directory) = &plan.chroot {
+        change_root(directory).map_err(|error| {
+            let why = errno(&error);
+            anyhow!("chroot to '{}' failed: {why}", directory.display())
+        })?;
+    }
+    enter_thread().map_err(|error| anyhow!("Cannot drop capabilities: {error}"))
+}
+
+/// The calling thread gives up its capabilities.
+///
+/// # Errors
+/// Those of capset(2).
+pub fn enter_thread() -> io::Result<()> {
+    match DROPPING.load(Ordering::Relaxed) {
+        true => capabilities::drop_all(),
+        false => Ok(()),
+    }
+}
+
+/// Memory stays locked when those capabilities are gone that let it: what is mapped later counts
+/// against the limit, which is lifted as far as it may be.
+pub fn lift_memory_limit() {
+    for limit in [sys::Limit::Unlimited, sys::Limit::AsHighAsMayBe] {
+        if sys::limit_locked_memory(limit).is_ok() {
+            return;
+        }
+    }
+}
+
+fn set(option: libc::c_int, value: libc::c_ulong, name: &str) -> Result<()> {
+    // SAFETY: these options take a number.
+    match unsafe { libc::prctl(option, value, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => {
+            let why = errno(&io::Error::last_os_error());
+            Err(anyhow!("Cannot set {name}: {why}"))
+        }
+    }
+}
+
+fn change_root(directory: &Path) -> io::Result<()> {
+    std::os::unix::fs::chroot(directory)?;
+    std::env::set_current_dir("/")
+}
