@@ -62,8 +62,7 @@ pub fn arm(plan: &SandboxPlan) -> Result<(), String> {
     no_new_privileges().map_err(|error| format!("Cannot set no_new_privs: {error}"))?;
     // The standard hook may print a backtrace, for which it opens files.
     std::panic::set_hook(Box::new(|panic| {
-        let thread = std::thread::current();
-        let name = thread.name().unwrap_or("without a name");
+        let name = trap::own_name();
         log::error!("Thread '{name}' failed: {panic}");
     }));
     settle_allocator().map_err(|error| format!("Cannot start a thread: {error}"))?;
@@ -235,3 +234,7 @@ fn succeeded(result: libc::c_long) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "seccomp_test.rs"]
+mod tests;

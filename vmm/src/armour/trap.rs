@@ -43,6 +43,12 @@ pub fn introduce(kind: ThreadKind, name: &str) {
     SELF.set((bytes, length, Some(kind)));
 }
 
+/// What the calling thread is called.
+pub fn own_name() -> String {
+    let (name, length, _) = SELF.get();
+    String::from_utf8_lossy(name.get(..length).unwrap_or_default()).into_owned()
+}
+
 /// Last words go to this open descriptor too, which must stay open; -1 is none.
 pub fn also_to(fd: i32) {
     LOG.store(fd, Ordering::Relaxed);
