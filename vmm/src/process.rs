@@ -28,7 +28,7 @@ pub struct Daemon {
 /// When the host cannot fork.
 pub fn daemonize() -> Result<Daemon> {
     let (read, write) = sys::pipe()?;
-    if sys::fork().context("Cannot go into the background")? == Forked::Parent {
+    if let Forked::Parent(_) = sys::fork().context("Cannot go into the background")? {
         drop(write);
         let mut verdict = [1u8];
         // Without a byte the child ended, and has said why.
@@ -42,7 +42,7 @@ pub fn daemonize() -> Result<Daemon> {
     let null = File::options().read(true).write(true).open("/dev/null");
     let null = null.context("Cannot open /dev/null")?;
     sys::new_session()?;
-    if sys::fork().context("Cannot go into the background")? == Forked::Parent {
+    if let Forked::Parent(_) = sys::fork().context("Cannot go into the background")? {
         sys::exit_now(0);
     }
     Ok(Daemon {

@@ -93,8 +93,8 @@ fn start(order: Order, parent: u32) -> Result<u8> {
         true => Some(process::daemonize()?),
         false => None,
     };
-    let launcher = launcher::start(&order.process.sandbox)?;
     let sandbox = order.process.sandbox.clone();
+    let launcher = launcher::start(&sandbox)?;
     privileges::begin(&sandbox, parent)?;
     files::begin(&sandbox, &names::of_order(&order), Programs::Elsewhere)?;
     if let Some(when) = order.process.mem_lock {
@@ -115,6 +115,8 @@ fn start(order: Order, parent: u32) -> Result<u8> {
     }
     files::finish(&control.named_files())?;
     privileges::finish(&sandbox)?;
+    let dropped = launcher.drop_privileges();
+    dropped.context("Cannot drop the privileges of the process that starts programs")?;
     files::restrict()?;
     threads::spawner::begin().context("Cannot start a thread")?;
     seccomp::install(ThreadKind::Control, "control").context("Cannot install a filter")?;

@@ -149,8 +149,8 @@ fn check(result: i32) -> io::Result<i32> {
 /// Who goes on after [`fork`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forked {
-    /// The caller, which now has a child.
-    Parent,
+    /// The caller, which now has this child.
+    Parent(i32),
     /// The child.
     Child,
 }
@@ -161,10 +161,9 @@ pub enum Forked {
 /// Those of fork(2).
 pub fn fork() -> io::Result<Forked> {
     // SAFETY: the caller is the only thread, so that no lock is held by one that vanishes.
-    Ok(if check(unsafe { libc::fork() })? == 0 {
-        Forked::Child
-    } else {
-        Forked::Parent
+    Ok(match check(unsafe { libc::fork() })? {
+        0 => Forked::Child,
+        child => Forked::Parent(child),
     })
 }
 

@@ -54,6 +54,26 @@ pub fn begin(plan: &SandboxPlan, parent: u32) -> Result<()> {
     Ok(())
 }
 
+/// The launcher's way to where the VMM is after [`begin`] and [`finish`]: below the root
+/// directory of the plan, as its user, without capabilities. Where there is no user it keeps
+/// them: scripts that set devices up need them.
+///
+/// # Errors
+/// In words.
+pub fn leave_for_programs(plan: &SandboxPlan) -> Result<()> {
+    // Below the new root there may be no user database.
+    let user = plan.user.as_ref().map(|user| User::find(&user.name));
+    let user = user.transpose()?;
+    if let Some(directory) = &plan.chroot {
+        enter_root(directory)?;
+    }
+    if let Some(user) = user {
+        user.become_it()?;
+        capabilities::drop_all()?;
+    }
+    Ok(())
+}
+
 /// Everything is open: goes below the root directory of the plan, and drops all capabilities of
 /// the main thread.
 ///
@@ -61,10 +81,7 @@ pub fn begin(plan: &SandboxPlan, parent: u32) -> Result<()> {
 /// In words.
 pub fn finish(plan: &SandboxPlan) -> Result<()> {
     if let Some(directory) = &plan.chroot {
-        change_root(directory).map_err(|error| {
-            let why = errno(&error);
-            anyhow!("chroot to '{}' failed: {why}", directory.display())
-        })?;
+        enter_root(directory)?;
     }
     enter_thread().map_err(|error| anyhow!("Cannot drop capabilities: {error}"))
 }
@@ -99,6 +116,13 @@ fn set(option: libc::c_int, value: libc::c_ulong, name: &str) -> Result<()> {
             Err(anyhow!("Cannot set {name}: {why}"))
         }
     }
+}
+
+fn enter_root(directory: &Path) -> Result<()> {
+    change_root(directory).map_err(|error| {
+        let why = errno(&error);
+        anyhow!("chroot to '{}' failed: {why}", directory.display())
+    })
 }
 
 fn change_root(directory: &Path) -> io::Result<()> {

@@ -8,17 +8,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Context, Result};
 
-use super::serve::{Orphaned, Server};
+use super::exec::pidfd;
+use super::serve::Server;
 use super::{Launcher, packet};
 use crate::armour::plan::{Elevate, SandboxPlan};
+use crate::armour::privileges;
+use crate::process::with_causes;
 use crate::sys::{self, Forked};
 
 /// As `ps` shows it.
 const NAME: &str = "qvmd-launcher";
 /// Where its socket is. Above it nothing is open.
 const SOCKET: RawFd = 3;
-/// Sent by the kernel when the VMM has ended.
-const ORPHANED: i32 = libc::SIGUSR1;
 
 /// Starts the launcher, unless no program may be started. Only before any thread is started, in
 /// the process that stays, and before anything is open that is nobody else's business.
@@ -34,8 +35,8 @@ pub fn start(plan: &SandboxPlan) -> Result<Launcher> {
     let null = null.context(failed)?;
     let (near, far) = packet::pair().context(failed)?;
     let parent = std::process::id();
-    if sys::fork().context(failed)? == Forked::Parent {
-        return Ok(Launcher::process(near));
+    if let Forked::Parent(child) = sys::fork().context(failed)? {
+        return Ok(Launcher::process(near, Some(child)));
     }
     // Nothing of what the VMM has is dropped here, and nothing of it is called.
     let lived = catch_unwind(AssertUnwindSafe(|| live(&far, &null, parent, plan)));
@@ -57,11 +58,18 @@ fn live(far: &OwnedFd, null: &File, parent: u32, plan: &SandboxPlan) -> io::Resu
         sys::redirect(null, standard)?;
     }
     let orders = keep_only(far)?;
-    let watch = watch_parent(parent)?;
+    let vmm = watch_parent(parent)?;
     privacy(plan)?;
     rename();
     let null = File::options().read(true).write(true).open("/dev/null")?;
-    Server::new(orders, null.into(), Some(watch)).run();
+    let plan = plan.clone();
+    let drop_privileges = move || {
+        let left = privileges::leave_for_programs(&plan);
+        left.map_err(|error| io::Error::other(with_causes(&error)))?;
+        // The kernel makes it root's to decide when the user changes.
+        privacy(&plan)
+    };
+    Server::new(orders, null.into(), Some(vmm), Box::new(drop_privileges)).run();
     Ok(())
 }
 
@@ -108,21 +116,14 @@ fn close_each(last: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// The kernel tells when the VMM's main thread ends, which it does last: its socket alone would
-/// not do, a program may have been given the other end.
-fn watch_parent(parent: u32) -> io::Result<(OwnedFd, Orphaned)> {
-    let fd = sys::signal_fd(&[ORPHANED])?;
-    stay_bound()?;
-    let orphaned = move || std::os::unix::process::parent_id() != parent;
-    if orphaned() {
+/// Whoever the VMM has become by then, and whatever it may send signals to: its end is seen.
+fn watch_parent(parent: u32) -> io::Result<OwnedFd> {
+    let number = i32::try_from(parent).map_err(io::Error::other)?;
+    let fd = pidfd(number)?;
+    if std::os::unix::process::parent_id() != parent {
         return Err(io::ErrorKind::BrokenPipe.into());
     }
-    Ok((fd, Box::new(orphaned)))
-}
-
-/// To be called again when the user changes: the kernel forgets it then.
-fn stay_bound() -> io::Result<()> {
-    prctl(libc::PR_SET_PDEATHSIG, ORPHANED as libc::c_ulong)
+    Ok(fd)
 }
 
 /// Nobody looks into it, and where privileges may not be had, its programs cannot get any.

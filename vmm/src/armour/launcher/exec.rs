@@ -53,9 +53,7 @@ impl Process {
             }),
             Err(error) => {
                 kill(pid, start.group);
-                let mut status = 0;
-                // SAFETY: a child of ours that dies; `status` lives across the call.
-                unsafe { libc::waitpid(pid, &mut status, 0) };
+                wait_for(pid);
                 Err(error)
             }
         }
@@ -95,7 +93,20 @@ fn kill(pid: libc::pid_t, group: Group) {
     }
 }
 
-fn pidfd(pid: libc::pid_t) -> io::Result<OwnedFd> {
+/// Waits for a child that is about to end, however it does.
+pub fn wait_for(pid: libc::pid_t) {
+    let mut status = 0;
+    // SAFETY: `status` lives across the call.
+    while unsafe { libc::waitpid(pid, &mut status, 0) } < 0
+        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
+}
+
+/// A descriptor that is readable when the process has ended.
+///
+/// # Errors
+/// Those of pidfd_open(2).
+pub fn pidfd(pid: libc::pid_t) -> io::Result<OwnedFd> {
     // SAFETY: no pointers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     match RawFd::try_from(fd) {

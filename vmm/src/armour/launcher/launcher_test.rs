@@ -9,9 +9,9 @@ use super::*;
 pub(crate) fn on_a_thread() -> Launcher {
     let (near, far) = packet::pair().unwrap();
     let null = File::options().read(true).write(true).open("/dev/null");
-    let server = Server::new(far, null.unwrap().into(), None);
+    let server = Server::new(far, null.unwrap().into(), None, Box::new(|| Ok(())));
     std::thread::spawn(|| server.run());
-    Launcher::process(near)
+    Launcher::process(near, None)
 }
 
 fn shell(line: &str) -> Request {
@@ -156,7 +156,7 @@ fn the_end_of_the_vmm_is_the_end_of_what_lives_with_it() {
 fn a_launcher_that_is_gone_is_an_error() {
     let (near, far) = packet::pair().unwrap();
     drop(far);
-    let error = Launcher::process(near).start_program(shell("true"));
+    let error = Launcher::process(near, None).start_program(shell("true"));
     let text = error.unwrap_err().to_string();
     assert_eq!(text, "The process that starts programs has ended");
 }
@@ -170,6 +170,7 @@ fn nothing_is_started_where_nothing_may_be() {
     assert_eq!(error.to_string(), text);
     assert_eq!(launcher.check().unwrap_err().to_string(), text);
     launcher.leave_directory().unwrap();
+    launcher.drop_privileges().unwrap();
 }
 
 #[test]

@@ -49,8 +49,18 @@ pub struct Launcher(Arc<Way>);
 enum Way {
     /// There is none.
     Denied,
-    /// Its socket.
-    Process(OwnedFd),
+    /// Its socket, and the process where it is a child of ours.
+    Process(OwnedFd, Option<i32>),
+}
+
+impl Drop for Way {
+    /// Nobody needs it any more: it ends, which takes a moment, and nothing is left of it.
+    fn drop(&mut self) {
+        if let Way::Process(socket, Some(child)) = self {
+            sys::shut_down_socket(socket);
+            exec::wait_for(*child);
+        }
+    }
 }
 
 impl Launcher {
@@ -59,14 +69,14 @@ impl Launcher {
         Launcher(Arc::new(Way::Denied))
     }
 
-    fn process(socket: OwnedFd) -> Self {
-        Launcher(Arc::new(Way::Process(socket)))
+    fn process(socket: OwnedFd, child: Option<i32>) -> Self {
+        Launcher(Arc::new(Way::Process(socket, child)))
     }
 
     fn socket(&self) -> io::Result<&OwnedFd> {
         match &*self.0 {
             Way::Denied => Err(io::Error::new(io::ErrorKind::PermissionDenied, DENIED)),
-            Way::Process(socket) => Ok(socket),
+            Way::Process(socket, _) => Ok(socket),
         }
     }
 
@@ -101,9 +111,22 @@ impl Launcher {
     /// # Errors
     /// When it cannot.
     pub fn leave_directory(&self) -> io::Result<()> {
+        self.tell(&Order::LeaveDirectory)
+    }
+
+    /// The machine is built: the launcher becomes the user that the VMM is, and goes below its
+    /// root directory. Nothing where there is none.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn drop_privileges(&self) -> io::Result<()> {
+        self.tell(&Order::DropPrivileges)
+    }
+
+    fn tell(&self, order: &Order) -> io::Result<()> {
         match &*self.0 {
             Way::Denied => Ok(()),
-            Way::Process(socket) => ask(socket, &Order::LeaveDirectory, &[]).map(drop),
+            Way::Process(socket, _) => ask(socket, order, &[]).map(drop),
         }
     }
 }

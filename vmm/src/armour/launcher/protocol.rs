@@ -73,6 +73,8 @@ pub enum Order {
     Start(Start),
     /// To be in the root directory, as a daemon is.
     LeaveDirectory,
+    /// The machine is built: to be the user that the VMM is, and below its root directory.
+    DropPrivileges,
 }
 
 /// Why an order is none.
@@ -103,6 +105,7 @@ pub enum Malformed {
 
 const START: u8 = 1;
 const LEAVE_DIRECTORY: u8 = 2;
+const DROP_PRIVILEGES: u8 = 3;
 
 impl Order {
     /// As a packet.
@@ -110,6 +113,7 @@ impl Order {
         match self {
             Order::Start(start) => start.encode(),
             Order::LeaveDirectory => vec![LEAVE_DIRECTORY],
+            Order::DropPrivileges => vec![DROP_PRIVILEGES],
         }
     }
 
@@ -122,6 +126,7 @@ impl Order {
         let order = match rest.byte()? {
             START => Order::Start(Start::decode(&mut rest)?),
             LEAVE_DIRECTORY => Order::LeaveDirectory,
+            DROP_PRIVILEGES => Order::DropPrivileges,
             kind => return Err(Malformed::Kind(kind)),
         };
         match rest.0 {

@@ -13,7 +13,11 @@ fn start() -> Start {
 
 #[test]
 fn orders_arrive_as_they_left() {
-    for order in [Order::Start(start()), Order::LeaveDirectory] {
+    for order in [
+        Order::Start(start()),
+        Order::LeaveDirectory,
+        Order::DropPrivileges,
+    ] {
         assert_eq!(Order::decode(&order.encode()), Ok(order));
     }
     let bytes = Order::Start(start()).encode();

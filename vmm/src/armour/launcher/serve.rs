@@ -20,16 +20,18 @@ use crate::sys;
 /// Programs at the same time. A machine has one for each of its user networks, and few others.
 pub const PROGRAMS_MAX: usize = 256;
 
-/// Says whether the VMM is gone; called when a signal came that may mean so.
-pub type Orphaned = Box<dyn Fn() -> bool + Send>;
+/// Gives up what the launcher is to give up when the machine is built.
+pub type DropPrivileges = Box<dyn Fn() -> io::Result<()> + Send>;
 
 /// The launcher.
 pub struct Server {
     orders: OwnedFd,
     /// `/dev/null`.
     null: OwnedFd,
-    /// A descriptor that is readable when somebody should ask.
-    watch: Option<(OwnedFd, Orphaned)>,
+    /// Readable when the VMM has ended. Its socket alone would not do: a program may have been
+    /// given the other end.
+    vmm: Option<OwnedFd>,
+    drop_privileges: DropPrivileges,
     programs: Vec<Program>,
 }
 
@@ -55,18 +57,24 @@ enum Stage {
 /// What woke the launcher.
 struct Woken {
     orders: bool,
-    watch: bool,
+    vmm: bool,
     /// Report, line and end of each program.
     programs: Vec<[bool; 3]>,
 }
 
 impl Server {
     /// Takes orders from this socket.
-    pub fn new(orders: OwnedFd, null: OwnedFd, watch: Option<(OwnedFd, Orphaned)>) -> Self {
+    pub fn new(
+        orders: OwnedFd,
+        null: OwnedFd,
+        vmm: Option<OwnedFd>,
+        drop_privileges: DropPrivileges,
+    ) -> Self {
         Server {
             orders,
             null,
-            watch,
+            vmm,
+            drop_privileges,
             programs: Vec::new(),
         }
     }
@@ -79,7 +87,7 @@ impl Server {
             }
             self.programs.retain(|program| !program.tell_end());
             let gone = woken.orders && self.take_order().is_err();
-            if gone || (woken.watch && self.is_orphaned()) {
+            if gone || woken.vmm {
                 break;
             }
         }
@@ -89,10 +97,10 @@ impl Server {
     }
 
     fn wait(&self) -> io::Result<Woken> {
-        let watch = self.watch.as_ref().map_or(-1, |(fd, _)| fd.as_raw_fd());
+        let vmm = self.vmm.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let mut fds = vec![
             sys::poll_entry(self.orders.as_raw_fd(), libc::POLLIN),
-            sys::poll_entry(watch, libc::POLLIN),
+            sys::poll_entry(vmm, libc::POLLIN),
         ];
         for program in &self.programs {
             fds.extend(program.awaits().map(|fd| sys::poll_entry(fd, libc::POLLIN)));
@@ -102,19 +110,12 @@ impl Server {
         let mut next = || ready.next().unwrap_or_default();
         Ok(Woken {
             orders: next(),
-            watch: next(),
+            vmm: next(),
             programs: self
                 .programs
                 .iter()
                 .map(|_| [next(), next(), next()])
                 .collect(),
-        })
-    }
-
-    fn is_orphaned(&self) -> bool {
-        self.watch.as_ref().is_some_and(|(fd, orphaned)| {
-            while sys::next_signal(fd).is_some() {}
-            orphaned()
         })
     }
 
@@ -138,10 +139,8 @@ impl Server {
         };
         let answer = match order {
             Ok(Order::Start(start)) => return self.start(&start, fds.collect(), line),
-            Ok(Order::LeaveDirectory) => match std::env::set_current_dir("/") {
-                Ok(()) => Answer::Done(0),
-                Err(error) => failed(&error),
-            },
+            Ok(Order::LeaveDirectory) => done(std::env::set_current_dir("/")),
+            Ok(Order::DropPrivileges) => done((self.drop_privileges)()),
             Err(why) => Answer::Refused(why),
         };
         tell(&line, &answer);
@@ -251,6 +250,13 @@ impl Program {
 /// Whoever does not read what it is told is not waited for.
 fn tell(line: &OwnedFd, answer: &Answer) {
     let _ = packet::send(line, &answer.encode(), &[], Wait::No);
+}
+
+fn done(result: io::Result<()>) -> Answer {
+    match result {
+        Ok(()) => Answer::Done(0),
+        Err(error) => failed(&error),
+    }
 }
 
 fn failed(error: &io::Error) -> Answer {
