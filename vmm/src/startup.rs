@@ -99,7 +99,7 @@ fn start(order: Order, parent: u32) -> Result<u8> {
     files::begin(&sandbox, &names::of_order(&order), Programs::Elsewhere)?;
     if let Some(when) = order.process.mem_lock {
         // In the process that stays: a child does not inherit it.
-        privileges::lift_memory_limit();
+        privileges::prepare_memory_lock();
         sys::lock_memory(when).context("locking memory failed")?;
     }
     let _pid_file = match &order.process.pidfile {

@@ -415,29 +415,15 @@ pub fn lock_memory(when: MemoryLock) -> io::Result<()> {
     check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | when) }).map(drop)
 }
 
-/// How much memory may be locked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
-    /// Any amount; needs a capability where it is not so already.
-    Unlimited,
-    /// As much as we are allowed to allow ourselves.
-    AsHighAsMayBe,
-}
-
-/// Sets RLIMIT_MEMLOCK.
+/// Lets any amount of memory be locked (RLIMIT_MEMLOCK).
 ///
 /// # Errors
-/// Those of setrlimit(2).
-pub fn limit_locked_memory(limit: Limit) -> io::Result<()> {
-    let mut values = libc::rlimit {
+/// Those of setrlimit(2): EPERM where the limit is lower and we may not raise it.
+pub fn lift_memory_limit() -> io::Result<()> {
+    let values = libc::rlimit {
         rlim_cur: libc::RLIM_INFINITY,
         rlim_max: libc::RLIM_INFINITY,
     };
-    if limit == Limit::AsHighAsMayBe {
-        // SAFETY: `values` lives across the call.
-        check(unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut values) })?;
-        values.rlim_cur = values.rlim_max;
-    }
     // SAFETY: `values` lives across the call.
     check(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const values) }).map(drop)
 }

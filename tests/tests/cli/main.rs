@@ -4,6 +4,7 @@ mod globals;
 mod migratable;
 mod options;
 mod output;
+mod privileges;
 mod process;
 mod refusals;
 mod sandbox;

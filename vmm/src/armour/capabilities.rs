@@ -15,12 +15,22 @@ struct Data {
     inheritable: u32,
 }
 
-/// The calling thread has none from here on, and can have none again.
+/// CAP_IPC_LOCK, to lock memory beyond the limit.
+pub const LOCK_MEMORY: u32 = 1 << 14;
+
+/// The calling thread has none from here on but those of `kept` that it has (of the first 32),
+/// and can have no other again.
 ///
 /// # Errors
-/// Those of capset(2).
-pub fn drop_all() -> io::Result<()> {
-    set([Data::default(); 2])
+/// Those of capget(2) and capset(2).
+pub fn drop_all_but(kept: u32) -> io::Result<()> {
+    let mut left = [Data::default(); 2];
+    if kept != 0 {
+        let permitted = get()?[0].permitted & kept;
+        left[0].effective = permitted;
+        left[0].permitted = permitted;
+    }
+    set(left)
 }
 
 /// Whatever the calling thread may have it has: a change of its user takes them out of effect.

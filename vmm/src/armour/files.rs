@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 use usernet::landlock::{Place, Rights, Ruleset, Scope};
@@ -79,6 +79,11 @@ const MODULES: [&str; 4] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
 static RULES: OnceLock<Rules> = OnceLock::new();
 /// The main thread obeys them, and with it all that it starts.
 static INHERITED: AtomicBool = AtomicBool::new(false);
+
+/// Refusals that were explained.
+static HINTS: AtomicU32 = AtomicU32::new(0);
+/// How many are explained where everybody sees it.
+const MOST_HINTS: u32 = 16;
 
 struct Rules {
     own: Ruleset,
@@ -182,12 +187,20 @@ pub fn hint(path: &str, error: &io::Error) {
     let ours = error.raw_os_error() == Some(libc::EACCES) && INHERITED.load(Ordering::Relaxed);
     if let (true, Some(rules)) = (ours, RULES.get()) {
         let what = match rules.mode {
-            Files::Any => "-sandbox keeps directories of the system read only",
+            Files::Any => "-sandbox (system directories are read only)",
             Files::Named => {
-                "-sandbox files=named allows what the configuration names, and -add-dir"
+                "-sandbox files=named (neither the configuration nor -add-dir names it)"
             }
         };
-        log::warn!("Cannot open {path}: the permissions do not allow it, or it is that {what}");
+        let level = match HINTS.fetch_add(1, Ordering::Relaxed) {
+            0..MOST_HINTS => log::Level::Warn,
+            // A client could fill the log.
+            _ => log::Level::Debug,
+        };
+        log::log!(
+            level,
+            "Cannot open {path}: denied by its permissions or by {what}"
+        );
     }
 }
 

@@ -1,17 +1,16 @@
 //! The files that a configuration names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use api_spec::{Encode, Value, to_json};
-use block::{DriverSpec, Graph};
 
 use super::files::Named;
 use crate::cli::Order;
 use crate::control::migrate::address::Address;
 
 /// Those that the command line names outside of disks and outputs, which are known when they have
-/// been opened ([`of_disks`]).
+/// been opened ([`of_opened`]).
 pub fn of_order(order: &Order) -> Vec<Named> {
     let mut named = Vec::new();
     let machine = &order.machine;
@@ -72,31 +71,11 @@ fn walk(value: &Value, named: &mut Vec<Named>) {
     }
 }
 
-/// Those that were opened during the start: `opened` is by name, and whether to be written. The
-/// images below a node that is written may be written, too: a job may commit to them.
-pub fn of_disks(opened: Vec<(PathBuf, bool)>, graph: &Graph) -> Vec<Named> {
-    let nodes = graph.nodes();
-    let by_name: BTreeMap<&str, _> = nodes
-        .iter()
-        .map(|node| (node.name.as_str(), node))
-        .collect();
-    let mut written = BTreeSet::new();
-    let writable = nodes.iter().filter(|node| !node.info.read_only);
-    let mut next: Vec<&str> = writable.map(|node| node.name.as_str()).collect();
-    while let Some(name) = next.pop() {
-        if let (true, Some(node)) = (written.insert(name), by_name.get(name)) {
-            next.extend(node.children.iter().map(|(_, child)| child.as_str()));
-        }
-    }
+/// Those that were opened by name during the start, and whether to be written: disks with all
+/// images below them, outputs and inputs of character devices, logs.
+pub fn of_opened(opened: Vec<(PathBuf, bool)>) -> Vec<Named> {
     let mut named = BTreeMap::new();
-    let files = nodes.iter().filter_map(|node| match &node.spec.driver {
-        DriverSpec::File(file) | DriverSpec::HostDevice(file) => {
-            let writes = written.contains(node.name.as_str());
-            Some((PathBuf::from(&file.filename), writes))
-        }
-        _ => None,
-    });
-    for (path, writes) in opened.into_iter().chain(files) {
+    for (path, writes) in opened {
         *named.entry(path).or_insert(false) |= writes;
     }
     let rule = |(path, writes)| match writes {
@@ -109,6 +88,16 @@ pub fn of_disks(opened: Vec<(PathBuf, bool)>, graph: &Graph) -> Vec<Named> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_named_once() {
+        let opened = [("/a", false), ("/b", false), ("/a", true)];
+        let opened = opened.map(|(path, writes)| (path.into(), writes));
+        assert_eq!(
+            of_opened(opened.into()),
+            [Named::Write("/a".into()), Named::Read("/b".into())]
+        );
+    }
 
     #[test]
     fn files_are_known_by_the_names_of_members() {

@@ -8,7 +8,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use anyhow::{Result, anyhow, bail};
 
@@ -21,6 +21,9 @@ use crate::{own_process, sys};
 /// Whether threads give up their capabilities. Never under the unit tests, which are threads of
 /// one process.
 static DROPPING: AtomicBool = AtomicBool::new(false);
+
+/// Capabilities that threads keep all the same.
+static KEPT: AtomicU32 = AtomicU32::new(0);
 
 /// Gives up at once what is not even needed to set things up, and becomes the user of the plan.
 /// `parent` is who started us. Only for a process with one thread.
@@ -92,18 +95,16 @@ pub fn finish(plan: &SandboxPlan) -> Result<()> {
 /// Those of capset(2).
 pub fn enter_thread() -> io::Result<()> {
     match DROPPING.load(Ordering::Relaxed) {
-        true => capabilities::drop_all(),
+        true => capabilities::drop_all_but(KEPT.load(Ordering::Relaxed)),
         false => Ok(()),
     }
 }
 
-/// Memory stays locked when those capabilities are gone that let it: what is mapped later counts
-/// against the limit, which is lifted as far as it may be.
-pub fn lift_memory_limit() {
-    for limit in [sys::Limit::Unlimited, sys::Limit::AsHighAsMayBe] {
-        if sys::limit_locked_memory(limit).is_ok() {
-            return;
-        }
+/// All memory is to be locked, and what is mapped later counts against the limit once capabilities
+/// are gone. Lifts the limit; where that may not be, threads keep the capability to pass it by.
+pub fn prepare_memory_lock() {
+    if sys::lift_memory_limit().is_err() {
+        KEPT.store(capabilities::LOCK_MEMORY, Ordering::Relaxed);
     }
 }
 

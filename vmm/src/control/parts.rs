@@ -146,10 +146,10 @@ impl Control {
         Ok(())
     }
 
-    /// The files that were opened by name so far, and those below them; to be asked once, when
-    /// everything of the command line is there.
+    /// The files that were opened by name so far; to be asked once, when everything of the
+    /// command line is there.
     pub fn named_files(&self) -> Vec<Named> {
-        names::of_disks(self.fds.take_opened(), &self.blockdevs.graph())
+        names::of_opened(self.fds.take_opened())
     }
 
     /// blockdev-add.
