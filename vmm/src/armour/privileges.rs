@@ -72,7 +72,7 @@ pub fn leave_for_programs(plan: &SandboxPlan) -> Result<()> {
     }
     if let Some(user) = user {
         user.become_it()?;
-        capabilities::drop_all()?;
+        capabilities::drop_all_but(0)?;
     }
     Ok(())
 }
