@@ -9,10 +9,12 @@ pub mod points;
 
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::armour::trap;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use items::Items;
@@ -116,6 +118,8 @@ pub fn open_file(name: &str) -> Result<(), String> {
             errno_text::errno_text(&error)
         )
     })?;
+    // Before the old one is closed.
+    trap::also_to(file.as_raw_fd());
     *output() = Output::file(file);
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::accel::qtest::QtestAccel;
 use crate::accel::qtest_server::{Endpoint, QtestServer};
 use crate::armour::files::{self, Programs};
 use crate::armour::launcher::{self, Launcher};
-use crate::armour::{names, privileges};
+use crate::armour::{names, privileges, seccomp};
 use crate::cli::args::Arg;
 use crate::cli::migration::IncomingOrder;
 use crate::cli::order::{DiskOrder, MonitorOrder, SerialOrder};
@@ -34,7 +34,7 @@ use crate::process::{self, Daemon, PidFile, errno};
 use crate::service::Service;
 use crate::service::notify::Standing;
 use crate::sys;
-use crate::threads;
+use crate::threads::{self, ThreadKind};
 
 /// Runs the program with these words; returns its exit status.
 pub fn run(words: Vec<OsString>) -> u8 {
@@ -117,6 +117,7 @@ fn start(order: Order, parent: u32, daemon: &mut Option<Daemon>) -> Result<u8> {
         Some(path) => Some(PidFile::create(path)?),
         None => None,
     };
+    seccomp::arm(&sandbox).map_err(|error| anyhow!(error))?;
     let stopped = order.process.stopped;
     let loadvm = order.process.loadvm.clone();
     let mut control = build(order, launcher.clone(), service)?;
@@ -128,6 +129,10 @@ fn start(order: Order, parent: u32, daemon: &mut Option<Daemon>) -> Result<u8> {
     let dropped = launcher.drop_privileges();
     dropped.context("Cannot drop the privileges of the process that starts programs")?;
     files::restrict()?;
+    threads::spawner::begin().context("Cannot start a thread")?;
+    seccomp::install(ThreadKind::Control, "control").context("Cannot install a filter")?;
+    #[cfg(debug_assertions)]
+    crate::armour::provoke(ThreadKind::Control);
     control.start(stopped)?;
     let standing = match daemon {
         None => Standing::Started,

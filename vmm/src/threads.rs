@@ -1,20 +1,25 @@
-//! Every thread of the process starts here: with a name, a small stack, signals blocked, and a
-//! word to control when it panics.
+//! Every thread of the process starts here: with a name, a small stack, signals blocked, a filter
+//! of system calls, and a word to control when it panics.
 
 pub mod io_thread;
 pub mod polling;
+pub mod spawner;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, JoinHandle};
 
-use crate::armour::{files, privileges};
+use crate::armour::{files, privileges, seccomp};
 use crate::event::{MachineEvent, MailSender};
 
-/// What a thread does; decides on its stack.
+/// What a thread does; decides on its stack, and on the system calls that it may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ThreadKind {
+    /// The first thread: owns the machine, carries out commands.
+    Control,
+    /// Starts the others.
+    Spawner,
     /// Serves the monitors.
     Qmp,
     /// Serves character devices.
@@ -36,16 +41,54 @@ pub enum ThreadKind {
 }
 
 impl ThreadKind {
+    /// All of them.
+    pub const ALL: [ThreadKind; 11] = [
+        ThreadKind::Control,
+        ThreadKind::Spawner,
+        ThreadKind::Qmp,
+        ThreadKind::Chardev,
+        ThreadKind::Net,
+        ThreadKind::Io,
+        ThreadKind::Vcpu,
+        ThreadKind::Qtest,
+        ThreadKind::Worker,
+        ThreadKind::Block,
+        ThreadKind::Migration,
+    ];
+
+    /// As it is called in messages, in `filters.json` and in `-sandbox allow=`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ThreadKind::Control => "control",
+            ThreadKind::Spawner => "spawner",
+            ThreadKind::Qmp => "qmp",
+            ThreadKind::Chardev => "chardev",
+            ThreadKind::Net => "net",
+            ThreadKind::Io => "io",
+            ThreadKind::Vcpu => "vcpu",
+            ThreadKind::Qtest => "qtest",
+            ThreadKind::Worker => "worker",
+            ThreadKind::Block => "block",
+            ThreadKind::Migration => "migration",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// Bytes of stack; touched pages only count.
     const fn stack(self) -> usize {
         match self {
             // Decoding recurses over nested JSON, and block nodes are made within each other, as
             // deep as clients and images have it.
-            ThreadKind::Qmp => 2 << 20,
+            ThreadKind::Control | ThreadKind::Qmp => 2 << 20,
             ThreadKind::Worker => 4 << 20,
             // Requests go down from node to node.
             ThreadKind::Io | ThreadKind::Block | ThreadKind::Migration => 1 << 20,
             ThreadKind::Qtest => 512 << 10,
+            ThreadKind::Spawner => 128 << 10,
             ThreadKind::Chardev | ThreadKind::Net | ThreadKind::Vcpu => 256 << 10,
         }
     }
@@ -63,34 +106,46 @@ pub fn set_naming(on: bool) {
 ///
 /// # Errors
 /// When the host gives no thread.
-#[allow(clippy::disallowed_methods)] // the one place that may
 pub fn spawn<T: Send + 'static>(
     kind: ThreadKind,
     name: &str,
     mail: Option<MailSender>,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<Option<T>>> {
+    let builder = builder(kind, name);
     let name = name.to_owned();
-    let mut builder = Builder::new().stack_size(kind.stack());
-    if NAMED.load(Ordering::Relaxed) {
-        builder = builder.name(name.clone());
-    }
-    builder.spawn(move || {
-        let entered = files::enter_thread(kind).and_then(|()| privileges::enter_thread());
-        if let Err(error) = entered {
-            // Both need nothing but a kernel that has them. Without, nothing is run.
-            log::error!("Thread '{name}' cannot give up its privileges: {error}");
-            std::process::abort();
-        }
-        let result = catch_unwind(AssertUnwindSafe(body));
-        match result {
-            Ok(value) => Some(value),
-            Err(_) => {
-                if let Some(mail) = mail {
-                    mail.event(MachineEvent::ThreadPanicked { name });
-                }
+    spawner::spawn(builder, move || {
+        // Unconfined it does nothing.
+        let result = match confine(kind, &name) {
+            Ok(()) => catch_unwind(AssertUnwindSafe(|| {
+                #[cfg(debug_assertions)]
+                crate::armour::provoke(kind);
+                body()
+            }))
+            .ok(),
+            Err(error) => {
+                log::error!("Thread '{name}' cannot be confined: {error}");
                 None
             }
+        };
+        if let (None, Some(mail)) = (&result, mail) {
+            mail.event(MachineEvent::ThreadPanicked { name });
         }
+        result
     })
+}
+
+/// The calling thread gives up what its kind does not need.
+fn confine(kind: ThreadKind, name: &str) -> io::Result<()> {
+    files::enter_thread(kind)?;
+    privileges::enter_thread()?;
+    seccomp::install(kind, name)
+}
+
+fn builder(kind: ThreadKind, name: &str) -> Builder {
+    let builder = Builder::new().stack_size(kind.stack());
+    match NAMED.load(Ordering::Relaxed) {
+        true => builder.name(name.to_owned()),
+        false => builder,
+    }
 }

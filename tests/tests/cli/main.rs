@@ -8,4 +8,5 @@ mod output;
 mod privileges;
 mod process;
 mod refusals;
+mod sandbox;
 mod service;

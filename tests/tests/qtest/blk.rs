@@ -29,9 +29,13 @@ struct Disk {
 
 impl Disk {
     fn start(node: &str, device: &str, mask: u64) -> Self {
+        Self::start_with(VmBuilder::new(), node, device, mask)
+    }
+
+    fn start_with(builder: VmBuilder, node: &str, device: &str, mask: u64) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = disk::numbered(directory.path(), "disk.img", SECTORS);
-        let builder = VmBuilder::new()
+        let builder = builder
             .idle()
             .arg("-blockdev")
             .arg(format!(
@@ -486,4 +490,28 @@ fn the_driver_may_switch_the_cache() {
     assert_eq!(disk.t.readb(at), 0);
     assert_eq!(disk.request(OUT, 0, &[2; 512], 0).0, OK);
     assert_eq!(disk::read(&disk.path, 0, 512), [2; 512]);
+}
+
+#[test]
+fn a_thread_of_the_disk_that_does_what_it_may_not_ends_it() {
+    if tests::binary::skip_on_stand_in("it has no such hooks") {
+        return;
+    }
+    for (wish, words) in [
+        (
+            "forbidden",
+            "thread 'blk-1' (block) made system call 59 (execve)",
+        ),
+        ("panic", "This was asked for"),
+    ] {
+        let builder = VmBuilder::new().env("QVMD_PROVOKE", format!("block:{wish}"));
+        let mut disk = Disk::start_with(builder, "", "", u64::MAX);
+        // The request gets no answer.
+        let request = std::panic::AssertUnwindSafe(|| disk.request(OUT, 7, &[0xa5; 512], 0));
+        assert!(std::panic::catch_unwind(request).is_err(), "{wish}");
+        let exit = disk.t.vm.wait();
+        let signal = (wish == "forbidden").then_some(31);
+        assert_eq!(exit.signal, signal, "{exit:?}");
+        exit.assert_says(words);
+    }
 }

@@ -167,7 +167,9 @@ pub fn enter_thread(kind: ThreadKind) -> io::Result<()> {
     match kind {
         // Their files are opened for them.
         ThreadKind::Io | ThreadKind::Vcpu => rules.none.restrict(),
-        ThreadKind::Qmp
+        ThreadKind::Control
+        | ThreadKind::Spawner
+        | ThreadKind::Qmp
         | ThreadKind::Chardev
         | ThreadKind::Net
         | ThreadKind::Qtest

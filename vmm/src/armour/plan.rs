@@ -19,6 +19,8 @@ pub struct SandboxPlan {
     pub resource_control: bool,
     /// `files=`.
     pub files: Files,
+    /// `allow=SYSCALL[:KIND]`: system calls that threads may make beyond their filters.
+    pub allow: Vec<String>,
     /// `-add-dir`: beside what the configuration names.
     pub directories: Vec<Directory>,
     /// `-runas`, `-run-with user=`.
@@ -38,6 +40,7 @@ impl Default for SandboxPlan {
             spawn: true,
             resource_control: true,
             files: Files::Any,
+            allow: Vec::new(),
             directories: Vec::new(),
             user: None,
             chroot: None,

@@ -20,10 +20,12 @@ pub fn sandbox(plan: &mut SandboxPlan, arg: &Arg) -> Done {
             ("spawn", Kind::Text),
             ("resourcecontrol", Kind::Text),
             ("files", Kind::Text),
+            ("allow", Kind::Text),
         ],
     };
     let opts = Opts::parse(&arg.value, &table).map_err(|message| arg.error(message))?;
     plan.on = opts.flag("enable").unwrap_or(plan.on);
+    plan.allow.extend(opts.text("allow").map(str::to_owned));
     let allowed = |value: &str| match value {
         "allow" => Some(true),
         "deny" => Some(false),
