@@ -448,12 +448,12 @@ fn qtest_endpoint(backend: &Value) -> Result<Endpoint> {
     Ok(Endpoint::Connected(stream))
 }
 
-/// Everything that this command line makes, before it runs.
+/// Everything that this command line makes, before it runs. No programs are started.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn build_for_test(words: &[&str]) -> Result<Control> {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     match cli::parse(&words)? {
-        Request::Run(order) => build(*order, launcher::on_a_thread(), Service::default()),
+        Request::Run(order) => build(*order, Launcher::denied(), Service::default()),
         Request::Print(text) => bail!("It asks for a text: {text}"),
     }
 }

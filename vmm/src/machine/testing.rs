@@ -236,7 +236,8 @@ fn chain(rig: &mut Rig, input: &mut Input<'_>) {
     }
     let available = GuestAddress(rings + 0x1002);
     let next: u16 = ram.read_obj(available).unwrap_or(0);
-    let next = next.wrapping_add(1 + u16::from(input.byte() == 255) * input.word());
+    let skipped = u16::from(input.byte() == 255) * input.word();
+    let next = next.wrapping_add(1).wrapping_add(skipped);
     let _ = ram.write_obj(next, available);
     let Some(found) = rig.machine().pci.find(&id) else {
         return;

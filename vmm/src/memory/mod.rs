@@ -7,9 +7,10 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use api_spec::{HostMemPolicy, ObjectOptions, ObjectOptionsBranch as Branch};
+use devices::bus::lock;
 use devices::model::shadow;
 use devices::ram::{GuestRam, RamHandle};
 use thiserror::Error;
@@ -524,7 +525,7 @@ impl MachineRam {
         }
         let ram = GuestRam::from_regions(regions).map_err(|_| too_large())?;
         // Lives for ever: see above.
-        std::mem::forget(backend.mapping.clone());
+        lock(&LAID_OUT).push(backend.mapping.clone());
         Ok(MachineRam {
             layout,
             handle: GuestMemoryAtomic::new(ram),
@@ -532,6 +533,19 @@ impl MachineRam {
             shadow: slot(shadow::BASE, shadow::LEN, shadow::BASE),
         })
     }
+}
+
+/// Memory that machines were laid out in.
+static LAID_OUT: Mutex<Vec<Arc<Mapping>>> = Mutex::new(Vec::new());
+
+/// Unmaps the memory of all machines that there were, for a program that makes many of them.
+///
+/// # Safety
+/// There is no machine any more, and no thread of one.
+#[cfg(feature = "testing")]
+#[allow(unsafe_code)] // what still points into the memory would be wrong
+pub unsafe fn unmap_machines() {
+    lock(&LAID_OUT).clear();
 }
 
 impl Backend {
