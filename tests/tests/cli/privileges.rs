@@ -534,6 +534,44 @@ fn only_what_was_named_is_opened() {
 }
 
 #[test]
+fn a_disk_of_the_host_that_is_read_can_be_opened_again() {
+    if skipped() || !is_root() {
+        return;
+    }
+    let builder = busy();
+    let image = disk::raw(builder.dir(), "image", 1 << 20);
+    let made = Command::new("losetup")
+        .args(["--find", "--show", "--read-only"])
+        .arg(&image)
+        .output();
+    let Some(made) = made.ok().filter(|made| made.status.success()) else {
+        println!("skipped: no loop devices");
+        return;
+    };
+    let device = String::from_utf8_lossy(&made.stdout).trim().to_owned();
+    let node = json!({
+        "driver": "host_device", "node-name": "d", "filename": device, "read-only": true,
+    });
+    let mut vm = builder
+        .args(["-sandbox", "on,files=named", "-blockdev"])
+        .arg(node.to_string())
+        .start();
+    // It goes when nobody has it any more.
+    let detached = Command::new("losetup")
+        .arg("--detach")
+        .arg(&device)
+        .status();
+    assert!(detached.expect("losetup").success());
+    vm.exec("blockdev-add", {
+        let mut second = node.clone();
+        second["node-name"] = "e".into();
+        second
+    });
+    vm.exec("blockdev-del", json!({"node-name": "d"}));
+    vm.quit();
+}
+
+#[test]
 fn images_below_a_named_one_are_named() {
     if skipped() {
         return;

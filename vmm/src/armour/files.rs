@@ -125,7 +125,7 @@ pub fn begin(plan: &SandboxPlan, named: &[Named], programs: Programs) -> Result<
     }
     for directory in &plan.directories {
         let rights = match directory.read_only {
-            true => READING,
+            true => USING,
             false => WRITING,
         };
         let added = rules.try_allow(&directory.path, rights);
@@ -206,6 +206,8 @@ pub fn hint(path: &str, error: &io::Error) {
 }
 
 const READING: Rights = Rights::READ.or(Rights::LIST);
+/// Of a disk of the host its size is asked for, too, by those who only read it.
+const USING: Rights = READING.or(Rights::CONTROL);
 const WRITING: Rights = READING
     .or(Rights::WRITE)
     .or(Rights::MAKE)
@@ -258,7 +260,7 @@ impl Rules {
     fn add(&self, named: &[Named]) -> Result<()> {
         for one in named {
             match one {
-                Named::Read(path) => self.allow(path, READING)?,
+                Named::Read(path) => self.allow(path, USING)?,
                 Named::Write(path) => {
                     let rights = READING | Rights::WRITE | Rights::CONTROL;
                     self.allow(path, rights)?;
