@@ -354,6 +354,31 @@ pub fn bind(fd: &OwnedFd, address: &RawAddress) -> io::Result<()> {
     check(unsafe { libc::bind(fd.as_raw_fd(), address.pointer().cast(), address.len) }).map(drop)
 }
 
+/// Opens what is at a path itself, whatever it is, and does nothing with it.
+///
+/// # Errors
+/// Those of open(2).
+pub fn open_as_it_is(path: &std::path::Path) -> io::Result<std::fs::File> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    // Not by std: to it O_PATH is one of the access modes of musl, which it sets itself.
+    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: `path` ends with a zero and lives across the call.
+    let fd = check(unsafe { libc::open(path.as_ptr(), flags) })?;
+    // SAFETY: it was just opened, and nobody else has it.
+    Ok(unsafe { std::fs::File::from_raw_fd(fd) })
+}
+
+/// Gives the file behind a descriptor to a group.
+///
+/// # Errors
+/// Those of fchownat(2).
+pub fn change_group(file: &std::fs::File, group: u32) -> io::Result<()> {
+    let (fd, flags) = (file.as_raw_fd(), libc::AT_EMPTY_PATH);
+    // SAFETY: the path is a constant.
+    check(unsafe { libc::fchownat(fd, c"".as_ptr(), u32::MAX, group, flags) }).map(drop)
+}
+
 /// Sets the permission bits of an open file; of a unix socket, those that its path will have.
 ///
 /// # Errors
