@@ -304,6 +304,7 @@ impl Server {
             self.fan_out(&text);
         }
         let until = Instant::now() + Duration::from_millis(500);
+        let mut events = Events::with_capacity(64);
         while Instant::now() < until {
             let waiting = self
                 .monitors
@@ -313,7 +314,8 @@ impl Server {
             if !waiting {
                 break;
             }
-            std::thread::sleep(Duration::from_millis(5));
+            // Whatever wakes it, all are looked at again.
+            let _ = self.poll.poll(&mut events, Some(Duration::from_millis(5)));
         }
         let ids: Vec<_> = self.monitors.keys().copied().collect();
         for id in ids {

@@ -10,6 +10,7 @@ pub mod points;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -111,8 +112,11 @@ pub fn set_guest_name(name: &str) {
 /// In QEMU's words.
 pub fn open_file(name: &str) -> Result<(), String> {
     let path = template(name)?;
-    let file = File::options().create(true).append(true).open(&path);
-    let file = file.map_err(|error| {
+    // A FIFO that nobody reads is refused, and not waited for.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let mut options = File::options();
+    options.create(true).append(true).custom_flags(flags);
+    let file = options.open(&path).map_err(|error| {
         format!(
             "Error opening logfile {path}: {}",
             errno_text::errno_text(&error)

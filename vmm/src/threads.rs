@@ -138,7 +138,7 @@ pub fn spawn<T: Send + 'static>(
 /// The calling thread gives up what its kind does not need.
 fn confine(kind: ThreadKind, name: &str) -> io::Result<()> {
     files::enter_thread(kind)?;
-    privileges::enter_thread()?;
+    privileges::enter_thread(kind)?;
     seccomp::install(kind, name)
 }
 

@@ -3827,7 +3827,7 @@ pub static OPTIONS: &[OptionInfo] = &[
         name: "sandbox",
         has_arg: true,
         usage: "-sandbox [enable=]on|off[,obsolete=allow|deny][,elevateprivileges=allow|deny|children][,spawn=allow|deny][,resourcecontrol=allow|deny][,files=any|named]",
-        description: "How the process is confined once it is set up; on where nothing is said. `off` takes the filters of system calls, the rules for files and no_new_privs away. `obsolete=allow`: system calls that no C library makes any more; `elevateprivileges`: whether programs that are started may gain privileges; `spawn=deny`: none are started; `resourcecontrol=deny`: no priorities and affinities are set; `files=named`: only what the configuration names can be opened, what is passed as a descriptor, and what lies below the directories of -add-dir. See docs/security.md.",
+        description: "How the process is confined once it is set up; on where nothing is said. `off` takes the filters of system calls, the rules for files and no_new_privs away. `obsolete=allow`: system calls that no C library makes any more; `elevateprivileges`: whether programs that are started may gain privileges, and whether root, without -runas, keeps the capabilities to open taps and files of others; `spawn=deny`: none are started; `resourcecontrol=deny`: no priorities and affinities are set; `files=named`: only what the configuration names can be opened, what is passed as a descriptor, and what lies below the directories of -add-dir. See docs/security.md.",
         implied_key: Some("enable"),
     },
     OptionInfo {

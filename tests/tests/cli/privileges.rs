@@ -14,6 +14,10 @@ use tests::{Vm, VmBuilder, disk, sys};
 /// A user that owns nothing.
 const STRANGER: u32 = 54_321;
 const STRANGERS: u32 = 54_322;
+/// No capabilities.
+const NONE: &str = "0000000000000000";
+/// As libvirt says it: nothing that root may is kept.
+const UNPRIVILEGED: &str = "on,elevateprivileges=deny";
 
 fn skipped() -> bool {
     skip_on_stand_in("what a process gives up is its own affair")
@@ -88,14 +92,80 @@ fn no_thread_has_privileges() {
     if skipped() {
         return;
     }
-    let mut vm = busy().start();
+    let mut vm = busy().args(["-sandbox", UNPRIVILEGED]).start();
     for key in ["CapPrm", "CapEff", "CapInh", "CapAmb"] {
-        assert_threads(&vm, key, "0000000000000000");
+        assert_threads(&vm, key, NONE);
     }
     assert_threads(&vm, "NoNewPrivs", "1");
     vm.exec("object-add", json!({"qom-type": "iothread", "id": "io2"}));
-    assert_threads(&vm, "CapEff", "0000000000000000");
+    assert_threads(&vm, "CapEff", NONE);
     vm.quit();
+}
+
+#[test]
+fn as_root_those_who_open_things_keep_what_that_takes() {
+    if skipped() || !is_root() {
+        return;
+    }
+    let mut vm = busy().start();
+    vm.exec("object-add", json!({"qom-type": "iothread", "id": "io2"}));
+    let main = fs::read_to_string(format!("/proc/{}/comm", vm.pid())).expect("a process");
+    for key in ["CapPrm", "CapEff"] {
+        for (thread, left) in of_threads(vm.pid(), key) {
+            // CAP_DAC_OVERRIDE and CAP_NET_ADMIN.
+            let opens = [main.trim_end(), "spawner", "worker"].contains(&&*thread);
+            let expected = if opens { "0000000000001002" } else { NONE };
+            assert_eq!(left, expected, "{key} of {thread}");
+        }
+    }
+    for key in ["CapInh", "CapAmb"] {
+        assert_threads(&vm, key, NONE);
+    }
+    vm.quit();
+}
+
+#[test]
+fn root_opens_files_of_others_later_unless_told_otherwise() {
+    if skipped() || !is_root() {
+        return;
+    }
+    for (sandbox, opens) in [
+        ("on", true),
+        ("on,elevateprivileges=allow", true),
+        (UNPRIVILEGED, false),
+        ("on,elevateprivileges=children", false),
+    ] {
+        let builder = busy().args(["-sandbox", sandbox]);
+        let file = disk::raw(builder.dir(), "theirs", 1 << 20);
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("its owner");
+        std::os::unix::fs::chown(&file, Some(STRANGER), Some(STRANGERS)).expect("root");
+        let mut vm = builder.start();
+        let result = add_file(&mut vm, "theirs", &file, false);
+        match opens {
+            true => drop(result.expect(sandbox)),
+            false => assert_denied(result),
+        }
+        vm.quit();
+    }
+}
+
+#[test]
+fn root_makes_taps_later_unless_told_otherwise() {
+    let tun = File::options().read(true).write(true).open("/dev/net/tun");
+    if skipped() || !is_root() || tun.is_err() {
+        println!("skipped: no taps");
+        return;
+    }
+    let tap = || json!({"type": "tap", "id": "t", "script": "no", "downscript": "no"});
+    let mut vm = busy().start();
+    vm.exec("netdev_add", tap());
+    assert!(vm.qmp().hmp("info network").contains("ifname=tap"));
+    vm.quit();
+    for sandbox in [UNPRIVILEGED, "on,elevateprivileges=children"] {
+        let mut vm = busy().args(["-sandbox", sandbox]).start();
+        vm.refused("netdev_add", tap());
+        vm.quit();
+    }
 }
 
 #[test]
@@ -135,8 +205,8 @@ fn another_user_has_what_root_opened() {
     assert_threads(&vm, "Uid", &four(STRANGER));
     assert_threads(&vm, "Gid", &four(STRANGERS));
     assert_threads(&vm, "Groups", &STRANGERS.to_string());
-    assert_threads(&vm, "CapEff", "0000000000000000");
-    assert_threads(&vm, "CapPrm", "0000000000000000");
+    assert_threads(&vm, "CapEff", NONE);
+    assert_threads(&vm, "CapPrm", NONE);
     // Not to be traced: what shows its memory is root's.
     let memory = fs::metadata(format!("/proc/{}/mem", vm.pid())).expect("a process");
     assert_eq!(memory.uid(), 0);
@@ -166,7 +236,7 @@ fn locked_memory_stays_within_no_limit() {
         }
         // Where the limit cannot be lifted, that one capability stays.
         for (thread, left) in of_threads(vm.pid(), "CapEff") {
-            let fine = ["0000000000000000", "0000000000004000"].contains(&&*left);
+            let fine = [NONE, "0000000000004000"].contains(&&*left);
             assert!(fine, "{thread}: {left}");
         }
         vm.quit();
@@ -186,7 +256,7 @@ fn a_tap_is_made_before_privileges_go() {
         .args(["-runas", &format!("{STRANGER}:{STRANGERS}")])
         .start();
     assert!(vm.qmp().hmp("info network").contains("ifname=tap"));
-    assert_threads(&vm, "CapEff", "0000000000000000");
+    assert_threads(&vm, "CapEff", NONE);
     let late = json!({"type": "tap", "id": "u", "script": "no", "downscript": "no"});
     vm.refused("netdev_add", late);
     vm.quit();
@@ -461,6 +531,44 @@ fn only_what_was_named_is_opened() {
         !socket.exists() && !open.join("sock").exists(),
         "sockets are left"
     );
+}
+
+#[test]
+fn a_disk_of_the_host_that_is_read_can_be_opened_again() {
+    if skipped() || !is_root() {
+        return;
+    }
+    let builder = busy();
+    let image = disk::raw(builder.dir(), "image", 1 << 20);
+    let made = Command::new("losetup")
+        .args(["--find", "--show", "--read-only"])
+        .arg(&image)
+        .output();
+    let Some(made) = made.ok().filter(|made| made.status.success()) else {
+        println!("skipped: no loop devices");
+        return;
+    };
+    let device = String::from_utf8_lossy(&made.stdout).trim().to_owned();
+    let node = json!({
+        "driver": "host_device", "node-name": "d", "filename": device, "read-only": true,
+    });
+    let mut vm = builder
+        .args(["-sandbox", "on,files=named", "-blockdev"])
+        .arg(node.to_string())
+        .start();
+    // It goes when nobody has it any more.
+    let detached = Command::new("losetup")
+        .arg("--detach")
+        .arg(&device)
+        .status();
+    assert!(detached.expect("losetup").success());
+    vm.exec("blockdev-add", {
+        let mut second = node.clone();
+        second["node-name"] = "e".into();
+        second
+    });
+    vm.exec("blockdev-del", json!({"node-name": "d"}));
+    vm.quit();
 }
 
 #[test]

@@ -128,4 +128,9 @@ fn a_log_that_nobody_reads_holds_up_nobody() {
     vm.assert_alive();
     drop(kept);
     vm.query("query-status");
+    // One that nobody reads yet is not waited for.
+    let said = vm.qmp().hmp(&format!("logfile {name}"));
+    let words = format!("Error opening logfile {name}: No such device or address");
+    assert_eq!(said.trim_end(), words);
+    vm.query("query-status");
 }

@@ -372,17 +372,12 @@ fn a_bridge_helper_that_hangs_holds_up_nobody_else() {
     vm.wait();
 }
 
-/// Taps cannot be made later on by a process that gave its capabilities up.
-fn privileged() -> Vm {
-    VmBuilder::new().none().args(["-sandbox", "off"]).start()
-}
-
 #[test]
 fn taps_come_and_go_with_their_scripts() {
     if !has_taps() {
         return;
     }
-    let mut vm = privileged();
+    let mut vm = Vm::none();
     let said = vm.path("said");
     let up = program(vm.dir(), "up", &format!("echo up $1 >> {}", said.display()));
     let down = program(
@@ -436,7 +431,7 @@ fn netdevs_end_with_the_program() {
     if !has_taps() {
         return;
     }
-    let mut vm = privileged();
+    let mut vm = Vm::none();
     let said = vm.path("said");
     let keep = said.with_file_name(format!("../said-{}", vm.pid()));
     let down = program(vm.dir(), "down", &format!("echo $1 > {}", keep.display()));

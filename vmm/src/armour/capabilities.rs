@@ -15,6 +15,10 @@ struct Data {
     inheritable: u32,
 }
 
+/// CAP_DAC_OVERRIDE, to open files whoever they belong to.
+pub const OPEN_ANY_FILE: u32 = 1 << 1;
+/// CAP_NET_ADMIN, to make taps, and to open those of others.
+pub const OPEN_TAPS: u32 = 1 << 12;
 /// CAP_IPC_LOCK, to lock memory beyond the limit.
 pub const LOCK_MEMORY: u32 = 1 << 14;
 

@@ -62,8 +62,9 @@ const DEVICES: [&str; 9] = [
 const TERMINALS: &str = "/dev/pts";
 
 /// What the C library reads to look up the name of a host or the time zone, and the modules it
-/// loads for that.
-const LOOKUPS: [&str; 8] = [
+/// loads for that; and what we read for the group of a socket.
+const LOOKUPS: [&str; 9] = [
+    "/etc/group",
     "/etc/hosts",
     "/etc/host.conf",
     "/etc/nsswitch.conf",
@@ -124,7 +125,7 @@ pub fn begin(plan: &SandboxPlan, named: &[Named], programs: Programs) -> Result<
     }
     for directory in &plan.directories {
         let rights = match directory.read_only {
-            true => READING,
+            true => USING,
             false => WRITING,
         };
         let added = rules.try_allow(&directory.path, rights);
@@ -205,24 +206,28 @@ pub fn hint(path: &str, error: &io::Error) {
 }
 
 const READING: Rights = Rights::READ.or(Rights::LIST);
+/// Of a disk of the host its size is asked for, too, by those who only read it.
+const USING: Rights = READING.or(Rights::CONTROL);
 const WRITING: Rights = READING
     .or(Rights::WRITE)
     .or(Rights::MAKE)
     .or(Rights::CONTROL);
 
 impl Rules {
-    /// Everything but the directories of the system, by what is in the root directory.
+    /// Everything is read; all but the directories of the system is written, by what is in the root
+    /// directory.
     fn allow_any(&self) -> Result<()> {
+        // What comes there later is read at least.
+        self.allow(Path::new("/"), READING)?;
         let entries = std::fs::read_dir("/").context("Cannot restrict files: /")?;
         for entry in entries.flatten() {
             let path = entry.path();
             // A link leads where it leads.
             let real = path.canonicalize().unwrap_or_else(|_| path.clone());
-            let rights = match is_system(&path) || is_system(&real) || !real.is_dir() {
-                true => READING,
-                false => WRITING,
-            };
-            self.allow(&path, rights)?;
+            let is_root = real.parent().is_none();
+            if !(is_root || is_system(&path) || is_system(&real)) && real.is_dir() {
+                self.allow(&path, WRITING)?;
+            }
         }
         Ok(())
     }
@@ -255,7 +260,7 @@ impl Rules {
     fn add(&self, named: &[Named]) -> Result<()> {
         for one in named {
             match one {
-                Named::Read(path) => self.allow(path, READING)?,
+                Named::Read(path) => self.allow(path, USING)?,
                 Named::Write(path) => {
                     let rights = READING | Rights::WRITE | Rights::CONTROL;
                     self.allow(path, rights)?;

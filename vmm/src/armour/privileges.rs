@@ -3,7 +3,8 @@
 //! [`begin`] comes before anything of the host is opened, [`finish`] when everything is. Between
 //! them the main thread has the capabilities it was started with, so that a user without any may
 //! be given files, networks and locked memory that only root may have. All other threads drop
-//! theirs before they do anything ([`enter_thread`]).
+//! theirs before they do anything ([`enter_thread`]). Where no user was named and privileges may be
+//! had, the threads that open things for clients keep two of them ([`FOR_OPENING`]).
 #![allow(unsafe_code)] // prctl and chroot
 
 use std::io;
@@ -13,9 +14,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use anyhow::{Result, anyhow, bail};
 
 use super::capabilities;
-use super::plan::SandboxPlan;
+use super::plan::{Elevate, SandboxPlan};
 use super::user::User;
 use crate::process::errno;
+use crate::threads::ThreadKind;
 use crate::{own_process, sys};
 
 /// Whether threads give up their capabilities. Never under the unit tests, which are threads of
@@ -24,6 +26,13 @@ static DROPPING: AtomicBool = AtomicBool::new(false);
 
 /// Capabilities that threads keep all the same.
 static KEPT: AtomicU32 = AtomicU32::new(0);
+
+/// Capabilities that those keep besides that open what clients name.
+static OPENERS_KEEP: AtomicU32 = AtomicU32::new(0);
+
+/// What root's clients count on at run time: a tap by its name (`netdev_add`), a disk that belongs
+/// to another user (`blockdev-add`).
+const FOR_OPENING: u32 = capabilities::OPEN_TAPS | capabilities::OPEN_ANY_FILE;
 
 /// Gives up at once what is not even needed to set things up, and becomes the user of the plan.
 /// `parent` is who started us. Only for a process with one thread.
@@ -44,6 +53,9 @@ pub fn begin(plan: &SandboxPlan, parent: u32) -> Result<()> {
         log::warn!("The sandbox is off: a guest that breaks out has all that this process has");
     }
     DROPPING.store(plan.on || plan.user.is_some(), Ordering::Relaxed);
+    if plan.user.is_none() && plan.elevate == Elevate::Allow {
+        OPENERS_KEEP.store(FOR_OPENING, Ordering::Relaxed);
+    }
     if plan.exit_with_parent {
         // After the change of user, which takes it back.
         let signal = libc::SIGTERM.cast_unsigned().into();
@@ -77,8 +89,8 @@ pub fn leave_for_programs(plan: &SandboxPlan) -> Result<()> {
     Ok(())
 }
 
-/// Everything is open: goes below the root directory of the plan, and drops all capabilities of
-/// the main thread.
+/// Everything is open: goes below the root directory of the plan, and drops the capabilities of the
+/// main thread.
 ///
 /// # Errors
 /// In words.
@@ -86,17 +98,36 @@ pub fn finish(plan: &SandboxPlan) -> Result<()> {
     if let Some(directory) = &plan.chroot {
         enter_root(directory)?;
     }
-    enter_thread().map_err(|error| anyhow!("Cannot drop capabilities: {error}"))
+    let dropped = enter_thread(ThreadKind::Control);
+    dropped.map_err(|error| anyhow!("Cannot drop capabilities: {error}"))
 }
 
-/// The calling thread gives up its capabilities.
+/// The calling thread, of this kind, gives up its capabilities.
 ///
 /// # Errors
 /// Those of capset(2).
-pub fn enter_thread() -> io::Result<()> {
+pub fn enter_thread(kind: ThreadKind) -> io::Result<()> {
     match DROPPING.load(Ordering::Relaxed) {
-        true => capabilities::drop_all_but(KEPT.load(Ordering::Relaxed)),
+        true => capabilities::drop_all_but(kept_by(kind)),
         false => Ok(()),
+    }
+}
+
+fn kept_by(kind: ThreadKind) -> u32 {
+    let all = KEPT.load(Ordering::Relaxed);
+    match kind {
+        // The spawner opens nothing, but workers have no more than it has.
+        ThreadKind::Control | ThreadKind::Spawner | ThreadKind::Worker => {
+            all | OPENERS_KEEP.load(Ordering::Relaxed)
+        }
+        ThreadKind::Qmp
+        | ThreadKind::Chardev
+        | ThreadKind::Net
+        | ThreadKind::Io
+        | ThreadKind::Vcpu
+        | ThreadKind::Qtest
+        | ThreadKind::Block
+        | ThreadKind::Migration => all,
     }
 }
 

@@ -570,7 +570,12 @@ impl HostPort {
                 Err(refusal) => log::warn!("{who} is refused: {refusal}"),
             }
             match &self.link {
-                Link::Server(listener) if left > 0 => next = listener.accept().ok(),
+                Link::Server(listener) if left > 0 => match listener.accept() {
+                    Ok(fd) => next = Some(fd),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    // Out of descriptors, say: the poll does not tell of them again.
+                    Err(_) => self.deadline = Some(Instant::now() + TERMINAL_LOOK),
+                },
                 // Others may wait, and the poll does not tell of them again.
                 Link::Server(_) => self.deadline = Some(Instant::now()),
                 _ => {}

@@ -1,7 +1,6 @@
 //! Pages to their places in a file.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::carrier::{Carrier, Pool};
@@ -89,10 +88,10 @@ impl FileLane {
             .saturating_add(entry.place)
             .saturating_add(run.offset());
         let cannot = |error| failure("Cannot write the file", &error);
+        let Some(span) = Span::of(block, run) else {
+            return Ok(0);
+        };
         if !run.zero || !self.sparse {
-            let Some(span) = Span::of(block, run) else {
-                return Ok(0);
-            };
             self.mark(job.block, run, true);
             self.write(&span, at)?;
             return Ok(run.bytes());
@@ -103,9 +102,9 @@ impl FileLane {
         match punch(&self.file, at, run.bytes()) {
             Ok(()) => Ok(0),
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-                let zeroes = vec![0; usize::try_from(run.bytes()).unwrap_or(0)];
-                let written = self.file.write_all_at(&zeroes, at);
-                written.map(|()| run.bytes()).map_err(cannot)
+                // Aligned, as direct I/O needs it. What is no zero any more comes again.
+                self.write(&span, at)?;
+                Ok(run.bytes())
             }
             Err(error) => Err(cannot(error)),
         }
