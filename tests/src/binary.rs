@@ -69,6 +69,17 @@ pub fn skip_on_stand_in(reason: &str) -> bool {
     is_stand_in()
 }
 
+/// Ends a test that needs what only a program built for debugging has: hooks by which its threads
+/// misbehave.
+pub fn skip_without_hooks() -> bool {
+    let profile = program().parent().and_then(Path::file_name);
+    let without = is_stand_in() || profile.is_none_or(|name| name != "debug");
+    if without {
+        println!("skipped: the program has no hooks for it");
+    }
+    without
+}
+
 /// Whether /dev/kvm is there and may be opened.
 pub fn has_kvm() -> bool {
     std::fs::OpenOptions::new()

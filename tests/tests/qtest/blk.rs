@@ -494,7 +494,7 @@ fn the_driver_may_switch_the_cache() {
 
 #[test]
 fn a_thread_of_the_disk_that_does_what_it_may_not_ends_it() {
-    if tests::binary::skip_on_stand_in("it has no such hooks") {
+    if tests::binary::skip_without_hooks() {
         return;
     }
     for (wish, words) in [
