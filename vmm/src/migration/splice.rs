@@ -91,6 +91,9 @@ impl Splicer {
     }
 
     /// As much as fits.
+    ///
+    /// # Safety
+    /// As [`Splicer::step`].
     unsafe fn lend(&mut self, left: &mut &mut [libc::iovec]) -> io::Result<()> {
         while !left.is_empty() {
             let count = left.len().min(MOST_PIECES);
