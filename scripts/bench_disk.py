@@ -256,10 +256,7 @@ class Part:
 
     def all(self, count):
         """In each repetition each program does each thing, in turn; who goes first changes."""
-        for backing, (title, format, options, _) in BACKINGS.items():
-            able = self.probe(title, format, options)
-            if able:
-                self.measure_full(able, backing, count)
+        self.full(count, BACKINGS, WORKS)
         self.images.forget()
         able = {format: self.probe(f"{format}, new", format, {}) for format in ("raw", "qcow2")}
         huge = self.images.path("huge.qcow2")
@@ -273,11 +270,19 @@ class Part:
                     self.measure_open(opens[name], huge, self.results.note(name))
         self.say("")
 
+    def full(self, count, backings, works):
+        """Works on images that are full."""
+        for backing in backings:
+            title, format, options, _ = BACKINGS[backing]
+            able = self.probe(title, format, options)
+            if able:
+                self.measure_full(able, backing, works, count)
+
     def say(self, words):
         if sys.stderr.isatty():
             print(f"\r{words:60}" if words else "\r" + " " * 60 + "\r", end="", file=sys.stderr, flush=True)
 
-    def measure_full(self, able, backing, count):
+    def measure_full(self, able, backing, works, count):
         """The works in turn, after some requests of each that do not count."""
         _, format, options, _ = BACKINGS[backing]
         guests = {}
@@ -285,7 +290,7 @@ class Part:
             self.images.full("raw", name)
             path = self.images.full(format, name)
             guests[name] = Guest(self.running, program, self.image, [node(format, path, options)])
-        steps = [(work, depth) for work in WORKS for depth in WORKS[work][1]]
+        steps = [(work, depth) for work in works for depth in WORKS[work][1]]
         for i in range(count + 1):
             for work, depth in steps:
                 for name in sorted(guests, reverse=i % 2 == 1):
@@ -326,8 +331,9 @@ class Part:
         vmm.end()
 
 
-def measure(running, programs, results, options, root, cache):
-    """All of it. Says, in the end, where images were and what is absent."""
+def measure(running, programs, results, options, root, cache, only=None):
+    """All of it, or works on full images only: (names of BACKINGS, names of WORKS). Says, in the end, where images were
+    and what is absent."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         results.absent.append("disk: no /dev/kvm that may be opened")
         return
@@ -345,7 +351,11 @@ def measure(running, programs, results, options, root, cache):
     images = Images(directory)
     begun = time.monotonic()
     try:
-        Part(running, programs, image, images, results, options.disk_ms).all(options.disks)
+        part = Part(running, programs, image, images, results, options.disk_ms)
+        if only:
+            part.full(options.disks, *only)
+        else:
+            part.all(options.disks)
     finally:
         images.end()
     took = time.monotonic() - begun

@@ -117,7 +117,7 @@ def absence():
     return None
 
 
-def measure(running, programs, results, count, root, cache):
+def measure(running, programs, results, count, milliseconds, root, cache):
     """In each repetition each program does each work, in turn; the first repetition does not count."""
     why = absence()
     image = None if why else bench_disk.guest(root, cache)
@@ -133,7 +133,7 @@ def measure(running, programs, results, count, root, cache):
             for work in WORKS:
                 for name in sorted(guests, reverse=i % 2 == 1):
                     say(f"frames {i}/{count} {work} {name}")
-                    rate = guests[name].do(work, MILLISECONDS)
+                    rate = guests[name].do(work, milliseconds)
                     if i:
                         results.note(name)(f"tap-{work}", value(work, rate))
         say("")
@@ -143,6 +143,6 @@ def measure(running, programs, results, count, root, cache):
             with contextlib.suppress(OSError):
                 guest.end()
         network.end()
-    results.notes.append(f"frames: {count} repetitions of {MILLISECONDS} ms each")
+    results.notes.append(f"frames: {count} repetitions of {milliseconds} ms each")
     if load > os.cpu_count() / 2:
         results.notes.append(f"frames: the machine was busy before (load {load:.1f}): only the best values say something")
