@@ -9,6 +9,10 @@ pub const MAX_SIZE: usize = 64 << 20;
 /// Nesting of one value at most.
 pub const MAX_NESTING: usize = 127;
 
+/// Tokens of one value at most: some milliseconds of work, which is all that one client may take
+/// from the others. The largest messages of real clients have some thousands.
+pub const MAX_TOKENS: usize = 1 << 17;
+
 /// What was cut out of the stream.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Frame {
@@ -41,6 +45,8 @@ pub struct Splitter {
     buffer: Vec<u8>,
     braces: i64,
     brackets: i64,
+    /// So far, but for the values of lists and members.
+    tokens: usize,
     /// The value is too large: its rest is skipped, not stored.
     discard: bool,
 }
@@ -52,6 +58,7 @@ impl Default for Splitter {
             buffer: Vec::new(),
             braces: 0,
             brackets: 0,
+            tokens: 0,
             discard: false,
         }
     }
@@ -137,6 +144,10 @@ impl Splitter {
                     out.push(Frame::Error("JSON nesting depth limit exceeded".into()));
                     self.drop_rest();
                 }
+                if self.tokens > MAX_TOKENS / 2 && !self.discard {
+                    out.push(Frame::Error("JSON token count limit exceeded".into()));
+                    self.drop_rest();
+                }
                 self.end_if_complete(out);
                 true
             }
@@ -170,6 +181,10 @@ impl Splitter {
     }
 
     fn structure(&mut self, byte: u8) {
+        // Each of them stands for itself and for what comes before the next.
+        if matches!(byte, b'{' | b'[' | b',' | b':') {
+            self.tokens += 1;
+        }
         match byte {
             b'{' => self.braces += 1,
             b'}' => self.braces -= 1,
@@ -244,7 +259,8 @@ impl Splitter {
             self.buffer = Vec::new();
         }
         self.buffer.clear();
-        (self.state, self.braces, self.brackets, self.discard) = (state, 0, 0, false);
+        (self.state, self.braces, self.brackets) = (state, 0, 0);
+        (self.tokens, self.discard) = (0, false);
     }
 }
 

@@ -88,6 +88,25 @@ fn size_is_limited_and_memory_given_back() {
     assert_eq!(out.last(), Some(&Frame::Value(json!({"x": 1}))));
 }
 
+#[test]
+fn tokens_are_limited() {
+    let most = vec!["[]"; MAX_TOKENS / 4 - 1].join(",");
+    let text = format!("[{most}]{{\"x\":1}}");
+    let found = frames(&[text.as_bytes()]);
+    assert!(matches!(
+        found.as_slice(),
+        [Frame::Value(_), Frame::Value(_)]
+    ));
+    for list in ["[],", "1,", "{\"a\":1},", "\"\","] {
+        let text = format!("[{}0]{{\"x\":1}}", list.repeat(MAX_TOKENS));
+        let wanted = Frame::Error("JSON token count limit exceeded".into());
+        assert_eq!(
+            frames(&[text.as_bytes()]),
+            [wanted, Frame::Value(json!({"x": 1}))]
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn any_split_gives_the_same(cuts in proptest::collection::vec(0usize..200, 0..20)) {

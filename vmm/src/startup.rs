@@ -16,7 +16,7 @@ use crate::accel::qtest::QtestAccel;
 use crate::accel::qtest_server::{Endpoint, QtestServer};
 use crate::armour::files::{self, Programs};
 use crate::armour::launcher::{self, Launcher};
-use crate::armour::{names, privileges, seccomp};
+use crate::armour::{names, privileges, seccomp, trap};
 use crate::cli::args::Arg;
 use crate::cli::migration::IncomingOrder;
 use crate::cli::order::{DiskOrder, MonitorOrder, SerialOrder};
@@ -101,6 +101,7 @@ const IDENTIFIERS: &str = "\nIdentifiers consist of letters, digits, '-', '.', '
 fn start(order: Order, parent: u32, daemon: &mut Option<Daemon>) -> Result<u8> {
     prepare_process(&order)?;
     let service = Service::take();
+    let is_silent = order.process.daemonize && order.process.log_file.is_none();
     if order.process.daemonize {
         *daemon = Some(process::daemonize()?);
     }
@@ -117,6 +118,10 @@ fn start(order: Order, parent: u32, daemon: &mut Option<Daemon>) -> Result<u8> {
         Some(path) => Some(PidFile::create(path)?),
         None => None,
     };
+    if is_silent {
+        trap::also_to_system_log();
+    }
+    trap::handle().context("Cannot handle signals")?;
     seccomp::arm(&sandbox).map_err(|error| anyhow!(error))?;
     let stopped = order.process.stopped;
     let loadvm = order.process.loadvm.clone();

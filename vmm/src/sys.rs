@@ -36,13 +36,18 @@ pub fn is_inherited(fd: RawFd) -> bool {
     flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
 
-/// Takes over a descriptor inherited from our parent, and sets FD_CLOEXEC on it.
+/// Takes over a descriptor inherited from our parent, and sets FD_CLOEXEC on it. Of standard input,
+/// output and error a duplicate is made and they stay open: what is opened next must not get their
+/// numbers, because messages go there.
 ///
 /// # Errors
 /// EBADF when nothing is open under that number, or what is there is ours.
 pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
     if !is_inherited(fd) {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    if fd <= libc::STDERR_FILENO {
+        return duplicate(fd);
     }
     // SAFETY: no pointers; fails on a number that is not open.
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;

@@ -608,3 +608,44 @@ fn text_commands_write_files() {
         assert_eq!(hmp(line), text);
     }
 }
+
+#[test]
+fn a_fifo_that_nobody_reads_is_not_waited_for() {
+    if skip_on_stand_in("the reference waits") {
+        return;
+    }
+    let (mut vm, _) = patterned(16 * MIB, "stopped");
+    let fifo = vm.path("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.expect("mkfifo").success());
+    let name = fifo.display();
+    let why = format!("Could not create '{name}': No such device or address");
+    assert_eq!(vm.refused("dump-guest-memory", to_file(&fifo)).desc, why);
+    let arguments = json!({"val": 0, "size": 16, "filename": fifo});
+    let why = format!("Could not open '{name}': No such device or address");
+    assert_eq!(vm.refused("pmemsave", arguments.clone()).desc, why);
+    let reader = fs::OpenOptions::new().read(true).write(true).open(&fifo);
+    let mut reader = reader.expect("a FIFO");
+    vm.exec("pmemsave", arguments);
+    let mut bytes = [1; 16];
+    reader.read_exact(&mut bytes).expect("memory");
+    assert_eq!(bytes, [0; 16]);
+}
+
+#[test]
+fn the_end_by_memory_that_is_lost_is_said() {
+    if skip_on_stand_in("the reference says nothing") {
+        return;
+    }
+    let (mut vm, _) = patterned(16 * MIB, "stopped");
+    let file = fs::OpenOptions::new().write(true).open(vm.path("ram"));
+    file.expect("a file of memory")
+        .set_len(MIB)
+        .expect("a shorter one");
+    vm.qmp().send(
+        b"{\"execute\":\"human-monitor-command\",\"arguments\":{\"command-line\":\"xp 0x300000\"}}",
+    );
+    let exit = vm.wait();
+    assert_eq!(exit.signal, Some(7), "{exit:?}");
+    exit.assert_says(") touched memory at 0x");
+}

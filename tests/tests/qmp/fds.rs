@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use serde_json::{Value, json};
+use tests::binary::skip_on_stand_in;
 use tests::qmp::outcome;
 use tests::{Vm, disk};
 
@@ -248,4 +249,34 @@ fn descriptors_of_a_client_that_leaves_are_closed() {
     }
     let after = open_fds(&vm);
     assert!(after <= before + 4, "{before} descriptors became {after}");
+}
+
+/// Messages go to standard error: whatever a client says, no disk gets its number.
+#[test]
+fn standard_streams_stay_where_they_are() {
+    if skip_on_stand_in("the reference gives them away") {
+        return;
+    }
+    let mut vm = Vm::stopped();
+    let streams = |vm: &Vm| {
+        [0, 1, 2].map(|fd| fs::read_link(format!("/proc/{}/fd/{fd}", vm.pid())).expect("a stream"))
+    };
+    let before = streams(&vm);
+    for fd in ["0", "1", "2"] {
+        vm.refused("netdev_add", json!({"type": "tap", "id": "n", "fd": fd}));
+        assert_eq!(streams(&vm), before);
+    }
+    let image = vm.path("image");
+    fs::write(&image, [0; 1 << 20]).expect("an image");
+    let file = json!({"driver": "file", "filename": image, "node-name": "f"});
+    vm.exec("blockdev-add", file);
+    vm.exec("migrate", json!({"uri": "tcp:127.0.0.1:1"}));
+    tests::migrate::wait(&mut vm, "failed");
+    assert_eq!(streams(&vm), before);
+    assert!(
+        fs::read(&image)
+            .expect("an image")
+            .iter()
+            .all(|byte| *byte == 0)
+    );
 }

@@ -81,6 +81,22 @@ fn a_string_of_100_megabytes_is_refused_and_forgotten() {
 }
 
 #[test]
+fn a_message_of_a_million_tokens_is_refused() {
+    if skip_on_stand_in("the reference takes two millions") {
+        return;
+    }
+    let (mut vm, mut second) = two();
+    let list = vec!["1"; 500_000].join(",");
+    let text = format!("{{\"execute\":\"query-name\",\"arguments\":{{\"a\":[{list}]}}}}");
+    vm.qmp().send(text.as_bytes());
+    vm.qmp()
+        .send(b"{\"execute\":\"query-name\",\"id\":\"end\"}");
+    let errors = errors_until(vm.qmp(), "end");
+    assert_eq!(errors, ["JSON token count limit exceeded"]);
+    assert_quick(&mut second);
+}
+
+#[test]
 fn ten_thousand_nested_brackets_are_refused() {
     for bracket in ["[", "{\"a\":"] {
         let (mut vm, mut second) = two();

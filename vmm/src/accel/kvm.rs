@@ -48,20 +48,34 @@ fn open() -> Result<Kvm, AccelError> {
     Kvm::new().map_err(|error| {
         let error = io::Error::from(error);
         if error.kind() == io::ErrorKind::PermissionDenied {
-            AccelError::Forbidden {
-                group: device_group(),
-            }
+            AccelError::Forbidden { advice: advice() }
         } else {
             AccelError::Absent(error)
         }
     })
 }
 
-/// The name of the group that /dev/kvm belongs to.
-fn device_group() -> String {
-    let gid = std::fs::metadata("/dev/kvm")
-        .map_or(0, |data| data.gid())
-        .to_string();
+/// How a user gets to /dev/kvm.
+fn advice() -> String {
+    /// Read and write, for the group.
+    const GROUP_MAY: u32 = 0o060;
+    let data = std::fs::metadata("/dev/kvm");
+    let data = data.map_or((0, 0), |data| (data.gid(), data.mode()));
+    match data {
+        // Nobody should be told to join root's.
+        (1.., mode) if mode & GROUP_MAY == GROUP_MAY => {
+            let group = group_name(data.0);
+            format!("/dev/kvm belongs to the group {group}: add the user to it")
+        }
+        (_, mode) => format!(
+            "/dev/kvm has mode {:o}: its group may not use it",
+            mode & 0o777
+        ),
+    }
+}
+
+fn group_name(gid: u32) -> String {
+    let gid = gid.to_string();
     let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
     let entry = groups
         .lines()

@@ -34,11 +34,11 @@ pub enum AccelError {
     /// We may not use it.
     #[error(
         "Could not access KVM kernel module: Permission denied\nfailed to initialize kvm: \
-         Permission denied\n/dev/kvm belongs to the group {group}: add the user to it"
+         Permission denied\n{advice}"
     )]
     Forbidden {
-        /// The group that may.
-        group: String,
+        /// What can be done.
+        advice: String,
     },
     /// The kernel's KVM is too old or too small.
     #[error("kvm does not support {0}")]

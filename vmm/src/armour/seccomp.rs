@@ -58,7 +58,6 @@ pub fn arm(plan: &SandboxPlan) -> Result<(), String> {
     for text in &plan.allow {
         log::warn!("The system call {text} is allowed beyond the filters");
     }
-    trap::handle().map_err(|error| format!("Cannot handle SIGSYS: {error}"))?;
     no_new_privileges().map_err(|error| format!("Cannot set no_new_privs: {error}"))?;
     // The standard hook may print a backtrace, for which it opens files.
     std::panic::set_hook(Box::new(|panic| {

@@ -6,6 +6,7 @@
 //! One dump at a time. A client that did not detach is answered at the end.
 
 use std::fs::File;
+use std::os::unix::fs::FileTypeExt;
 
 use api_spec::{
     DumpGuestMemoryArgs, DumpGuestMemoryCapability, DumpGuestMemoryFormat as Format,
@@ -332,10 +333,18 @@ impl Control {
     }
 }
 
-/// Makes a file, or empties one that is there; `verb` is what the error says about it. Blocks.
+/// Makes a file, or empties one that is there; `verb` is what the error says about it. Blocks, but
+/// not for somebody to read a FIFO.
 pub(super) fn create(opener: &Opener, path: &str, mode: u32, verb: &str) -> QmpResult<File> {
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC;
-    let opened = opener.open(path, flags, mode);
+    let is_fifo = std::fs::metadata(path).is_ok_and(|data| data.file_type().is_fifo());
+    let opened = match is_fifo {
+        // Stays open until the other one is: the reader cannot go meanwhile unseen.
+        true => opener
+            .open(path, libc::O_WRONLY | libc::O_NONBLOCK, mode)
+            .and_then(|_there_is_a_reader| opener.open(path, flags, mode)),
+        false => opener.open(path, flags, mode),
+    };
     opened
         .map_err(|error| QmpError::generic(format!("Could not {verb} '{path}': {}", errno(&error))))
 }
