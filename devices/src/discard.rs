@@ -10,10 +10,11 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use vm_memory::bitmap::{AtomicBitmap, Bitmap};
+use vm_memory::bitmap::Bitmap;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap};
 
 use crate::ram::{GuestRam, RamHandle};
+use crate::written::Written;
 use vm_memory::GuestAddressSpace;
 
 /// Bytes of the pages that guests speak of.
@@ -177,7 +178,7 @@ impl Discarder {
 }
 
 impl Block {
-    fn new(region: &GuestRegionMmap<AtomicBitmap>) -> Self {
+    fn new(region: &GuestRegionMmap<Written>) -> Self {
         let shared = region.flags() & libc::MAP_SHARED != 0;
         let file = region.file_offset();
         Block {
@@ -229,12 +230,7 @@ fn blocks(ram: &GuestRam) -> Vec<Block> {
     ram.iter().map(Block::new).collect()
 }
 
-fn advise(
-    region: &GuestRegionMmap<AtomicBitmap>,
-    at: usize,
-    len: usize,
-    advice: i32,
-) -> io::Result<()> {
+fn advise(region: &GuestRegionMmap<Written>, at: usize, len: usize, advice: i32) -> io::Result<()> {
     if at.checked_add(len).is_none_or(|end| end > region.size()) {
         return Err(io::ErrorKind::InvalidInput.into());
     }

@@ -31,7 +31,7 @@ fn ram(file: Option<(&File, u64)>, flags: i32, len: usize) -> Option<RamHandle> 
         Some(_) => flags,
         None => flags | libc::MAP_ANONYMOUS,
     };
-    let mut builder = MmapRegionBuilder::new_with_bitmap(len, AtomicBitmap::with_len(len))
+    let mut builder = MmapRegionBuilder::new_with_bitmap(len, Written::with_len(len))
         .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
         .with_mmap_flags(flags);
     if let Some((file, offset)) = file {

@@ -26,6 +26,7 @@ pub mod testing;
 pub mod vhost;
 pub mod virtio;
 pub mod worker;
+pub mod written;
 
 #[cfg(test)]
 mod map_test;

@@ -6,9 +6,10 @@ use vm_memory::volatile_memory::VolatileMemory;
 use vm_memory::{ByteValued, Bytes, GuestAddress, GuestMemoryBackend, VolatileSlice};
 
 use crate::ram::GuestRam;
+use crate::written::Written;
 
 /// A part of guest memory that is one piece in the host.
-type Piece<'a> = VolatileSlice<'a, vm_memory::bitmap::BS<'a, vm_memory::bitmap::AtomicBitmap>>;
+type Piece<'a> = VolatileSlice<'a, vm_memory::bitmap::BS<'a, Written>>;
 
 /// The memory there, where all of it is one piece.
 pub fn piece(memory: &GuestRam, at: GuestAddress, len: usize) -> Option<Piece<'_>> {

@@ -5,8 +5,21 @@
 //! know by name (DESIGN: an older program accepts a newer stream exactly when the new field is
 //! unused).
 
+use std::cell::Cell;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// Bytes of most bodies.
+const ENOUGH: usize = 16 << 10;
+/// Bytes of room that a thread keeps for the next body.
+const MOST_KEPT: usize = 64 << 10;
+
+thread_local! {
+    /// Where bodies are written first: each then takes the memory that it needs, once. A machine
+    /// stands still while it is saved, and taking and giving back memory is most of what that costs.
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// A device that can be saved and restored. Called only when quiesced.
 pub trait Snapshot {
@@ -50,8 +63,15 @@ impl Section {
         version: u32,
         state: &S,
     ) -> Result<Self, StateError> {
-        let mut body = Vec::new();
-        ciborium::into_writer(state, &mut body).map_err(|error| refused(id, &error))?;
+        let mut room = ROOM.take();
+        room.clear();
+        room.reserve(ENOUGH);
+        let written = ciborium::into_writer(state, &mut room);
+        let body = room.as_slice().to_vec();
+        if room.capacity() <= MOST_KEPT {
+            ROOM.set(room);
+        }
+        written.map_err(|error| refused(id, &error))?;
         Ok(Section {
             id: id.into(),
             instance: instance.into(),

@@ -4,12 +4,12 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::binary::is_stand_in;
 use tests::migrate::{arrive, enable, go, listen, migrate_to, statuses, wait};
-use tests::{Serial, Vm, VmBuilder, disk};
+use tests::{Serial, Vm, VmBuilder, disk, seconds};
 
 use crate::churner::{Churner, SUCCESS, directory, new_disk, side, slowly, waiting};
 
@@ -197,6 +197,12 @@ fn cancelled_and_then_sent_again() {
     slowly(&mut churner.vm);
     churner.vm.exec("migrate", json!({ "uri": uri }));
     wait(&mut churner.vm, "active");
+    // Whom it waited for is there: it listens to nobody else.
+    let end = Instant::now() + seconds(60);
+    while target.path("migration.sock").exists() {
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let vm = &mut churner.vm;
     for (command, arguments, why) in [
         (

@@ -1,12 +1,17 @@
 //! RAM as KVM maps it, by slots, and the log of pages that the guest writes there.
 #![allow(unsafe_code)] // hands guest RAM to the kernel
+// Numbers of requests differ in type between C libraries.
+#![allow(clippy::unnecessary_cast)]
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
 
 use devices::bus::lock;
-use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_userspace_memory_region};
+use kvm_bindings::{
+    KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, kvm_dirty_log, kvm_userspace_memory_region,
+};
 use kvm_ioctls::VmFd;
 
 use super::SlotLog;
@@ -28,6 +33,9 @@ struct State {
     /// processors may write until it is gone, so all of them count. Those are small: only shadow
     /// memory comes and goes.
     gone: Vec<kvm_userspace_memory_region>,
+    /// Room for a slot's log, as long as pages are logged: fresh memory for each would take longer
+    /// than the kernel does.
+    room: Vec<u64>,
 }
 
 impl Slots {
@@ -92,6 +100,7 @@ impl Slots {
     fn set_logging(&self, state: &mut State, on: bool) -> io::Result<()> {
         state.logging = on;
         state.gone.clear();
+        state.room = Vec::new();
         let log = if on { KVM_MEM_LOG_DIRTY_PAGES } else { 0 };
         for region in state.regions.values_mut() {
             region.flags = region.flags & KVM_MEM_READONLY | log;
@@ -110,7 +119,11 @@ impl SlotLog for Slots {
     }
 
     fn collect(&self, mark: &mut dyn FnMut(u64, &[u64])) -> io::Result<()> {
-        let slots: Vec<u32> = lock(&self.state).regions.keys().copied().collect();
+        let (slots, mut room): (Vec<u32>, _) = {
+            let mut state = lock(&self.state);
+            let slots = state.regions.keys().copied().collect();
+            (slots, std::mem::take(&mut state.room))
+        };
         for slot in slots {
             let (region, log) = {
                 let state = lock(&self.state);
@@ -118,11 +131,11 @@ impl SlotLog for Slots {
                     // Went meanwhile: see below.
                     continue;
                 };
-                let len = usize::try_from(region.memory_size).unwrap_or(0);
-                (region, self.vm.get_dirty_log(slot, len)?)
+                (region, written(&self.vm, &region, &mut room)?)
             };
-            mark(region.userspace_addr, &log);
+            mark(region.userspace_addr, log);
         }
+        lock(&self.state).room = room;
         for region in std::mem::take(&mut lock(&self.state).gone) {
             let pages = usize::try_from(region.memory_size / PAGE).unwrap_or(0);
             let mut words = vec![u64::MAX; pages.div_ceil(64)];
@@ -151,6 +164,34 @@ fn region(slot: u32, ram: RamSlot, flags: u32) -> kvm_userspace_memory_region {
         guest_phys_addr: ram.guest,
         memory_size: ram.len,
         userspace_addr: ram.host,
+    }
+}
+
+/// The log of a slot, which begins anew.
+fn written<'r>(
+    vm: &VmFd,
+    region: &kvm_userspace_memory_region,
+    room: &'r mut Vec<u64>,
+) -> io::Result<&'r [u64]> {
+    /// _IOW(KVMIO, 0x42, struct kvm_dirty_log) of linux/kvm.h.
+    const KVM_GET_DIRTY_LOG: libc::Ioctl =
+        (1 << 30 | (size_of::<kvm_dirty_log>() as u64) << 16 | 0xae42) as libc::Ioctl;
+    let words = usize::try_from(region.memory_size.div_ceil(64 * PAGE)).unwrap_or(0);
+    if room.len() < words {
+        room.resize(words, 0);
+    }
+    let log = room.get_mut(..words).unwrap_or_default();
+    let mut request = kvm_dirty_log {
+        slot: region.slot,
+        ..Default::default()
+    };
+    request.__bindgen_anon_1.dirty_bitmap = log.as_mut_ptr().cast();
+    // SAFETY: the kernel writes a bit for each page of the slot, in whole words, and the room is
+    // that large and lives across the call.
+    let result = unsafe { libc::ioctl(vm.as_raw_fd(), KVM_GET_DIRTY_LOG, &raw const request) };
+    match result {
+        0 => Ok(log),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -69,15 +69,17 @@ impl DirtyLog for MachineLog {
         }
         let memory = self.ram.memory();
         for region in memory.iter() {
-            let words = (**region).bitmap().get_and_reset();
-            marks.add(region.as_ptr() as u64, &words);
+            let base = region.as_ptr() as u64;
+            let found = |index: usize, word| marks.add(word_at(base, index), &[word]);
+            (**region).bitmap().take(found);
         }
         // The same places once more, by guest address.
         for range in self.layout.ranges() {
             let region = memory.find_region(vm_memory::GuestAddress(range.base));
             if let Some(region) = region {
-                let words = self.foreign.take(range.base, region.len());
-                marks.add(region.as_ptr() as u64, &words);
+                let base = region.as_ptr() as u64;
+                let found = |index: usize, word| marks.add(word_at(base, index), &[word]);
+                self.foreign.take(range.base, region.len(), found);
             }
         }
         Ok(())
@@ -100,6 +102,12 @@ impl Drop for MachineLog {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Where the pages of that word of a bitmap are whose first page is at `base`.
+fn word_at(base: u64, index: usize) -> u64 {
+    let pages = u64::try_from(index).unwrap_or(u64::MAX).saturating_mul(64);
+    base.saturating_add(pages.saturating_mul(PAGE))
 }
 
 /// Sets of pages, found by address.

@@ -13,8 +13,9 @@ use api_spec::{HostMemPolicy, ObjectOptions, ObjectOptionsBranch as Branch};
 use devices::bus::lock;
 use devices::model::shadow;
 use devices::ram::{GuestRam, RamHandle};
+use devices::written::Written;
 use thiserror::Error;
-use vm_memory::bitmap::{AtomicBitmap, NewBitmap};
+use vm_memory::bitmap::NewBitmap;
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryAtomic, GuestRegionMmap};
 
@@ -562,7 +563,7 @@ impl Backend {
 
     /// Part of the memory as a region of guest RAM at `guest`.
     #[allow(unsafe_code)] // hands a pointer of ours to vm-memory
-    fn region(&self, offset: u64, len: u64, guest: u64) -> Option<GuestRegionMmap<AtomicBitmap>> {
+    fn region(&self, offset: u64, len: u64, guest: u64) -> Option<GuestRegionMmap<Written>> {
         let from = usize::try_from(offset).ok()?;
         let len = usize::try_from(len).ok()?;
         if from.checked_add(len)? > self.mapping.len() {
@@ -573,7 +574,7 @@ impl Backend {
         } else {
             libc::MAP_PRIVATE
         };
-        let mut builder = MmapRegionBuilder::new_with_bitmap(len, AtomicBitmap::with_len(len))
+        let mut builder = MmapRegionBuilder::new_with_bitmap(len, Written::with_len(len))
             .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
             .with_mmap_flags(sharing);
         if let Some(file) = &self.file {

@@ -29,6 +29,11 @@ impl Ahead {
         self.end = bytes.min(self.bytes.len());
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rest().is_empty()
+    }
+
     fn rest(&self) -> &[u8] {
         self.bytes.get(self.at..self.end).unwrap_or_default()
     }

@@ -92,11 +92,11 @@ pub trait TargetHost: Send {
     /// # Errors
     /// By section and field. The machine is of no use afterwards.
     fn load(&mut self, stopped: Stopped) -> Result<(), String>;
-    /// The other side let go of the disks: takes them, unless that is to wait for `cont`
-    /// (late-block-activate).
+    /// The other side let go of the machine: takes the disks, unless that is to wait for `cont`
+    /// (late-block-activate), and goes on with what the machine was doing.
     ///
     /// # Errors
-    /// When another program has them.
+    /// When another program has them. Nothing runs then.
     fn activate(&mut self) -> Result<(), String>;
 }
 

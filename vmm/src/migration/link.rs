@@ -189,6 +189,11 @@ impl Link {
         self.channel.kind == ChannelKind::Duplex
     }
 
+    /// Whether more has come already than was asked for.
+    pub fn has_more(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
     /// How the migration stands.
     pub const fn fate(&self) -> &Fate {
         &self.fate

@@ -153,7 +153,7 @@ pub fn read_sections<I: Input>(
             let text = format!("all together are over the limit of {MOST_SECTION_BYTES}");
             return Err(refuse("section", "len", &text));
         }
-        sections.push(get_section(&payload)?);
+        sections.push(get_section(payload)?);
     }
     receiver.expect(Kind::End)?;
     Ok(Stopped { state, sections })

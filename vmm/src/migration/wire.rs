@@ -390,7 +390,7 @@ pub fn put_config(config: &MachineConfig) -> Result<Vec<u8>, Broken> {
     let mut out = Vec::new();
     ciborium::into_writer(config, &mut out)
         .map_err(|error| refuse("config", "machine", &error.to_string()))?;
-    fits(Kind::Config, &out, "machine")?;
+    fits(Kind::Config, &out, || "machine".to_owned())?;
     Ok(out)
 }
 
@@ -434,30 +434,35 @@ pub fn get_state(payload: &[u8]) -> Result<(RunState, u32), Broken> {
     }
 }
 
-/// Encodes [`Kind::Section`].
+/// Encodes [`Kind::Section`], in place of what is in `payload`.
 ///
 /// # Errors
 /// When it does not fit.
-pub fn put_section(section: &Section) -> Result<Vec<u8>, Broken> {
-    let mut out = Out::default();
+pub fn put_section(section: &Section, payload: &mut Vec<u8>) -> Result<(), Broken> {
+    let mut out = Out(std::mem::take(payload));
+    out.0.clear();
     out.text(&section.id).text(&section.instance);
     out.u32(section.version).bytes(&section.body);
-    let name = format!("{} of '{}'", section.id, section.instance);
-    fits(Kind::Section, &out.0, &name)?;
-    Ok(out.0)
+    *payload = out.0;
+    let name = || format!("{} of '{}'", section.id, section.instance);
+    fits(Kind::Section, payload, name)
 }
 
 /// Decodes [`Kind::Section`].
 ///
 /// # Errors
 /// By field.
-pub fn get_section(payload: &[u8]) -> Result<Section, Broken> {
-    let mut fields = Fields::new("section", payload);
+pub fn get_section(mut payload: Vec<u8>) -> Result<Section, Broken> {
+    let mut fields = Fields::new("section", &payload);
+    let (id, instance) = (fields.text("id")?, fields.text("instance")?);
+    let version = fields.u32("version")?;
+    let before = payload.len().saturating_sub(fields.rest.len());
+    payload.drain(..before);
     Ok(Section {
-        id: fields.text("id")?,
-        instance: fields.text("instance")?,
-        version: fields.u32("version")?,
-        body: fields.rest.to_vec(),
+        id,
+        instance,
+        version,
+        body: payload,
     })
 }
 
@@ -514,13 +519,13 @@ pub fn refuse(record: &str, field: &str, reason: &str) -> Broken {
     ))
 }
 
-fn fits(kind: Kind, payload: &[u8], field: &str) -> Result<(), Broken> {
+fn fits(kind: Kind, payload: &[u8], field: impl FnOnce() -> String) -> Result<(), Broken> {
     let limit = usize::try_from(kind.limit()).unwrap_or(usize::MAX);
     if payload.len() <= limit {
         return Ok(());
     }
     let text = format!("{} bytes are over the limit of {limit}", payload.len());
-    Err(refuse(kind.name(), field, &text))
+    Err(refuse(kind.name(), &field(), &text))
 }
 
 /// Fields one after the other, little-endian.

@@ -207,7 +207,7 @@ fn restore(vcpu: &Vcpu, abilities: &Abilities, state: CpuV1) -> Result<(), Strin
     write_xcrs(fd, &xcrs)?;
     fd.set_lapic(&lapic_of(&lapic.0)?)
         .map_err(failed("KVM_SET_LAPIC"))?;
-    abilities.msrs.write(fd, &msrs)?;
+    abilities.msrs.write(fd, msrs)?;
     let mut events: kvm_bindings::kvm_vcpu_events = events.into();
     // Only virtual machines that asked for those may have them set.
     events.flags &= !(KVM_VCPUEVENT_VALID_PAYLOAD | KVM_VCPUEVENT_VALID_TRIPLE_FAULT);

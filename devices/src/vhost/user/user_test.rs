@@ -10,8 +10,9 @@ use vhost::vhost_user::VhostUserProtocolFeatures;
 use vhost_user_backend::bitmap::BitmapMmapRegion;
 use vhost_user_backend::{VhostUserBackendMut, VhostUserDaemon, VringT};
 use virtio_queue::QueueOwnedT;
-use vm_memory::{Bytes, FileOffset, GuestAddress, GuestAddressSpace, GuestMemoryAtomic};
-use vm_memory::{GuestMemoryMmap, bitmap::AtomicBitmap};
+use vm_memory::{
+    Bytes, FileOffset, GuestAddress, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap,
+};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::event::{
     EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier,
@@ -166,7 +167,7 @@ fn shared_guest() -> FakeGuest {
         let file = FileOffset::from_arc(file.clone(), offset);
         (GuestAddress(at), RAM_SIZE as usize, Some(file))
     });
-    let ram: GuestMemoryMmap<AtomicBitmap> = GuestRam::from_ranges_with_files(ranges).unwrap();
+    let ram = GuestRam::from_ranges_with_files(ranges).unwrap();
     guest.ram = GuestMemoryAtomic::new(ram);
     guest
 }

@@ -168,33 +168,34 @@ impl Control {
         }
         receiving.yank = None;
         self.migrate.progress.listening.clear();
-        match arrived {
-            Ok(state) => self.has_arrived(state),
-            Err(why) => self.has_not_arrived(&why),
+        if let Err(why) = arrived {
+            self.has_not_arrived(&why);
         }
     }
 
-    fn has_arrived(&mut self, state: RunState) {
-        let runs = self.life.starts_by_itself() && state == RunState::Running;
-        // `cont` came after they had been left to the other side.
-        if runs && self.blockdevs.any_inactive() {
-            return self.activate_disks(move |control, done| match done {
-                Ok(()) => control.arrives(Release::Arrived(state)),
-                Err(why) => {
-                    let text = format!("The disks cannot be used: {why}");
-                    log::error!("{text}");
-                    control.migrate.progress.error.get_or_insert(text);
-                    // `cont` tries again.
-                    control.arrives(Release::Stay(RunState::Paused));
-                }
-            });
+    /// The other side let go of the machine: it goes on here. At once, without another turn by the
+    /// thread that brought it, because nobody runs it meanwhile.
+    fn take_over(&mut self, answer: Answer<Result<(), String>>) {
+        if self.disks_can_wait() {
+            self.arrives();
+            return answer.give(Ok(()));
         }
-        self.arrives(Release::Arrived(state));
+        self.activate_disks(move |control, done| {
+            if done.is_ok() {
+                control.arrives();
+            }
+            answer.give(done);
+        });
     }
 
-    fn arrives(&mut self, how: Release) {
+    fn arrives(&mut self) {
+        let Some(state) = self.migrate.arriving.take() else {
+            return;
+        };
         self.migrate.to_announce = true;
-        self.feed(Input::Release(how));
+        self.migrate.receiving.yank = None;
+        self.migrate.progress.listening.clear();
+        self.feed(Input::Release(Release::Arrived(state)));
         self.tell_migration(MigrationStatus::Completed);
     }
 
@@ -329,12 +330,7 @@ impl TargetHost for Host {
     }
 
     fn activate(&mut self) -> Result<(), String> {
-        let ask = move |control: &mut Control, answer: Answer<Result<(), String>>| {
-            if control.disks_can_wait() {
-                return answer.give(Ok(()));
-            }
-            control.activate_disks(move |_, done| answer.give(done));
-        };
+        let ask = Control::take_over;
         self.line.ask(ask).map_err(|why| why.to_string())?
     }
 }

@@ -49,20 +49,20 @@ impl Foreign {
     }
 
     /// What was marked in `len` bytes from guest address `base` on, which is a multiple of 64
-    /// pages; begins anew.
-    pub fn take(&self, base: u64, len: u64) -> Vec<u64> {
+    /// pages: gives `found` each word that is not zero, with its number from there; begins anew.
+    pub fn take(&self, base: u64, len: u64, mut found: impl FnMut(usize, u64)) {
         let Some(bitmap) = self.0.get() else {
-            return Vec::new();
+            return;
         };
         let index = |address: u64| usize::try_from(address / PAGE).unwrap_or(usize::MAX);
         let (first, count) = (index(base) / 64, index(len).div_ceil(64));
         let words = bitmap.words().get(first..).unwrap_or_default();
-        // Looked at before they are written: most pages of the bitmap are never touched.
-        let take = |word: &AtomicU64| match word.load(Ordering::SeqCst) {
-            0 => 0,
-            _ => word.swap(0, Ordering::SeqCst),
-        };
-        words.iter().take(count).map(take).collect()
+        for (index, word) in words.iter().take(count).enumerate() {
+            // Looked at before they are written: most pages of the bitmap are never touched.
+            if word.load(Ordering::SeqCst) != 0 {
+                found(index, word.swap(0, Ordering::SeqCst));
+            }
+        }
     }
 }
 

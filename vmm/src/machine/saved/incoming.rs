@@ -5,11 +5,12 @@ use super::super::Machine;
 impl Machine {
     /// Instead of [`Machine::power_on`], for a machine that gets its state from elsewhere: as
     /// after power-on, but nothing is loaded into its RAM, where another machine's goes. Its
-    /// kernel was opened, and a reset loads it as ever.
+    /// kernel was opened, and a reset loads it as ever. Shadow memory stays as it was made, the way
+    /// most guests have it, so that nothing is to be mapped while the guest stands still.
     pub fn prepare_incoming(&mut self) {
         self.mark_occupied();
         self.ready = true;
-        self.remap();
+        self.map_devices();
     }
 }
 

@@ -27,6 +27,14 @@ pub trait Carrier {
     /// # Errors
     /// As [`Carrier::carry`].
     fn end_pass(&mut self, number: u32) -> Result<(), Broken>;
+    /// The same for the last one, behind which other records follow at once: what is little may be
+    /// kept back until then.
+    ///
+    /// # Errors
+    /// As [`Carrier::carry`].
+    fn end_last_pass(&mut self, number: u32) -> Result<(), Broken> {
+        self.end_pass(number)
+    }
     /// How many pages a job may have.
     fn job_pages(&self) -> u64 {
         JOB_PAGES
@@ -51,13 +59,9 @@ impl Single {
         Single { lane }
     }
 
-    /// Gives the channel back.
-    ///
-    /// # Errors
-    /// As [`Carrier::carry`].
-    pub fn finish(mut self) -> Result<Sender<Link>, Broken> {
-        self.lane.finish()?;
-        Ok(self.lane.into_sender())
+    /// Gives the channel back, with what is kept back.
+    pub fn finish(self) -> Sender<Link> {
+        self.lane.into_sender()
     }
 }
 
@@ -69,6 +73,11 @@ impl Carrier for Single {
 
     fn end_pass(&mut self, number: u32) -> Result<(), Broken> {
         self.lane.end_pass(number)
+    }
+
+    fn end_last_pass(&mut self, number: u32) -> Result<(), Broken> {
+        let sender = self.lane.sender();
+        sender.record(Kind::Pass, &put_pass(number))
     }
 
     fn caught_up(&mut self, number: u32) -> Result<(), Broken> {

@@ -10,7 +10,7 @@ use super::{Parts, get};
 use crate::migration::host::{Broken, Counters, Stopped, Tunables};
 use crate::migration::link::failure;
 use crate::migration::load::empty_sets;
-use crate::migration::ram::{DirtyLog, PAGE, PageSet};
+use crate::migration::ram::{PAGE, PageSet};
 
 /// A pass takes at least so many milliseconds: a guest that writes always has something to send,
 /// and asking what costs it time.
@@ -133,21 +133,22 @@ fn guarded(carrier: &mut dyn Carrier, parts: &mut Parts) -> Result<Stopped, Brok
     let setup = u64::try_from(setup).unwrap_or(u64::MAX);
     let counters = parts.shared.counters.clone();
     counters.setup_us.store(setup, Ordering::Relaxed);
-    let mut sets = everything(&parts.shared);
+    parts.sets = everything(&parts.shared);
     let mut course = Course::default();
     let mut number = 1;
     loop {
         let begun = Instant::now();
         let before = get(&counters.transferred);
-        pass(carrier, parts, &mut sets, number)?;
+        pass(carrier, parts, number)?;
+        carrier.end_pass(number)?;
         carrier.caught_up(number)?;
         let sent = get(&counters.transferred).saturating_sub(before);
         let elapsed = begun.elapsed();
-        collect(&mut *parts.log, &parts.shared, &mut sets)?;
+        collect(parts)?;
         let pass = Pass {
             sent,
             seconds: elapsed.as_secs_f64(),
-            dirty: left(&sets),
+            dirty: left(&parts.sets),
         };
         let downtime = pass.downtime(&parts.shared.tunables);
         counters
@@ -172,19 +173,16 @@ fn guarded(carrier: &mut dyn Carrier, parts: &mut Parts) -> Result<Stopped, Brok
     parts.shared.pace.release();
     let stopped = parts.host.stop()?;
     parts.shared.fate.check()?;
-    collect(&mut *parts.log, &parts.shared, &mut sets)?;
-    pass(carrier, parts, &mut sets, number)?;
+    collect(parts)?;
+    pass(carrier, parts, number)?;
+    carrier.end_last_pass(number)?;
     Ok(stopped)
 }
 
 /// Sends the pages of the sets, which are empty then.
-fn pass(
-    carrier: &mut dyn Carrier,
-    parts: &mut Parts,
-    sets: &mut [PageSet],
-    number: u32,
-) -> Result<(), Broken> {
+fn pass(carrier: &mut dyn Carrier, parts: &mut Parts, number: u32) -> Result<(), Broken> {
     let counters = parts.shared.counters.clone();
+    let sets = &mut parts.sets;
     counters.remaining.store(left(sets), Ordering::Relaxed);
     counters.passes.store(u64::from(number), Ordering::Relaxed);
     parts.host.pass(u64::from(number));
@@ -196,7 +194,7 @@ fn pass(
             rate.tell(&counters);
         }
     }
-    carrier.end_pass(number)
+    Ok(())
 }
 
 /// Takes pages out of a set, at most so many, from page `from` on.
@@ -224,7 +222,11 @@ fn everything(shared: &Shared) -> Vec<PageSet> {
     all.collect()
 }
 
-fn collect(log: &mut dyn DirtyLog, shared: &Shared, sets: &mut Vec<PageSet>) -> Result<(), Broken> {
+/// Adds to the sets what was written.
+fn collect(parts: &mut Parts) -> Result<(), Broken> {
+    let Parts {
+        log, shared, sets, ..
+    } = parts;
     // What is left out is in the log all the same.
     if sets.len() != shared.view.blocks.len() {
         *sets = empty_sets(&shared.view);

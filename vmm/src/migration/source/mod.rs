@@ -25,7 +25,7 @@ use super::host::{
 };
 use super::link::{Fate, Link, Sink, failure};
 use super::pages::{self, Zeroes};
-use super::ram::{DirtyLog, RamView};
+use super::ram::{DirtyLog, PageSet, RamView};
 use super::records::Sender;
 use super::untouched::Ground;
 use super::wire::{
@@ -61,6 +61,9 @@ pub struct Source {
 struct Parts {
     shared: Arc<Shared>,
     log: Box<dyn DirtyLog>,
+    /// Pages that are to be sent, one set for each block. Here, so that their memory is not given
+    /// back while the machine stands still.
+    sets: Vec<PageSet>,
     options: SendOptions,
     host: Box<dyn SourceHost>,
     begun: Instant,
@@ -95,6 +98,7 @@ impl Source {
                 fate: fate.clone(),
             }),
             log: self.log,
+            sets: Vec::new(),
             options: self.options,
             host: self.host,
             begun,
@@ -160,7 +164,7 @@ fn travel(
         let lane = StreamLane::new(sender, parts.shared.clone(), false, false);
         let mut carrier = Single::new(lane);
         let stopped = course::run(&mut carrier, parts)?;
-        Ok((carrier.finish()?, stopped))
+        Ok((carrier.finish(), stopped))
     } else {
         let mut carrier = Multi::connect(sender, more, &hello, zstd, parts.shared.clone())?;
         let stopped = course::run(&mut carrier, parts)?;
@@ -315,8 +319,10 @@ pub(super) fn put_sections<S: Sink>(
         return Err(Broken::Failed(text));
     }
     sender.record(Kind::State, &put_state(stopped.state, count))?;
+    let mut payload = Vec::new();
     for section in &stopped.sections {
-        sender.record(Kind::Section, &put_section(section)?)?;
+        put_section(section, &mut payload)?;
+        sender.record(Kind::Section, &payload)?;
     }
     Ok(())
 }

@@ -83,8 +83,10 @@ impl Target {
             said: 0,
         };
         let host = &mut *self.host;
-        let result = take(&mut talk, &mut self.more, &self.ram, &self.counters, host)
-            .and_then(|stopped| finish(&mut talk, stopped, host));
+        // To the end of this, `place` too: its memory is not given back while the machine stands
+        // still.
+        let result = take(&mut talk, self.more, &self.ram, &self.counters, host)
+            .and_then(|(stopped, _place)| finish(&mut talk, stopped, host));
         let received = talk.receiver.received();
         Counters::add(&self.counters.transferred, received);
         result.map_err(|broken| {
@@ -134,14 +136,14 @@ impl Talk {
     }
 }
 
-/// All up to the end: RAM is where it belongs, the devices are in what is returned.
+/// All up to the end: RAM is where `place` says, the devices are in what is returned.
 fn take(
     talk: &mut Talk,
-    more: &mut MoreChannels,
+    mut more: MoreChannels,
     ram: &RamView,
     counters: &Arc<Counters>,
     host: &mut dyn TargetHost,
-) -> Result<Stopped, Broken> {
+) -> Result<(Stopped, Place), Broken> {
     let receiver = &mut talk.receiver;
     let hello = receiver.hello()?;
     check_hello(&hello, receiver.input().is_duplex())?;
@@ -158,18 +160,27 @@ fn take(
         false => Ok(()),
     };
     let state = match hello.channels {
-        0 => read_ram(receiver, &mut place, passed)?,
+        0 => {
+            // Nobody else is to come. Now, as it takes time that there is not at the end.
+            drop(more);
+            read_ram(receiver, &mut place, passed)?
+        }
         _ => {
-            let gather = Gather::accept(more, receiver.input(), &hello, &place, counters)?;
+            let gather = Gather::accept(&mut more, receiver.input(), &hello, &place, counters)?;
+            drop(more);
             gather.read(receiver, &mut place, passed)?
         }
     };
     place.check_complete()?;
-    read_sections(receiver, &state)
+    Ok((read_sections(receiver, &state)?, place))
 }
 
 /// Says how far pages are: the source does not stop the machine while it would wait for old ones.
+/// One that has gone on does not wait for that.
 fn tell_pass(link: &mut Link, said: &mut u32, number: u32) -> Result<(), Broken> {
+    if link.has_more() {
+        return Ok(());
+    }
     let mut word = Vec::new();
     Head::put(&mut word, Kind::Passed, *said, &put_pass(number), 0);
     *said = said.wrapping_add(1);
@@ -210,7 +221,7 @@ fn finish(
         talk.receiver.expect(Kind::Go)?;
     }
     host.activate().map_err(Broken::Failed)?;
-    // The machine is here now, whether the source learns of it or not.
+    // The machine is here now and runs, whether the source learns of it or not.
     if talk.answers
         && let Err(broken) = talk.say(Kind::Running)
     {

@@ -20,8 +20,8 @@ const MTRRS: [(u32, u32); 5] = [(0x200, 16), (0x250, 1), (0x258, 2), (0x268, 8),
 /// of each.
 const MCG_CAP: u32 = 0x179;
 const MC_BANKS: u32 = 0x400;
-/// How many the kernel takes at once.
-const BATCH: usize = 128;
+/// How many the kernel takes at once (MAX_IO_MSRS of its arch/x86/kvm/x86.c is the first too many).
+const BATCH: usize = 255;
 
 /// The registers that this kernel's KVM has and that belong to a guest.
 pub struct Msrs(Vec<u32>);
@@ -58,10 +58,9 @@ impl Msrs {
     ///
     /// # Errors
     /// Naming the first that cannot be set.
-    pub fn write(&self, fd: &VcpuFd, saved: &[(u32, u64)]) -> Result<(), String> {
-        let mut ordered = saved.to_vec();
-        ordered.sort_by_key(|&(index, _)| place(index));
-        let mut rest = ordered.as_slice();
+    pub fn write(&self, fd: &VcpuFd, mut saved: Vec<(u32, u64)>) -> Result<(), String> {
+        saved.sort_by_key(|&(index, _)| place(index));
+        let mut rest = saved.as_slice();
         while !rest.is_empty() {
             let batch = rest.get(..BATCH.min(rest.len())).unwrap_or_default();
             let set = write(fd, batch).map_err(|error| format!("KVM_SET_MSRS: {error}"))?;
@@ -105,11 +104,7 @@ fn read(fd: &VcpuFd, wanted: &[u32]) -> Result<Vec<(u32, u64)>, kvm_ioctls::Erro
     let mut rest = wanted;
     while !rest.is_empty() {
         let batch = rest.get(..BATCH.min(rest.len())).unwrap_or_default();
-        let entry = |index: &u32| kvm_msr_entry {
-            index: *index,
-            ..Default::default()
-        };
-        let mut msrs = batch_of(&batch.iter().map(entry).collect::<Vec<_>>())?;
+        let mut msrs = batch_of(batch, |index| (*index, 0))?;
         // The kernel stops at the first that it does not know.
         let count = fd.get_msrs(&mut msrs)?;
         let known = msrs.as_slice().get(..count).unwrap_or_default();
@@ -122,14 +117,18 @@ fn read(fd: &VcpuFd, wanted: &[u32]) -> Result<Vec<(u32, u64)>, kvm_ioctls::Erro
 
 /// How many could be set, from the first on.
 fn write(fd: &VcpuFd, values: &[(u32, u64)]) -> Result<usize, kvm_ioctls::Error> {
-    let entry = |&(index, data): &(u32, u64)| kvm_msr_entry {
-        index,
-        data,
-        ..Default::default()
-    };
-    fd.set_msrs(&batch_of(&values.iter().map(entry).collect::<Vec<_>>())?)
+    fd.set_msrs(&batch_of(values, |value| *value)?)
 }
 
-fn batch_of(entries: &[kvm_msr_entry]) -> Result<Batch, kvm_ioctls::Error> {
-    Batch::from_entries(entries).map_err(|_| kvm_ioctls::Error::new(libc::E2BIG))
+fn batch_of<T>(from: &[T], entry: impl Fn(&T) -> (u32, u64)) -> Result<Batch, kvm_ioctls::Error> {
+    let mut batch = Batch::new(from.len()).map_err(|_| kvm_ioctls::Error::new(libc::E2BIG))?;
+    for (place, from) in batch.as_mut_slice().iter_mut().zip(from) {
+        let (index, data) = entry(from);
+        *place = kvm_msr_entry {
+            index,
+            data,
+            ..Default::default()
+        };
+    }
+    Ok(batch)
 }

@@ -41,7 +41,7 @@ pub fn xsave(fd: &VcpuFd, len: usize) -> io::Result<Vec<u8>> {
     // SAFETY: the kernel writes 4096 bytes, or as many as it told that it would; the area has
     // them.
     unsafe { area.call(fd, get)? };
-    Ok(area.into_bytes())
+    Ok(area.0)
 }
 
 /// Sets it; the area may come from a host with a larger or smaller one.
@@ -54,8 +54,7 @@ pub fn set_xsave(fd: &VcpuFd, len: usize, saved: &[u8]) -> io::Result<()> {
             format!("an area of {} bytes, and of {len} here", saved.len()),
         ));
     }
-    let mut area = Area::new(len);
-    area.fill(saved);
+    let mut area = Area::of(saved, len);
     // SAFETY: the kernel reads as many bytes as it told that it would; the area has them.
     unsafe { area.call(fd, KVM_SET_XSAVE) }
 }
@@ -81,7 +80,7 @@ pub fn nested(fd: &VcpuFd, most: usize) -> io::Result<Vec<u8>> {
     // SAFETY: the record says how large it may get, and the area is that large.
     unsafe { area.call(fd, KVM_GET_NESTED_STATE)? };
     let len = area.nested_size();
-    let mut bytes = area.into_bytes();
+    let mut bytes = area.0;
     bytes.truncate(len);
     Ok(bytes)
 }
@@ -91,54 +90,45 @@ pub fn set_nested(fd: &VcpuFd, saved: &[u8]) -> io::Result<()> {
     if saved.len() < NESTED_HEAD {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let mut area = Area::new(saved.len());
-    area.fill(saved);
+    let mut area = Area::of(saved, saved.len());
     // The kernel goes by what the record says of its size.
     area.set_nested_size(saved.len());
     // SAFETY: the record says how large it is, and the area is that large.
     unsafe { area.call(fd, KVM_SET_NESTED_STATE) }
 }
 
-/// Bytes for the kernel, aligned as its structures want it.
-struct Area {
-    words: Vec<u64>,
-    len: usize,
-}
+/// Bytes for the kernel, which copies them wherever they are.
+struct Area(Vec<u8>);
+
+/// Where `struct kvm_nested_state` has its size.
+const NESTED_SIZE: std::ops::Range<usize> = 4..8;
 
 impl Area {
     fn new(len: usize) -> Self {
-        Area {
-            words: vec![0; len.div_ceil(8)],
-            len,
-        }
+        Area(vec![0; len])
     }
 
-    fn fill(&mut self, bytes: &[u8]) {
-        for (word, bytes) in self.words.iter_mut().zip(bytes.chunks(8)) {
-            let mut all = [0; 8];
-            for (place, byte) in all.iter_mut().zip(bytes) {
-                *place = *byte;
-            }
-            *word = u64::from_le_bytes(all);
-        }
+    /// With these bytes, and zeroes behind them.
+    fn of(saved: &[u8], len: usize) -> Self {
+        let mut bytes = Vec::with_capacity(len);
+        bytes.extend_from_slice(saved.get(..len).unwrap_or(saved));
+        bytes.resize(len, 0);
+        Area(bytes)
     }
 
-    fn into_bytes(self) -> Vec<u8> {
-        let mut bytes: Vec<u8> = self.words.iter().flat_map(|w| w.to_le_bytes()).collect();
-        bytes.truncate(self.len);
-        bytes
-    }
-
-    /// The upper half of the first word of `struct kvm_nested_state`.
     fn nested_size(&self) -> usize {
-        let first = self.words.first().copied().unwrap_or(0);
-        usize::try_from(first >> 32).unwrap_or(0).min(self.len)
+        let size = self
+            .0
+            .get(NESTED_SIZE)
+            .and_then(|size| size.try_into().ok());
+        let size = u32::from_le_bytes(size.unwrap_or_default());
+        usize::try_from(size).unwrap_or(0).min(self.0.len())
     }
 
     fn set_nested_size(&mut self, size: usize) {
-        let size = u64::try_from(size).unwrap_or(0) & 0xffff_ffff;
-        if let Some(first) = self.words.first_mut() {
-            *first = *first & 0xffff_ffff | size << 32;
+        let size = u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes();
+        if let Some(place) = self.0.get_mut(NESTED_SIZE) {
+            place.copy_from_slice(&size);
         }
     }
 
@@ -146,7 +136,7 @@ impl Area {
     /// The kernel reads and writes no more than the area has.
     unsafe fn call(&mut self, fd: &VcpuFd, request: libc::Ioctl) -> io::Result<()> {
         // SAFETY: by the caller; the area lives across the call.
-        done(unsafe { libc::ioctl(fd.as_raw_fd(), request, self.words.as_mut_ptr()) })
+        done(unsafe { libc::ioctl(fd.as_raw_fd(), request, self.0.as_mut_ptr()) })
     }
 }
 
