@@ -1,10 +1,12 @@
 //! What becomes of those who come while the program has no descriptors left.
 
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tests::binary::skip_on_stand_in;
+use tests::certificates::credentials;
 use tests::{Qmp, Vm, VmBuilder, seconds, sys};
 
 /// Fewer than the program has, and enough again.
@@ -90,5 +92,58 @@ fn a_monitor_greets_its_client_when_there_are_descriptors_again() {
     late.set_limit(seconds(10));
     late.negotiate();
     late.query("query-status");
+    vm.quit();
+}
+
+fn descriptors(vm: &Vm) -> Vec<u64> {
+    let list = std::fs::read_dir(format!("/proc/{}/fd", vm.pid())).expect("descriptors");
+    let names = list.flatten().map(|entry| entry.file_name());
+    names
+        .filter_map(|name| name.to_str()?.parse().ok())
+        .collect()
+}
+
+/// Both are at the door at once, and there is room for one.
+#[test]
+fn the_second_of_two_strangers_is_not_forgotten() {
+    if skipped() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let door = listener.local_addr().expect("its address");
+    drop(listener);
+    let keys = credentials("Ours");
+    let mut vm = VmBuilder::new()
+        .none()
+        .arg("-object")
+        .arg(format!(
+            "tls-creds-x509,id=tls,endpoint=server,dir={}",
+            keys.path().display()
+        ))
+        .arg("-chardev")
+        .arg(format!(
+            "socket,id=port,host=127.0.0.1,port={},server=on,wait=off,tls-creds=tls",
+            door.port()
+        ))
+        .start();
+    vm.query("query-status");
+    let before = descriptors(&vm);
+    let free = (0..).find(|number| !before.contains(number));
+    vm.signal(libc::SIGSTOP);
+    let _both = [(); 2].map(|()| TcpStream::connect(door).expect("it listens"));
+    sys::limit_descriptors(vm.pid(), free.expect("a number") + 1);
+    vm.signal(libc::SIGCONT);
+    let until = Instant::now() + seconds(5);
+    let reaches = |vm: &Vm, count| {
+        while descriptors(vm).len() < count {
+            assert!(Instant::now() < until, "it does not come to {count}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    reaches(&vm, before.len() + 1);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(descriptors(&vm).len(), before.len() + 1);
+    sys::limit_descriptors(vm.pid(), ENOUGH);
+    reaches(&vm, before.len() + 2);
     vm.quit();
 }
