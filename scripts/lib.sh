@@ -77,6 +77,27 @@ debian_kernel() {
   kernel_version=$(ls "$kernel_dir/lib/modules")
 }
 
+# debian_tree DIRECTORY: a fresh Debian in there, with systemd as its init, made by debootstrap from the mirror that
+# this machine uses; once, and kept in the cache. Needs root.
+debian_tree() {
+  local into=$1 base=$cache/debian-tree.tar mirror suite
+  if [ ! -e "$base" ]; then
+    # shellcheck disable=SC2016 # names for apt
+    read -r mirror suite < <(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' |
+      grep -v -e '-security' -e '-updates' -e '-backports' | head -1)
+    [ -n "${suite:-}" ] || fail "apt has no source to make a Debian from"
+    say "making a Debian ($suite)"
+    debootstrap --variant=minbase --include=adduser,mandoc,systemd,systemd-sysv,dbus,zsh "$suite" "$into" "$mirror" >"$cache/debootstrap.log" 2>&1 ||
+      { tail -5 "$cache/debootstrap.log" >&2; fail "debootstrap failed"; }
+    rm -rf "$into"/var/cache/apt/archives/*.deb "$into"/var/lib/apt/lists/*
+    tar -C "$into" -cf "$base.new" . && mv "$base.new" "$base"
+  else
+    tar -C "$into" -xf "$base"
+  fi
+  # Users have to get in.
+  chmod 755 "$into"
+}
+
 # copy_modules DIRECTORY NAME...: the modules and what they depend on, unpacked, into DIRECTORY, with
 # their order of loading in DIRECTORY/order. Names that are built in, or that this kernel lacks, are skipped.
 copy_modules() {

@@ -12,7 +12,7 @@ use api_spec::Value;
 use serde_json::json;
 
 use crate::framing::{Frame, Splitter};
-use crate::sys;
+use descriptors::Wait;
 
 /// A connection to a QMP server, past negotiation.
 #[derive(Debug)]
@@ -131,7 +131,7 @@ impl Client {
         &mut self,
         name: &str,
         arguments: Option<Value>,
-        fds: &[RawFd],
+        fds: &[BorrowedFd<'_>],
     ) -> Result<Value, ClientError> {
         let id = self.next_id;
         self.next_id += 1;
@@ -168,10 +168,10 @@ impl Client {
     ///
     /// # Errors
     /// When the connection fails.
-    pub fn write(&mut self, mut data: &[u8], fds: &[RawFd]) -> Result<(), ClientError> {
+    pub fn write(&mut self, mut data: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), ClientError> {
         let mut fds = fds;
         while !data.is_empty() {
-            let n = sys::send_with_fds(self.fd.as_raw_fd(), data, fds)?;
+            let n = descriptors::send(&self.fd, data, fds, Wait::Yes)?;
             data = data.get(n..).unwrap_or_default();
             fds = &[];
         }
@@ -217,7 +217,7 @@ impl Client {
                 };
             }
             self.wait_readable(deadline)?;
-            match sys::read(self.fd.as_raw_fd(), &mut buffer) {
+            match descriptors::read(self.fd.as_raw_fd(), &mut buffer) {
                 Ok(0) => return Err(io::Error::from(ErrorKind::UnexpectedEof).into()),
                 Ok(n) => self
                     .splitter

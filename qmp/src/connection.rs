@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::framing::{Frame, Splitter};
 use crate::session;
-use crate::sys::{self, Wire};
+use crate::sys;
+use descriptors::{Wait, Wire};
 use tls::Session;
 
 /// Output that may wait for a client that does not read; then its commands wait too.
@@ -48,8 +49,12 @@ impl Stream {
         let fd = self.input.as_raw_fd();
         match &mut self.tls {
             Some(session) => session.read(&mut Wire(fd), buffer),
-            None if self.socket => sys::receive(fd, buffer, fds),
-            None => sys::read(fd, buffer),
+            None if self.socket => {
+                let came = descriptors::receive(&self.input, buffer, sys::MAX_FDS, Wait::Yes)?;
+                fds.extend(came.fds);
+                Ok(came.len)
+            }
+            None => descriptors::read(fd, buffer),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::mpsc;
@@ -326,7 +326,7 @@ fn descriptors_go_with_their_commands() {
     let setup = setup();
     let mut client = Client::connect(&setup.listen(1)).expect("connect");
     let file = std::fs::File::open("/dev/null").expect("open");
-    let fds = [file.as_raw_fd(), file.as_raw_fd()];
+    let fds = [file.as_fd(), file.as_fd()];
     let name = |n: &str| Some(json!({ "fdname": n }));
     assert_eq!(
         client

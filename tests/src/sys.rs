@@ -223,9 +223,38 @@ pub fn limit_address_space(pid: u32, bytes: u64) {
         rlim_cur: bytes,
         rlim_max: bytes,
     };
+    set_limit(pid, libc::RLIMIT_AS, &limit);
+}
+
+/// Lets a process that runs open no descriptors above this number until another one is given.
+/// Those that it has stay.
+///
+/// # Panics
+/// When it is gone, or somebody else's.
+pub fn limit_descriptors(pid: u32, count: u64) {
+    // Below the upper limit, which stays: only root could raise it again.
+    let limit = libc::rlimit {
+        rlim_cur: count,
+        rlim_max: own_descriptors(),
+    };
+    set_limit(pid, libc::RLIMIT_NOFILE, &limit);
+}
+
+/// How many descriptors this process, and so those that it starts, may have at most.
+pub fn own_descriptors() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the limit is written during the call.
+    let status = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    assert_eq!(status, 0, "{}", io::Error::last_os_error());
+    limit.rlim_max
+}
+
+fn set_limit(pid: u32, which: libc::__rlimit_resource_t, limit: &libc::rlimit) {
     let pid = libc::pid_t::try_from(pid).expect("a process");
     // SAFETY: the new limit is valid during the call, and the old one is not asked for.
-    let status =
-        unsafe { libc::prlimit(pid, libc::RLIMIT_AS, &raw const limit, std::ptr::null_mut()) };
+    let status = unsafe { libc::prlimit(pid, which, &raw const *limit, std::ptr::null_mut()) };
     assert_eq!(status, 0, "{}", io::Error::last_os_error());
 }

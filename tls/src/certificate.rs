@@ -109,7 +109,7 @@ impl Certificate {
 }
 
 /// UTCTime or GeneralizedTime in the forms that certificates may have (RFC 5280, 4.1.2.5).
-fn time(element: Element) -> Option<SystemTime> {
+pub fn time(element: Element) -> Option<SystemTime> {
     let text = std::str::from_utf8(element.content)
         .ok()?
         .strip_suffix('Z')?;

@@ -8,9 +8,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{
-    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
-};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
@@ -19,6 +17,7 @@ use rustls::{
 
 use crate::Refusal;
 use crate::certificate::{ANY_PURPOSE, CLIENT_PURPOSE, Certificate, SERVER_PURPOSE};
+use crate::revocation::{Revocations, bad_revocations};
 
 /// Which end of connections credentials are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +60,7 @@ pub struct CredentialsOptions {
 pub struct Credentials {
     options: CredentialsOptions,
     config: Config,
+    revocations: Revocations,
 }
 
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ impl Credentials {
         let versions = versions(options.priority.as_deref())?;
         let authority = files.authority()?;
         let own = files.own()?;
-        let crls = files.revocations()?;
+        let revocations = files.revocations()?;
         if options.sanity_check {
             check_all(&options, &authority, own.as_ref())?;
         }
@@ -110,7 +110,7 @@ impl Credentials {
         let provider = Arc::new(ring::default_provider());
         let trust = Trust {
             roots,
-            crls,
+            revocations: &revocations,
             provider,
         };
         if options.sanity_check
@@ -122,7 +122,13 @@ impl Credentials {
             Role::Server => Config::Server(server(&options, trust, own, &versions)?),
             Role::Client => Config::Client(client(&options, trust, own, &versions)?),
         };
-        Ok(Credentials { options, config })
+        let credentials = Credentials {
+            options,
+            config,
+            revocations,
+        };
+        credentials.tell_news();
+        Ok(credentials)
     }
 
     /// What they were made from.
@@ -132,6 +138,16 @@ impl Credentials {
 
     pub(crate) fn config(&self) -> Config {
         self.config.clone()
+    }
+
+    /// Tells the log what has come to be wrong with the files since they were read, where peers
+    /// are checked by it.
+    pub(crate) fn tell_news(&self) {
+        if self.options.verify_peer
+            && let Some(news) = self.revocations.news(SystemTime::now())
+        {
+            log::warn!("{news}");
+        }
     }
 }
 
@@ -169,16 +185,10 @@ impl Files<'_> {
         }
     }
 
-    fn revocations(&self) -> Result<Vec<CertificateRevocationListDer<'static>>, Refusal> {
-        let (path, bytes) = self.optional("ca-crl.pem")?;
-        let Some(bytes) = bytes else {
-            return Ok(Vec::new());
-        };
-        let lists: Result<Vec<_>, _> =
-            CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
-        match lists {
-            Ok(lists) if !lists.is_empty() => Ok(lists),
-            _ => Err(bad_revocations(&path, "Base64 decoding error.")),
+    fn revocations(&self) -> Result<Revocations, Refusal> {
+        match self.optional("ca-crl.pem")? {
+            (path, Some(bytes)) => Revocations::read(path, &bytes),
+            (_, None) => Ok(Revocations::default()),
         }
     }
 
@@ -237,11 +247,6 @@ fn no_access(path: &Path, error: &std::io::Error) -> Refusal {
 fn no_authorities(path: &Path) -> Refusal {
     let path = path.display();
     Refusal(format!("Unable to import CA certificate list {path}"))
-}
-
-fn bad_revocations(path: &Path, why: &str) -> Refusal {
-    let path = path.display();
-    Refusal(format!("Cannot load CRL '{path}': {why}"))
 }
 
 fn bad_pair(cert: &Path, key: &Path, why: &str) -> Refusal {
@@ -333,16 +338,16 @@ fn check(der: &[u8], path: &Path, role: Option<Role>) -> Result<(), Refusal> {
 }
 
 /// Whom we trust, and by which means that is found out.
-struct Trust {
+struct Trust<'a> {
     roots: Arc<RootCertStore>,
-    crls: Vec<CertificateRevocationListDer<'static>>,
+    revocations: &'a Revocations,
     provider: Arc<CryptoProvider>,
 }
 
-impl Trust {
+impl Trust<'_> {
     fn of_servers(&self) -> Result<Arc<WebPkiServerVerifier>, String> {
         WebPkiServerVerifier::builder_with_provider(self.roots.clone(), self.provider.clone())
-            .with_crls(self.crls.clone())
+            .with_crls(self.revocations.lists())
             .allow_unknown_revocation_status()
             .build()
             .map_err(|error| error.to_string())
@@ -350,7 +355,7 @@ impl Trust {
 
     fn of_clients(&self) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, String> {
         WebPkiClientVerifier::builder_with_provider(self.roots.clone(), self.provider.clone())
-            .with_crls(self.crls.clone())
+            .with_crls(self.revocations.lists())
             .allow_unknown_revocation_status()
             .build()
             .map_err(|error| error.to_string())
@@ -455,7 +460,7 @@ fn bad_priority(text: &str, why: &str) -> Refusal {
 
 fn server(
     options: &CredentialsOptions,
-    trust: Trust,
+    trust: Trust<'_>,
     own: Option<(Chain, PrivateKeyDer<'static>)>,
     versions: &[&'static SupportedProtocolVersion],
 ) -> Result<Arc<ServerConfig>, Refusal> {
@@ -483,7 +488,7 @@ fn server(
 
 fn client(
     options: &CredentialsOptions,
-    trust: Trust,
+    trust: Trust<'_>,
     own: Option<(Chain, PrivateKeyDer<'static>)>,
     versions: &[&'static SupportedProtocolVersion],
 ) -> Result<Arc<ClientConfig>, Refusal> {

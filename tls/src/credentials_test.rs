@@ -1,67 +1,37 @@
 use super::*;
-use crate::test_certificates::{Kind, Made, Maker, params};
-use rcgen::{
-    CertificateRevocationListParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
-    RevokedCertParams, SerialNumber, date_time_ymd,
-};
-use tempfile::TempDir;
-
-fn options(dir: &Path, role: Role) -> CredentialsOptions {
-    CredentialsOptions {
-        dir: dir.to_owned(),
-        role,
-        verify_peer: true,
-        sanity_check: true,
-        priority: None,
-    }
-}
-
-fn load(options: CredentialsOptions) -> Result<Credentials, String> {
-    Credentials::load(options, &|path| std::fs::read(path)).map_err(|refusal| refusal.0)
-}
-
-fn filled() -> (TempDir, Maker) {
-    let dir = TempDir::new().unwrap();
-    let maker = Maker::new();
-    maker.fill(dir.path());
-    (dir, maker)
-}
+use crate::test_certificates::{Kind, Made, Maker, Setup, load, params};
+use rcgen::{ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SerialNumber, date_time_ymd};
 
 /// What loading says, with the directory's name left out.
-fn refusal(dir: &TempDir, role: Role) -> String {
-    let text = load(options(dir.path(), role)).expect_err("it was taken");
-    text.replace(&format!("{}/", dir.path().display()), "")
-}
-
-fn put(dir: &TempDir, role: Role, made: &Made) {
-    let role = role.name();
-    std::fs::write(dir.path().join(format!("{role}-cert.pem")), &made.pem).unwrap();
-    std::fs::write(dir.path().join(format!("{role}-key.pem")), &made.key).unwrap();
+fn refusal(setup: &Setup, role: Role) -> String {
+    let text = setup.load(role).expect_err("it was taken").0;
+    text.replace(&format!("{}/", setup.dir.path().display()), "")
 }
 
 #[test]
 fn good_files_are_taken() {
-    let (dir, maker) = filled();
+    let setup = Setup::new();
+    let maker = &setup.maker;
     for role in [Role::Server, Role::Client] {
-        load(options(dir.path(), role)).unwrap();
+        setup.load(role).unwrap();
     }
     // Several authorities, and the chain of our own.
     let other = Maker::new();
     let both = format!("{}{}", other.0.pem(), maker.0.pem());
-    std::fs::write(dir.path().join("ca-cert.pem"), both).unwrap();
-    load(options(dir.path(), Role::Server)).unwrap();
+    setup.put("ca-cert.pem", &both);
+    setup.load(Role::Server).unwrap();
     // A client may do without a certificate.
-    std::fs::remove_file(dir.path().join("client-cert.pem")).unwrap();
-    load(options(dir.path(), Role::Client)).unwrap();
+    setup.remove("client-cert.pem");
+    setup.load(Role::Client).unwrap();
 }
 
 #[test]
 fn missing_files_are_named() {
     for file in ["ca-cert.pem", "server-cert.pem", "server-key.pem"] {
-        let (dir, _) = filled();
-        std::fs::remove_file(dir.path().join(file)).unwrap();
+        let setup = Setup::new();
+        setup.remove(file);
         let text = format!("Unable to access credentials {file}: No such file or directory");
-        assert_eq!(refusal(&dir, Role::Server), text);
+        assert_eq!(refusal(&setup, Role::Server), text);
     }
 }
 
@@ -91,31 +61,32 @@ fn malformed_files_are_named() {
             "hello\n",
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         ] {
-            let (dir, _) = filled();
-            std::fs::write(dir.path().join(file), junk).unwrap();
-            assert_eq!(refusal(&dir, Role::Server), text, "{junk}");
+            let setup = Setup::new();
+            setup.put(file, junk);
+            assert_eq!(refusal(&setup, Role::Server), text, "{junk}");
         }
     }
 }
 
 #[test]
 fn certificates_that_do_not_fit_are_refused() {
-    let (dir, maker) = filled();
+    let setup = Setup::new();
+    let maker = &setup.maker;
     let good = maker.make(Kind::Server, "x");
     let other = maker.make(Kind::Server, "y");
     let mixed = Made {
         key: other.key,
         ..good
     };
-    put(&dir, Role::Server, &mixed);
+    setup.put_own(Role::Server, &mixed);
     assert_eq!(
-        refusal(&dir, Role::Server),
+        refusal(&setup, Role::Server),
         "Cannot load certificate 'server-cert.pem' & key 'server-key.pem': The certificate and \
          the given key do not match."
     );
-    put(&dir, Role::Server, &Maker::new().make(Kind::Server, "x"));
+    setup.put_own(Role::Server, &Maker::new().make(Kind::Server, "x"));
     assert_eq!(
-        refusal(&dir, Role::Server),
+        refusal(&setup, Role::Server),
         "Our own certificate server-cert.pem failed validation against ca-cert.pem: The \
          certificate hasn't got a known issuer"
     );
@@ -142,77 +113,61 @@ fn certificates_that_do_not_fit_are_refused() {
     for (change, text) in changes {
         let mut params = Maker::params(Kind::Server, "x");
         change(&mut params);
-        put(&dir, Role::Server, &maker.sign(&params));
-        assert_eq!(refusal(&dir, Role::Server), text);
+        setup.put_own(Role::Server, &maker.sign(&params));
+        assert_eq!(refusal(&setup, Role::Server), text);
     }
     // Told, but taken: it is not critical.
     let mut params = Maker::params(Kind::Server, "x");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    put(&dir, Role::Server, &maker.sign(&params));
-    load(options(dir.path(), Role::Server)).unwrap();
+    setup.put_own(Role::Server, &maker.sign(&params));
+    setup.load(Role::Server).unwrap();
 }
 
 #[test]
 fn without_checks_only_what_cannot_work_is_refused() {
-    let (dir, maker) = filled();
+    let setup = Setup::new();
+    let maker = &setup.maker;
     let mut params = Maker::params(Kind::Server, "x");
     params.not_after = date_time_ymd(2000, 1, 1);
-    put(&dir, Role::Server, &maker.sign(&params));
-    let mut options = options(dir.path(), Role::Server);
+    setup.put_own(Role::Server, &maker.sign(&params));
+    let mut options = setup.options(Role::Server);
     options.sanity_check = false;
     load(options).unwrap();
 }
 
 #[test]
 fn an_authority_is_one() {
-    let (dir, maker) = filled();
+    let setup = Setup::new();
+    let maker = &setup.maker;
     let leaf = maker.make(Kind::Server, "x");
-    std::fs::write(dir.path().join("ca-cert.pem"), leaf.pem).unwrap();
+    setup.put("ca-cert.pem", &leaf.pem);
     assert_eq!(
-        refusal(&dir, Role::Server),
+        refusal(&setup, Role::Server),
         "The certificate ca-cert.pem basic constraints do not show a CA"
     );
     let plain = params("x")
         .self_signed(&rcgen::KeyPair::generate().unwrap())
         .unwrap();
-    std::fs::write(dir.path().join("ca-cert.pem"), plain.pem()).unwrap();
+    setup.put("ca-cert.pem", &plain.pem());
     assert_eq!(
-        refusal(&dir, Role::Server),
+        refusal(&setup, Role::Server),
         "The certificate ca-cert.pem is missing basic constraints for a CA"
     );
 }
 
 #[test]
 fn a_revoked_certificate_of_our_own_is_refused() {
-    let (dir, maker) = filled();
+    let setup = Setup::new();
+    let maker = &setup.maker;
     let mut params = Maker::params(Kind::Server, "x");
-    let serial = SerialNumber::from_slice(&[7]);
-    params.serial_number = Some(serial.clone());
-    put(&dir, Role::Server, &maker.sign(&params));
-    std::fs::write(dir.path().join("ca-crl.pem"), revocations(&maker, serial)).unwrap();
+    params.serial_number = Some(SerialNumber::from_slice(&[7]));
+    setup.put_own(Role::Server, &maker.sign(&params));
+    setup.put("ca-crl.pem", &maker.revocations(&[7], 2099));
     assert_eq!(
-        refusal(&dir, Role::Server),
+        refusal(&setup, Role::Server),
         "Our own certificate server-cert.pem failed validation against ca-cert.pem: The \
          certificate has been revoked"
     );
-}
-
-pub fn revocations(maker: &Maker, serial: SerialNumber) -> String {
-    let revoked = RevokedCertParams {
-        serial_number: serial,
-        revocation_time: date_time_ymd(2020, 1, 1),
-        reason_code: None,
-        invalidity_date: None,
-    };
-    let list = CertificateRevocationListParams {
-        this_update: date_time_ymd(2020, 1, 1),
-        next_update: date_time_ymd(2099, 1, 1),
-        crl_number: SerialNumber::from_slice(&[1]),
-        issuing_distribution_point: None,
-        revoked_certs: vec![revoked],
-        key_identifier_method: rcgen::KeyIdMethod::Sha256,
-    };
-    list.signed_by(&maker.0).unwrap().pem().unwrap()
 }
 
 #[test]

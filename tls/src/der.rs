@@ -3,6 +3,7 @@
 /// Tags of elements, as whole octets.
 pub mod tag {
     pub const BOOLEAN: u8 = 0x01;
+    pub const INTEGER: u8 = 0x02;
     pub const BIT_STRING: u8 = 0x03;
     pub const OCTET_STRING: u8 = 0x04;
     pub const OBJECT_ID: u8 = 0x06;

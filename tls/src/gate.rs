@@ -74,6 +74,7 @@ impl Gate {
     /// # Errors
     /// When there are no random numbers, say.
     pub fn open(&self) -> Result<Session, Refusal> {
+        self.credentials.tell_news();
         let refusal = |error: rustls::Error| Refusal(error.to_string());
         let connection: Connection = match (self.credentials.config(), &self.host) {
             (Config::Server(config), _) => ServerConnection::new(config).map_err(refusal)?.into(),

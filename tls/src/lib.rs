@@ -16,6 +16,7 @@ mod der;
 mod gate;
 mod lobby;
 mod name;
+mod revocation;
 mod session;
 
 pub use authz::{AllowList, AllowLists, Format, Policy, Rule};

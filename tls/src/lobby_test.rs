@@ -1,37 +1,22 @@
 use super::*;
-use crate::test_certificates::Maker;
-use crate::{Credentials, CredentialsOptions, Gate, Role};
+use crate::test_certificates::Setup;
+use crate::{Gate, Role};
 use std::io::Write;
 use std::net::TcpListener;
-use std::sync::Arc;
-use tempfile::TempDir;
 
-fn gate(dir: &TempDir, role: Role) -> Gate {
-    let options = CredentialsOptions {
-        dir: dir.path().to_owned(),
-        role,
-        verify_peer: true,
-        sanity_check: true,
-        priority: None,
-    };
-    let credentials = Credentials::load(options, &|path| std::fs::read(path)).unwrap();
-    Gate::new(Arc::new(credentials), role, Some("127.0.0.1"), None).unwrap()
-}
-
-struct Setup {
-    dir: TempDir,
+struct Place {
+    setup: Setup,
     listener: TcpListener,
     server: Gate,
     lobby: Lobby,
 }
 
-impl Setup {
+impl Place {
     fn new(limits: Limits) -> Self {
-        let dir = TempDir::new().unwrap();
-        Maker::new().fill(dir.path());
-        let server = gate(&dir, Role::Server);
-        Setup {
-            dir,
+        let setup = Setup::new();
+        let server = setup.gate(Role::Server, true);
+        Place {
+            setup,
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
             server,
             lobby: Lobby::new("test", limits).unwrap(),
@@ -55,7 +40,7 @@ impl Setup {
 
     fn shake(&mut self, peer: &mut TcpStream) -> Vec<Guest> {
         peer.set_nonblocking(true).unwrap();
-        let mut session = gate(&self.dir, Role::Client).open().unwrap();
+        let mut session = self.setup.gate(Role::Client, true).open().unwrap();
         let until = Instant::now() + Duration::from_secs(5);
         while Instant::now() < until {
             session.shake_hands(peer).unwrap();
@@ -70,32 +55,32 @@ impl Setup {
 
 #[test]
 fn those_who_stall_do_not_keep_others_out() {
-    let mut setup = Setup::new(Limits::default());
-    let _silent: Vec<TcpStream> = (0..5).map(|_| setup.peer()).collect();
-    let mut noisy = setup.peer();
+    let mut place = Place::new(Limits::default());
+    let _silent: Vec<TcpStream> = (0..5).map(|_| place.peer()).collect();
+    let mut noisy = place.peer();
     noisy.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-    let mut peer = setup.peer();
-    let guests = setup.shake(&mut peer);
+    let mut peer = place.peer();
+    let guests = place.shake(&mut peer);
     assert_eq!(guests.len(), 1);
     assert_eq!(guests[0].session.identity(), Some("O=Test,CN=client"));
-    assert_eq!(setup.lobby.strangers.len(), 5);
-    setup.lobby.clear();
-    assert!(setup.lobby.is_empty());
+    assert_eq!(place.lobby.strangers.len(), 5);
+    place.lobby.clear();
+    assert!(place.lobby.is_empty());
 }
 
 #[test]
 fn time_is_limited() {
     let time = Duration::from_millis(50);
-    let mut setup = Setup::new(Limits {
+    let mut place = Place::new(Limits {
         time,
         ..Limits::default()
     });
-    let mut peer = setup.peer();
-    assert!(setup.turn().is_empty());
-    let deadline = setup.lobby.deadline().unwrap();
+    let mut peer = place.peer();
+    assert!(place.turn().is_empty());
+    let deadline = place.lobby.deadline().unwrap();
     std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
-    assert!(setup.turn().is_empty());
-    assert!(setup.lobby.is_empty());
+    assert!(place.turn().is_empty());
+    assert!(place.lobby.is_empty());
     let mut rest = Vec::new();
     // It was told goodbye, or at least is alone.
     let _ = io::Read::read_to_end(&mut peer, &mut rest);
@@ -108,21 +93,21 @@ fn a_flood_pushes_out_its_own() {
         from_one: 4,
         ..Limits::default()
     };
-    let mut setup = Setup::new(limits);
-    let flood: Vec<TcpStream> = (0..100).map(|_| setup.peer()).collect();
-    assert_eq!(setup.lobby.strangers.len(), 4);
-    let mut peer = setup.peer();
-    assert_eq!(setup.shake(&mut peer).len(), 1);
+    let mut place = Place::new(limits);
+    let flood: Vec<TcpStream> = (0..100).map(|_| place.peer()).collect();
+    assert_eq!(place.lobby.strangers.len(), 4);
+    let mut peer = place.peer();
+    assert_eq!(place.shake(&mut peer).len(), 1);
     drop(flood);
-    setup.lobby.turn();
-    assert!(setup.lobby.is_empty());
+    place.lobby.turn();
+    assert!(place.lobby.is_empty());
 }
 
 #[test]
 fn the_descriptor_tells_of_news() {
-    let mut setup = Setup::new(Limits::default());
+    let mut place = Place::new(Limits::default());
     let poll = Poll::new().unwrap();
-    let raw = setup.lobby.as_raw_fd();
+    let raw = place.lobby.as_raw_fd();
     poll.registry()
         .register(&mut SourceFd(&raw), Token(0), Interest::READABLE)
         .unwrap();
@@ -133,13 +118,13 @@ fn the_descriptor_tells_of_news() {
             .unwrap();
         !events.is_empty()
     };
-    let mut peer = setup.peer();
+    let mut peer = place.peer();
     assert!(told(&mut poll));
-    setup.lobby.turn();
+    place.lobby.turn();
     for _ in 0..3 {
         assert!(!told(&mut poll));
         peer.write_all(&[0x16]).unwrap();
         assert!(told(&mut poll));
-        setup.lobby.turn();
+        place.lobby.turn();
     }
 }

@@ -1,51 +1,10 @@
 use super::*;
-use crate::test_certificates::{Kind, Maker};
-use crate::{AllowList, Credentials, CredentialsOptions, Gate, Role};
+use crate::test_certificates::{Kind, Maker, Setup, load};
+use crate::{AllowList, CredentialsOptions, Gate, Role};
 use proptest::prelude::*;
+use rcgen::SerialNumber;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::Arc;
-use tempfile::TempDir;
-
-struct Setup {
-    dir: TempDir,
-    maker: Maker,
-    lists: AllowLists,
-}
-
-impl Setup {
-    fn new() -> Self {
-        let dir = TempDir::new().unwrap();
-        let maker = Maker::new();
-        maker.fill(dir.path());
-        Setup {
-            dir,
-            maker,
-            lists: AllowLists::default(),
-        }
-    }
-
-    fn gate(&self, role: Role, verify_peer: bool) -> Gate {
-        gate(self.dir.path(), role, verify_peer, None)
-    }
-
-    fn listed(&self) -> Gate {
-        let list = Some((self.lists.clone(), "a".to_owned()));
-        gate(self.dir.path(), Role::Server, true, list)
-    }
-}
-
-fn gate(dir: &Path, role: Role, verify_peer: bool, list: Option<(AllowLists, String)>) -> Gate {
-    let options = CredentialsOptions {
-        dir: dir.to_owned(),
-        role,
-        verify_peer,
-        sanity_check: false,
-        priority: None,
-    };
-    let credentials = Credentials::load(options, &|path| std::fs::read(path)).unwrap();
-    Gate::new(Arc::new(credentials), role, Some("localhost"), list).unwrap()
-}
 
 struct End {
     session: Session,
@@ -196,13 +155,12 @@ fn the_wrong_and_the_absent_are_refused() {
     let text = refusal(&server, &stranger.gate(Role::Client, false));
     let known = "TLS handshake failed: The certificate hasn't got a known issuer";
     assert_eq!(text, known);
-    std::fs::remove_file(stranger.dir.path().join("client-cert.pem")).unwrap();
+    stranger.remove("client-cert.pem");
     let text = refusal(&server, &stranger.gate(Role::Client, false));
     assert_eq!(text, "TLS handshake failed: No certificate was found.");
     // A server's certificate is none of a client.
     let made = setup.maker.make(Kind::Server, "x");
-    std::fs::write(stranger.dir.path().join("client-cert.pem"), made.pem).unwrap();
-    std::fs::write(stranger.dir.path().join("client-key.pem"), made.key).unwrap();
+    stranger.put_own(Role::Client, &made);
     let text = refusal(&server, &stranger.gate(Role::Client, false));
     assert!(text.starts_with("TLS handshake failed: "), "{text}");
     // A client that finds a stranger at the server's place.
@@ -242,17 +200,44 @@ fn the_list_decides() {
 }
 
 #[test]
+fn revoked_peers_stay_out_and_a_list_that_expired_keeps_nobody_else_out() {
+    let done = (Ok(Progress::Done), Ok(Progress::Done));
+    for year in [2099, 2021] {
+        let setup = Setup::new();
+        setup.put("ca-crl.pem", &setup.maker.revocations(&[7], year));
+        let (server, client) = (
+            setup.gate(Role::Server, true),
+            setup.gate(Role::Client, true),
+        );
+        let (mut ours, mut theirs) = ends(&server, &client);
+        assert_eq!(shake(&mut ours, &mut theirs), done, "{year}");
+        let revoked = "TLS handshake failed: The certificate has been revoked";
+        let with_serial = |kind, role| {
+            let mut params = Maker::params(kind, "x");
+            params.serial_number = Some(SerialNumber::from_slice(&[7]));
+            setup.put_own(role, &setup.maker.sign(&params));
+        };
+        // Those who do not look at their own.
+        setup.remove("ca-crl.pem");
+        with_serial(Kind::Client, Role::Client);
+        let text = refusal(&server, &setup.gate(Role::Client, true));
+        assert_eq!(text, revoked, "{year}");
+        with_serial(Kind::Server, Role::Server);
+        let (mut ours, mut theirs) = ends(&setup.gate(Role::Server, true), &client);
+        let text = shake(&mut ours, &mut theirs).1.unwrap_err().0;
+        assert_eq!(text, revoked, "{year}");
+    }
+}
+
+#[test]
 fn gates_need_what_fits() {
     let setup = Setup::new();
     let load = |role, verify_peer| {
         let options = CredentialsOptions {
-            dir: setup.dir.path().to_owned(),
-            role,
             verify_peer,
-            sanity_check: true,
-            priority: None,
+            ..setup.options(role)
         };
-        Arc::new(Credentials::load(options, &|path| std::fs::read(path)).unwrap())
+        Arc::new(load(options).unwrap())
     };
     let client = load(Role::Client, true);
     let text = |result: Result<Gate, Refusal>| result.unwrap_err().0;

@@ -4,13 +4,14 @@
 //! [`Target::Stream`], in their order, and is answered with [`Started`]. Afterwards it sends
 //! [`Ask`]s and is sent one [`Answer`] for each, in order. The end of the socket is the end of
 //! the child.
-#![allow(unsafe_code)] // sendmsg and recvmsg with descriptors
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
+pub use descriptors::FDS_MAX;
+use descriptors::Wait;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -23,8 +24,6 @@ pub const FRAMES_FD: RawFd = 1;
 pub const FRAME_MAX: usize = 65_550;
 /// The longest line. `info` of some ten thousand connections still fits.
 const LINE_MAX: usize = 16 << 20;
-/// Most descriptors that come along with a line.
-pub const FDS_MAX: usize = 64;
 
 /// The network that the guest sees. Checked by the monitor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,51 +179,10 @@ pub fn send(to: &UnixStream, value: &impl Serialize, fds: &[BorrowedFd<'_>]) -> 
     let sent = if fds.is_empty() {
         0
     } else {
-        send_with_fds(to, &line, fds)?
+        descriptors::send(to, &line, fds, Wait::Yes)?
     };
     let mut to = to;
     to.write_all(line.get(sent..).unwrap_or_default())
-}
-
-/// Room for the control message that carries [`FDS_MAX`] descriptors, aligned as one.
-#[repr(C, align(8))]
-struct Ancillary([u8; 16 + FDS_MAX * size_of::<RawFd>()]);
-
-impl Ancillary {
-    const fn new() -> Self {
-        Ancillary([0; 16 + FDS_MAX * size_of::<RawFd>()])
-    }
-}
-
-fn send_with_fds(to: &UnixStream, line: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
-    if fds.len() > FDS_MAX {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    let bytes = size_of_val(fds);
-    let mut ancillary = Ancillary::new();
-    let mut part = libc::iovec {
-        iov_base: line.as_ptr().cast_mut().cast(),
-        iov_len: line.len(),
-    };
-    // SAFETY: all zeroes are a valid msghdr.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
-    message.msg_control = (&raw mut ancillary).cast();
-    // SAFETY: plain arithmetic.
-    message.msg_controllen = unsafe { libc::CMSG_SPACE(bytes as u32) } as _;
-    // SAFETY: the header lies in `ancillary`, which has room for FDS_MAX descriptors; BorrowedFd
-    // is the bare number.
-    unsafe {
-        let header = libc::CMSG_FIRSTHDR(&raw const message);
-        (*header).cmsg_level = libc::SOL_SOCKET;
-        (*header).cmsg_type = libc::SCM_RIGHTS;
-        (*header).cmsg_len = libc::CMSG_LEN(bytes as u32) as _;
-        std::ptr::copy_nonoverlapping(fds.as_ptr().cast::<u8>(), libc::CMSG_DATA(header), bytes);
-    }
-    // SAFETY: everything that `message` points to lives across the call.
-    let sent = unsafe { libc::sendmsg(to.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
-    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
 /// Takes values from a socket.
@@ -283,47 +241,11 @@ impl Reader {
 
     fn receive(&mut self, from: &UnixStream) -> io::Result<usize> {
         let mut bytes = [0u8; 4096];
-        let mut ancillary = Ancillary::new();
-        let mut part = libc::iovec {
-            iov_base: bytes.as_mut_ptr().cast(),
-            iov_len: bytes.len(),
-        };
-        // SAFETY: all zeroes are a valid msghdr.
-        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
-        message.msg_control = (&raw mut ancillary).cast();
-        message.msg_controllen = size_of::<Ancillary>() as _;
-        let flags = libc::MSG_CMSG_CLOEXEC;
-        // SAFETY: everything that `message` points to lives across the call.
-        let got = unsafe { libc::recvmsg(from.as_raw_fd(), &raw mut message, flags) };
-        let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
-        self.keep_fds(&message);
-        self.buffer
-            .extend_from_slice(bytes.get(..got).unwrap_or_default());
-        Ok(got)
-    }
-
-    fn keep_fds(&mut self, message: &libc::msghdr) {
-        // SAFETY: the kernel filled the control part of `message` in.
-        let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
-        while !header.is_null() {
-            // SAFETY: not null, so the kernel's; the descriptors in it are new and ours.
-            unsafe {
-                if (*header).cmsg_level == libc::SOL_SOCKET
-                    && (*header).cmsg_type == libc::SCM_RIGHTS
-                {
-                    let bytes =
-                        ((*header).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
-                    let first = libc::CMSG_DATA(header).cast::<RawFd>();
-                    for index in 0..bytes / size_of::<RawFd>() {
-                        let fd = std::ptr::read_unaligned(first.add(index));
-                        self.fds.push(OwnedFd::from_raw_fd(fd));
-                    }
-                }
-                header = libc::CMSG_NXTHDR(message, header);
-            }
-        }
+        let came = descriptors::receive(from, &mut bytes, FDS_MAX, Wait::Yes)?;
+        self.fds.extend(came.fds);
+        let bytes = bytes.get(..came.len).unwrap_or_default();
+        self.buffer.extend_from_slice(bytes);
+        Ok(came.len)
     }
 }
 

@@ -56,6 +56,22 @@ fn what_is_wrong_ends_the_program() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_is_refused_and_not_waited_for() {
+    if skip_on_stand_in("it waits for a reader") {
+        return;
+    }
+    let builder = VmBuilder::new().none();
+    let pipe = builder.path("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo").success());
+    let exit = builder.arg("-D").arg(&pipe).run();
+    assert_eq!(exit.status, Some(1), "{exit:?}");
+    let pipe = pipe.display();
+    let words = format!("Error opening logfile {pipe}: No such device or address");
+    assert!(exit.stderr.contains(&words), "{exit:?}");
+}
+
+#[test]
 fn points_speak_into_a_file_of_their_own() {
     if skip_on_stand_in("it has other items and words") {
         return;

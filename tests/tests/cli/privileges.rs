@@ -572,6 +572,37 @@ fn a_disk_of_the_host_that_is_read_can_be_opened_again() {
 }
 
 #[test]
+fn sockets_that_are_made_later_are_given_to_groups_by_name() {
+    if skipped() {
+        return;
+    }
+    // A group that anybody may give: our own.
+    let own = fs::metadata("/proc/self").expect("a process").gid();
+    let groups = fs::read_to_string("/etc/group").expect("groups");
+    let name = groups.lines().find_map(|line| {
+        let mut words = line.split(':');
+        let name = words.next()?;
+        (words.nth(1)?.parse() == Ok(own)).then_some(name)
+    });
+    let name = name.expect("a group with a name");
+    for sandbox in ["on", "on,files=named"] {
+        let builder = busy().args(["-sandbox", sandbox]);
+        let path = builder.path("later.sock");
+        let directory = format!("path={}", builder.dir().display());
+        let mut vm = builder.args(["-add-dir", &directory]).start();
+        vm.exec(
+            "chardev-add",
+            json!({"id": "x", "backend": {"type": "socket", "data": {
+                "addr": {"type": "unix", "data": {"path": path}}, "server": true, "wait": false,
+                "mode": "0620", "group": name}}}),
+        );
+        let made = fs::metadata(&path).expect("a socket");
+        assert_eq!((made.mode() & 0o7777, made.gid()), (0o620, own));
+        vm.quit();
+    }
+}
+
+#[test]
 fn images_below_a_named_one_are_named() {
     if skipped() {
         return;

@@ -29,6 +29,7 @@ mod objects;
 mod programs;
 mod qom;
 mod queries;
+mod scarce;
 mod schema;
 mod session;
 mod snapshots;

@@ -4,12 +4,13 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd};
 
 use crate::backend::socket::sys::check;
 pub use crate::backend::socket::sys::{
     connect_result, duplicate, poll, read, set_nonblocking, shut_down, status_flags, write,
 };
+pub use descriptors::Wire;
 
 /// The terminal settings of a descriptor.
 pub type Termios = libc::termios;
@@ -64,24 +65,4 @@ pub fn open_pty() -> io::Result<(File, String)> {
     // SAFETY: ptsname_r wrote a string that ends with zero, inside the buffer.
     let name = unsafe { CStr::from_ptr(name.as_ptr()) };
     Ok((master, name.to_string_lossy().into_owned()))
-}
-
-/// A connected socket, for what reads and writes through traits. It is open as long as the
-/// caller has it so.
-pub struct Wire(pub RawFd);
-
-impl io::Read for Wire {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        read(self.0, buffer)
-    }
-}
-
-impl io::Write for Wire {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        write(self.0, data)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -34,25 +34,7 @@ pub fn status_flags(fd: &impl AsRawFd) -> io::Result<i32> {
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })
 }
 
-/// Reads; what the kernel says.
-///
-/// # Errors
-/// Those of read(2).
-pub fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
-    // SAFETY: the kernel writes at most `len` bytes to the buffer, which is ours.
-    let count = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
-    usize::try_from(count).map_err(|_| io::Error::last_os_error())
-}
-
-/// Writes; what the kernel says.
-///
-/// # Errors
-/// Those of write(2).
-pub fn write(fd: RawFd, data: &[u8]) -> io::Result<usize> {
-    // SAFETY: the kernel reads at most `len` bytes of the slice.
-    let count = unsafe { libc::write(fd, data.as_ptr().cast(), data.len()) };
-    usize::try_from(count).map_err(|_| io::Error::last_os_error())
-}
+pub use descriptors::{read, write};
 
 /// What poll(2) says of a descriptor right now, after at most `timeout_ms`.
 pub fn poll(fd: RawFd, events: i16, timeout_ms: i32) -> i16 {

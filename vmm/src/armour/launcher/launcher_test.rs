@@ -239,3 +239,23 @@ fn nonsense_is_answered_and_survived() {
     until("killed", || !lives(&program.id().to_string()));
     assert_eq!(said(&launcher, shell("echo still here")), "still here\n");
 }
+
+#[test]
+fn a_launcher_that_takes_no_orders_is_not_waited_for_for_ever() {
+    let (near, far) = packet::pair().unwrap();
+    let order = [0; 4096];
+    while packet::send(&near, &order, &[], Wait::No).is_ok() {}
+    let late = hand_over(&near, &order, &[], 50).unwrap_err();
+    assert_eq!(late.raw_os_error(), Some(libc::ETIMEDOUT));
+    // One that is only slow gets it.
+    let slow = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        while packet::receive(&far, order.len(), Wait::No).is_ok() {}
+        far
+    });
+    hand_over(&near, &order, &[], 10_000).unwrap();
+    drop(slow.join().unwrap());
+    // And one that is gone is told of at once.
+    let gone = hand_over(&near, &order, &[], 10_000).unwrap_err();
+    assert_eq!(gone.kind(), super::gone().kind());
+}

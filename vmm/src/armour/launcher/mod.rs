@@ -142,7 +142,7 @@ fn ask(socket: &OwnedFd, order: &Order, fds: &[OwnedFd]) -> io::Result<(OwnedFd,
         .into_iter()
         .chain(fds.iter().map(AsFd::as_fd))
         .collect();
-    hand_over(socket, &bytes, &along)?;
+    hand_over(socket, &bytes, &along, PATIENCE_MS)?;
     drop(along);
     // With it the launcher's end would not be seen.
     drop(far);
@@ -161,14 +161,19 @@ fn ask(socket: &OwnedFd, order: &Order, fds: &[OwnedFd]) -> io::Result<(OwnedFd,
 }
 
 /// A launcher that takes no orders is not waited for longer than one that gives no answer.
-fn hand_over(socket: &OwnedFd, bytes: &[u8], along: &[BorrowedFd<'_>]) -> io::Result<()> {
+fn hand_over(
+    socket: &OwnedFd,
+    bytes: &[u8],
+    along: &[BorrowedFd<'_>],
+    patience_ms: i32,
+) -> io::Result<()> {
     loop {
         match packet::send(socket, bytes, along, Wait::No) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             other => return other.map_err(or_gone),
         }
         let mut room = [sys::poll_entry(socket.as_raw_fd(), libc::POLLOUT)];
-        sys::poll(&mut room, Some(PATIENCE_MS))?;
+        sys::poll(&mut room, Some(patience_ms))?;
         if room.iter().all(|entry| entry.revents == 0) {
             return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
         }
