@@ -3,9 +3,10 @@
 //! What is saved is on the disk before it is said to be there, so the cache would be one copy more and nothing else.
 //! Where the file system cannot do without it, everything goes through it as ever, and nobody notices.
 //!
-//! A stream has no alignment: it is gathered in buffers, which threads write while the next one is filled. Copies also
-//! stay as they are while they are written, which file systems with checksums need.
-#![allow(unsafe_code)] // fstatfs(2), fallocate(2) and pwrite(2)
+//! Threads write what was gathered while more is. Much memory at an aligned place is written from where it is; what the
+//! guest changes meanwhile is in the log of pages and comes again. Everything else is copied into buffers, and so is all
+//! where the file system has checksums: copies stay as they are while they are written.
+#![allow(unsafe_code)] // fstatfs(2), fallocate(2) and pwritev(2)
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
@@ -16,14 +17,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::host::Broken;
-use super::link::failure;
+use super::link::{MOST_PIECES, advance, failure, piece};
 use super::pages::Span;
 use super::placed::set_direct;
 use crate::sys;
 use crate::threads::{self, ThreadKind};
 
 /// What places, lengths and addresses are multiples of: enough for every usual disk.
-const ALIGN: usize = 4096;
+pub const ALIGN: usize = 4096;
+/// Memory of fewer bytes is copied: it is less than a turn of the disk.
+const LEAST_LENT: usize = 256 << 10;
 /// Bytes of a buffer. Less costs more turns of the disk.
 const BUFFER: usize = 4 << 20;
 /// Threads that write: one's end is the other's middle.
@@ -79,6 +82,8 @@ pub struct Stream {
     found: u64,
     room: Option<u64>,
     writers: Option<Writers>,
+    /// Whether memory is written from where it is.
+    lends: bool,
 }
 
 impl Stream {
@@ -93,6 +98,7 @@ impl Stream {
         let lead = ALIGN.saturating_sub(past) % ALIGN;
         set_direct(&file, true).ok()?;
         let file = Arc::new(file);
+        let lends = takes_changing_memory(&file);
         let writers = Writers::start(&file);
         if lead != 0 || writers.is_none() {
             set_direct(&file, false).ok()?;
@@ -105,7 +111,13 @@ impl Stream {
             found,
             room: Some(offset),
             writers: Some(writers?),
+            lends,
         })
+    }
+
+    /// Whether so many bytes of memory are better off at a place that is a multiple of [`ALIGN`].
+    pub const fn would_lend(&self, len: usize) -> bool {
+        self.lends && len >= LEAST_LENT
     }
 
     /// Adds all of `head`, and then all of `data`.
@@ -119,6 +131,10 @@ impl Stream {
             let (now, later) = rest.split_at_checked(room).unwrap_or((rest, &[]));
             self.buffer.bytes.extend_from_slice(now);
             rest = later;
+        }
+        let len = data.iter().map(Span::len).fold(0, usize::saturating_add);
+        if self.would_lend(len) && self.is_aligned() {
+            return self.pass_on(data, len);
         }
         for span in data {
             let mut done = 0;
@@ -159,14 +175,22 @@ impl Stream {
             lead => lead,
         };
         match most.saturating_sub(filled) {
-            0 => self.pass_on(),
+            0 => {
+                self.pass_on(&[], 0)?;
+                Ok(BUFFER)
+            }
             room => Ok(room),
         }
     }
 
-    /// Has the buffer written, which is full, and takes another one.
-    fn pass_on(&mut self) -> Result<usize, Broken> {
-        let len = self.buffer.filled().len() as u64;
+    /// Whether what comes next has an aligned place. Then so has the buffer.
+    fn is_aligned(&self) -> bool {
+        self.lead == 0 && self.buffer.filled().len().is_multiple_of(ALIGN)
+    }
+
+    /// Has the buffer written, and behind it memory of `len` bytes; takes another one.
+    fn pass_on(&mut self, lent: &[Span], len: usize) -> Result<(), Broken> {
+        let len = self.buffer.filled().len().saturating_add(len) as u64;
         if self.lead != 0 {
             // By itself in its page, so that no page is written in both ways.
             let lead = self.file.write_all_at(self.buffer.filled(), self.at);
@@ -180,11 +204,14 @@ impl Stream {
             self.find_room(self.at.saturating_add(len));
             let writers = self.writers.as_mut().ok_or_else(lost)?;
             let next = writers.buffer()?;
-            let full = std::mem::replace(&mut self.buffer, next);
-            writers.write(full, self.at)?;
+            writers.write(Order {
+                buffer: std::mem::replace(&mut self.buffer, next),
+                lent: lent.to_vec(),
+                at: self.at,
+            })?;
         }
         self.at = self.at.saturating_add(len);
-        Ok(BUFFER)
+        Ok(())
     }
 
     /// A wish: without it, it takes longer.
@@ -255,10 +282,18 @@ impl Buffer {
     }
 }
 
-/// Threads that write buffers.
+/// What is written at once: a buffer, and memory behind it.
+#[derive(Debug)]
+struct Order {
+    buffer: Buffer,
+    lent: Vec<Span>,
+    at: u64,
+}
+
+/// Threads that write.
 #[derive(Debug)]
 struct Writers {
-    orders: Option<Sender<(Buffer, u64)>>,
+    orders: Option<Sender<Order>>,
     done: Receiver<(Buffer, io::Result<()>)>,
     threads: Vec<JoinHandle<Option<()>>>,
     /// How many buffers there are beside the one that is filled, and how many of them are on their way.
@@ -290,9 +325,9 @@ impl Writers {
         Some(writers)
     }
 
-    fn write(&mut self, buffer: Buffer, at: u64) -> Result<(), Broken> {
+    fn write(&mut self, order: Order) -> Result<(), Broken> {
         let orders = self.orders.as_ref().ok_or_else(lost)?;
-        orders.send((buffer, at)).map_err(|_| lost())?;
+        orders.send(order).map_err(|_| lost())?;
         self.away = self.away.saturating_add(1);
         Ok(())
     }
@@ -336,31 +371,58 @@ impl Drop for Writers {
     }
 }
 
-fn serve(
-    file: &File,
-    inbox: &Mutex<Receiver<(Buffer, u64)>>,
-    report: &Sender<(Buffer, io::Result<()>)>,
-) {
+fn serve(file: &File, inbox: &Mutex<Receiver<Order>>, report: &Sender<(Buffer, io::Result<()>)>) {
     loop {
         // The lock is held while there is nothing to do: the other one waits for the same.
         let order = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((buffer, at)) = order else { return };
-        let result = write_all(file, buffer.filled(), at);
-        if report.send((buffer, result)).is_err() {
+        let Ok(order) = order else { return };
+        let result = write_all(file, order.buffer.filled(), &order.lent, order.at);
+        if report.send((order.buffer, result)).is_err() {
             return;
         }
     }
 }
 
 /// Past the cache, or through it where that is refused.
-fn write_all(file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
-    match file.write_all_at(bytes, at) {
+fn write_all(file: &File, bytes: &[u8], lent: &[Span], at: u64) -> io::Result<()> {
+    match write_pieces(file, bytes, lent, at) {
         Err(error) if is_refusal(&error) => {
             set_direct(file, false)?;
-            file.write_all_at(bytes, at)
+            write_pieces(file, bytes, lent, at)
         }
         result => result,
     }
+}
+
+fn write_pieces(file: &File, bytes: &[u8], lent: &[Span], at: u64) -> io::Result<()> {
+    let bytes = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    let mut pieces: Vec<libc::iovec> = std::iter::once(bytes)
+        .chain(lent.iter().map(piece))
+        .collect();
+    let mut left = advance(&mut pieces, 0);
+    let mut at = at;
+    while !left.is_empty() {
+        let count = libc::c_int::try_from(left.len().min(MOST_PIECES)).unwrap_or(1);
+        let place = libc::off_t::try_from(at).unwrap_or(libc::off_t::MAX);
+        // SAFETY: the first piece is `bytes`, borrowed for the call, and the others are guest RAM, mapped for as long as
+        // the process lives; all of it is only read.
+        let done = unsafe { libc::pwritev(file.as_raw_fd(), left.as_ptr(), count, place) };
+        match usize::try_from(done) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(done) => {
+                at = at.saturating_add(done as u64);
+                left = advance(left, done);
+            }
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+        }
+    }
+    Ok(())
 }
 
 fn cannot(error: &io::Error) -> Broken {

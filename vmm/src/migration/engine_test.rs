@@ -470,6 +470,10 @@ fn records_out_of_order_repeated_or_missing() {
             "'blocks', field 'kind': is out of place, 'config' was expected",
         ),
         (
+            vec![(Kind::Filler, vec![0; 9])],
+            "'filler', field 'kind': was not announced",
+        ),
+        (
             vec![(Kind::Config, config.clone()), (Kind::Pages, all.clone())],
             "'pages', field 'kind': is out of place, 'blocks' was expected",
         ),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ahead::Ahead;
 use super::answers::Answers;
-use super::direct::Stream;
+use super::direct::{self, Stream};
 use super::host::{Broken, Cancel, Channel, ChannelKind};
 use super::pages::Span;
 use super::splice::{Splicer, Step};
@@ -107,6 +107,20 @@ pub trait Sink {
     /// # Errors
     /// When the other side is gone, or it was cancelled.
     fn write(&mut self, head: &[u8], data: &[Span]) -> Result<(), Broken>;
+
+    /// Which place `len` bytes of data should have. `None` when that does not matter.
+    fn alignment(&self, _len: usize) -> Option<Alignment> {
+        None
+    }
+}
+
+/// Which places are better than others.
+#[derive(Debug, Clone, Copy)]
+pub struct Alignment {
+    /// Where the stream begins in what it is in, bytes.
+    pub begin: u64,
+    /// Places in that are multiples of this.
+    pub step: u64,
 }
 
 /// Where bytes come from.
@@ -209,6 +223,11 @@ impl Link {
         if let ChannelKind::File { offset } = self.channel.kind {
             self.direct = Stream::begin(&self.channel.fd, offset);
         }
+    }
+
+    /// Whether data is written from where it is in memory, where it has a place for that.
+    pub fn is_gathered(&self) -> bool {
+        self.alignment(usize::MAX).is_some()
     }
 
     /// Nothing written so far is kept back. What comes now goes through the cache.
@@ -457,6 +476,17 @@ impl Sink for Link {
         unsafe {
             self.write_all(&mut [head])?;
             self.splice_all(splicer, data)
+        }
+    }
+
+    fn alignment(&self, len: usize) -> Option<Alignment> {
+        let stream = self.direct.as_ref()?;
+        match self.channel.kind {
+            ChannelKind::File { offset } if stream.would_lend(len) => Some(Alignment {
+                begin: offset,
+                step: direct::ALIGN as u64,
+            }),
+            _ => None,
         }
     }
 }

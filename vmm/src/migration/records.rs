@@ -1,9 +1,9 @@
 //! Records out and in, one after the other, numbered.
 
 use super::host::Broken;
-use super::link::{Input, Sink};
+use super::link::{Alignment, Input, Sink};
 use super::pages::{Codec, Pages, Run, Span};
-use super::wire::{HEAD_LEN, HELLO_LEN, Head, Hello, Kind, refuse};
+use super::wire::{Features, HEAD_LEN, HELLO_LEN, Head, Hello, Kind, refuse};
 
 /// Small records are kept back until there are so many bytes.
 const KEPT: usize = 64 << 10;
@@ -72,6 +72,9 @@ impl<S: Sink> Sender<S> {
             .iter()
             .fold(0usize, |sum, span| sum.saturating_add(span.len()));
         let payload = Pages::encode(block, Codec::Plain, runs);
+        if let Some(alignment) = self.sink.alignment(len) {
+            self.fill(alignment, payload.len());
+        }
         self.head(Kind::Pages, &payload, len);
         self.count(len);
         if len == 0 && self.kept.len() <= KEPT {
@@ -109,6 +112,16 @@ impl<S: Sink> Sender<S> {
         result
     }
 
+    /// Adds what it takes for the data behind the next payload to have an aligned place.
+    fn fill(&mut self, to: Alignment, payload: usize) {
+        let heads = HEAD_LEN.saturating_mul(2).saturating_add(payload) as u64;
+        let end = to.begin.saturating_add(self.sent).saturating_add(heads);
+        let place = end.checked_next_multiple_of(to.step).unwrap_or(end);
+        let missing = place.saturating_sub(end);
+        let filler = vec![0; usize::try_from(missing).unwrap_or(0)];
+        self.head(Kind::Filler, &filler, 0);
+    }
+
     fn head(&mut self, kind: Kind, payload: &[u8], data: usize) {
         let data = u32::try_from(data).unwrap_or(u32::MAX);
         Head::put(&mut self.kept, kind, self.sequence, payload, data);
@@ -140,6 +153,8 @@ pub struct Receiver<I> {
     input: I,
     sequence: u32,
     received: u64,
+    /// There may be filler.
+    filled: bool,
 }
 
 impl<I: Input> Receiver<I> {
@@ -149,6 +164,7 @@ impl<I: Input> Receiver<I> {
             input,
             sequence: 0,
             received: 0,
+            filled: false,
         }
     }
 
@@ -174,14 +190,27 @@ impl<I: Input> Receiver<I> {
     pub fn hello(&mut self) -> Result<Hello, Broken> {
         let mut bytes = [0; HELLO_LEN];
         self.fill(&mut bytes, "hello")?;
-        Hello::decode(&bytes)
+        let hello = Hello::decode(&bytes)?;
+        self.filled = hello.features.has(Features::FILLED);
+        Ok(hello)
     }
 
-    /// Reads the next record.
+    /// Reads the next record that says something.
     ///
     /// # Errors
     /// When it is none, or the stream ends.
     pub fn record(&mut self) -> Result<Record, Broken> {
+        loop {
+            let record = self.any_record()?;
+            match record.kind {
+                Kind::Filler if self.filled => {}
+                Kind::Filler => return Err(refuse("filler", "kind", "was not announced")),
+                _ => return Ok(record),
+            }
+        }
+    }
+
+    fn any_record(&mut self) -> Result<Record, Broken> {
         let mut bytes = [0; HEAD_LEN];
         self.fill(&mut bytes, "record")?;
         let head = Head::decode(&bytes, self.sequence)?;

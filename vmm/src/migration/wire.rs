@@ -49,7 +49,9 @@ impl Features {
     pub const STILL: Features = Features(16);
     /// A file in which each page has its place.
     pub const MAPPED: Features = Features(32);
-    const KNOWN: u32 = 63;
+    /// There is filler between records.
+    pub const FILLED: Features = Features(64);
+    const KNOWN: u32 = 127;
 
     /// Both.
     #[must_use]
@@ -168,10 +170,12 @@ pub enum Kind {
     Refused,
     /// Which pages are in a file.
     Present,
+    /// Nothing: what follows has a better place.
+    Filler,
 }
 
 impl Kind {
-    const ALL: [Kind; 13] = [
+    const ALL: [Kind; 14] = [
         Kind::Config,
         Kind::Blocks,
         Kind::Pages,
@@ -185,6 +189,7 @@ impl Kind {
         Kind::Running,
         Kind::Refused,
         Kind::Present,
+        Kind::Filler,
     ];
 
     /// Its four letters.
@@ -203,6 +208,7 @@ impl Kind {
             Kind::Running => b"RUNS",
             Kind::Refused => b"NOPE",
             Kind::Present => b"BITS",
+            Kind::Filler => b"FILL",
         }
     }
 
@@ -222,6 +228,7 @@ impl Kind {
             Kind::Running => "running",
             Kind::Refused => "refused",
             Kind::Present => "present",
+            Kind::Filler => "filler",
         }
     }
 
@@ -233,7 +240,7 @@ impl Kind {
             Kind::Pass | Kind::Passed => 4,
             Kind::State => 256,
             Kind::Section => 256 << 20,
-            Kind::Refused => 4096,
+            Kind::Refused | Kind::Filler => 4096,
             Kind::Present => (1 << 16) + 16,
             Kind::End | Kind::Ready | Kind::Go | Kind::Running => 0,
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender as Done, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
-use super::lane::{JOB_PAGES, Job, Lane, Shared, StreamLane};
+use super::lane::{GATHERED_PAGES, JOB_PAGES, Job, Lane, Shared, StreamLane};
 use crate::migration::answers::Answer;
 use crate::migration::host::{Broken, MoreChannels};
 use crate::migration::link::{Link, failure};
@@ -51,12 +51,17 @@ pub trait Carrier {
 /// All on this thread and the first channel.
 pub struct Single {
     lane: StreamLane,
+    job_pages: u64,
 }
 
 impl Single {
     /// By this lane.
-    pub const fn new(lane: StreamLane) -> Self {
-        Single { lane }
+    pub fn new(mut lane: StreamLane) -> Self {
+        let job_pages = match lane.sender().sink().is_gathered() {
+            true => GATHERED_PAGES,
+            false => JOB_PAGES,
+        };
+        Single { lane, job_pages }
     }
 
     /// Gives the channel back, with what is kept back.
@@ -78,6 +83,10 @@ impl Carrier for Single {
     fn end_last_pass(&mut self, number: u32) -> Result<(), Broken> {
         let sender = self.lane.sender();
         sender.record(Kind::Pass, &put_pass(number))
+    }
+
+    fn job_pages(&self) -> u64 {
+        self.job_pages
     }
 
     fn caught_up(&mut self, number: u32) -> Result<(), Broken> {

@@ -9,11 +9,13 @@ use crate::migration::pages::{self, Run, Zeroes, data_len, data_spans};
 use crate::migration::ram::RamView;
 use crate::migration::records::Sender;
 use crate::migration::untouched::Ground;
-use crate::migration::wire::{BlockEntry, Kind, put_pass};
+use crate::migration::wire::{BlockEntry, Kind, MOST_DATA_PAGES, put_pass};
 use crate::migration::zstd::Packer;
 
 /// Pages in one job: so much is read from memory, and then sent while it is in the cache.
 pub const JOB_PAGES: u64 = 128;
+/// Where the disk takes them from memory itself, each job has its price.
+pub const GATHERED_PAGES: u64 = MOST_DATA_PAGES;
 
 /// What all lanes share.
 #[derive(Debug)]

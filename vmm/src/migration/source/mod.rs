@@ -139,11 +139,15 @@ fn travel(
 ) -> Result<(Sender<Link>, Stopped), Broken> {
     let channels = u16::from(parts.options.multifd.unwrap_or(0));
     let zstd = parts.options.zstd.is_some() && channels > 0;
+    if channels == 0 {
+        sender.sink().leave_cache_alone();
+    }
     let features = Features::default()
         .with(Features::ANSWERS, sender.sink().is_duplex())
         .with(Features::MULTIFD, channels > 0)
         .with(Features::ZSTD, zstd)
-        .with(Features::IGNORE_SHARED, parts.options.ignore_shared);
+        .with(Features::IGNORE_SHARED, parts.options.ignore_shared)
+        .with(Features::FILLED, sender.sink().is_gathered());
     let hello = Hello {
         features,
         id: random_id()?,
@@ -151,9 +155,6 @@ fn travel(
         channels,
     };
     let config = put_config(&parts.host.config())?;
-    if channels == 0 {
-        sender.sink().leave_cache_alone();
-    }
     sender.hello(&hello);
     sender.record(Kind::Config, &config)?;
     sender.record(Kind::Blocks, &put_blocks(&parts.shared.entries))?;
