@@ -1,5 +1,7 @@
 //! The ways in which a machine gets from one process to another: transports, and what each capability makes of them.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -7,6 +9,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tests::Vm;
 use tests::migrate::{arrive, go, listen, wait};
+
+/// What is in a file before the state.
+const BEFORE: &[u8; 14] = b"something else";
 
 /// How it gets there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,15 +129,17 @@ impl Way {
         let behind = [Way::Behind, Way::Places].contains(&self);
         let uri = match behind {
             true => {
-                std::fs::write(file, b"something else").expect("a file");
-                format!("file:{},offset=0x5000", file.display())
+                std::fs::write(file, BEFORE).expect("a file");
+                format!("file:{},offset=20480", file.display())
             }
             false => format!("file:{}", file.display()),
         };
         let info = go(source, &uri);
         if behind {
-            let begins = std::fs::read(file).expect("the file");
-            assert!(begins.starts_with(b"something else"), "what was before");
+            let mut begins = [0; BEFORE.len()];
+            let read = File::open(file).and_then(|mut file| file.read_exact(&mut begins));
+            read.expect("the file");
+            assert_eq!(begins, *BEFORE);
         }
         let load = if self == Way::Mapped { "map" } else { "read" };
         target.exec("migrate-incoming", json!({"uri": uri, "ram-load": load}));
