@@ -1,5 +1,6 @@
 //! Linux moves from process to process, over every way there is, while it works. `QVMD_HOPS` says how often, however
-//! long that takes (see `scripts/hops`); without it what fits into a short while is done.
+//! long that takes or for at most `QVMD_HOPS_SECONDS` (see `scripts/hops`); without it what fits into a short while is
+//! done.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,10 @@ const LEAST: usize = 6;
 /// So many moves a device is there, and so many it is not.
 const PLUGGED: usize = 6;
 
-/// How often, if that was said.
-fn asked_for() -> Option<usize> {
-    let value = std::env::var("QVMD_HOPS").ok();
-    value.map(|value| value.parse().expect("QVMD_HOPS is a number"))
+/// How often, or how long, if that was said.
+fn asked_for(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok();
+    value.map(|value| value.parse().expect("a number"))
 }
 
 /// What all moves came to.
@@ -73,26 +74,28 @@ fn move_into(traveller: &mut Traveller, way: Way, memory: Memory, sum: &mut Sum)
 /// Every way after the other, from the `first` one on: as often as was asked for, or as many as there is time for up
 /// to `most`. A second disk comes and goes meanwhile if it is asked for often, and if it is there at the beginning.
 fn moves(traveller: &mut Traveller, first: usize, most: usize) {
-    let (asked, begun) = (asked_for(), Instant::now());
+    let (asked, begun) = (asked_for("QVMD_HOPS"), Instant::now());
+    let budget = match (asked, asked_for("QVMD_HOPS_SECONDS")) {
+        (_, Some(limit)) => Duration::from_secs(limit),
+        (Some(_), None) => Duration::MAX,
+        (None, None) => BUDGET,
+    };
     let mut ways = Way::QUICK.to_vec();
     ways.rotate_left(first);
     if asked.is_some() {
         ways.push(Way::Compressed);
     }
+    let most = asked.map_or(most, |count| usize::try_from(count).unwrap_or(usize::MAX));
     let mut sum = Sum::default();
-    for (count, way) in ways
-        .into_iter()
-        .cycle()
-        .take(asked.unwrap_or(most))
-        .enumerate()
-    {
-        match asked {
-            None if count >= LEAST && begun.elapsed() > BUDGET => break,
-            Some(_) if count % PLUGGED == PLUGGED - 1 => match traveller.plugged {
+    for (count, way) in ways.into_iter().cycle().take(most).enumerate() {
+        if count >= LEAST && begun.elapsed() > budget {
+            break;
+        }
+        if asked.is_some() && count % PLUGGED == PLUGGED - 1 {
+            match traveller.plugged {
                 true => traveller.unplug(),
                 false => traveller.plug(),
-            },
-            _ => {}
+            }
         }
         hop(traveller, way, &mut sum);
     }
