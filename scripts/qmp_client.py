@@ -15,9 +15,11 @@ class QmpError(Exception):
 
 
 class Qmp:
-    def __init__(self, sock, trace=None):
-        """`trace(direction, text)` sees every message: '->' what is sent, '<-' what comes."""
+    def __init__(self, sock, trace=None, patience=60):
+        """`trace(direction, text)` sees every message: '->' what is sent, '<-' what comes. An answer is waited for
+        `patience` seconds."""
         self.sock = sock
+        self.patience = patience
         self.trace = trace or (lambda direction, text: None)
         self.buffer = b""
         self.events = []
@@ -30,9 +32,9 @@ class Qmp:
         sock.connect(path)
         return cls(sock, trace)
 
-    def message(self, timeout=60):
+    def message(self, timeout=None):
         """The next message, answer or event; None where the server hung up."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + (self.patience if timeout is None else timeout)
         while b"\n" not in self.buffer:
             self.sock.settimeout(max(0.001, deadline - time.monotonic()))
             data = self.sock.recv(65536)

@@ -22,6 +22,7 @@ mod usernet;
 mod vhost;
 mod vmgenid;
 mod watchdog;
+mod ways;
 
 use tests::artifacts::{self, Guest};
 use tests::{Serial, Vm, VmBuilder};

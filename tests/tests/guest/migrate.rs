@@ -1,99 +1,63 @@
-//! Linux moves from process to process, over every way there is, while it works.
+//! Linux moves from process to process, over every way there is, while it works. `QVMD_HOPS` says how often, however
+//! long that takes or for at most `QVMD_HOPS_SECONDS` (see `scripts/hops`); without it what fits into a short while is
+//! done.
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-use tests::Vm;
-use tests::migrate::{arrive, go, listen};
-
-use crate::traveller::Traveller;
+use crate::traveller::{Memory, Traveller};
+use crate::ways::Way;
 
 /// No move begins later than so long after the first one: there is not more time for all of them.
 const BUDGET: Duration = Duration::from_secs(75);
+/// So many are made in any case.
+const LEAST: usize = 6;
+/// So many moves a device is there, and so many it is not.
+const PLUGGED: usize = 6;
 
-/// How it gets there. Not with zstd: a program that is not optimized, in an emulated host, is too slow for that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Unix,
-    Tcp,
-    /// Through a program's pipe into a file, and through one out of it.
-    Exec,
-    File,
-    /// A file whose pages have their places, which is the target's memory.
-    Mapped,
-    /// Several channels.
-    Channels,
+/// How often, or how long, if that was said.
+fn asked_for(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok();
+    value.map(|value| value.parse().expect("a number"))
 }
 
-impl Way {
-    const ALL: [Way; 6] = [
-        Way::Unix,
-        Way::Mapped,
-        Way::Tcp,
-        Way::Channels,
-        Way::File,
-        Way::Exec,
-    ];
+/// What all moves came to.
+#[derive(Default)]
+struct Sum {
+    moves: usize,
+    /// On the wire, or into files.
+    bytes: u64,
+    /// The longest that the machine stood still, in milliseconds.
+    longest: u64,
+}
 
-    /// Off, too, where they are not needed: what was a target is a source now.
-    fn capabilities(self) -> Value {
-        json!({"capabilities": [
-            {"capability": "events", "state": true},
-            {"capability": "mapped-ram", "state": self == Way::Mapped},
-            {"capability": "multifd", "state": self == Way::Channels},
-        ]})
+/// Moves it once.
+fn hop(traveller: &mut Traveller, way: Way, sum: &mut Sum) {
+    if way == Way::Shared && traveller.memory == Memory::Private {
+        move_into(traveller, Way::Unix, Memory::Shared, sum);
     }
+    let memory = match way {
+        Way::Shared => Memory::SameShared,
+        _ => Memory::Private,
+    };
+    move_into(traveller, way, memory, sum);
 }
 
-/// Where it listens, by the name that the other side calls.
-fn listens(target: &mut Vm, way: Way) -> String {
-    if way == Way::Unix {
-        let uri = format!("unix:{}", target.path("migration.sock").display());
-        listen(target, &uri);
-        return uri;
-    }
-    listen(target, "tcp:127.0.0.1:0");
-    let info = target.query("query-migrate");
-    let port = info["socket-address"][0]["port"].as_str();
-    format!("tcp:127.0.0.1:{}", port.expect("a port"))
-}
-
-/// Moves it once; what the source told at the end.
-fn hop(traveller: &mut Traveller, way: Way) {
+fn move_into(traveller: &mut Traveller, way: Way, memory: Memory, sum: &mut Sum) {
     let begun = Instant::now();
-    let mut target = traveller.waiting();
+    let mut target = traveller.waiting(memory, way == Way::Late);
     let serial = target.serial();
-    // What is lost by a slow host is made up for by patience.
-    let parameters = json!({"downtime-limit": 2000, "max-bandwidth": 0});
-    for vm in [&mut traveller.vm, &mut target] {
-        vm.exec("migrate-set-capabilities", way.capabilities());
-        vm.exec("migrate-set-parameters", parameters.clone());
-    }
     let started = begun.elapsed();
     let file = traveller.path("state");
-    let info = match way {
-        Way::Exec => {
-            let info = go(&mut traveller.vm, &format!("exec:cat >{}", file.display()));
-            listen(&mut target, &format!("exec:cat {}", file.display()));
-            info
-        }
-        Way::File | Way::Mapped => {
-            let uri = format!("file:{}", file.display());
-            let info = go(&mut traveller.vm, &uri);
-            let load = if way == Way::Mapped { "map" } else { "read" };
-            target.exec("migrate-incoming", json!({"uri": uri, "ram-load": load}));
-            info
-        }
-        _ => {
-            let uri = listens(&mut target, way);
-            go(&mut traveller.vm, &uri)
-        }
-    };
-    arrive(&mut target);
+    let channels = 2 + traveller.processes * 5 % 15;
+    let info = way.go(&mut traveller.vm, &mut target, &file, channels);
     let arrived = begun.elapsed();
-    traveller.went_to(target, serial);
+    traveller.went_to(target, serial, memory);
     // Mapped memory keeps the file for as long as it is needed.
     let _ = std::fs::remove_file(file);
+    let number = |value: &serde_json::Value| value.as_u64().unwrap_or_default();
+    sum.moves += 1;
+    sum.bytes += number(&info["ram"]["transferred"]);
+    sum.longest = sum.longest.max(number(&info["downtime"]));
     println!(
         "{way:?}: {:.1} s to start, {:.1} s to arrive, {:.1} s in all; total {} ms, down {} ms, {} \
          pages in {} passes",
@@ -107,18 +71,45 @@ fn hop(traveller: &mut Traveller, way: Way) {
     );
 }
 
-/// Every way once, and as many times more as there is time for, up to `most`.
-fn moves(traveller: &mut Traveller, most: usize) {
-    let begun = Instant::now();
-    let mut count = 0;
-    for way in Way::ALL.into_iter().cycle().take(most) {
-        if count >= Way::ALL.len() && begun.elapsed() > BUDGET {
+/// Every way after the other, from the `first` one on: as often as was asked for, or as many as there is time for up
+/// to `most`. A second disk comes and goes meanwhile if it is asked for often, and if it is there at the beginning.
+fn moves(traveller: &mut Traveller, first: usize, most: usize) {
+    let (asked, begun) = (asked_for("QVMD_HOPS"), Instant::now());
+    let budget = match (asked, asked_for("QVMD_HOPS_SECONDS")) {
+        (_, Some(limit)) => Duration::from_secs(limit),
+        (Some(_), None) => Duration::MAX,
+        (None, None) => BUDGET,
+    };
+    let mut ways = Way::QUICK.to_vec();
+    ways.rotate_left(first);
+    if asked.is_some() {
+        ways.push(Way::Compressed);
+    }
+    let most = asked.map_or(most, |count| usize::try_from(count).unwrap_or(usize::MAX));
+    let mut sum = Sum::default();
+    for (count, way) in ways.into_iter().cycle().take(most).enumerate() {
+        if count >= LEAST && begun.elapsed() > budget {
             break;
         }
-        hop(traveller, way);
-        count += 1;
+        if asked.is_some() && count % PLUGGED == PLUGGED - 1 {
+            match traveller.plugged {
+                true => traveller.unplug(),
+                false => traveller.plug(),
+            }
+        }
+        hop(traveller, way, &mut sum);
     }
-    println!("{count} moves in {:.0} s", begun.elapsed().as_secs_f64());
+    if traveller.plugged {
+        traveller.unplug();
+        hop(traveller, Way::Unix, &mut sum);
+    }
+    println!(
+        "{} moves in {:.0} s, {} bytes, {} ms down at most",
+        sum.moves,
+        begun.elapsed().as_secs_f64(),
+        sum.bytes,
+        sum.longest
+    );
 }
 
 #[test]
@@ -126,7 +117,7 @@ fn one_processor() {
     let Some(mut traveller) = Traveller::start(1) else {
         return;
     };
-    moves(&mut traveller, 28);
+    moves(&mut traveller, 0, 28);
     traveller.end();
 }
 
@@ -136,8 +127,6 @@ fn four_processors_and_a_device_that_comes_and_goes() {
         return;
     };
     traveller.plug();
-    moves(&mut traveller, 21);
-    traveller.unplug();
-    hop(&mut traveller, Way::Unix);
+    moves(&mut traveller, LEAST, 21);
     traveller.end();
 }

@@ -20,7 +20,9 @@ use crate::{wait, with_kernel};
 
 const SECTOR: usize = 512;
 /// More than are written.
-const SECTORS: u64 = 4096;
+const SECTORS: u64 = 1 << 16;
+/// Guest memory in MiB.
+const MEMORY_MIB: &str = "160";
 /// The host's address on the bridge.
 const HOST: &str = "10.78.0.1";
 /// So long the host takes for an answer.
@@ -52,6 +54,16 @@ fn talk(port: u16) -> String {
          echo $i >&3; read -r back; [ \"$back\" = $i ] || {{ echo \"BAD answer $back to $i\"; break; }}; \
          i=$((i+1)); done; echo over >&3; echo \"talked $i times\")) & true"
     )
+}
+
+/// What its memory is made of in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    Private,
+    /// A file of this process alone.
+    Shared,
+    /// The file that the process before has.
+    SameShared,
 }
 
 /// A bridge with the host on it, which answers.
@@ -140,9 +152,13 @@ pub struct Traveller {
     share: TempDir,
     cpus: u32,
     network: Option<Network>,
-    processes: u32,
+    /// How many there were, with the one it is in.
+    pub processes: u32,
+    pub memory: Memory,
     /// Whether the second disk is plugged in.
-    plugged: bool,
+    pub plugged: bool,
+    /// In which process it was.
+    plugged_in: u32,
 }
 
 impl Traveller {
@@ -167,7 +183,9 @@ impl Traveller {
             cpus,
             network,
             processes: 1,
+            memory: Memory::Private,
             plugged: false,
+            plugged_in: 0,
         };
         traveller.work();
         println!("at work after {:.0} s", begun.elapsed().as_secs_f64());
@@ -193,16 +211,32 @@ impl Traveller {
         self.share.path().join(name)
     }
 
-    /// Another process for it.
-    pub fn waiting(&self) -> Vm {
+    /// Another process for it, with memory of this kind. `stopped`: it is not to go on there by itself.
+    pub fn waiting(&self, memory: Memory, stopped: bool) -> Vm {
         let (share, network) = (self.share.path(), self.network.as_ref());
         let builder = builder(share, self.cpus, network, self.processes, self.plugged);
-        let builder = builder.expect("a guest, as before");
+        let mut builder = builder.expect("a guest, as before");
+        let file = self.path("memory");
+        match memory {
+            Memory::Private => {}
+            Memory::Shared => fs::remove_file(&file).unwrap_or_default(),
+            Memory::SameShared => assert_ne!(self.memory, Memory::Private),
+        }
+        if memory != Memory::Private {
+            let object = format!(
+                "memory-backend-file,id=pc.ram,size={MEMORY_MIB}M,share=on,mem-path={}",
+                file.display()
+            );
+            builder = builder.args(["-object", &object, "-machine", "memory-backend=pc.ram"]);
+        }
+        if stopped {
+            builder = builder.arg("-S");
+        }
         builder.args(["-incoming", "defer"]).start()
     }
 
-    /// It is in this process now, and works there. The one before ends.
-    pub fn went_to(&mut self, target: Vm, serial: Serial) {
+    /// It is in this process now, whose memory is of this kind, and works there. The one before ends.
+    pub fn went_to(&mut self, target: Vm, serial: Serial, memory: Memory) {
         assert_eq!(self.vm.query("query-status")["status"], "postmigrate");
         self.hear_all();
         let before = std::mem::replace(&mut self.vm, target);
@@ -211,6 +245,7 @@ impl Traveller {
         self.said.push_str(self.serial.seen());
         self.serial = serial;
         self.processes += 1;
+        self.memory = memory;
         for _ in 0..2 {
             self.serial.expect("tick ");
         }
@@ -237,15 +272,24 @@ impl Traveller {
         self.plugged = true;
         let serial = &mut self.serial;
         serial.run("until test -b /dev/vdb; do sleep 0.1; done; until dd if=/dev/vdb of=/dev/null bs=512 count=1 2>/dev/null; do sleep 0.1; done");
-        println!("a disk is plugged in");
-        serial.run("echo from before | dd of=/dev/vdb bs=512 conv=sync,fsync 2>/dev/null");
+        let number = self.processes;
+        println!("a disk is plugged in, in process {number}");
+        serial.run(&format!(
+            "echo from {number:04} | dd of=/dev/vdb bs=512 conv=sync,fsync 2>/dev/null"
+        ));
+        self.plugged_in = number;
     }
 
     /// Looks at what was written to the second disk, writes, and takes the disk out.
     pub fn unplug(&mut self) {
         let serial = &mut self.serial;
-        serial.run("echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/vdb bs=512 count=1 2>/dev/null | grep -q 'from before'");
-        serial.run("echo from after | dd of=/dev/vdb bs=512 seek=1 conv=sync,fsync 2>/dev/null");
+        let (before, after) = (self.plugged_in, self.processes);
+        serial.run(&format!(
+            "echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/vdb bs=512 count=1 2>/dev/null | grep -q 'from {before:04}'"
+        ));
+        serial.run(&format!(
+            "echo from {after:04} | dd of=/dev/vdb bs=512 seek=1 conv=sync,fsync 2>/dev/null"
+        ));
         self.vm.exec("device_del", json!({"id": "hot"}));
         let until = Instant::now() + seconds(90);
         let gone = |event: Value| event["data"]["device"] == "hot";
@@ -259,8 +303,14 @@ impl Traveller {
         self.plugged = false;
         self.serial.run("! test -b /dev/vdb");
         let image = fs::read(self.path("hot.img")).expect("the second disk");
-        assert!(image.starts_with(b"from before\n\0"));
-        assert!(image[SECTOR..].starts_with(b"from after\n\0"));
+        for (at, number) in [(0, before), (SECTOR, after)] {
+            let wanted = format!("from {number:04}\n\0");
+            assert!(
+                image[at..].starts_with(wanted.as_bytes()),
+                "at {at}: {wanted}"
+            );
+        }
+        println!("and is taken out in process {after}");
     }
 
     /// Ends its work and compares everything.
@@ -313,7 +363,7 @@ fn builder(
     };
     // What is free is zero, and is not carried.
     let mut builder = with_kernel(VmBuilder::new(), &guest, "init_on_free=1")
-        .args(["-m", "160", "-smp", &cpus.to_string()])
+        .args(["-m", MEMORY_MIB, "-smp", &cpus.to_string()])
         .args([
             "-blockdev",
             &disk("d", "disk.img"),

@@ -372,6 +372,60 @@ fn a_bridge_helper_that_hangs_holds_up_nobody_else() {
     vm.wait();
 }
 
+/// A script that has begun, and ends when it is allowed to.
+fn waiting_script(vm: &Vm, name: &str) -> String {
+    let (begun, go) = (vm.path(&format!("{name}-begun")), vm.path("go"));
+    let lines = format!(
+        "touch {}; until test -e {}; do sleep 0.02; done",
+        begun.display(),
+        go.display()
+    );
+    program(vm.dir(), name, &lines)
+}
+
+#[test]
+fn scripts_that_take_their_time_hold_up_nobody_else() {
+    if skip_on_stand_in("it waits") || !has_taps() {
+        return;
+    }
+    let mut vm = VmBuilder::new().none().monitors(2).start();
+    let mut other = tests::Qmp::connect(&vm.monitor(1));
+    let name = format!("qw{}", vm.pid() % 1_000_000);
+    let (up, down) = (waiting_script(&vm, "up"), waiting_script(&vm, "down"));
+    let options =
+        json!({"type": "tap", "id": "t", "ifname": name, "script": up, "downscript": down});
+    let line = format!("netdev_add tap,id=t,ifname={name},script={up},downscript={down}");
+    let hmp = |line: &str| json!({"execute": "human-monitor-command", "arguments": {"command-line": line}});
+    for (request, script) in [
+        (json!({"execute": "netdev_add", "arguments": options}), "up"),
+        (
+            json!({"execute": "netdev_del", "arguments": {"id": "t"}}),
+            "down",
+        ),
+        (hmp(&line), "up"),
+        (hmp("netdev_del t"), "down"),
+    ] {
+        vm.qmp().send(request.to_string().as_bytes());
+        let begun = vm.path(&format!("{script}-begun"));
+        let end = std::time::Instant::now() + tests::seconds(20);
+        while !begun.exists() {
+            assert!(std::time::Instant::now() < end, "no script for {request}");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        // The script ends only after these have their answers.
+        other.query("query-status");
+        let other_tap = json!({"type": "tap", "id": "u", "script": "no", "downscript": "no"});
+        other.exec("netdev_add", other_tap);
+        other.exec("netdev_del", json!({"id": "u"}));
+        fs::write(vm.path("go"), "").expect("it may end");
+        let answer = vm.qmp().answer();
+        assert!(answer.get("error").is_none(), "{answer}");
+        for file in [begun, vm.path("go")] {
+            fs::remove_file(file).expect("for the next one");
+        }
+    }
+}
+
 #[test]
 fn taps_come_and_go_with_their_scripts() {
     if !has_taps() {

@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use block::Buffers;
 use libc::{Ioctl, c_int, c_uint, c_ulong};
@@ -111,7 +112,7 @@ pub struct TapOpen<'a> {
 /// One queue of a TAP device. Does not block.
 #[derive(Debug)]
 pub struct Tap {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     name: String,
     traits: NetTraits,
     /// Its device has others.
@@ -224,7 +225,7 @@ impl Tap {
             offloads = probe(&fd);
         }
         Ok(Tap {
-            fd,
+            fd: Arc::new(fd),
             name,
             traits: NetTraits { header, offloads },
             multi_queue,
@@ -240,6 +241,12 @@ impl Tap {
             what: "TUNSETSNDBUF",
             error,
         })
+    }
+
+    /// Keeps the queue open beyond the tap. Closing its last one may take long, for the kernel takes
+    /// the device down then: whoever has time for that drops this last.
+    pub fn keeper(&self) -> Arc<OwnedFd> {
+        self.fd.clone()
     }
 
     /// The device's name.

@@ -16,5 +16,5 @@ pub fn open(id: &str, options: &NetdevBridgeOptions, cx: &NetOpenCx) -> QmpResul
     let bridge = br.as_deref().unwrap_or(default_bridge());
     let tap = run_helper(&cx.launcher, helper, Some(bridge))?;
     let description = format!("helper={helper},br={bridge}");
-    Taps::one(tap, description).into_opened(id, "bridge", None, None)
+    Ok(Taps::one(tap, description).into_opened(id, "bridge", None, None))
 }

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::Arc;
 
 use api_spec::{QmpError, QmpResult};
 use devices::backend::net::Tap;
@@ -73,7 +74,7 @@ pub(super) struct DownScript {
     /// The user named it, so that its absence is worth a word.
     named: bool,
     /// Keeps the device until then.
-    _device: OwnedFd,
+    _device: Arc<OwnedFd>,
 }
 
 impl DownScript {
@@ -86,7 +87,7 @@ impl DownScript {
         script: Script,
         launcher: &Launcher,
         named: bool,
-        device: OwnedFd,
+        device: Arc<OwnedFd>,
     ) -> QmpResult<Option<Self>> {
         match launcher.check() {
             Ok(()) => Ok(Some(DownScript {

@@ -67,6 +67,10 @@ fn programs_inherit_neither_signals_nor_descriptors() {
     assert_eq!(said.split_whitespace().nth(1), Some("0000000000000000"));
 }
 
+fn null() -> Arc<OwnedFd> {
+    Arc::new(fs::File::open("/dev/null").unwrap().into())
+}
+
 #[test]
 fn no_script_is_no_script() {
     assert_eq!(Script::new("no", "tap7"), None);
@@ -79,8 +83,7 @@ fn the_script_for_the_end_runs_when_its_owner_goes() {
     let said = dir.path().join("said");
     let script = program("down", &format!("echo \"$@\" > {}", said.display()));
     let script = Script::new(script.to_str().unwrap(), "tap8").unwrap();
-    let null = fs::File::open("/dev/null").unwrap();
-    drop(DownScript::new(script, &on_a_thread(), true, null.into()).unwrap());
+    drop(DownScript::new(script, &on_a_thread(), true, null()).unwrap());
     assert_eq!(fs::read_to_string(said).unwrap(), "tap8\n");
 }
 
@@ -129,7 +132,6 @@ fn where_no_program_may_be_run_the_option_is_named() {
     let script = || Script::new("/etc/up", "tap7").unwrap();
     let script_error = format!("network script /etc/up could not be run: {why}");
     assert_eq!(script().run(&denied).unwrap_err().desc, script_error);
-    let null = || fs::File::open("/dev/null").unwrap().into();
     let down = DownScript::new(script(), &denied, true, null());
     assert_eq!(down.err().unwrap().desc, script_error);
     // Nobody asked for it.

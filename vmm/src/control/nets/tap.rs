@@ -42,7 +42,7 @@ pub fn open(id: &str, options: &NetdevTapOptions, cx: &NetOpenCx) -> QmpResult<O
     let taps = Taps { taps, description };
     taps.limit(options)?;
     let vhost = vhost(options, &taps, cx)?;
-    taps.into_opened(id, "tap", vhost, down)
+    Ok(taps.into_opened(id, "tap", vhost, down))
 }
 
 /// Where the taps come from.
@@ -187,9 +187,7 @@ fn named(options: &NetdevTapOptions, launcher: &Launcher) -> QmpResult<Made> {
             script,
             launcher,
             options.downscript.is_some(),
-            first.as_fd().try_clone_to_owned().map_err(|error| {
-                QmpError::generic(format!("Cannot duplicate a descriptor: {}", errno(&error)))
-            })?,
+            first.keeper(),
         )?,
         None => None,
     };
@@ -297,17 +295,19 @@ impl Taps {
     }
 
     /// The netdev.
-    ///
-    /// # Errors
-    /// None so far.
     pub fn into_opened(
         self,
         id: &str,
         kind: &'static str,
         vhost: Option<Arc<dyn VhostBackend>>,
         down: Option<DownScript>,
-    ) -> QmpResult<Opened> {
+    ) -> Opened {
         let traits = self.traits();
+        let keep = Keep {
+            _down: down,
+            _vhost: vhost.clone(),
+            _taps: self.taps.iter().map(Tap::keeper).collect(),
+        };
         let port = |tap| Box::new(tap) as Box<dyn NetPort>;
         let netdev = Netdev::new(NetdevOptions {
             id: id.to_owned(),
@@ -318,11 +318,18 @@ impl Taps {
             vhost,
             link_up: true,
         });
-        Ok(Opened {
+        Opened {
             netdev,
-            keep: Box::new(down),
-        })
+            keep: Box::new(keep),
+        }
     }
+}
+
+/// What ends on a worker, in this order: the kernel may take its time over each of them.
+struct Keep {
+    _down: Option<DownScript>,
+    _vhost: Option<Arc<dyn VhostBackend>>,
+    _taps: Vec<Arc<OwnedFd>>,
 }
 
 fn refused(error: impl std::fmt::Display) -> QmpError {

@@ -91,6 +91,30 @@ fn ip(line: &str) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
+/// The kernel takes its time over the end of a device: control closes the netdev, a worker drops what is kept.
+#[test]
+fn a_closed_tap_is_there_until_what_is_kept_goes() {
+    let name = format!("qvk{}", std::process::id() % 1_000_000);
+    for queues in [1, 2] {
+        let options = tap(serde_json::json!({
+            "ifname": name, "script": "no", "downscript": "no", "queues": queues,
+        }));
+        let opened = match open("t", &options, &cx()) {
+            Ok(opened) => opened,
+            Err(error) => {
+                eprintln!("skipped: {}", error.desc);
+                return;
+            }
+        };
+        let device = std::path::PathBuf::from(format!("/sys/class/net/{name}"));
+        drop(opened.netdev.attach().unwrap().port(0));
+        opened.netdev.close();
+        assert!(device.exists());
+        drop(opened);
+        assert!(!device.exists());
+    }
+}
+
 /// Frames, with a header where there is one: the host answers a question for its address.
 #[test]
 fn frames_go_to_the_host_and_come_from_it() {
