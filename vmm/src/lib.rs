@@ -21,6 +21,7 @@ pub mod machine;
 pub mod memory;
 pub mod migration;
 mod mirror;
+mod own_code;
 mod own_process;
 pub mod process;
 pub mod service;

@@ -30,6 +30,7 @@ use crate::logging::items::Items;
 use crate::logging::{self, points};
 use crate::machine::spec::MachineSpec;
 use crate::machine::{ChosenAccel, Machine};
+use crate::own_code;
 use crate::process::{self, Daemon, PidFile, errno};
 use crate::service::Service;
 use crate::service::notify::Standing;
@@ -147,6 +148,7 @@ fn start(order: Order, parent: u32, daemon: &mut Option<Daemon>) -> Result<u8> {
         }
     };
     control.tell_ready(standing);
+    own_code::rest();
     Ok(control.run())
 }
 

@@ -9,7 +9,8 @@ use std::os::unix::fs::FileExt;
 use super::guest::GuestRange;
 use crate::sys;
 
-static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+/// Zeroes that are written at once, at most.
+const ZEROES: usize = 64 << 10;
 
 /// A file that is written from front to back, or by offset.
 pub struct Output {
@@ -73,10 +74,13 @@ impl Output {
             self.went_on(len, true);
             return Ok(());
         }
+        let most = usize::try_from(len).map_or(ZEROES, |len| len.min(ZEROES));
+        // Not a constant: it would be in the program's file.
+        let zeroes = vec![0; most];
         let mut left = len;
         while left > 0 {
             let some = usize::try_from(left).unwrap_or(usize::MAX);
-            let some = ZEROES.get(..some).unwrap_or(&ZEROES);
+            let some = zeroes.get(..some).unwrap_or(&zeroes);
             self.write(some)?;
             left = left.saturating_sub(some.len() as u64);
         }

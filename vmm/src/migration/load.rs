@@ -2,6 +2,7 @@
 //! the sections.
 
 use api_spec::RunState;
+use bulk::zstd;
 use vmstate::Section;
 
 use super::host::{Broken, Stopped};
@@ -14,7 +15,6 @@ use super::wire::{
     BlockEntry, Features, Kind, MOST_SECTION_BYTES, get_blocks, get_config, get_section, get_state,
     refuse,
 };
-use super::zstd;
 use crate::machine::saved::MachineConfig;
 
 /// Where pages go. Cheap to clone: each channel has its own.

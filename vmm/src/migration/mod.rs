@@ -3,7 +3,6 @@
 
 mod ahead;
 pub mod answers;
-pub mod crc;
 pub mod direct;
 #[cfg(test)]
 mod fake;
@@ -20,4 +19,3 @@ pub mod still;
 pub mod target;
 pub mod untouched;
 pub mod wire;
-pub mod zstd;

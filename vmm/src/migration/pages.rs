@@ -1,6 +1,8 @@
 //! Runs of pages: found, described in a record, checked.
 #![allow(unsafe_code)] // looks at guest RAM by address
 
+use bulk::zero;
+
 use super::host::Broken;
 use super::ram::{PAGE, RamBlock, RamView};
 use super::untouched::Ground;
@@ -320,33 +322,15 @@ fn begin_with_zeroes(
 
 /// Whether a page is all zeroes; false where there is no such page.
 pub fn is_zero(block: &RamBlock, page: u64) -> bool {
-    const WORDS: usize = (PAGE / 8) as usize;
-    /// Looked at between two decisions: wide enough for the compiler to use vectors.
-    const STEP: usize = 32;
     let Some(address) = page
         .checked_mul(PAGE)
         .and_then(|at| block.address(at, PAGE))
     else {
         return false;
     };
-    let words = address as *const u64;
-    let mut at = 0;
-    while at < WORDS {
-        let mut any = 0u64;
-        let mut word = 0;
-        while word < STEP {
-            // SAFETY: inside of the page, as STEP divides WORDS; the page is in the block, which
-            // is readable, never unmapped and begins at a page's beginning. The guest may write
-            // meanwhile: any value will do, as the page is then logged and sent again.
-            any |= unsafe { words.add(at + word).read() };
-            word += 1;
-        }
-        if any != 0 {
-            return false;
-        }
-        at += STEP;
-    }
-    true
+    // SAFETY: the page is in the block, which is readable, never unmapped and begins at a page's beginning. The guest
+    // may write meanwhile: any value will do, as the page is then logged and sent again.
+    unsafe { zero::is_zero(address as *const zero::Page) }
 }
 
 /// Makes runs that are zero so.

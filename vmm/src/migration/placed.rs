@@ -8,7 +8,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::crc::Crc;
+use bulk::crc::Crc;
+
 use super::host::Broken;
 use super::link::{Fate, Input, Sink, failure};
 use super::pages::Span;

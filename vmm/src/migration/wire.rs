@@ -2,9 +2,9 @@
 //! docs/migration-format.md describes each field.
 
 use api_spec::RunState;
+use bulk::crc::Crc;
 use vmstate::Section;
 
-use super::crc::Crc;
 use super::host::Broken;
 use super::ram::PAGE;
 use crate::machine::saved::MachineConfig;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bulk::zstd::Packer;
+
 use super::pace::Pace;
 use crate::migration::host::{Broken, Counters, Tunables};
 use crate::migration::link::{Fate, Link};
@@ -10,7 +12,6 @@ use crate::migration::ram::RamView;
 use crate::migration::records::Sender;
 use crate::migration::untouched::Ground;
 use crate::migration::wire::{BlockEntry, Kind, MOST_DATA_PAGES, put_pass};
-use crate::migration::zstd::Packer;
 
 /// Pages in one job: so much is read from memory, and then sent while it is in the cache.
 pub const JOB_PAGES: u64 = 128;
