@@ -18,6 +18,8 @@ pub mod source;
 mod splice;
 pub mod still;
 pub mod target;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod untouched;
 pub mod wire;
 pub mod zstd;
