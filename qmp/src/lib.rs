@@ -12,5 +12,7 @@ pub mod server;
 pub mod session;
 mod strict;
 mod sys;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use server::{CommandSink, Endpoint, MonitorOptions, Server, ServerHandle};

@@ -242,6 +242,20 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn what_fuzzing_begins_with_does_no_harm() {
+        let folder = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/fuzz/corpus/virtio_queues"
+        );
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            virtio_queues(&std::fs::read(entry.unwrap().path()).unwrap());
+            count += 1;
+        }
+        assert!(count > 10, "{count} cases");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(300))]
         #[test]

@@ -12,6 +12,8 @@ pub mod net;
 pub mod opts;
 pub mod order;
 pub mod plan;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 use api_spec::OPTIONS;
 

@@ -17,5 +17,7 @@ pub mod source;
 mod splice;
 pub mod still;
 pub mod target;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod untouched;
 pub mod wire;

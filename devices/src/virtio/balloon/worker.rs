@@ -345,15 +345,12 @@ impl Pages {
             }
             return;
         }
-        let end = address.saturating_add(GUEST_PAGE);
-        self.run = Some(match self.run {
-            Some((from, to)) if to == address => (from, end),
-            Some((from, to)) if from == end => (address, to),
-            _ => {
-                self.flush();
-                (address, end)
-            }
-        });
+        if let Some(run) = self.run.and_then(|run| joined(run, address)) {
+            self.run = Some(run);
+            return;
+        }
+        self.flush();
+        self.run = Some((address, address.saturating_add(GUEST_PAGE)));
     }
 
     fn flush(&mut self) {
@@ -361,6 +358,19 @@ impl Pages {
             self.discarder.discard(from, to.saturating_sub(from));
         }
     }
+}
+
+/// The run with the page at `address`: beside it, or in it already. A driver that names one page over and over costs no
+/// system call each time.
+fn joined((from, to): (u64, u64), address: u64) -> Option<(u64, u64)> {
+    let end = address.saturating_add(GUEST_PAGE);
+    if (from..to).contains(&address) {
+        return Some((from, to));
+    }
+    if to == address {
+        return Some((from, end));
+    }
+    (from == end).then_some((address, to))
 }
 
 impl QueueWorker for BalloonWorker {
@@ -423,5 +433,23 @@ impl QueueWorker for BalloonWorker {
 
     fn into_state(self: Box<Self>) -> Vec<QueueState> {
         self.lanes.iter().map(|lane| lane.queue.state()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_named_over_and_over_stays_one_run() {
+        let first = (0x4000, 0x5000);
+        assert_eq!(joined(first, 0x4000), Some(first));
+        let up = joined(first, 0x5000);
+        assert_eq!(up, Some((0x4000, 0x6000)));
+        assert_eq!(joined((0x4000, 0x6000), 0x5000), up);
+        assert_eq!(joined(first, 0x3000), Some((0x3000, 0x5000)));
+        for apart in [0, 0x2000, 0x6000, u64::MAX - 0xfff] {
+            assert_eq!(joined(first, apart), None, "{apart:#x}");
+        }
     }
 }

@@ -1,17 +1,17 @@
-//! The migration stream: bytes as they are, or records with the right heads and checksums around
+//! The migration stream for fuzz targets: bytes as they are, or records with the right heads and checksums around
 //! anything.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, OnceLock};
 
-use vmm::machine::saved::MachineConfig;
-use vmm::memory::mapping::{Mapping, Sharing, Source};
-use vmm::migration::host::{Cancel, Channel, ChannelKind, Stopped, TargetHost};
-use vmm::migration::ram::{PAGE, RamBlock, RamView};
-use vmm::migration::target::{RamLoad, Target};
-use vmm::migration::wire::{Features, Head, Hello, Kind, put_blocks, put_config};
-use vmm::migration::{pages, still};
+use super::host::{Cancel, Channel, ChannelKind, Stopped, TargetHost};
+use super::ram::{PAGE, RamBlock, RamView};
+use super::target::{RamLoad, Target};
+use super::wire::{Features, Head, Hello, Kind, put_blocks, put_config};
+use super::{pages, still};
+use crate::machine::saved::MachineConfig;
+use crate::memory::mapping::{Mapping, Sharing, Source};
 
 const PAGES: u64 = 64;
 
@@ -148,4 +148,33 @@ fn ram() -> &'static RamView {
         )
     };
     &RAM.get_or_init(make).0
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_fuzzing_begins_with_does_no_harm() {
+        let folder = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/fuzz/corpus/migration_stream"
+        );
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            stream(&std::fs::read(entry.unwrap().path()).unwrap());
+            count += 1;
+        }
+        assert!(count > 5, "{count} cases");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+        #[test]
+        fn no_stream_does_harm(data in proptest::collection::vec(any::<u8>(), 0..500)) {
+            stream(&data);
+        }
+    }
 }
