@@ -10,6 +10,7 @@ mod dump;
 mod events;
 mod faults;
 mod fds;
+mod filters;
 mod framing;
 mod graph;
 mod hotplug;

@@ -8,6 +8,7 @@ mod blk_limits;
 mod chardevs;
 mod chipset;
 mod console;
+mod filters;
 mod garbage;
 mod guest_errors;
 mod hotplug;

@@ -14,6 +14,8 @@ const MARK: usize = 0x5ec0_c0de;
 struct Wish {
     /// `QVMD_AUDIT=1`: filters are not installed, but where they would be is marked.
     audit: bool,
+    /// `QVMD_AUDIT=names`: marked by the thread's name, for a kernel that counts calls by it.
+    names: bool,
     /// `QVMD_PROVOKE=KIND:forbidden`, `QVMD_PROVOKE=KIND:panic`.
     kind: Option<ThreadKind>,
     panic: bool,
@@ -26,6 +28,7 @@ fn wish() -> &'static Wish {
         let (kind, what) = provoke.split_once(':').unwrap_or_default();
         Wish {
             audit: std::env::var_os("QVMD_AUDIT").is_some(),
+            names: std::env::var_os("QVMD_AUDIT").is_some_and(|how| how == "names"),
             kind: ThreadKind::named(kind),
             panic: what == "panic",
         }
@@ -39,6 +42,11 @@ pub fn learns(kind: ThreadKind) -> bool {
         let place = ThreadKind::ALL.iter().position(|other| *other == kind);
         // SAFETY: no descriptor has this number, so that nothing is read.
         unsafe { libc::syscall(libc::SYS_write, -1, MARK, place.unwrap_or(0)) };
+    }
+    if wish().names {
+        let name = format!("audit-{}\0", kind.name());
+        // SAFETY: the text ends with a zero, and lives across the call.
+        unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
     }
     audit
 }
