@@ -4433,7 +4433,7 @@ pub static EXAMPLES: &[Example] = &[
     Example {
         command: "query-dump-guest-memory-capability",
         request: "{\"execute\": \"query-dump-guest-memory-capability\"}",
-        reply: "{\"return\": {\"formats\":[\"elf\",\"kdump-zlib\",\"kdump-raw-zlib\"]}}",
+        reply: "{\"return\": {\"formats\":[\"elf\",\"kdump-zlib\",\"kdump-raw-zlib\",\"kdump-snappy\",\"kdump-raw-snappy\"]}}",
     },
     Example {
         command: "memsave",

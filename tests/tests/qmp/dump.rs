@@ -172,10 +172,15 @@ fn descriptors_are_written_to() {
     let error = vm.refused("dump-guest-memory", dump.clone());
     assert_eq!(error.desc, "File descriptor named 'd' has not been found");
     // A pipe has no places.
-    let _reader = pipe_from(&mut vm);
-    let raw = with(dump, json!({"format": "kdump-raw-zlib"}));
-    let error = vm.refused("dump-guest-memory", raw);
-    assert!(error.desc.ends_with("require a seekable file"), "{error}");
+    for format in ["kdump-raw-zlib", "kdump-raw-snappy"] {
+        if !makes(&mut vm, format) {
+            continue;
+        }
+        let raw = with(dump.clone(), json!({"format": format}));
+        let _reader = pipe_from(&mut vm);
+        let error = vm.refused("dump-guest-memory", raw);
+        assert!(error.desc.ends_with("require a seekable file"), "{error}");
+    }
 }
 
 /// A pipe whose other end the program knows as `d`, and nobody else has.
@@ -186,6 +191,13 @@ fn pipe_from(vm: &mut Vm) -> PipeReader {
         .try_exec_fds("getfd", json!({"fdname": "d"}), &[writer.as_fd()]);
     named.expect("getfd");
     reader
+}
+
+/// Whether it can make such dumps. The program must; of the reference that is a choice of who built it.
+fn makes(vm: &mut Vm, format: &str) -> bool {
+    let can = vm.query("query-dump-guest-memory-capability");
+    let formats = can["formats"].as_array().expect("a list");
+    !is_stand_in() || formats.contains(&json!(format))
 }
 
 /// The pages of a kdump-compressed dump by number.
@@ -205,6 +217,7 @@ fn pages(dump: &[u8]) -> Vec<(u64, Vec<u8>)> {
         let page = match word(dump, descriptor + 12) {
             0 => data.to_vec(),
             1 => inflate(data),
+            4 => unsnap(data),
             other => panic!("flags {other}"),
         };
         found.push((frame, page));
@@ -216,6 +229,11 @@ fn pages(dump: &[u8]) -> Vec<(u64, Vec<u8>)> {
 fn inflate(data: &[u8]) -> Vec<u8> {
     let inflated = miniz_oxide::inflate::decompress_to_vec_zlib_with_limit(data, 4096);
     inflated.expect("a page")
+}
+
+fn unsnap(data: &[u8]) -> Vec<u8> {
+    let page = snap::raw::Decoder::new().decompress_vec(data);
+    page.expect("a page")
 }
 
 /// The records of makedumpfile's flattened format, each at its place.
@@ -238,13 +256,22 @@ fn rearranged(flat: &[u8]) -> Vec<u8> {
 #[test]
 fn compressed_dumps_have_every_page() {
     let (mut vm, pattern) = patterned(16 * MIB, "stopped");
-    for (format, flat) in [("kdump-zlib", true), ("kdump-raw-zlib", false)] {
+    for (format, flat, flag) in [
+        ("kdump-zlib", true, 1),
+        ("kdump-raw-zlib", false, 1),
+        ("kdump-snappy", true, 4),
+        ("kdump-raw-snappy", false, 4),
+    ] {
+        if !makes(&mut vm, format) {
+            continue;
+        }
         let path = vm.path(format);
         let args = with(to_file(&path), json!({"format": format}));
         vm.exec("dump-guest-memory", args);
         let dump = fs::read(&path).expect("a dump");
         assert!((dump.len() as u64) < 3 * MIB, "{}", dump.len());
         let dump = if flat { rearranged(&dump) } else { dump };
+        assert_eq!(word(&dump, 424), flag, "{format}");
         let found = pages(&dump);
         // Firmware of the reference has the last MiB below 1 MiB.
         let above = |frame: u64| frame < 0xa0 || (0x100..0x1000).contains(&frame);
@@ -300,7 +327,10 @@ fn a_dump_that_nobody_reads_does_not_hold_up_the_end() {
 fn what_goes_wrong_is_told_and_the_guest_goes_on() {
     let (mut vm, _) = patterned(16 * MIB, "running");
     let full = Path::new("/dev/full");
-    for format in ["elf", "kdump-zlib", "kdump-raw-zlib"] {
+    for format in ["elf", "kdump-zlib", "kdump-raw-zlib", "kdump-snappy"] {
+        if !makes(&mut vm, format) {
+            continue;
+        }
         let args = with(to_file(full), json!({"format": format}));
         let error = vm.refused("dump-guest-memory", args);
         assert!(error.desc.starts_with("dump: failed to write "), "{error}");
@@ -366,6 +396,7 @@ fn nonsense_is_refused() {
             json!({"begin": 0, "length": 4096, "format": "kdump-raw-zlib"}),
             not_whole,
         ),
+        (json!({"paging": true, "format": "kdump-snappy"}), not_whole),
         (
             json!({"format": "x"}),
             "Parameter 'format' does not accept value 'x'",
@@ -382,13 +413,15 @@ fn nonsense_is_refused() {
     if is_stand_in() {
         return;
     }
-    for format in [
-        "kdump-lzo",
-        "kdump-raw-lzo",
+    let all = [
+        "elf",
+        "kdump-zlib",
+        "kdump-raw-zlib",
         "kdump-snappy",
         "kdump-raw-snappy",
-        "win-dmp",
-    ] {
+    ];
+    assert_eq!(formats, all);
+    for format in ["kdump-lzo", "kdump-raw-lzo", "win-dmp"] {
         assert!(!formats.contains(&json!(format)));
         let error = vm.refused(
             "dump-guest-memory",
@@ -585,8 +618,6 @@ fn text_commands_write_files() {
         &pattern[0x30_0000..0x30_2000]
     );
     assert_eq!(hmp("info dump"), "Status: completed\n");
-    assert_eq!(hmp(&format!("dump-guest-memory -z -R {name}")), "");
-    assert!(fs::read(&file).expect("a file").starts_with(b"KDUMP   "));
     for (line, text) in [
         (
             "dump-guest-memory -z -l f",
@@ -606,6 +637,33 @@ fn text_commands_write_files() {
         ),
     ] {
         assert_eq!(hmp(line), text);
+    }
+}
+
+#[test]
+fn text_commands_choose_the_compression() {
+    let (mut vm, _) = patterned(16 * MIB, "stopped");
+    let file = vm.path("file");
+    for (switches, format, flag) in [
+        ("-z", "kdump-zlib", 1),
+        ("-z -R", "kdump-raw-zlib", 1),
+        ("-s", "kdump-snappy", 4),
+        ("-R -s", "kdump-raw-snappy", 4),
+    ] {
+        if !makes(&mut vm, format) {
+            continue;
+        }
+        let line = format!("dump-guest-memory {switches} {}", file.display());
+        assert_eq!(vm.qmp().hmp(&line), "", "{switches}");
+        let dump = fs::read(&file).expect("a file");
+        let flat = !switches.contains('R');
+        let dump = if flat { rearranged(&dump) } else { dump };
+        assert!(dump.starts_with(b"KDUMP   "), "{switches}");
+        assert_eq!(word(&dump, 424), flag, "{switches}");
+    }
+    if !is_stand_in() {
+        let text = vm.qmp().hmp("dump-guest-memory -l f").replace('\r', "");
+        assert_eq!(text, "Error: kdump-lzo is not available now\n");
     }
 }
 

@@ -1,7 +1,7 @@
 //! How machines move: every capability, and what a target does before and after.
 
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::binary::is_stand_in;
@@ -68,8 +68,34 @@ fn memory_that_both_sides_have() {
 
 #[test]
 fn processors_that_are_held_back() {
-    let parameters = json!({"max-bandwidth": 0, "cpu-throttle-initial": 50});
-    moves(&|b| b, &["auto-converge"], &parameters);
+    let Some(builder) = side(None) else { return };
+    let mut churner = Churner::start(builder);
+    let Some(builder) = side(None) else { return };
+    let uri = format!("unix:{}", builder.path("migration.sock").display());
+    let mut target = waiting(builder);
+    let serial = target.serial();
+    listen(&mut target, &uri);
+    enable(&mut churner.vm, &["auto-converge"]);
+    // It writes more than may go over: it would never be done by itself.
+    let slow = json!({"max-bandwidth": 2_000_000, "downtime-limit": 1, "cpu-throttle-initial": 50});
+    churner.vm.exec("migrate-set-parameters", slow);
+    churner.vm.exec("migrate", json!({ "uri": uri }));
+    let end = Instant::now() + seconds(60);
+    let held = loop {
+        let info = churner.vm.query("query-migrate");
+        match info["cpu-throttle-percentage"].as_u64() {
+            Some(percent) => break percent,
+            None => assert!(Instant::now() < end, "{info}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(held >= 50, "{held}");
+    churner.lives();
+    let fast = json!({"max-bandwidth": 0, "downtime-limit": 2000});
+    churner.vm.exec("migrate-set-parameters", fast);
+    wait(&mut churner.vm, "completed");
+    arrive(&mut target);
+    churner.went_to(target, serial).end();
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::fds::Opener;
 use super::life::{Input, Release};
 use crate::dump::guest::GuestMemory;
 use crate::dump::output;
-use crate::dump::{Dump, DumpError, Layout, Progress};
+use crate::dump::{Compression, Dump, DumpError, Layout, Progress};
 use crate::event::Mail;
 use crate::process::errno;
 use crate::threads::{self, ThreadKind};
@@ -68,7 +68,13 @@ pub(super) type Answer = Box<dyn FnOnce(QmpResult<()>) + Send>;
 /// query-dump-guest-memory-capability.
 pub(super) fn capability() -> DumpGuestMemoryCapability {
     DumpGuestMemoryCapability {
-        formats: vec![Format::Elf, Format::KdumpZlib, Format::KdumpRawZlib],
+        formats: vec![
+            Format::Elf,
+            Format::KdumpZlib,
+            Format::KdumpRawZlib,
+            Format::KdumpSnappy,
+            Format::KdumpRawSnappy,
+        ],
     }
 }
 
@@ -124,16 +130,23 @@ impl Order {
 }
 
 fn layout(format: Format, paging: bool) -> QmpResult<Layout> {
-    let missing = match format {
-        Format::Elf => return Ok(Layout::Elf { paging }),
-        Format::KdumpZlib => return Ok(Layout::Kdump { flattened: true }),
-        Format::KdumpRawZlib => return Ok(Layout::Kdump { flattened: false }),
-        Format::KdumpLzo | Format::KdumpRawLzo => "kdump-lzo",
-        Format::KdumpSnappy | Format::KdumpRawSnappy => "kdump-snappy",
-        // The guest's driver tells of it through a device that we have not.
-        Format::WinDmp => "win-dmp",
+    let kdump = |compression, flattened| {
+        Ok(Layout::Kdump {
+            compression,
+            flattened,
+        })
     };
-    Err(QmpError::generic(format!("{missing} is not available now")))
+    let missing = |name| Err(QmpError::generic(format!("{name} is not available now")));
+    match format {
+        Format::Elf => Ok(Layout::Elf { paging }),
+        Format::KdumpZlib => kdump(Compression::Zlib, true),
+        Format::KdumpRawZlib => kdump(Compression::Zlib, false),
+        Format::KdumpSnappy => kdump(Compression::Snappy, true),
+        Format::KdumpRawSnappy => kdump(Compression::Snappy, false),
+        Format::KdumpLzo | Format::KdumpRawLzo => missing("kdump-lzo"),
+        // The guest's driver tells of it through a device that we have not.
+        Format::WinDmp => missing("win-dmp"),
+    }
 }
 
 /// A dump whose file is being opened, or whose machine is being held.
@@ -248,7 +261,13 @@ impl Control {
     }
 
     fn hold_for_dump(&mut self, begun: Begun, file: File) {
-        let raw = begun.layout == Layout::Kdump { flattened: false };
+        let raw = matches!(
+            begun.layout,
+            Layout::Kdump {
+                flattened: false,
+                ..
+            }
+        );
         if raw && output::start(&file).is_none() {
             let text = "kdump-raw formats require a seekable file";
             return self.give_up_dump(begun, QmpError::generic(text));

@@ -4,8 +4,8 @@ use std::io::{Read, Seek, SeekFrom};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::{Endianness, elf};
 
-use super::super::Layout;
 use super::super::guest::tests::two_pieces;
+use super::super::{Compression, Layout};
 use super::*;
 use crate::vcpu::view::CpuView;
 
@@ -213,10 +213,14 @@ fn a_full_disk_and_an_end_are_told() {
         cpus: Vec::new(),
     };
     let elf = Layout::Elf { paging: false };
+    let kdump = |flattened| Layout::Kdump {
+        compression: Compression::Zlib,
+        flattened,
+    };
     for (layout, what) in [
         (elf, "write elf header"),
-        (Layout::Kdump { flattened: true }, "write start flat header"),
-        (Layout::Kdump { flattened: false }, "write disk dump header"),
+        (kdump(true), "write start flat header"),
+        (kdump(false), "write disk dump header"),
     ] {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let error = dump(layout).write(full, &Progress::default()).unwrap_err();

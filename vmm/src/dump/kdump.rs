@@ -8,14 +8,12 @@ use std::io;
 use super::notes;
 use super::output::Output;
 use super::workers::{Batch, Done, Packed, Workers};
-use super::{Dump, DumpError, Progress};
+use super::{Compression, Dump, DumpError, Progress};
 
 const BLOCK: u64 = 4096;
 const HEADER: u64 = 464;
 const SUB_HEADER: u64 = 104;
 const DESCRIPTOR: u64 = 24;
-/// DUMP_DH_COMPRESSED_ZLIB.
-const ZLIB: u32 = 1;
 /// Bytes of memory in a batch: 256 pages.
 const BATCH: u64 = 1 << 20;
 
@@ -25,13 +23,14 @@ const BATCH: u64 = 1 << 20;
 /// See [`DumpError`].
 pub(super) fn write(
     dump: &Dump,
+    compression: Compression,
     flattened: bool,
     out: &mut Output,
     progress: &Progress,
 ) -> Result<(), DumpError> {
     let mut out = Sink { out, flattened };
     let notes = notes::notes(&dump.cpus);
-    let shape = Shape::new(dump, notes.len() as u64);
+    let shape = Shape::new(dump, compression, notes.len() as u64);
     out.begin()?;
     out.put(0, &shape.header(dump.cpus.len()), "write disk dump header")?;
     out.put(BLOCK, &shape.sub_header(), "write disk dump sub header")?;
@@ -46,8 +45,17 @@ pub(super) fn write(
     out.end()
 }
 
+/// DUMP_DH_COMPRESSED_ZLIB and its kin: in the status of the header, and in the flags of pages.
+const fn flag(compression: Compression) -> u32 {
+    match compression {
+        Compression::Zlib => 1,
+        Compression::Snappy => 4,
+    }
+}
+
 /// Where everything is.
 struct Shape {
+    compression: Compression,
     /// Pages up to the end of memory, holes included.
     frames: u64,
     /// Pages that are there.
@@ -56,10 +64,11 @@ struct Shape {
 }
 
 impl Shape {
-    fn new(dump: &Dump, notes: u64) -> Self {
+    fn new(dump: &Dump, compression: Compression, notes: u64) -> Self {
         let pages = |len: u64| len.div_ceil(BLOCK);
         let count = dump.part.ranges().iter().map(|range| pages(range.len));
         Shape {
+            compression,
             frames: pages(dump.part.end()),
             pages: count.fold(0, u64::saturating_add),
             notes,
@@ -106,7 +115,7 @@ impl Shape {
         out.extend(b"Unknown");
         out.resize(424, 0);
         let words = [
-            ZLIB,
+            flag(self.compression),
             word(BLOCK),
             word(self.sub_blocks()),
             word(self.bitmap_len().saturating_mul(2) / BLOCK),
@@ -187,7 +196,7 @@ impl Pages<'_> {
     fn write(mut self, dump: &Dump, out: &mut Sink, progress: &Progress) -> Result<(), DumpError> {
         let zero = [0; 4096];
         out.put(self.shape.zero_page(), &zero, "write page data")?;
-        let mut workers = Workers::start()?;
+        let mut workers = Workers::start(self.shape.compression)?;
         // Of each batch under way, how much memory it is.
         let mut sizes = std::collections::VecDeque::new();
         for range in dump.part.ranges() {
@@ -231,7 +240,7 @@ impl Pages<'_> {
             let (offset, size, flags) = match *page {
                 Packed::Zero => (self.shape.zero_page(), BLOCK, 0),
                 Packed::Plain(len) => (at, len as u64, 0),
-                Packed::Zlib(len) => (at, len as u64, ZLIB),
+                Packed::Small(len) => (at, len as u64, flag(self.shape.compression)),
             };
             if *page != Packed::Zero {
                 at = at.saturating_add(size);

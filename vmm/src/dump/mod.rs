@@ -2,6 +2,7 @@
 //! pieces. Everything here works on a machine that stands still and on plain values; who holds it
 //! still is `control`.
 
+mod compressor;
 pub mod elf;
 pub mod guest;
 pub mod kdump;
@@ -28,11 +29,22 @@ pub enum Layout {
         /// What the page tables of the processors map is found at its virtual address.
         paging: bool,
     },
-    /// kdump-compressed, pages by zlib.
+    /// kdump-compressed.
     Kdump {
+        /// Of its pages.
+        compression: Compression,
         /// As makedumpfile writes it into a pipe, for `makedumpfile -R`.
         flattened: bool,
     },
+}
+
+/// How pages become smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Each page is a stream of zlib (RFC 1950).
+    Zlib,
+    /// Each page is a block of snappy (its format_description.txt), not in frames.
+    Snappy,
 }
 
 /// What is dumped.
@@ -121,7 +133,10 @@ impl Dump {
         let mut out = Output::new(file);
         match self.layout {
             Layout::Elf { paging } => elf::write(self, paging, &mut out, progress),
-            Layout::Kdump { flattened } => kdump::write(self, flattened, &mut out, progress),
+            Layout::Kdump {
+                compression,
+                flattened,
+            } => kdump::write(self, compression, flattened, &mut out, progress),
         }
     }
 }

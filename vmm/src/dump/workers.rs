@@ -2,20 +2,14 @@
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use miniz_oxide::deflate::core::{
-    CompressorOxide, TDEFLFlush, TDEFLStatus, compress, create_comp_flags_from_zip_params,
-};
-
-use super::DumpError;
+use super::compressor::{Compressor, PAGE};
 use super::elf::is_zero;
 use super::guest::GuestRange;
+use super::{Compression, DumpError};
 use crate::threads::{self, ThreadKind};
 
-pub(super) const PAGE: usize = 4096;
 /// How many batches a thread may be ahead.
 const AHEAD: usize = 4;
-/// The fastest level; dumps are large.
-const LEVEL: i32 = 1;
 
 /// Pages of a range that are compressed together.
 #[derive(Debug, Clone)]
@@ -34,7 +28,7 @@ pub(super) enum Packed {
     /// So many bytes, as they are.
     Plain(usize),
     /// So many bytes, compressed.
-    Zlib(usize),
+    Small(usize),
 }
 
 /// The pages of a batch, one behind the other.
@@ -52,14 +46,14 @@ pub(super) struct Workers {
 
 impl Workers {
     /// As many as there are processors, up to four.
-    pub fn start() -> Result<Self, DumpError> {
+    pub fn start(compression: Compression) -> Result<Self, DumpError> {
         let count = std::thread::available_parallelism().map_or(1, usize::from);
         let mut list = Vec::new();
         for _ in 0..count.min(4) {
             let (batches, input) = sync_channel::<Batch>(AHEAD);
             let (output, done) = sync_channel(AHEAD);
             let body = move || {
-                let mut compressor = new_compressor();
+                let mut compressor = Compressor::new(compression);
                 for batch in input {
                     if output.send(pack(&mut compressor, &batch)).is_err() {
                         break;
@@ -103,19 +97,12 @@ impl Workers {
     }
 }
 
-fn new_compressor() -> Box<CompressorOxide> {
-    // With zlib's header, default strategy.
-    Box::new(CompressorOxide::new(create_comp_flags_from_zip_params(
-        LEVEL, 15, 0,
-    )))
-}
-
-fn pack(compressor: &mut CompressorOxide, batch: &Batch) -> Done {
+fn pack(compressor: &mut Compressor, batch: &Batch) -> Done {
     let mut done = Done {
         pages: Vec::new(),
         bytes: Vec::new(),
     };
-    let (mut page, mut packed) = ([0; PAGE], [0; PAGE]);
+    let mut page = [0; PAGE];
     let mut at = batch.from;
     let end = batch.from.saturating_add(batch.len);
     while at < end {
@@ -129,13 +116,8 @@ fn pack(compressor: &mut CompressorOxide, batch: &Batch) -> Done {
             done.pages.push(Packed::Zero);
             continue;
         }
-        compressor.reset();
-        let (status, _, len) = compress(compressor, &page, &mut packed, TDEFLFlush::Finish);
-        let small = packed
-            .get(..len)
-            .filter(|_| status == TDEFLStatus::Done && len < PAGE);
-        let (kind, bytes) = match small {
-            Some(small) => (Packed::Zlib(small.len()), small),
+        let (kind, bytes) = match compressor.smaller(&page) {
+            Some(small) => (Packed::Small(small.len()), small),
             None => (Packed::Plain(PAGE), &page[..]),
         };
         done.pages.push(kind);

@@ -69,7 +69,7 @@ impl Vcpus {
                 wait = SLICE.saturating_add(rest);
             }
         };
-        match threads::spawn(ThreadKind::Vcpu, "CPU throttle", None, body) {
+        match threads::spawn(ThreadKind::Migration, "CPU throttle", None, body) {
             Ok(thread) => Some(Ticker {
                 percent,
                 alive,

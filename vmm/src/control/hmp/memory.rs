@@ -54,7 +54,7 @@ pub(super) static COMMANDS: &[Entry] = &[
         None,
         All::Memory(Verb::Dump),
         "[-p] [-d] [-z|-l|-s|-w] [-R] filename [begin length]",
-        "write the guest's memory into a file (-p: at virtual addresses, -d: in the background, -z: kdump-compressed with zlib, -R: not in flattened form)",
+        "write the guest's memory into a file (-p: at virtual addresses, -d: in the background, -z: kdump-compressed with zlib, -s: with snappy, -R: not in flattened form)",
     ),
     entry(
         "gpa2hva",
@@ -412,6 +412,8 @@ mod tests {
             ("f", dump(false, false, Format::Elf, None)),
             ("-p -d f", dump(true, true, Format::Elf, None)),
             ("-zR f", dump(false, false, Format::KdumpRawZlib, None)),
+            ("-s f", dump(false, false, Format::KdumpSnappy, None)),
+            ("-R -s f", dump(false, false, Format::KdumpRawSnappy, None)),
             ("-R f 7 7", dump(false, false, Format::Elf, Some(7))),
             ("-w f", dump(false, false, Format::WinDmp, None)),
         ] {
