@@ -176,7 +176,7 @@ fn prepare_process(order: &Order) -> Result<()> {
         logging::open_file(&path.to_string_lossy()).map_err(|text| anyhow!(text))?;
     }
     for arg in traces {
-        blame(arg, points::obey(&arg.value))?;
+        blame(arg, points::obey(&arg.location, &arg.value))?;
     }
     if let Some(name) = &order.identity.process {
         sys::set_process_name(name);
