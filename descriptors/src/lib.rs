@@ -1,9 +1,13 @@
 //! Sockets, as far as the standard library leaves them out: messages that carry descriptors
-//! (SCM_RIGHTS, unix(7)), and reading and writing by a bare number.
+//! (SCM_RIGHTS, unix(7)), reading and writing by a bare number, and paths that are cleared away.
 #![allow(unsafe_code)] // sendmsg and recvmsg have no safe face
+
+mod path;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+pub use path::SocketPath;
 
 /// The most descriptors that a message carries here.
 pub const FDS_MAX: usize = 64;

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use descriptors::SocketPath;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
 
@@ -20,7 +21,7 @@ use crate::sys;
 #[derive(Debug)]
 pub enum Endpoint {
     /// A unix socket that listens; the path is removed at the end.
-    Unix(UnixListener, Option<PathBuf>),
+    Unix(UnixListener, Option<SocketPath>),
     /// A TCP socket that listens.
     Tcp(TcpListener),
     /// A socket that is connected already.

@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use api_spec::{Command, CommandContext, Event, MonitorId, QmpError, QmpResult, Responder, Value};
+use descriptors::SocketPath;
 use qmp::client::{Client, ClientError};
 use qmp::{CommandSink, Endpoint, MonitorOptions, Server, ServerHandle};
 use serde_json::json;
@@ -70,7 +71,7 @@ impl Setup {
     fn listen(&self, id: u32) -> String {
         let path = self.folder.path().join(format!("m{id}"));
         let listener = UnixListener::bind(&path).expect("bind");
-        let endpoint = Endpoint::Unix(listener, Some(path.clone()));
+        let endpoint = Endpoint::Unix(listener, Some(SocketPath::new(path.clone())));
         self.handle
             .add_monitor(MonitorId(id), endpoint, MonitorOptions::default());
         path.to_string_lossy().into_owned()
@@ -255,7 +256,7 @@ fn what_is_sent_is_logged() {
     let path = setup.folder.path().join("logged");
     let log = setup.folder.path().join("log");
     let listener = UnixListener::bind(&path).expect("bind");
-    let endpoint = Endpoint::Unix(listener, Some(path.clone()));
+    let endpoint = Endpoint::Unix(listener, Some(SocketPath::new(path.clone())));
     let file = std::fs::File::create(&log).expect("a file");
     let endpoint = Endpoint::Logged(Box::new(endpoint), file);
     setup
@@ -472,4 +473,18 @@ fn abandoned_commands_are_answered_and_the_path_goes_at_the_end() {
     assert!(client.event(Duration::from_secs(1)).is_err(), "closed");
     assert!(!Path::new(&path).exists());
     let _: Value = json!(null);
+}
+
+#[test]
+fn a_path_that_another_program_took_over_stays() {
+    let mut setup = setup();
+    let path = setup.listen(1);
+    drop(Client::connect(&path).expect("connect"));
+    std::fs::remove_file(&path).expect("the socket");
+    let other = UnixListener::bind(&path).expect("bind");
+    setup.handle.shutdown();
+    let server = setup.server.take().expect("a server");
+    server.join().expect("the server ends");
+    let _client = raw(&path);
+    other.accept().expect("a client");
 }

@@ -1,7 +1,7 @@
 //! The process as the operating system sees it: going into the background, the pid file, signals.
 
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -130,19 +130,27 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
+        // Who removed ours may have let another process put its own there.
+        let there = sys::identity_in(&self.directory, &self.name).ok();
+        let is_ours = there.is_some() && there == self.locked.metadata().ok().map(|m| identity(&m));
         // Who has changed users since may not remove it. It tells of no process, then.
-        if sys::remove_in(&self.directory, &self.name).is_err() {
+        if !is_ours || sys::remove_in(&self.directory, &self.name).is_err() {
             let _ = self.locked.set_len(0);
         }
     }
 }
 
 fn same_file(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     match (file.metadata(), path.metadata()) {
-        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        (Ok(a), Ok(b)) => identity(&a) == identity(&b),
         _ => false,
     }
+}
+
+/// Device and inode.
+fn identity(of: &Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (of.dev(), of.ino())
 }
 
 pub use errno_text::errno_text as errno;
@@ -232,6 +240,16 @@ mod tests {
             "cannot create PID file: Cannot lock pid file: Resource temporarily unavailable"
         );
         drop(file);
+        assert!(!path.exists());
+        // Somebody took it away, and another process came.
+        let (first, second) = {
+            let first = PidFile::create(&path).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            (first, PidFile::create(&path).unwrap())
+        };
+        drop(first);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        drop(second);
         assert!(!path.exists());
     }
 

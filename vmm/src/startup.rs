@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use api_spec::{DeviceDriver, DeviceOptions, KvmInfo, NameInfo, UuidInfo, Value};
+use descriptors::SocketPath;
 use qmp::MonitorOptions;
 
 use crate::accel::AccelKind;
@@ -175,7 +176,7 @@ fn prepare_process(order: &Order) -> Result<()> {
         logging::open_file(&path.to_string_lossy()).map_err(|text| anyhow!(text))?;
     }
     for arg in traces {
-        blame(arg, points::obey(&arg.value))?;
+        blame(arg, points::obey(&arg.location, &arg.value))?;
     }
     if let Some(name) = &order.identity.process {
         sys::set_process_name(name);
@@ -446,8 +447,7 @@ fn qtest_endpoint(backend: &Value) -> Result<Endpoint> {
         let _ = std::fs::remove_file(path);
         let listener = UnixListener::bind(path)
             .map_err(|error| anyhow!("Failed to bind socket to {path}: {}", errno(&error)))?;
-        // Whoever goes into the background changes the directory before the end.
-        let path = std::path::absolute(path)?;
+        let path = SocketPath::new(path.into());
         return Ok(Endpoint::Listening(listener, path));
     }
     let stream = UnixStream::connect(path)

@@ -393,6 +393,28 @@ pub fn remove_in(directory: &impl AsRawFd, name: &CStr) -> io::Result<()> {
     check(unsafe { libc::unlinkat(directory.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
 }
 
+/// Device and inode of a file in an open directory; of a link its own.
+///
+/// # Errors
+/// Those of fstatat(2).
+pub fn identity_in(directory: &impl AsRawFd, name: &CStr) -> io::Result<(u64, u64)> {
+    let mut found = std::mem::MaybeUninit::<libc::stat>::zeroed();
+    let flags = libc::AT_SYMLINK_NOFOLLOW;
+    let directory = directory.as_raw_fd();
+    // SAFETY: the name ends and lives across the call; `found` is written whole, and zeroes are
+    // a stat as well.
+    let found = unsafe {
+        check(libc::fstatat(
+            directory,
+            name.as_ptr(),
+            found.as_mut_ptr(),
+            flags,
+        ))?;
+        found.assume_init()
+    };
+    Ok((found.st_dev, found.st_ino))
+}
+
 /// Names the process, as `ps` shows it (at most 15 bytes).
 pub fn set_process_name(name: &str) {
     let mut bytes = [0u8; 16];

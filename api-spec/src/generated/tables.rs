@@ -3826,8 +3826,8 @@ pub static OPTIONS: &[OptionInfo] = &[
     OptionInfo {
         name: "sandbox",
         has_arg: true,
-        usage: "-sandbox [enable=]on|off[,obsolete=allow|deny][,elevateprivileges=allow|deny|children][,spawn=allow|deny][,resourcecontrol=allow|deny][,files=any|named]",
-        description: "How the process is confined once it is set up; on where nothing is said. `off` takes the filters of system calls, the rules for files and no_new_privs away. `obsolete=allow`: system calls that no C library makes any more; `elevateprivileges`: whether programs that are started may gain privileges, and whether root, without -runas, keeps the capabilities to open taps and files of others; `spawn=deny`: none are started; `resourcecontrol=deny`: no priorities and affinities are set; `files=named`: only what the configuration names can be opened, what is passed as a descriptor, and what lies below the directories of -add-dir. See docs/security.md.",
+        usage: "-sandbox [enable=]on|off[,obsolete=allow|deny][,elevateprivileges=allow|deny|children][,spawn=allow|deny][,resourcecontrol=allow|deny][,files=any|named][,allow=syscall[:kind]]",
+        description: "How the process is confined once it is set up; on where nothing is said. `off` takes the filters of system calls, the rules for files and no_new_privs away. `obsolete`: taken, and of no effect: system calls that no C library makes any more are never allowed; `elevateprivileges`: whether programs that are started may gain privileges, and whether root, without -runas, keeps the capabilities to open taps and files of others; `spawn=deny`: none are started; `resourcecontrol=deny`: no priorities and affinities are set; `allow`: a system call (name or number) that the filters leave out, for all threads or those of one kind; may be given several times; `files=named`: only what the configuration names can be opened, what is passed as a descriptor, and what lies below the directories of -add-dir. See docs/security.md.",
         implied_key: Some("enable"),
     },
     OptionInfo {

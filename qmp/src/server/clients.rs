@@ -338,10 +338,5 @@ impl Server {
             };
             let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
         }
-        if let Endpoint::Unix(_, path) = &mut monitor.endpoint
-            && let Some(path) = path.take()
-        {
-            let _ = std::fs::remove_file(path);
-        }
     }
 }

@@ -96,6 +96,6 @@ fn points_speak_into_a_file_of_their_own() {
     assert!(!said.contains("monitor_qmp_respond"), "{said}");
     assert!(
         vm.stderr()
-            .contains("warning: trace event 'nosuch' does not exist")
+            .contains(": -trace nosuch: warning: trace event 'nosuch' does not exist\n")
     );
 }

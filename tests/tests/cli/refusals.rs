@@ -452,6 +452,13 @@ fn the_background_has_no_terminal() {
 }
 
 #[test]
+fn a_machine_comes_from_one_place() {
+    let options = ["-machine", "none", "-incoming", "defer", "-loadvm", "x"];
+    let words = "'incoming' and 'loadvm' options are mutually exclusive";
+    refused(&options, words);
+}
+
+#[test]
 fn descriptors_that_were_not_inherited() {
     let words = "fd is not valid or already in use";
     // Free, and one that the program opened itself.

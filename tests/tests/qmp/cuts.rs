@@ -360,6 +360,10 @@ fn the_link_is_cut_anywhere() {
     ] {
         println!("{outcome:?}: {}", count(outcome));
     }
+    if outcomes.len() >= 20 {
+        // Otherwise nothing was cut.
+        assert!(count(Outcome::Stayed) > 0, "seed {seed}: {outcomes:?}");
+    }
     churner.end();
 }
 

@@ -47,6 +47,27 @@ fn a_unix_socket_by_qmp_or_by_mon_and_chardev() {
 }
 
 #[test]
+fn a_socket_that_another_program_took_over_stays_when_the_first_ends() {
+    if tests::binary::is_stand_in() {
+        return;
+    }
+    let builder = bare();
+    let path = builder.path("a.sock");
+    let mut vm = builder
+        .arg("-qmp")
+        .arg(format!("unix:{},server=on,wait=off", path.display()))
+        .spawn();
+    let mut qmp = Qmp::over_socket(vm.connect_when_ready(&path).into());
+    qmp.negotiate();
+    std::fs::remove_file(&path).expect("the socket");
+    let other = UnixListener::bind(&path).expect("a socket");
+    qmp.query("quit");
+    assert_eq!(vm.wait().status, Some(0));
+    let _client = UnixStream::connect(&path).expect("the other program's socket");
+    accept(&other);
+}
+
+#[test]
 fn a_file_that_lies_at_the_path_is_replaced() {
     let builder = bare();
     let path = builder.path("a.sock");

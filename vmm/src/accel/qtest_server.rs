@@ -6,10 +6,10 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use descriptors::SocketPath;
 use devices::bus::lock;
 use devices::clock::Clock;
 use devices::effect::Effect;
@@ -41,7 +41,7 @@ pub enum Endpoint {
     /// It listened and we connected.
     Connected(UnixStream),
     /// We listen at this path, which is removed at the end; one test after the other.
-    Listening(UnixListener, PathBuf),
+    Listening(UnixListener, SocketPath),
 }
 
 /// The thread that serves the test. Ends when dropped.
@@ -84,7 +84,7 @@ impl QtestServer {
         match endpoint {
             Endpoint::Connected(stream) => server.adopt(stream)?,
             Endpoint::Listening(listener, path) => {
-                socket = Some(SocketPath(path));
+                socket = Some(path);
                 listener.set_nonblocking(true)?;
                 shared.poll.watch(&listener, LISTENER, Trigger::Level)?;
                 server.listener = Some(listener);
@@ -99,15 +99,6 @@ impl QtestServer {
             thread: Some(thread),
             _path: socket,
         })
-    }
-}
-
-/// The path of a socket, removed with it.
-struct SocketPath(PathBuf);
-
-impl Drop for SocketPath {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
     }
 }
 

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use usernet::landlock::{Place, Rights, Ruleset, Scope};
@@ -82,9 +82,34 @@ static RULES: OnceLock<Rules> = OnceLock::new();
 static INHERITED: AtomicBool = AtomicBool::new(false);
 
 /// Refusals that were explained.
-static HINTS: AtomicU32 = AtomicU32::new(0);
-/// How many are explained where everybody sees it.
+static HINTS: Hints = Hints {
+    minute: AtomicU64::new(0),
+    said: AtomicU32::new(0),
+};
+/// How many are explained in a minute where everybody sees it.
 const MOST_HINTS: u32 = 16;
+
+/// What was said in which minute.
+struct Hints {
+    minute: AtomicU64,
+    said: AtomicU32,
+}
+
+impl Hints {
+    /// Whether one more may be said. Two threads at the turn of a minute may say one too many.
+    fn allow(&self, minute: u64) -> bool {
+        if self.minute.swap(minute, Ordering::Relaxed) != minute {
+            self.said.store(0, Ordering::Relaxed);
+        }
+        self.said.fetch_add(1, Ordering::Relaxed) < MOST_HINTS
+    }
+}
+
+/// Minutes of the system's clock.
+fn minute() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs() / 60)
+}
 
 struct Rules {
     own: Ruleset,
@@ -193,10 +218,10 @@ pub fn hint(path: &str, error: &io::Error) {
                 "-sandbox files=named (neither the configuration nor -add-dir names it)"
             }
         };
-        let level = match HINTS.fetch_add(1, Ordering::Relaxed) {
-            0..MOST_HINTS => log::Level::Warn,
+        let level = match HINTS.allow(minute()) {
+            true => log::Level::Warn,
             // A client could fill the log.
-            _ => log::Level::Debug,
+            false => log::Level::Debug,
         };
         log::log!(
             level,
@@ -327,6 +352,18 @@ mod tests {
         }
         for path in ["/", "/home", "/tmp", "/var/lib", "/dev", "/etcetera"] {
             assert!(!is_system(Path::new(path)), "{path}");
+        }
+    }
+
+    #[test]
+    fn hints_are_few_in_each_minute() {
+        let hints = Hints {
+            minute: AtomicU64::new(0),
+            said: AtomicU32::new(0),
+        };
+        for minute in [5, 6] {
+            let said = (0..100).filter(|_| hints.allow(minute)).count();
+            assert_eq!(said, MOST_HINTS as usize);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::cli::args::Arg;
 pub struct SandboxPlan {
     /// False after `-sandbox off`: nothing below holds then.
     pub on: bool,
-    /// `obsolete=allow`: system calls that nobody needs any more.
+    /// `obsolete=allow`: kept, and of no effect. System calls that nobody needs are never allowed.
     pub obsolete: bool,
     /// `elevateprivileges=`.
     pub elevate: Elevate,

@@ -91,6 +91,10 @@ impl Order {
             let message = "exit-with-parent cannot be used with -daemonize";
             return Err(CliError::plain(message));
         }
+        if plan.incoming.is_some() && plan.process.loadvm.is_some() {
+            let message = "'incoming' and 'loadvm' options are mutually exclusive";
+            return Err(CliError::plain(message));
+        }
         let machine = MachineSpec::check(plan.machine)?;
         let mut chardevs = Vec::new();
         for (arg, members) in plan.chardevs {

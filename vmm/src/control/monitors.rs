@@ -146,11 +146,5 @@ impl Monitors {
 impl Drop for Monitors {
     fn drop(&mut self) {
         self.shut_down();
-        // When the start failed, nobody served these.
-        for (_, endpoint, _) in self.waiting.drain(..) {
-            if let Endpoint::Unix(_, Some(path)) = endpoint {
-                let _ = std::fs::remove_file(path);
-            }
-        }
     }
 }

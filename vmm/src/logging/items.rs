@@ -2,6 +2,9 @@
 
 use log::LevelFilter;
 
+/// Names of all crates and modules of the program, with spaces between them.
+const MODULES: &str = include_str!(concat!(env!("OUT_DIR"), "/modules.txt"));
+
 /// What a list of items asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Items {
@@ -63,13 +66,20 @@ impl Items {
             (named.set)(self);
             return Ok(());
         }
-        let (module, level) = part.split_once('=').unwrap_or(("", part));
-        let level = level
-            .parse()
-            .map_err(|_| format!("unknown log item '{part}'; -d help lists them"))?;
+        let (module, level) = match part.split_once('=') {
+            Some((module, level)) if is_module(module) => (module, level.parse().ok()),
+            Some(_) => ("", None),
+            None => ("", part.parse().ok()),
+        };
+        let level =
+            level.ok_or_else(|| format!("unknown log item '{part}'; -d help lists them"))?;
         self.levels.push((module.to_owned(), level));
         Ok(())
     }
+}
+
+fn is_module(name: &str) -> bool {
+    MODULES.split(' ').any(|module| module == name)
 }
 
 /// The text of `-d help`.
@@ -82,7 +92,14 @@ pub fn help() -> String {
         "LEVEL",
         "error, warn, info, debug or trace: messages up to it",
     );
-    line("MODULE=LEVEL", "the same of one part of the program only");
+    line(
+        "MODULE=LEVEL",
+        "the same of one part of the program only: a crate (vmm, devices, block, qmp, tls)",
+    );
+    line(
+        "",
+        "or any module in one (virtio, migration), as messages of level debug name them",
+    );
     for named in NAMED {
         line(named.name, named.help);
     }
@@ -108,12 +125,33 @@ mod tests {
         );
         assert_eq!(items.traced, ["virtio_*"]);
         assert_eq!(Items::read("").unwrap(), Items::default());
-        for (text, bad) in [("foo", "foo"), ("info,a=b", "a=b"), ("5", "5")] {
+        for (text, bad) in [
+            ("foo", "foo"),
+            ("info,a=b", "a=b"),
+            ("5", "5"),
+            ("virtio=b", "virtio=b"),
+            ("virtoi=debug,armuor=trace", "virtoi=debug"),
+            ("virtio=info,armuor=trace", "armuor=trace"),
+            ("=debug", "=debug"),
+            ("virtio vmm=debug", "virtio vmm=debug"),
+        ] {
             let error = Items::read(text).unwrap_err();
             assert_eq!(
                 error,
                 format!("unknown log item '{bad}'; -d help lists them")
             );
+        }
+        // Crates, directories, files, and where these lines are themselves.
+        for module in ["api_spec", "armour", "block", "virtio", "listener"] {
+            assert!(is_module(module), "{module}");
+        }
+        assert!(
+            module_path!()
+                .split("::")
+                .all(|part| part == "tests" || is_module(part))
+        );
+        for no_module in ["lib", "mod", "main", "testing", "settings_test"] {
+            assert!(!is_module(no_module), "{no_module}");
         }
         for named in NAMED {
             assert!(help().contains(named.name));

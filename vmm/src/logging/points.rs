@@ -53,14 +53,19 @@ pub(super) fn drained() -> bool {
 
 /// Switches what a pattern fits. A name that does not exist is told of, and no error.
 pub fn switch(pattern: &str, on: bool) {
-    let mut found = false;
+    if let Err(unknown) = switched(pattern, on) {
+        log::warn!("{unknown}");
+    }
+}
+
+fn switched(pattern: &str, on: bool) -> Result<(), String> {
+    let mut found = is_pattern(pattern);
     for point in trace::matching(pattern) {
         point.set(on);
         found = true;
     }
-    if !found && !is_pattern(pattern) {
-        log::warn!("trace event '{pattern}' does not exist");
-    }
+    let unknown = || format!("trace event '{pattern}' does not exist");
+    found.then_some(()).ok_or_else(unknown)
 }
 
 /// The points of a name or a pattern.
@@ -86,13 +91,18 @@ pub fn list() -> String {
 ///
 /// # Errors
 /// For a parameter that does not exist, and a file that cannot be opened.
-pub fn obey(text: &str) -> Result<(), String> {
+pub fn obey(location: &str, text: &str) -> Result<(), String> {
+    let switch = |pattern: &str, on| {
+        if let Err(unknown) = switched(pattern, on) {
+            super::report(&format!("{location}: warning: {unknown}"));
+        }
+    };
     for (index, part) in text.split(',').filter(|part| !part.is_empty()).enumerate() {
         match part.split_once('=') {
             None if index == 0 => switch(part, true),
             None => return Err(format!("Invalid parameter '{part}'")),
             Some(("enable", pattern)) => switch(pattern, true),
-            Some(("events", path)) => read_events(path)?,
+            Some(("events", path)) => read_events(path, switch)?,
             Some(("file", path)) => set_file(path)?,
             Some((other, _)) => return Err(format!("Invalid parameter '{other}'")),
         }
@@ -101,7 +111,7 @@ pub fn obey(text: &str) -> Result<(), String> {
 }
 
 /// A line for each pattern: on, or off with a minus in front; `#` begins a comment.
-fn read_events(path: &str) -> Result<(), String> {
+fn read_events(path: &str, switch: impl Fn(&str, bool)) -> Result<(), String> {
     let text = std::fs::read_to_string(path);
     let text = text.map_err(|error| format!("{path}: {}", errno_text::errno_text(&error)))?;
     for line in text.lines().map(str::trim) {

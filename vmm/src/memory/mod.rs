@@ -419,9 +419,12 @@ fn open_file(
     readonly: bool,
     made: &mut NewFile,
 ) -> Result<File, MemoryError> {
-    let fail = |source| MemoryError::Open {
-        path: path.to_owned(),
-        source,
+    let fail = |source| {
+        crate::armour::files::hint(&path.display().to_string(), &source);
+        MemoryError::Open {
+            path: path.to_owned(),
+            source,
+        }
     };
     let mut options = OpenOptions::new();
     options.read(true).write(!readonly).mode(0o600);

@@ -444,7 +444,7 @@ impl Link {
                     left = advance(left, got);
                 }
                 Ok(None) => self.wait_to_read()?,
-                Err(error) => return Err(failure("The link was lost", &error)),
+                Err(error) => return Err(unread(&error)),
             }
         };
         self.ahead = ahead;
@@ -621,7 +621,46 @@ fn widen(fd: RawFd) {
     }
 }
 
+/// Why nothing came in. Where the host cannot write what it has read, the link is well.
+fn unread(error: &io::Error) -> Broken {
+    let what = match error.raw_os_error() {
+        Some(libc::EFAULT) => "Guest memory cannot be written: its file may have no room",
+        _ => "The link was lost",
+    };
+    failure(what, error)
+}
+
 /// What failed, and what the host says about it.
 pub(super) fn failure(what: &str, error: &io::Error) -> Broken {
     Broken::Failed(format!("{what}: {}", errno(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn memory_that_cannot_be_written_is_not_the_links_fault() {
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"page").unwrap();
+        let channel = Channel {
+            fd: reader.into(),
+            kind: ChannelKind::OneWay,
+        };
+        let fate = Fate::new(Cancel::new().unwrap()).unwrap();
+        let mut link = Link::new(channel, fate).unwrap();
+        let nowhere = libc::iovec {
+            iov_base: std::ptr::without_provenance_mut(8),
+            iov_len: 4,
+        };
+        // SAFETY: nothing is mapped there: the kernel refuses it, as it does a page without room.
+        let error = unsafe { link.fill(vec![nowhere]) }.unwrap_err();
+        let words = "Guest memory cannot be written: its file may have no room: Bad address";
+        assert_eq!(error, Broken::Failed(words.to_owned()));
+        let lost = unread(&io::Error::from_raw_os_error(libc::ECONNRESET));
+        let words = "The link was lost: Connection reset by peer";
+        assert_eq!(lost, Broken::Failed(words.to_owned()));
+    }
 }

@@ -4,56 +4,19 @@ use std::fs::Permissions;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use api_spec::{QmpError, QmpResult};
+use descriptors::SocketPath;
 
 use super::address::{InetAddress, UnixAddress, describe_connection, refused};
 use super::sys;
 
 /// Clients that wait to be accepted where each has to prove who it is first.
 const STRANGERS: i32 = 64;
-
-/// A path that is removed when this is dropped, unless somebody else put another file there.
-#[derive(Debug)]
-pub struct SocketPath {
-    path: PathBuf,
-    /// Device and inode of what we made.
-    file: Option<(u64, u64)>,
-}
-
-impl SocketPath {
-    /// Of a socket that was just bound.
-    pub(in crate::backend) fn new(path: PathBuf) -> Self {
-        // Whoever goes into the background changes the directory before the end.
-        let path = std::path::absolute(&path).unwrap_or(path);
-        let file = identity(&path);
-        SocketPath { path, file }
-    }
-
-    /// Leaves the path to somebody else.
-    pub fn keep(mut self) -> PathBuf {
-        self.file = None;
-        std::mem::take(&mut self.path)
-    }
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let metadata = std::fs::symlink_metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
-}
-
-impl Drop for SocketPath {
-    fn drop(&mut self) {
-        if self.file.is_some() && identity(&self.path) == self.file {
-            // It may be gone already.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
 
 /// Who may connect to a unix socket with a path; what is not said stays as the system has it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -165,7 +128,7 @@ impl Listener {
         let path = (!address.is_abstract).then(|| SocketPath::new(PathBuf::from(&address.path)));
         if let Some(path) = &path {
             // Nobody can connect before it listens.
-            access.give(&path.path).map_err(|error| {
+            access.give(path.path()).map_err(|error| {
                 let what = format!("Failed to set permissions of socket {}", address.path);
                 refused(&what, &error)
             })?;

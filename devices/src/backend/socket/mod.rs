@@ -9,9 +9,10 @@ pub(in crate::backend) mod sys;
 
 pub(in crate::backend) use address::refused;
 pub use address::{InetAddress, Place, UnixAddress, system_words};
+pub use descriptors::SocketPath;
 pub use dialer::{Attempt, Dialer, Peer};
 pub(in crate::backend) use epoll::{Epoll, Ready};
-pub use listener::{Access, ListenSocket, Listener, SocketPath};
+pub use listener::{Access, ListenSocket, Listener};
 
 /// What a socket carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -75,9 +75,7 @@ fn plain(id: &str, kind: ChardevBackendKind, source: Option<Source>) -> QmpResul
             Ok(Endpoint::Pair(input, output.into()))
         }
         Some(Source::Server(listener)) => Ok(match listener.into_parts() {
-            (ListenSocket::Unix(socket), path) => {
-                Endpoint::Unix(socket, path.map(|path| path.keep()))
-            }
+            (ListenSocket::Unix(socket), path) => Endpoint::Unix(socket, path),
             (ListenSocket::Tcp(socket), _) => Endpoint::Tcp(socket),
         }),
         Some(Source::Client(dialer)) => connecting(id, dialer),

@@ -196,7 +196,7 @@ impl Control {
                     return hmp::memory::with_help(&text, "info registers");
                 }
             },
-            _ => return "info registers: extraneous characters at the end of line\n".to_owned(),
+            _ => return hmp::extraneous("info registers"),
         };
         let mut text = String::new();
         for index in chosen {

@@ -432,9 +432,9 @@ mod tests {
             ),
             (
                 "info block a b",
-                "info block: extraneous characters at the end of line",
+                "block: extraneous characters at the end of line",
             ),
-            ("info block -x", "info block: unsupported option -x"),
+            ("info block -x", "block: unsupported option -x"),
         ] {
             let text = parse(line).unwrap_err();
             let command = line.trim_end_matches(|c: char| c != ' ').trim();

@@ -111,10 +111,17 @@ fn unknown(words: &str) -> String {
     format!("unknown command: '{words}'\n")
 }
 
-fn extraneous(name: &str) -> String {
+/// The command itself: of `info tlb` it is `tlb` that has something to say.
+fn last_word(name: &str) -> &str {
+    name.rsplit(' ').next().unwrap_or(name)
+}
+
+/// More words than the command takes.
+pub fn extraneous(name: &str) -> String {
     format!(
-        "{name}: extraneous characters at the end of line\n\
-         Try \"help {name}\" for more information\n"
+        "{}: extraneous characters at the end of line\n\
+         Try \"help {name}\" for more information\n",
+        last_word(name)
     )
 }
 
@@ -262,6 +269,11 @@ mod tests {
             ("help info", Ok(Line::Help(Some("info".into())))),
             ("foo bar", Err("unknown command: 'foo'\n")),
             ("info foo", Err("unknown command: 'info foo'\n")),
+            (
+                "info tlb x",
+                Err("tlb: extraneous characters at the end of line\n\
+                     Try \"help info tlb\" for more information\n"),
+            ),
             (
                 "stop now",
                 Err("stop: extraneous characters at the end of line\n\

@@ -45,7 +45,7 @@ impl Words {
         let mut found = String::new();
         while let Some(switches) = self.words.front().and_then(|word| word.strip_prefix('-')) {
             if let Some(unknown) = switches.chars().find(|c| !known.contains(*c)) {
-                let command = &self.command;
+                let command = super::last_word(&self.command);
                 return Err(self.with_help(format!("{command}: unsupported option -{unknown}")));
             }
             found.push_str(switches);
@@ -60,7 +60,12 @@ impl Words {
     /// The text about its lack.
     pub fn need(&mut self, what: &str) -> Result<String, String> {
         let next = self.words.pop_front();
-        next.ok_or_else(|| self.with_help(format!("{}: {what} expected", self.command)))
+        next.ok_or_else(|| {
+            self.with_help(format!(
+                "{}: {what} expected",
+                super::last_word(&self.command)
+            ))
+        })
     }
 
     /// The next word, if there is one.

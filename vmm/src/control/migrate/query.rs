@@ -50,8 +50,10 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// A machine begins to be sent.
-    pub fn outgoing(counters: Arc<Counters>, now: Instant) -> Self {
+    /// A machine begins to be sent. Until something was measured it is expected to stand still
+    /// for as long as it may: `limit` milliseconds.
+    pub fn outgoing(counters: Arc<Counters>, limit: u64, now: Instant) -> Self {
+        counters.expected_downtime.store(limit, Ordering::Relaxed);
         Progress {
             status: MigrationStatus::Setup,
             started: Some(now),

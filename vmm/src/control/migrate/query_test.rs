@@ -22,11 +22,17 @@ fn nothing_is_told_before_the_first_one() {
 fn a_machine_that_is_sent() {
     let start = Instant::now();
     let counters = Arc::new(Counters::default());
-    let mut progress = Progress::outgoing(counters.clone(), start);
+    let mut progress = Progress::outgoing(counters.clone(), 300, start);
     let setup = info(&progress, after(start, 5));
     assert_eq!(setup.status, Some(MigrationStatus::Setup));
     assert_eq!((setup.ram, setup.total_time), (None, None));
     assert_eq!(progress.activity(), Activity::Sending);
+
+    // Nothing was measured yet.
+    progress.reach(MigrationStatus::Active, after(start, 5));
+    let unmeasured = info(&progress, after(start, 6));
+    assert_eq!(unmeasured.expected_downtime, Some(300));
+    progress.reach(MigrationStatus::Setup, after(start, 5));
 
     for (counter, value) in [
         (&counters.total, 100 << 20),
@@ -80,7 +86,7 @@ fn a_machine_that_is_sent() {
 #[test]
 fn ends_that_nobody_wanted() {
     let start = Instant::now();
-    let mut progress = Progress::outgoing(Arc::default(), start);
+    let mut progress = Progress::outgoing(Arc::default(), 300, start);
     assert!(progress.fail("Gone", start));
     assert!(!progress.fail("Gone for other reasons", start));
     let failed = info(&progress, start);
@@ -88,7 +94,7 @@ fn ends_that_nobody_wanted() {
     assert_eq!(failed.error_desc.as_deref(), Some("Gone"));
     assert_eq!((failed.ram, failed.total_time), (None, None));
 
-    let mut progress = Progress::outgoing(Arc::default(), start);
+    let mut progress = Progress::outgoing(Arc::default(), 300, start);
     progress.reach(MigrationStatus::Cancelling, start);
     assert!(info(&progress, start).ram.is_some());
     progress.reach(MigrationStatus::Cancelled, start);

@@ -116,8 +116,13 @@ impl Settings {
         let zstd = self.parameters.multifd_compression == MultiFDCompression::Zstd;
         let multifd = self.has(C::Multifd);
         let mapped_ram = self.has(C::MappedRam);
+        let channels = self.parameters.multifd_channels;
+        if multifd && channels > MOST_CHANNELS {
+            // QEMU has clients that ask for more, and they are no worse off.
+            log::warn!("multifd-channels is {channels}: {MOST_CHANNELS} of them are used");
+        }
         Ok(SendOptions {
-            multifd: multifd.then(|| self.parameters.multifd_channels.min(MOST_CHANNELS)),
+            multifd: multifd.then_some(channels.min(MOST_CHANNELS)),
             zstd: (multifd && zstd).then_some(self.parameters.multifd_zstd_level.into()),
             mapped_ram,
             ignore_shared: self.has(C::XIgnoreShared),

@@ -145,13 +145,16 @@ impl Control {
             let end = parts.send(host, &own);
             line.tell(move |control| control.sending_ended(number, end));
         };
+        let limit = self.migrate.settings.parameters().downtime_limit;
+        // Before the thread measures anything.
+        let progress = Progress::outgoing(counters, limit, Instant::now());
         let mail = Some(self.mail.clone());
         let thread =
             threads::spawn(ThreadKind::Migration, "migration", mail, body).map_err(fail)?;
         self.migrate.progress = Progress {
             // That it begins is news.
             status: MigrationStatus::None,
-            ..Progress::outgoing(counters, Instant::now())
+            ..progress
         };
         let (state, actions) = Outgoing::begin();
         self.migrate.sending = Some(Sending {

@@ -158,7 +158,7 @@ impl FileRoute {
     pub fn inward(path: String, offset: u64, opener: Opener) -> QmpResult<Self> {
         // Control does not wait for the other end of a pipe, which is no file anyway.
         let file = opener.open(&path, libc::O_RDONLY | libc::O_NONBLOCK, 0);
-        let file = file.map_err(|error| cannot_open(&path, &error))?;
+        let file = file.map_err(|error| cannot("open", &path, &error))?;
         Ok(FileRoute {
             channel: Channel {
                 fd: file.into(),
@@ -242,13 +242,13 @@ pub(super) fn take_fd(fds: &mut FdStore, monitor: u32, name: &str) -> QmpResult<
 fn create(opener: &Opener, path: &str, offset: u64) -> QmpResult<File> {
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_NONBLOCK;
     let file = opener.open(path, flags, MODE);
-    let file = file.map_err(|error| cannot_open(path, &error))?;
+    let file = file.map_err(|error| cannot("create", path, &error))?;
     let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
     if !is_file {
         return Ok(file);
     }
     placed::lock(&file, offset, Use::Write)
-        .map_err(|why| QmpError::generic(format!("Unable to open {path}: {why}")))?;
+        .map_err(|why| QmpError::generic(format!("Could not create '{path}': {why}")))?;
     if let Err(error) = file.set_len(offset) {
         let text = format!(
             "failed to truncate migration file to offset {offset:x}: {}",
@@ -259,8 +259,8 @@ fn create(opener: &Opener, path: &str, offset: u64) -> QmpResult<File> {
     Ok(file)
 }
 
-fn cannot_open(path: &str, error: &io::Error) -> QmpError {
-    QmpError::generic(format!("Unable to open {path}: {}", errno(error)))
+fn cannot(what: &str, path: &str, error: &io::Error) -> QmpError {
+    QmpError::generic(format!("Could not {what} '{path}': {}", errno(error)))
 }
 
 /// Names may have to be asked of servers that do not answer: that happens on a thread that is

@@ -160,7 +160,7 @@ fn a_file_keeps_what_is_before_the_offset() {
     std::fs::remove_file(&path).unwrap();
     let error = inward(address(0)).err().unwrap();
     let why = format!(
-        "Unable to open {}: No such file or directory",
+        "Could not open '{}': No such file or directory",
         path.display()
     );
     assert_eq!(error.desc, why);
@@ -178,7 +178,7 @@ fn a_file_that_somebody_has_mapped_is_not_emptied() {
     placed::lock(&reader, 0, Use::Read).unwrap();
     let error = outward(address()).err().unwrap();
     let why = format!(
-        "Unable to open {}: The file is in use by another process",
+        "Could not create '{}': The file is in use by another process",
         path.display()
     );
     assert_eq!(error.desc, why);
@@ -200,7 +200,7 @@ fn a_pipe_among_the_files_is_not_waited_for() {
     };
     let error = outward(address()).err().unwrap();
     let why = format!(
-        "Unable to open {}: No such device or address",
+        "Could not create '{}': No such device or address",
         path.display()
     );
     assert_eq!(error.desc, why);
