@@ -34,7 +34,7 @@ fn a_monitor_connects_over_tcp_again_and_again() {
             .args(["-mon", "chardev=c,mode=control"])
             .spawn();
         for _ in 0..3 {
-            let mut qmp = Qmp::over_socket(OwnedFd::from(accept(&listener)).into());
+            let mut qmp = Qmp::over_socket(OwnedFd::from(accept(&listener)));
             qmp.negotiate();
             qmp.query("query-status");
         }
