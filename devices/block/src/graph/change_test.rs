@@ -547,7 +547,7 @@ fn sizes_reach_the_device() {
 fn busy(attachment: &Attachment, ends: &AtomicUsize, first: u64) -> usize {
     let mut lane = Lane::open(attachment);
     let mut count = 0;
-    while ends.load(Ordering::Acquire) == 0 {
+    loop {
         count += 1;
         let (offset, byte) = (first + (count as u64 % 4) * 4096, count as u8);
         lane.write(offset, byte).unwrap();
@@ -557,8 +557,10 @@ fn busy(attachment: &Attachment, ends: &AtomicUsize, first: u64) -> usize {
         let mut data = [0; 4096];
         buffers.read_at(0, &mut data);
         assert_eq!(data, [byte; 4096], "request {count}");
+        if ends.load(Ordering::Acquire) != 0 {
+            return count;
+        }
     }
-    count
 }
 
 #[test]
