@@ -329,7 +329,7 @@ fn the_link_is_cut_anywhere() {
     // How much there is to be sent: one that goes well.
     let mut whole = 0;
     let mut outcomes = Vec::new();
-    for number in 0..=number("QVMD_CUTS", 50) as usize {
+    for number in 0..=number("QVMD_CUTS", 200) as usize {
         let plan = match number {
             0 => Plan::Bytes(u64::MAX),
             _ => plan(&mut noise, whole),
